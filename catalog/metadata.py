@@ -1,0 +1,180 @@
+"""The typed form of metadata.json: what a version is, how it was made, how well it does.
+
+The JSON on disk is the JSON that the service answers with; API schema, documents and client derive from
+these classes. Reading and writing files is `catalog.artifact`'s part.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from catalog.labels import ModelName
+
+Precision = Literal["float32", "bfloat16"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Version = Annotated[int, Field(ge=1, description="1 and up, in the order of publishing")]
+
+
+class Record(BaseModel):
+    """Immutable, and strict about unknown fields: a misspelt key is an error, not a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TensorSpec(Record):
+    """A named tensor of a signature; -1 in `shape` is the batch."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    description: str
+
+
+class SignatureSpec(Record):
+    """One signature of the SavedModel, as a client of any server would call it."""
+
+    name: str
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+class Parameters(Record):
+    """How many weights the model has."""
+
+    total: Count
+    trainable: Count
+
+
+class ClassResult(Record):
+    """One class of an evaluation; a precision without any prediction of the class counts as 0."""
+
+    label: str
+    n: Count
+    precision: Probability
+    recall: Probability
+    f1: Probability
+
+
+class Evaluation(Record):
+    """What the artifact itself, loaded by one runtime at one precision, answered over one split."""
+
+    split: Literal["test", "validation"]
+    n: Annotated[int, Field(ge=1, description="images evaluated")]
+    runtime: Literal["tensorflow", "openvino"]
+    runtime_version: str
+    device: str
+    precision: Precision
+    loss: Annotated[float, Field(ge=0, description="mean cross-entropy in nats, probabilities clipped at 1e-7")]
+    accuracy: Probability
+    correct: Count
+    top_k_accuracy: Annotated[dict[str, Probability], Field(description="k -> share with the label among the top k")]
+    expected_calibration_error: Annotated[
+        Probability, Field(description="15 equal-width bins of confidence, weighted by their counts")
+    ]
+    confusion_matrix: Annotated[list[list[Count]], Field(description="row = true class, column = predicted class")]
+    per_class: list[ClassResult]
+    duration_s: Seconds
+
+
+class EpochResult(Record):
+    """One epoch of training, as Keras reported it."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    loss: float
+    accuracy: Probability
+    val_loss: float
+    val_accuracy: Probability
+    duration_s: Seconds
+
+
+class Dataset(Record):
+    """Which images the version was trained and evaluated on."""
+
+    name: str
+    source: Annotated[str, Field(description="which official form the images were read from")]
+    sha256: Annotated[Sha256, Field(description="over all records (label, then red, green, blue planes) in order")]
+    train: Count
+    validation: Count
+    test: Count
+    split: Annotated[str, Field(description="how train and validation were separated")]
+
+
+class TrainingRun(Record):
+    """The run that made the weights."""
+
+    seed: int
+    started_at: datetime
+    wall_time_s: Seconds
+    hardware: str
+    git_commit: Annotated[str, Field(description="of this project; '-dirty' where files were changed since")]
+    command: Annotated[str, Field(description="repeats the run")]
+    versions: Annotated[dict[str, str], Field(description="package -> version")]
+    history: list[EpochResult]
+
+
+class Golden(Record):
+    """Images with this version's own answers, run at every load before the version may serve."""
+
+    file: str
+    n: Annotated[int, Field(ge=1)]
+    tolerance: Annotated[
+        dict[Precision, float],
+        Field(description="greatest absolute difference of a probability that still passes, per precision"),
+    ]
+
+
+class ExportReport(Record):
+    """What the export measured of the artifact on the machine that published it."""
+
+    size_bytes: Annotated[Count, Field(description="saved_model.pb")]
+    max_abs_difference_from_keras: Annotated[
+        float, Field(ge=0, description="greatest difference of a probability over the test set")
+    ]
+    classes_changed_from_keras: Annotated[
+        int, Field(ge=0, description="test images that the artifact puts into another class than the Keras model")
+    ]
+    load_time_s: Annotated[
+        dict[str, Seconds],
+        Field(description="runtime -> reading the folder and compiling, without importing the runtime"),
+    ]
+
+
+class FileRecord(Record):
+    """A file of the version."""
+
+    sha256: Sha256
+    size_bytes: Count
+
+
+class ModelMetadata(Record):
+    """Everything that is known of one published version (`metadata.json`)."""
+
+    schema_version: Literal[1] = 1
+    name: ModelName
+    version: Version
+    title: str
+    architecture: str
+    recipe: Annotated[dict[str, Any], Field(description="every hyper-parameter; `name` says which recipe it is")]
+    parameters: Parameters
+    signatures: list[SignatureSpec]
+    labels: list[str]
+    evaluations: list[Evaluation]
+    training: TrainingRun
+    dataset: Dataset
+    golden: Golden
+    export: ExportReport
+    plots: Annotated[dict[str, str], Field(description="plot name -> file in the version's folder")]
+    project_version: str
+    published_at: datetime
+    files: Annotated[dict[str, FileRecord], Field(description="every file of the version but metadata.json")]
+
+    def evaluation(
+        self, split: Literal["test", "validation"] = "test", precision: Precision = "float32"
+    ) -> Evaluation | None:
+        """The stored evaluation of a split at a precision, OpenVINO's before TensorFlow's."""
+        matching = [entry for entry in self.evaluations if (entry.split, entry.precision) == (split, precision)]
+        return min(matching, key=lambda entry: entry.runtime, default=None)

@@ -1,0 +1,49 @@
+"""What a runtime is to the rest of the project: opens a version's folder, turns images into probabilities."""
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.metadata import Precision
+
+RuntimeName = Literal["openvino", "tensorflow"]
+Images = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+
+
+class LoadedModel(Protocol):
+    """One version, ready to compute. `predict` may be called from several threads at once."""
+
+    def predict(self, images: Images) -> Probabilities:
+        """Class probabilities (batch, 10) float32 of images (batch, 32, 32, 3) uint8 RGB 0..255."""
+        ...
+
+
+class Runtime(Protocol):
+    """A framework on a device at a precision, opened once a process."""
+
+    @property
+    def name(self) -> RuntimeName: ...
+
+    @property
+    def version(self) -> str:
+        """The framework's own version."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What computes: `cpu`, or `gpu:N`."""
+        ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+    def load(self, folder: Path) -> LoadedModel:
+        """Load the SavedModel in a version's folder.
+
+        Raises:
+            catalog.errors.ModelLoadError: the framework refuses it; its own words are in the message.
+        """
+        ...

@@ -1,0 +1,70 @@
+"""The golden check: does a loaded version still answer as it did when it was published?
+
+Catches a wrong build of a runtime, a flipped bit or a wrong precision before the first user does.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.errors import ArtifactCorruptError, ModelLoadError
+from catalog.metadata import ModelMetadata, Precision
+from runtime.base import Images, LoadedModel, Probabilities
+
+
+@dataclass(frozen=True)
+class GoldenAnswers:
+    """Images (n, 32, 32, 3) uint8, their labels (n,) int64, and probabilities (n, 10) float32 given at publishing."""
+
+    images: Images
+    labels: NDArray[np.int64]
+    probabilities: Probabilities
+
+    def save(self, file: Path) -> None:
+        """Write as a compressed .npz."""
+        np.savez_compressed(file, images=self.images, labels=self.labels, probabilities=self.probabilities)
+
+
+def read_golden(file: Path) -> GoldenAnswers:
+    """The golden answers of a version.
+
+    Raises:
+        ArtifactCorruptError: the file can't be read as such.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return GoldenAnswers(arrays["images"], arrays["labels"], arrays["probabilities"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactCorruptError(
+            f"{file} can't be read: {error}",
+            expected="images, labels and probabilities as published",
+            remedy="restore the version from where it was published",
+        ) from None
+
+
+def check_golden(model: LoadedModel, folder: Path, metadata: ModelMetadata, precision: Precision) -> float:
+    """Compute the golden images; the greatest difference of a probability, if it is within the tolerance.
+
+    Raises:
+        ModelLoadError: the difference is beyond the tolerance, or none is stored for this precision.
+    """
+    tolerance = metadata.golden.tolerance.get(precision)
+    if tolerance is None:
+        raise ModelLoadError(
+            f"{metadata.name} version {metadata.version} was never evaluated in {precision}",
+            expected=f"one of {', '.join(metadata.golden.tolerance)}",
+            remedy="change the setting precision, or publish on a machine whose CPU has it",
+        )
+    golden = read_golden(folder / metadata.golden.file)
+    answers = model.predict(golden.images)
+    difference = float(np.abs(answers - golden.probabilities).max()) if np.isfinite(answers).all() else float("inf")
+    if difference > tolerance:
+        raise ModelLoadError(
+            f"{metadata.name} version {metadata.version} answers its golden images up to {difference:.3g} away "
+            "from its published probabilities",
+            expected=f"at most {tolerance:.3g} in {precision}",
+            remedy="the runtime or the files are not what was published: restore the version or change the runtime",
+        )
+    return difference

@@ -1,0 +1,25 @@
+"""The errors of training; a branch of `catalog.errors.ProjectError`.
+
+TrainingError
+├── DatasetError    CIFAR-10 is not there, not whole or not CIFAR-10
+├── RecipeError     a recipe that doesn't exist, or doesn't fit the model
+└── ExportError     the exported artifact doesn't answer as the Keras model does
+"""
+
+from catalog.errors import ProjectError
+
+
+class TrainingError(ProjectError):
+    """A run could not be done."""
+
+
+class DatasetError(TrainingError):
+    """CIFAR-10 could not be read, or the files hold something else."""
+
+
+class RecipeError(TrainingError):
+    """There is no such recipe for this model."""
+
+
+class ExportError(TrainingError):
+    """The exported artifact is not the model that was trained."""

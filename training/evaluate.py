@@ -1,0 +1,83 @@
+"""Measures what an artifact answers: loads it with a runtime, runs a split through it, computes the figures.
+
+Works on the published files alone, never on a Keras model, so the stored numbers are of what is served.
+"""
+
+import time
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
+
+from catalog.labels import CLASS_COUNT, CLASS_NAMES
+from catalog.metadata import ClassResult, Evaluation
+from runtime.base import LoadedModel, Probabilities, Runtime
+from training.data import Labels, Split
+
+EVALUATION_BATCH: Final = 500
+CALIBRATION_BINS: Final = 15
+PROBABILITY_FLOOR: Final = 1e-7
+TOP_K: Final = (2, 3, 5)
+
+
+def predict_all(model: LoadedModel, split: Split) -> Probabilities:
+    """Probabilities (n, 10) float32 of every image of a split, in order."""
+    starts = range(0, len(split), EVALUATION_BATCH)
+    return np.concatenate([model.predict(split.images[start : start + EVALUATION_BATCH]) for start in starts])
+
+
+def evaluate(
+    runtime: Runtime, model: LoadedModel, split: Split, split_name: Literal["test", "validation"]
+) -> tuple[Evaluation, Probabilities]:
+    """Run a split through a loaded version; its evaluation, and the probabilities (n, 10) behind it."""
+    start_s = time.monotonic()
+    probabilities = predict_all(model, split)
+    duration_s = time.monotonic() - start_s
+    predicted = probabilities.argmax(axis=1)
+    correct = int((predicted == split.labels).sum())
+    classes = np.arange(CLASS_COUNT)
+    evaluation = Evaluation(
+        split=split_name,
+        n=len(split),
+        runtime=runtime.name,
+        runtime_version=runtime.version,
+        device=runtime.device,
+        precision=runtime.precision,
+        loss=cross_entropy(probabilities, split.labels),
+        accuracy=correct / len(split),
+        correct=correct,
+        top_k_accuracy={
+            str(k): float(top_k_accuracy_score(split.labels, probabilities, k=k, labels=classes)) for k in TOP_K
+        },
+        expected_calibration_error=calibration_error(probabilities, split.labels),
+        confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist(),
+        per_class=_per_class(split.labels, predicted),
+        duration_s=duration_s,
+    )
+    return evaluation, probabilities
+
+
+def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
+    """Mean of -log p(label) in nats, p clipped to at least 1e-7 as Keras does."""
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(of_label, PROBABILITY_FLOOR, 1.0)).mean())
+
+
+def calibration_error(probabilities: Probabilities, labels: Labels) -> float:
+    """Expected calibration error over 15 equal-width bins of confidence (Guo et al. 2017, arXiv:1706.04599)."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = [abs(correct[bins == index].sum() - confidence[bins == index].sum()) for index in range(CALIBRATION_BINS)]
+    return float(sum(gaps) / len(labels))
+
+
+def _per_class(labels: Labels, predicted: NDArray[np.int64]) -> list[ClassResult]:
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=np.arange(CLASS_COUNT), zero_division=0.0
+    )
+    return [
+        ClassResult(label=name, n=int(n), precision=float(p), recall=float(r), f1=float(f))
+        for name, n, p, r, f in zip(CLASS_NAMES, support, precision, recall, f1, strict=True)
+    ]

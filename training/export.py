@@ -1,0 +1,220 @@
+"""Publishes a trained model as a version: writes the artifact, measures the artifact itself, renames it in place.
+
+The order matters: the files are written first, then loaded again by each runtime as the service would load
+them, and only what those answer over the test set goes into the metadata.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from catalog import PROJECT_VERSION
+from catalog.artifact import GOLDEN_FILE, PLOTS_FOLDER, SAVED_MODEL_FILE, WARM_UP_FILE, publish, staging_folder
+from catalog.errors import PublishError
+from catalog.labels import CLASS_NAMES, identity
+from catalog.metadata import (
+    Dataset,
+    Evaluation,
+    ExportReport,
+    Golden,
+    ModelMetadata,
+    Precision,
+    TrainingRun,
+)
+from runtime.base import LoadedModel, Probabilities, Runtime
+from runtime.golden import GoldenAnswers
+from runtime.openvino import OpenVinoRuntime, has_bfloat16
+from runtime.tensorflow import TensorFlowRuntime
+from training.data import Cifar10, Split
+from training.errors import ExportError
+from training.evaluate import EVALUATION_BATCH, evaluate
+from training.fit import TrainedModel
+from training.plots import PLOT_NAMES, write_plots
+from training.preprocessing import scale
+from training.provenance import git_commit, hardware, package_versions
+from training.saved_model import SIGNATURES, WARM_UP_BATCHES, write_saved_model, write_warm_up_requests
+
+GOLDEN_IMAGES: Final = 64
+FLOAT32_TOLERANCE: Final = 1e-3
+"""Runtimes and processors differ by about 1e-6 in float32; a wrong weight or scaling by 1e-1 and more."""
+REDUCED_PRECISION_MARGIN: Final = 3.0
+"""A lower precision's tolerance is this many times the greatest difference seen over the test set."""
+LARGEST_EXPORT_DIFFERENCE: Final = 5e-2
+"""Storing weights as float16 moves a probability near a tie by about 1e-3; past this it is another model."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one runtime answered with the artifact, and how long it took to load."""
+
+    evaluations: list[Evaluation]
+    test_probabilities: Probabilities
+    model: LoadedModel
+    load_time_s: float
+
+
+def export(trained: TrainedModel, data: Cifar10, models: Path, *, command: str) -> ModelMetadata:
+    """Publish a trained model as the next version of its name below `models`.
+
+    Args:
+        data: its test part is what the artifact is evaluated on.
+        command: what repeats the run, for the metadata.
+
+    Raises:
+        ExportError: the artifact doesn't answer as the Keras model does.
+        PublishError: the folder can't be written to; nothing is left behind.
+    """
+    name = trained.recipe.model
+    with staging_folder(models, name) as staging, _write_errors(staging):
+        write_saved_model(trained.model, trained.recipe.input_scaling, staging)
+        write_warm_up_requests(data.test.images[: max(WARM_UP_BATCHES)], name, staging / WARM_UP_FILE)
+        reference = _measure(TensorFlowRuntime(), staging, trained, data.test)
+        others = [
+            _measure(OpenVinoRuntime(precision), staging, trained, data.test) for precision in _openvino_precisions()
+        ]
+        golden = GoldenAnswers(
+            data.test.images[:GOLDEN_IMAGES],
+            data.test.labels[:GOLDEN_IMAGES],
+            reference.model.predict(data.test.images[:GOLDEN_IMAGES]),
+        )
+        golden.save(staging / GOLDEN_FILE)
+        write_plots(
+            staging / PLOTS_FOLDER,
+            title=identity(name).title,
+            history=trained.history,
+            test=reference.evaluations[0],
+            split=data.test,
+            probabilities=reference.test_probabilities,
+        )
+        keras_probabilities = _keras_probabilities(trained, data.test)
+        report = ExportReport(
+            size_bytes=(staging / SAVED_MODEL_FILE).stat().st_size,
+            max_abs_difference_from_keras=_difference(reference.test_probabilities, keras_probabilities),
+            classes_changed_from_keras=_classes_changed(reference.test_probabilities, keras_probabilities),
+            load_time_s={_label(measured.evaluations[0]): measured.load_time_s for measured in [reference, *others]},
+        )
+        _check_export(report)
+        return publish(staging, _metadata(trained, data, reference, others, report, command), models)
+
+
+def _metadata(
+    trained: TrainedModel,
+    data: Cifar10,
+    reference: _Measured,
+    others: list[_Measured],
+    report: ExportReport,
+    command: str,
+) -> ModelMetadata:
+    recipe = trained.recipe
+    model = identity(recipe.model)
+    return ModelMetadata(
+        name=recipe.model,
+        version=1,  # the catalog gives the real one when it publishes
+        title=model.title,
+        architecture=model.architecture,
+        recipe=recipe.model_dump(mode="json"),
+        parameters=trained.parameters,
+        signatures=SIGNATURES,
+        labels=list(CLASS_NAMES),
+        evaluations=[evaluation for measured in [reference, *others] for evaluation in measured.evaluations],
+        training=TrainingRun(
+            seed=recipe.seed,
+            started_at=trained.started_at,
+            wall_time_s=trained.wall_time_s,
+            hardware=hardware(),
+            git_commit=git_commit(),
+            command=command,
+            versions=package_versions(),
+            history=trained.history,
+        ),
+        dataset=Dataset(
+            name="CIFAR-10",
+            source=data.source,
+            sha256=data.sha256,
+            train=trained.train_n,
+            validation=len(trained.validation),
+            test=len(data.test),
+            split=f"sklearn.model_selection.train_test_split(test_size={recipe.validation_fraction}, "
+            f"random_state={recipe.split_seed})",
+        ),
+        golden=Golden(file=GOLDEN_FILE, n=GOLDEN_IMAGES, tolerance=_tolerances(reference, others)),
+        export=report,
+        plots={plot: f"{PLOTS_FOLDER}/{plot}.svg" for plot in PLOT_NAMES},
+        project_version=PROJECT_VERSION,
+        published_at=datetime.now(UTC),
+        files={},
+    )
+
+
+def _measure(runtime: Runtime, folder: Path, trained: TrainedModel, test: Split) -> _Measured:
+    start_s = time.monotonic()
+    model = runtime.load(folder)
+    load_time_s = time.monotonic() - start_s
+    model.predict(test.images[:1])
+    test_evaluation, probabilities = evaluate(runtime, model, test, "test")
+    validation_evaluation, _ = evaluate(runtime, model, trained.validation, "validation")
+    return _Measured([test_evaluation, validation_evaluation], probabilities, model, load_time_s)
+
+
+def _openvino_precisions() -> list[Precision]:
+    return ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
+
+
+def _keras_probabilities(trained: TrainedModel, test: Split) -> Probabilities:
+    scaled = scale(test.images, trained.recipe.input_scaling)
+    return np.asarray(trained.model.predict(scaled, batch_size=EVALUATION_BATCH, verbose=0), np.float32)
+
+
+def _difference(answers: Probabilities, reference: Probabilities) -> float:
+    return float(np.abs(answers - reference).max())
+
+
+def _classes_changed(answers: Probabilities, reference: Probabilities) -> int:
+    return int((answers.argmax(axis=1) != reference.argmax(axis=1)).sum())
+
+
+def _check_export(report: ExportReport) -> None:
+    difference = report.max_abs_difference_from_keras
+    if not difference <= LARGEST_EXPORT_DIFFERENCE:
+        raise ExportError(
+            f"the artifact's probabilities are up to {difference:.3g} away from the Keras model's",
+            expected=f"at most {LARGEST_EXPORT_DIFFERENCE}",
+            remedy="the export changed the model; please report this with the recipe and versions",
+        )
+
+
+def _tolerances(reference: _Measured, others: list[_Measured]) -> dict[Precision, float]:
+    tolerances: dict[Precision, float] = {"float32": FLOAT32_TOLERANCE}
+    for measured in others:
+        precision = measured.evaluations[0].precision
+        difference = _difference(measured.test_probabilities, reference.test_probabilities)
+        if precision == "float32" and difference > FLOAT32_TOLERANCE:
+            raise ExportError(
+                f"{_label(measured.evaluations[0])} and TensorFlow differ by up to {difference:.3g}",
+                expected=f"at most {FLOAT32_TOLERANCE}",
+            )
+        if precision != "float32":
+            tolerances[precision] = max(FLOAT32_TOLERANCE, REDUCED_PRECISION_MARGIN * difference)
+    return tolerances
+
+
+def _label(evaluation: Evaluation) -> str:
+    return f"{evaluation.runtime} {evaluation.precision}"
+
+
+@contextmanager
+def _write_errors(staging: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PublishError(
+            f"can't write the artifact to {staging.parent}: {error.strerror or error}",
+            expected="a folder with room that this user may write to",
+            remedy="make room, or give another folder with --models",
+        ) from None

@@ -1,0 +1,101 @@
+"""The three SVG plots of a version: learning curves, confusion matrix, sample predictions."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib
+import numpy as np
+
+from catalog.labels import CLASS_NAMES
+from catalog.metadata import EpochResult, Evaluation
+from runtime.base import Probabilities
+from training.data import Split
+
+matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "cifar10-serving"  # the same plot gives the same file
+
+from matplotlib import pyplot as plt
+
+PLOT_NAMES: Final = ("learning_curves", "confusion_matrix", "sample_predictions")
+SAMPLE_ROWS: Final = 4
+SAMPLE_COLUMNS: Final = 8
+
+
+def write_plots(
+    folder: Path,
+    *,
+    title: str,
+    history: list[EpochResult],
+    test: Evaluation,
+    split: Split,
+    probabilities: Probabilities,
+) -> None:
+    """Write one SVG file for each of `PLOT_NAMES` into a folder, which is made.
+
+    Args:
+        split: the test images that `test` was measured on, with the `probabilities` (n, 10) given for them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "learning_curves": learning_curves(title, history),
+        "confusion_matrix": confusion_matrix(title, test),
+        "sample_predictions": sample_predictions(title, split, probabilities),
+    }
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+
+
+def learning_curves(title: str, history: list[EpochResult]) -> Any:
+    """Loss and accuracy by epoch, training against validation."""
+    figure, (loss_axes, accuracy_axes) = plt.subplots(1, 2, figsize=(10, 4))
+    epochs = [entry.epoch for entry in history]
+    loss_axes.plot(epochs, [entry.loss for entry in history], label="training")
+    loss_axes.plot(epochs, [entry.val_loss for entry in history], label="validation")
+    loss_axes.set(xlabel="epoch", ylabel="cross-entropy", title="Loss")
+    accuracy_axes.plot(epochs, [entry.accuracy for entry in history], label="training")
+    accuracy_axes.plot(epochs, [entry.val_accuracy for entry in history], label="validation")
+    accuracy_axes.set(xlabel="epoch", ylabel="share correct", title="Accuracy")
+    for axes in (loss_axes, accuracy_axes):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    return figure
+
+
+def confusion_matrix(title: str, test: Evaluation) -> Any:
+    """Counts of predicted class (columns) for each true class (rows)."""
+    figure, axes = plt.subplots(figsize=(7, 6))
+    counts = np.array(test.confusion_matrix)
+    picture = axes.imshow(counts, cmap="Blues")
+    figure.colorbar(picture, label="images")
+    axes.set(
+        xticks=range(len(CLASS_NAMES)),
+        yticks=range(len(CLASS_NAMES)),
+        xlabel="predicted class",
+        ylabel="true class",
+        title=f"{title}: {test.correct:,} of {test.n:,} test images right",
+    )
+    axes.set_xticklabels(CLASS_NAMES, rotation=45, ha="right")
+    axes.set_yticklabels(CLASS_NAMES)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if count > counts.max() / 2 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    return figure
+
+
+def sample_predictions(title: str, split: Split, probabilities: Probabilities) -> Any:
+    """The first test images with the class given and its probability: green where right, red where wrong."""
+    figure, grid = plt.subplots(SAMPLE_ROWS, SAMPLE_COLUMNS, figsize=(12, 7.5))
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, label, row in zip(grid.flat, split.images, split.labels, probabilities, strict=False):
+        axes.imshow(image, interpolation="nearest")
+        given = int(row.argmax())
+        text = f"{CLASS_NAMES[given]} {row[given]:.2f}"
+        if given != label:
+            text += f"\n(is {CLASS_NAMES[label]})"
+        axes.set_title(text, fontsize=8, color="green" if given == label else "crimson")
+    figure.suptitle(f"{title}: the first {SAMPLE_ROWS * SAMPLE_COLUMNS} test images")
+    return figure

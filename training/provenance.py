@@ -1,0 +1,48 @@
+"""Where a version came from: this project's commit, the packages' versions, the machine."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Final
+
+PACKAGES: Final = ("tensorflow", "keras", "openvino", "numpy", "scikit-learn", "tensorflow-serving-api")
+PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+def git_commit() -> str:
+    """The commit of this checkout, with `-dirty` where tracked files differ from it; `unknown` outside of one."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return described.stdout.strip()
+
+
+def package_versions() -> dict[str, str]:
+    """Python's version and that of each package that the result depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> str:
+    """The processor and its usable cores, as the system names them."""
+    model = platform.processor() or platform.machine()
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        names = [line.partition(":")[2].strip() for line in cpu_info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores, {platform.system()} {platform.machine()}"

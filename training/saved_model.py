@@ -1,0 +1,136 @@
+"""Writes a Keras model as the SavedModel that every runtime and server loads: frozen, half-size, uint8 in.
+
+Variables become constants, which lets the runtimes fold what can be folded; constants of 1,024 elements and
+more are stored as float16 behind a Cast to float32, which both runtimes fold at load: half the size on disk.
+What else belongs to a version is `training.export`'s part.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from catalog.labels import IMAGE_SHAPE
+from catalog.metadata import SignatureSpec, TensorSpec
+from runtime.base import Images
+from training.preprocessing import InputScaling, scale_in_graph
+
+HALF_SIZE_FROM_ELEMENTS: Final = 1024
+DEFAULT_SIGNATURE: Final = "serving_default"
+ENCODED_SIGNATURE: Final = "encoded_images"
+WARM_UP_BATCHES: Final = (1, 32)
+
+PROBABILITIES_SPEC: Final = TensorSpec(
+    name="probabilities", dtype="float32", shape=[-1, 10], description="softmax over the ten classes, in label order"
+)
+SIGNATURES: Final = [
+    SignatureSpec(
+        name=DEFAULT_SIGNATURE,
+        inputs=[TensorSpec(name="images", dtype="uint8", shape=[-1, 32, 32, 3], description="RGB, 0..255")],
+        outputs=[PROBABILITIES_SPEC],
+    ),
+    SignatureSpec(
+        name=ENCODED_SIGNATURE,
+        inputs=[
+            TensorSpec(
+                name="image_bytes",
+                dtype="string",
+                shape=[-1],
+                description="PNG, JPEG, GIF (first frame) or BMP files of any size: the central square, "
+                "resized to 32x32 by antialiased bicubic interpolation; alpha is dropped, EXIF rotation ignored",
+            )
+        ],
+        outputs=[PROBABILITIES_SPEC],
+    ),
+]
+
+
+def write_saved_model(model: Any, scaling: InputScaling, folder: Path) -> None:
+    """Write `saved_model.pb` (and its empty `variables/`) with both of `SIGNATURES` into a folder.
+
+    Args:
+        model: a `keras.Model` from scaled float32 images to probabilities.
+        scaling: how the graph turns uint8 pixels into what the model takes.
+    """
+    images_spec = tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name="images")
+
+    @tf.function(input_signature=[images_spec])  # type: ignore[untyped-decorator]  # no type information
+    def with_variables(images: Any) -> Any:
+        return model(scale_in_graph(images, scaling), training=False)
+
+    frozen = convert_variables_to_constants_v2(with_variables.get_concrete_function())
+    graph = halve_constants(frozen.graph.as_graph_def())
+    input_name, output_name = frozen.inputs[0].name, frozen.outputs[0].name
+
+    @tf.function(input_signature=[images_spec])  # type: ignore[untyped-decorator]
+    def classify(images: Any) -> Any:
+        return tf.graph_util.import_graph_def(
+            graph, input_map={input_name: images}, return_elements=[output_name], name=""
+        )[0]
+
+    @tf.function(input_signature=[images_spec])  # type: ignore[untyped-decorator]
+    def serving_default(images: Any) -> dict[str, Any]:
+        return {"probabilities": classify(images)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])  # type: ignore[untyped-decorator]
+    def encoded_images(image_bytes: Any) -> dict[str, Any]:
+        spec = tf.TensorSpec(IMAGE_SHAPE, tf.uint8)
+        return {"probabilities": classify(tf.map_fn(_decode, image_bytes, fn_output_signature=spec))}
+
+    module = tf.Module()
+    module.serving_default, module.encoded_images = serving_default, encoded_images
+    signatures = {DEFAULT_SIGNATURE: serving_default, ENCODED_SIGNATURE: encoded_images}
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def halve_constants(graph: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
+    """The same graph with each float32 constant of 1,024 elements and more as float16 and a Cast to float32."""
+    halved = graph_pb2.GraphDef(versions=graph.versions, library=graph.library)
+    for node in graph.node:
+        if node.op != "Const" or node.attr["dtype"].type != tf.float32.as_datatype_enum:
+            halved.node.append(node)
+            continue
+        values = tf.make_ndarray(node.attr["value"].tensor)
+        if values.size < HALF_SIZE_FROM_ELEMENTS:
+            halved.node.append(node)
+            continue
+        constant = halved.node.add(op="Const", name=f"{node.name}/float16")
+        constant.attr["dtype"].type = tf.float16.as_datatype_enum
+        constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values.astype(np.float16)))
+        cast = halved.node.add(op="Cast", name=node.name, input=[constant.name])
+        cast.attr["SrcT"].type = tf.float16.as_datatype_enum
+        cast.attr["DstT"].type = tf.float32.as_datatype_enum
+    return halved
+
+
+def write_warm_up_requests(images: Images, model_name: str, file: Path) -> None:
+    """Write the requests that TensorFlow Serving replays at load: a TFRecord of PredictionLog protos.
+
+    Args:
+        images: (n, 32, 32, 3) uint8, as many as the largest batch.
+
+    https://www.tensorflow.org/tfx/serving/saved_model_warmup
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for rows in WARM_UP_BATCHES:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = DEFAULT_SIGNATURE
+            request.inputs["images"].CopyFrom(tf.make_tensor_proto(images[:rows]))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())
+
+
+def _decode(encoded: Any) -> Any:
+    """(32, 32, 3) uint8 of one encoded image, by the rule that the signature's description states."""
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    side = tf.minimum(height, width)
+    square = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
+    resized = tf.image.resize(square, IMAGE_SHAPE[:2], method="bicubic", antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
