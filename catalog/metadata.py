@@ -68,7 +68,7 @@ class Evaluation(Record):
     runtime_version: str
     device: str
     precision: Precision
-    loss: Annotated[float, Field(ge=0, description="mean cross-entropy in nats, probabilities clipped at 1e-7")]
+    loss: Annotated[float, Field(ge=0, description="mean cross-entropy in nats, from the probabilities")]
     accuracy: Probability
     correct: Count
     top_k_accuracy: Annotated[dict[str, Probability], Field(description="k -> share with the label among the top k")]

@@ -25,7 +25,9 @@ class Runtime(Protocol):
     """A framework on a device at a precision, opened once a process."""
 
     @property
-    def name(self) -> RuntimeName: ...
+    def name(self) -> RuntimeName:
+        """The framework."""
+        ...
 
     @property
     def version(self) -> str:
@@ -38,7 +40,9 @@ class Runtime(Protocol):
         ...
 
     @property
-    def precision(self) -> Precision: ...
+    def precision(self) -> Precision:
+        """What it computes in."""
+        ...
 
     def load(self, folder: Path) -> LoadedModel:
         """Load the SavedModel in a version's folder.

@@ -5,6 +5,7 @@ Keras 3's `fit` on arrays repeats one and the same order in every epoch once `se
 so a run that resumes in epoch 12 sees the batches that an uninterrupted one would have seen.
 """
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -43,7 +44,7 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         self._order = epoch_order(seed, first_epoch, len(split))
 
     def __len__(self) -> int:
-        return -(-len(self._split) // self._batch_size)
+        return math.ceil(len(self._split) / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]

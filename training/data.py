@@ -169,7 +169,7 @@ def _from_keras() -> Cifar10:
 
     try:
         (train_images, train_labels), (test_images, test_labels) = keras.datasets.cifar10.load_data()
-    except Exception as error:  # Keras raises a bare Exception when the download fails
+    except Exception as error:  # noqa: BLE001  # Keras raises a bare Exception when the download fails
         raise DatasetError(
             f"keras.datasets.cifar10 could not bring the data: {error}",
             expected="a machine that reaches the university's archive, or Keras' cached copy of it",

@@ -17,7 +17,7 @@ from training.data import Labels, Split
 
 EVALUATION_BATCH: Final = 500
 CALIBRATION_BINS: Final = 15
-PROBABILITY_FLOOR: Final = 1e-7
+PROBABILITY_FLOOR: Final = float(np.finfo(np.float32).tiny)
 TOP_K: Final = (2, 3, 5)
 
 
@@ -59,7 +59,10 @@ def evaluate(
 
 
 def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean of -log p(label) in nats, p clipped to at least 1e-7 as Keras does."""
+    """Mean of -log p(label) in nats, p clipped to float32's smallest normal number.
+
+    A higher floor would flatter an over-confident model: Keras computes its loss from the logits, with none.
+    """
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.clip(of_label, PROBABILITY_FLOOR, 1.0)).mean())
 

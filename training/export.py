@@ -100,10 +100,15 @@ def export(trained: TrainedModel, data: Cifar10, models: Path, *, command: str) 
             load_time_s={_label(measured.evaluations[0]): measured.load_time_s for measured in [reference, *others]},
         )
         _check_export(report)
-        return publish(staging, _metadata(trained, data, reference, others, report, command), models)
+        return publish(
+            staging,
+            _metadata(trained=trained, data=data, reference=reference, others=others, report=report, command=command),
+            models,
+        )
 
 
 def _metadata(
+    *,
     trained: TrainedModel,
     data: Cifar10,
     reference: _Measured,

@@ -96,8 +96,8 @@ class _EpochClock(keras.callbacks.Callback):  # type: ignore[misc]  # keras has 
         self.durations_s: list[float] = []
         self._start_s = 0.0
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._start_s = time.monotonic()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self.durations_s.append(time.monotonic() - self._start_s)

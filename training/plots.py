@@ -3,18 +3,17 @@
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
+from matplotlib import pyplot as plt
 
 from catalog.labels import CLASS_NAMES
 from catalog.metadata import EpochResult, Evaluation
 from runtime.base import Probabilities
 from training.data import Split
 
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "cifar10-serving"  # the same plot gives the same file
-
-from matplotlib import pyplot as plt
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "cifar10-serving"  # the same plot gives the same file
 
 PLOT_NAMES: Final = ("learning_curves", "confusion_matrix", "sample_predictions")
 SAMPLE_ROWS: Final = 4

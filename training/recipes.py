@@ -52,9 +52,9 @@ def tutorial(model: ModelName) -> Recipe:
     python -m training fit sequential --recipe tutorial --data FOLDER --models models
 
     The tutorial sets its seed 83 once and builds one model after the other, so each has its own draws. Here a
-    run stands alone, and the same seed gives all three styles the very same weights; hence 83, 84, 85, … in the
-    order of `catalog.labels.MODEL_NAMES`. The tutorial reports 0.70 to 0.71 on the test set; what this repository reaches is in the README's table
-    and in models/<name>/1/metadata.json, with hardware, versions and wall time.
+    run stands alone, and one seed would give all three styles the very same weights; hence 83, 84, 85, … in the
+    order of `catalog.labels.MODEL_NAMES`. The tutorial reports 0.70 to 0.71 on the test set; what this
+    repository reached is in models/<name>/1/metadata.json, with wall time, hardware and versions.
     """
     return Recipe(
         name="tutorial",

@@ -1,0 +1,1 @@
+"""The HTTP service: loads published versions, answers with the classes of uploaded images."""

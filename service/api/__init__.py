@@ -1,0 +1,1 @@
+"""The protocols: each module turns requests of one form into calls of `service.core`, and its answers back."""

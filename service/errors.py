@@ -1,0 +1,95 @@
+"""The service's branch of `catalog.errors.ProjectError`; each class has one HTTP status.
+
+ServiceError
+├── SettingsError             a setting is not legal; the process doesn't start
+└── RequestError              a request that isn't answered with a prediction
+    ├── InvalidRequestError   400  no image, or a broken form around it
+    ├── UndecodableError      400  the bytes are no image that can be decoded
+    ├── UnknownModelError     404  no such model, version or plot
+    ├── TooLargeError         413  too many bytes or pixels
+    ├── UnsupportedTypeError  415  declared as something that is not read
+    ├── UnavailableError      503  overloaded, not ready, stopping; says when to come back
+    └── DeadlineError         504  no answer in time
+"""
+
+from http import HTTPStatus
+from typing import ClassVar
+
+from catalog.errors import ProjectError
+
+
+class ServiceError(ProjectError):
+    """The service could not do what was asked."""
+
+
+class SettingsError(ServiceError):
+    """A setting is not legal."""
+
+
+class RequestError(ServiceError):
+    """A request that isn't answered with a prediction.
+
+    `kind` is the stable last part of the problem document's `type`, `title` its words.
+    """
+
+    status: ClassVar[HTTPStatus]
+    kind: ClassVar[str]
+    title: ClassVar[str]
+
+
+class InvalidRequestError(RequestError):
+    """The request carries no image, or its form is broken."""
+
+    status, kind, title = HTTPStatus.BAD_REQUEST, "invalid-request", "The request carries no image"
+
+
+class UndecodableError(RequestError):
+    """The bytes are not an image that can be decoded."""
+
+    status, kind, title = HTTPStatus.BAD_REQUEST, "undecodable-image", "The image can't be decoded"
+
+
+class UnknownModelError(RequestError):
+    """There is no such model, version or plot.
+
+    Args:
+        available: what there is instead.
+    """
+
+    status, kind, title = HTTPStatus.NOT_FOUND, "not-found", "There is no such model, version or plot"
+
+    def __init__(self, problem: str, *, available: list[str]) -> None:
+        super().__init__(problem, expected=f"one of {', '.join(available)}" if available else "")
+        self.available = available
+
+
+class TooLargeError(RequestError):
+    """The request has more bytes, or the image more pixels, than the service takes."""
+
+    status, kind, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The image is too large"
+
+
+class UnsupportedTypeError(RequestError):
+    """The content is declared as something that is not read."""
+
+    status, kind, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "Not an image type that is read"
+
+
+class UnavailableError(RequestError):
+    """The service can't take the request now.
+
+    Args:
+        retry_after_s: when trying again makes sense, at least 1.
+    """
+
+    status, kind, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The service can't take the request now"
+
+    def __init__(self, problem: str, *, retry_after_s: int, remedy: str = "") -> None:
+        super().__init__(problem, remedy=remedy or f"try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(RequestError):
+    """The answer was not there in time."""
+
+    status, kind, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-passed", "The answer was not there in time"

@@ -1,0 +1,116 @@
+"""Every option of the service, declared once: environment variable `CIFAR10_<NAME>` or flag `--<name>`.
+
+docs/settings.md is written from this declaration (`make docs`). A flag wins over a variable.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from catalog.labels import ModelName
+from catalog.metadata import Precision
+from service.errors import SettingsError
+
+PREFIX: Final = "CIFAR10_"
+
+
+class Settings(BaseSettings):
+    """The service's options; durations in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on")
+    models: Path = Field(Path("models"), description="folder with the published versions, models/NAME/VERSION/")
+    default_model: Literal["auto"] | ModelName = Field(
+        "auto", description="answers where no model is asked for; auto: the ready one with the highest test accuracy"
+    )
+    runtime: Literal["auto", "openvino", "tensorflow"] = Field(
+        "auto", description="auto: TensorFlow where it sees a GPU, else OpenVINO, else TensorFlow on the CPU"
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|gpu(:\d{1,2})?)$", description="auto, cpu, gpu or gpu:N; a GPU needs TensorFlow"
+    )
+    precision: Precision = Field(
+        "float32", description="bfloat16 is faster where the CPU has it; its accuracy is stored beside float32's"
+    )
+    max_body_bytes: int = Field(
+        20 * 2**20, ge=2**10, le=2**30, description="largest request body, in bytes; a larger one gets 413"
+    )
+    max_image_pixels: int = Field(
+        50_000_000, ge=32 * 32, le=500_000_000, description="largest image, width times height; a larger one gets 413"
+    )
+    max_pending_requests: int = Field(
+        256, ge=1, le=100_000, description="requests accepted and not yet answered; one more gets 503"
+    )
+    request_timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="longest time from accepting a request to its answer, in seconds; then 504"
+    )
+    shutdown_grace_s: int = Field(
+        20, ge=1, le=3600, description="longest time for accepted requests to finish after SIGTERM, in seconds"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe message logged")
+
+
+def read_settings(arguments: Sequence[str] = ()) -> Settings:
+    """The settings from the environment and from command-line flags.
+
+    Raises:
+        SettingsError: naming each bad variable or flag, its value and what is legal.
+        SystemExit: by --help, or a flag that doesn't exist.
+    """
+    try:
+        return CliApp.run(Settings, cli_args=list(arguments))
+    except ValidationError as error:
+        problems = [_describe(entry["loc"], entry["input"], entry["msg"]) for entry in error.errors(include_url=False)]
+        raise SettingsError("; ".join(dict.fromkeys(problems)), remedy="see docs/settings.md") from None
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def legal_values(name: str) -> str:
+    """What a setting may be, in words, from its declaration."""
+    schema: dict[str, Any] = Settings.model_json_schema()["properties"][name]
+    alternatives = [value for part in (schema, *schema.get("anyOf", [])) for value in _enumerated(part)]
+    if alternatives:
+        return ", ".join(dict.fromkeys(alternatives))
+    if "pattern" in schema:
+        return "auto, cpu, gpu, gpu:N"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    kind = {"integer": "whole number", "number": "number", "string": "text"}[schema["type"]]
+    if low is None and "exclusiveMinimum" in schema:
+        return f"{kind} above {schema['exclusiveMinimum']:,g}, up to {high:,}"
+    if low is not None:
+        return f"{kind} from {low:,} to {high:,}"
+    return "path of a folder" if schema.get("format") == "path" else kind
+
+
+def _enumerated(schema: dict[str, Any]) -> list[str]:
+    return [str(value) for value in schema.get("enum", [schema["const"]] if "const" in schema else [])]
+
+
+def _describe(location: tuple[int | str, ...], value: object, message: str) -> str:
+    name = str(location[0]) if location else "settings"
+    if name not in Settings.model_fields:
+        return f"{name} = {value!r}: {message}"
+    source = variable(name) if os.environ.get(variable(name)) == str(value) else flag(name)
+    return f"{source} = {value!r} is not legal: {legal_values(name)}"
