@@ -173,8 +173,8 @@ class ModelMetadata(Record):
     files: Annotated[dict[str, FileRecord], Field(description="every file of the version but metadata.json")]
 
     def evaluation(
-        self, split: Literal["test", "validation"] = "test", precision: Precision = "float32"
+        self, split: Literal["test", "validation"], precision: Precision, runtime: Literal["tensorflow", "openvino"]
     ) -> Evaluation | None:
-        """The stored evaluation of a split at a precision, OpenVINO's before TensorFlow's."""
+        """The stored evaluation of a split at a precision, this runtime's before another's."""
         matching = [entry for entry in self.evaluations if (entry.split, entry.precision) == (split, precision)]
-        return min(matching, key=lambda entry: entry.runtime, default=None)
+        return min(matching, key=lambda entry: entry.runtime != runtime, default=None)

@@ -5,13 +5,16 @@ CPU. What was asked for by name and isn't there is an error, never a silent fall
 """
 
 import importlib.util
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
 from catalog.errors import RuntimeUnavailableError
 from catalog.metadata import Precision
 from runtime.base import Runtime, RuntimeName
 
-INSTALL = {"openvino": "serve", "tensorflow": "gpu"}
+EXTRA: Final[dict[RuntimeName, str]] = {"openvino": "serve", "tensorflow": "gpu"}
+GPU_DEVICE_FILES: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+"""Made by the drivers of NVIDIA, WSL and AMD; without any of them TensorFlow sees no GPU and isn't even imported."""
 
 
 def installed(name: RuntimeName) -> bool:
@@ -38,7 +41,7 @@ def open_runtime(
             f"runtime {chosen} is not installed"
             + (f", and device {device} needs it" if runtime == "auto" and device.startswith("gpu") else ""),
             expected=f"the package {chosen}",
-            remedy=f"install this project's extra '{INSTALL[chosen]}', or change the settings runtime and device",
+            remedy=f"install this project's extra '{EXTRA[chosen]}', or change the settings runtime and device",
         )
     if chosen == "openvino":
         if device.startswith("gpu"):
@@ -50,20 +53,23 @@ def open_runtime(
         from runtime.openvino import OpenVinoRuntime
 
         return OpenVinoRuntime(precision)
-    from runtime.tensorflow import TensorFlowRuntime, sees_gpu
+    from runtime.tensorflow import TensorFlowRuntime
 
-    place = ("gpu" if sees_gpu() else "cpu") if device == "auto" else device
+    place = ("gpu" if _tensorflow_sees_gpu() else "cpu") if device == "auto" else device
     return TensorFlowRuntime(place, precision)
 
 
 def _choose(device: str, precision: Precision) -> RuntimeName:
-    if device.startswith("gpu"):
+    if device.startswith("gpu") or not installed("openvino"):
         return "tensorflow"
-    if not installed("openvino"):
+    if device == "auto" and precision == "float32" and installed("tensorflow") and _tensorflow_sees_gpu():
         return "tensorflow"
-    if device == "auto" and precision == "float32" and installed("tensorflow"):
-        from runtime.tensorflow import sees_gpu
-
-        if sees_gpu():
-            return "tensorflow"
     return "openvino"
+
+
+def _tensorflow_sees_gpu() -> bool:
+    if not any(file.exists() for file in GPU_DEVICE_FILES):
+        return False
+    from runtime.tensorflow import sees_gpu
+
+    return sees_gpu()

@@ -1,0 +1,142 @@
+"""The native HTTP interface: `POST /predict`, and what there is to know of the models."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import FileResponse
+
+from catalog.labels import CLASS_COUNT, CLASS_NAMES
+from catalog.metadata import ModelMetadata
+from catalog.responses import ModelList, ModelStatus, Prediction
+from service.api.problems import PROBLEM_TYPE
+from service.api.request_body import FIELD, read_image
+from service.core.inference import Inference
+from service.core.repository import ModelRepository, ModelVersion
+from service.errors import UnavailableError, UnknownModelError
+from service.images import READABLE_TYPES
+
+DEFAULT_TOP_K = 3
+PLOT_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "Cache-Control": "public, max-age=86400, immutable",
+}
+
+ModelQuery = Annotated[
+    str | None,
+    Query(description="which model; without it the one that /models marks as default", examples=["sequential"]),
+]
+VersionQuery = Annotated[int | None, Query(ge=1, description="which version; without it the latest that is ready")]
+TopK = Annotated[int, Query(ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")]
+ModelPath = Annotated[str, Path(description="the model's name", examples=["sequential"])]
+VersionPath = Annotated[int, Path(ge=1, description="the version's number")]
+
+FORM_BODY = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": [FIELD],
+            "properties": {FIELD: {"type": "string", "format": "binary", "description": "the image"}},
+        }
+    }
+}
+RAW_BODIES = {
+    kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(READABLE_TYPES) if "x-" not in kind
+}
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document says of these error statuses."""
+    titles = {
+        400: "No image, or one that can't be decoded",
+        404: "No such model, version or plot",
+        413: "Too many bytes or pixels",
+        415: "Not an image type that is read",
+        422: "A parameter is not what it must be",
+        503: "Overloaded, not ready or stopping; `Retry-After` says when to come back",
+        504: "No answer within the deadline",
+    }
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": titles[status], "content": {PROBLEM_TYPE: schema}} for status in statuses}
+
+
+def native_routes(repository: ModelRepository, inference: Inference, *, max_body_bytes: int) -> APIRouter:
+    """The routes, answering from this repository and data plane."""
+    routes = APIRouter()
+
+    @routes.post(
+        "/predict",
+        tags=["predict"],
+        summary="The CIFAR-10 class of one image",
+        response_model=Prediction,
+        responses={
+            200: {"content": {"application/json": {"example": _example()}}},
+            **problem_responses(400, 404, 413, 415, 422, 503, 504),
+        },
+        openapi_extra={"requestBody": {"required": True, "content": FORM_BODY | RAW_BODIES}},
+    )
+    async def predict(
+        request: Request, model: ModelQuery = None, version: VersionQuery = None, top_k: TopK = DEFAULT_TOP_K
+    ) -> Response:
+        """Send the image as the multipart field `file`, or as the body with its `image/…` type.
+
+        PNG, JPEG, WebP, GIF (first frame) or BMP of any size; it becomes the central square at 32x32 pixels.
+        """
+        content = await read_image(request, max_body_bytes=max_body_bytes)
+        prediction = await inference.predict(content, model=model, version=version, top_k=top_k)
+        return Response(prediction.model_dump_json(), media_type="application/json")
+
+    @routes.get("/models", tags=["models"], summary="Every model, its versions and their stored accuracy")
+    async def list_models() -> ModelList:
+        return repository.status()
+
+    @routes.get("/models/{name}", tags=["models"], summary="One model", responses=problem_responses(404))
+    async def show_model(name: ModelPath) -> ModelStatus:
+        return repository.model_status(name)
+
+    @routes.get(
+        "/models/{name}/versions/{version}",
+        tags=["models"],
+        summary="A version's metadata, with its stored evaluation",
+        responses=problem_responses(404, 422, 503),
+    )
+    async def show_version(name: ModelPath, version: VersionPath) -> ModelMetadata:
+        return metadata_of(repository.get(name, version))
+
+    @routes.get(
+        "/models/{name}/versions/{version}/plots/{plot}",
+        tags=["models"],
+        summary="A plot of a version, as SVG",
+        response_class=FileResponse,
+        responses={200: {"content": {"image/svg+xml": {}}}, **problem_responses(404, 422, 503)},
+    )
+    async def show_plot(
+        name: ModelPath, version: VersionPath, plot: Annotated[str, Path(examples=["learning_curves"])]
+    ) -> FileResponse:
+        entry = repository.get(name, version)
+        plots = metadata_of(entry).plots
+        file = plots.get(plot.removesuffix(".svg"))
+        if file is None or not (entry.folder / file).is_file():
+            raise UnknownModelError(f"{name} version {version} has no plot '{plot}'", available=list(plots))
+        return FileResponse(entry.folder / file, media_type="image/svg+xml", headers=PLOT_HEADERS)
+
+    return routes
+
+
+def metadata_of(entry: ModelVersion) -> ModelMetadata:
+    """A version's metadata.
+
+    Raises:
+        UnavailableError: it could not be read, or not yet.
+    """
+    if entry.metadata is None:
+        raise UnavailableError(
+            f"{entry.name} version {entry.version} has no metadata: {entry.reason or 'it is being loaded'}",
+            retry_after_s=2,
+        )
+    return entry.metadata
+
+
+def _example() -> dict[str, Any]:
+    probabilities = (("cat", 0.91), ("dog", 0.06), ("deer", 0.02))
+    top = [{"label": name, "class_id": CLASS_NAMES.index(name), "probability": p} for name, p in probabilities]
+    return {"model": "sequential", "version": 1, "label": "cat", "class_id": 3, "confidence": 0.91, "top": top}

@@ -1,0 +1,128 @@
+"""Errors as RFC 9457 problem documents: one shape for every error, whoever raised it."""
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from catalog.responses import InvalidParameter, Problem
+from service.errors import RequestError, TooLargeError, UnavailableError, UnknownModelError
+
+PROBLEM_TYPE: Final = "application/problem+json"
+KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
+LINGER_S: Final = 2.0
+LINGER_BYTES: Final = 64 * 2**20
+
+logger = logging.getLogger(__name__)
+
+
+class ProblemResponse(Response):
+    """A problem document."""
+
+    media_type = PROBLEM_TYPE
+
+    def __init__(self, problem: Problem, headers: dict[str, str] | None = None) -> None:
+        super().__init__(problem.model_dump_json(exclude_none=True), problem.status, headers)
+
+
+class EarlyProblemResponse(ProblemResponse):
+    """A problem document for a client that is still sending.
+
+    Closing at once would reset the connection under the client's upload, and many clients would then report a
+    broken pipe instead of the answer. So the answer goes out whole, what still arrives is thrown away for a
+    moment, and then the connection is closed.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the answer, drain a bounded part of the request, end."""
+        self.headers["connection"] = "close"
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        try:
+            async with asyncio.timeout(LINGER_S):
+                await _drain(receive)
+        except TimeoutError:
+            logger.debug("a client went on sending after its request was refused")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drain(receive: Receive) -> None:
+    drained_bytes = 0
+    while drained_bytes < LINGER_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
+        drained_bytes += len(message.get("body", b""))
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of the application with a problem document."""
+
+    @app.exception_handler(RequestError)
+    async def request_error(_: Request, error: RequestError) -> Response:
+        problem = Problem(
+            type=KIND_PREFIX + error.kind,
+            title=error.title,
+            status=error.status,
+            detail=error.problem,
+            expected=error.expected or None,
+            remedy=error.remedy or None,
+            available=error.available if isinstance(error, UnknownModelError) else None,
+        )
+        if isinstance(error, TooLargeError):
+            return EarlyProblemResponse(problem)
+        if isinstance(error, UnavailableError):
+            return ProblemResponse(problem, {"Retry-After": str(error.retry_after_s)})
+        return ProblemResponse(problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_parameters(_: Request, error: RequestValidationError) -> Response:
+        invalid = [_invalid_parameter(entry) for entry in error.errors()]
+        return ProblemResponse(
+            Problem(
+                type=KIND_PREFIX + "invalid-parameter",
+                title="A parameter is not what it must be",
+                status=HTTPStatus.UNPROCESSABLE_ENTITY,
+                detail="; ".join(f"{entry.name} = {entry.value}: {entry.expected}" for entry in invalid),
+                invalid_parameters=invalid,
+            )
+        )
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        status = HTTPStatus(error.status_code)
+        return ProblemResponse(
+            Problem(
+                type=KIND_PREFIX + status.phrase.lower().replace(" ", "-"),
+                title=status.phrase,
+                status=status,
+                detail=f"{request.method} {request.url.path}: {status.description or status.phrase}",
+                remedy="/docs lists what there is",
+            ),
+            dict(error.headers or {}),
+        )
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:
+        return ProblemResponse(
+            Problem(
+                type=KIND_PREFIX + "internal-error",
+                title="The service failed",
+                status=HTTPStatus.INTERNAL_SERVER_ERROR,
+                detail=f"an unexpected {type(error).__name__}; the service's log tells more",
+                remedy="please report it with the log",
+            )
+        )
+
+
+def _invalid_parameter(entry: dict[str, Any]) -> InvalidParameter:
+    return InvalidParameter(
+        name=str(entry["loc"][-1]),
+        value=str(entry.get("input"))[:100],
+        expected=entry["msg"].removeprefix("Input "),
+    )

@@ -1,0 +1,88 @@
+"""From an HTTP request to the bytes of the one image that it carries: multipart field `file`, or the raw body.
+
+The body is held in memory, never in a temporary file, and is refused as soon as it is known to be too large.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fastapi import Request
+from multipart import MultipartError, PushMultipartParser, parse_options_header
+
+from service.errors import InvalidRequestError, TooLargeError, UnsupportedTypeError
+from service.images import READABLE_FORMATS, READABLE_TYPES
+
+FIELD: Final = "file"
+MAX_FORM_FIELDS: Final = 64
+UNSPECIFIC_TYPES: Final = frozenset({"", "application/octet-stream", "binary/octet-stream", "image/*"})
+WAYS: Final = (
+    "a multipart form with the field 'file' (curl -F file=@cat.png), or the file as the body with its type "
+    "(curl --data-binary @cat.png -H 'Content-Type: image/png')"
+)
+TYPES: Final = f"an image: {', '.join(READABLE_FORMATS)}"
+
+
+async def read_image(request: Request, *, max_body_bytes: int) -> bytes:
+    """The encoded image in a request.
+
+    Raises:
+        InvalidRequestError: there is none, or the form is broken.
+        TooLargeError: the body has more than `max_body_bytes`.
+        UnsupportedTypeError: the body or the form's file is declared as something else than an image.
+    """
+    content_type, options = parse_options_header(request.headers.get("content-type", ""))
+    if content_type != "multipart/form-data":
+        _check_type(content_type)
+    body = await _read_body(request, max_body_bytes)
+    image = _file_of_form(body, options) if content_type == "multipart/form-data" else body
+    if not image:
+        raise InvalidRequestError("the request carries no image: it has 0 bytes", expected=WAYS)
+    return image
+
+
+async def _read_body(request: Request, max_body_bytes: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_body_bytes:
+        raise _too_large(f"the body has {int(declared):,} bytes", max_body_bytes)
+    chunks: list[bytes] = []
+    received_bytes = 0
+    async for chunk in request.stream():
+        received_bytes += len(chunk)
+        if received_bytes > max_body_bytes:
+            raise _too_large(f"the body has more than {max_body_bytes:,} bytes", max_body_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
+    fields: list[str] = []
+    image = bytearray()
+    try:
+        with PushMultipartParser(options.get("boundary", ""), max_segment_count=MAX_FORM_FIELDS, strict=True) as parser:
+            in_image = False
+            for event in parser.parse(body):
+                if isinstance(event, bytes | bytearray):
+                    if in_image:
+                        image += event
+                elif event is not None:
+                    in_image = event.name == FIELD and FIELD not in fields
+                    fields.append(event.name)
+                    if in_image:
+                        _check_type(event.content_type or "")
+    except MultipartError as error:
+        raise InvalidRequestError(f"the multipart form is broken: {error}", expected=WAYS) from None
+    if FIELD not in fields:
+        found = f"the form has {', '.join(repr(name) for name in fields)}" if fields else "the form is empty"
+        raise InvalidRequestError(f"there is no field '{FIELD}': {found}", expected=WAYS)
+    return bytes(image)
+
+
+def _check_type(content_type: str) -> None:
+    if content_type not in UNSPECIFIC_TYPES and content_type not in READABLE_TYPES:
+        raise UnsupportedTypeError(f"content of type {content_type[:100]!r} is not read", expected=TYPES, remedy=WAYS)
+
+
+def _too_large(problem: str, max_body_bytes: int) -> TooLargeError:
+    return TooLargeError(
+        problem, expected=f"at most {max_body_bytes:,} bytes", remedy="send a smaller file: the models see 32x32 pixels"
+    )

@@ -1,0 +1,98 @@
+"""Puts the service together: settings, runtime, repository, data plane, and the table of routes."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from fastapi_offline import FastAPIOffline
+
+from catalog import PROJECT_VERSION
+from catalog.responses import Problem
+from runtime.selection import open_runtime
+from service.api.health import health_routes
+from service.api.native import native_routes
+from service.api.problems import add_problem_handlers
+from service.core.admission import Admission
+from service.core.inference import Inference
+from service.core.repository import ModelRepository
+from service.errors import SettingsError
+from service.settings import Settings, read_settings, variable
+
+DESCRIPTION = """Send an image, get its CIFAR-10 class.
+
+Models are switched with the query parameter `model`; every answer says which model and version gave it.
+Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents."""
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The ASGI application; its models are loaded after start-up, while /livez already answers.
+
+    Raises:
+        SettingsError: the models folder is not there, or (without `settings`) a variable is not legal.
+        RuntimeUnavailableError: the runtime, device or precision asked for is not here.
+    """
+    settings = settings or read_settings()
+    if not settings.models.is_dir():
+        raise SettingsError(
+            f"{variable('models')} = {str(settings.models)!r}: there is no such folder",
+            expected="a folder with NAME/VERSION/ in it, as training publishes them",
+            remedy="start in the project's folder, or give the folder's path",
+        )
+    runtime = open_runtime(settings.runtime, settings.device, settings.precision)
+    repository = ModelRepository(settings.models, runtime, settings.default_model)
+    inference = Inference(
+        repository,
+        Admission(settings.max_pending_requests),
+        request_timeout_s=settings.request_timeout_s,
+        max_image_pixels=settings.max_image_pixels,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
+        loading = asyncio.create_task(_load(repository))
+        yield
+        await loading
+        inference.close()
+
+    app = FastAPIOffline(
+        title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
+    add_problem_handlers(app)
+    app.include_router(native_routes(repository, inference, max_body_bytes=settings.max_body_bytes))
+    app.include_router(health_routes(repository))
+    app.add_api_route("/", _to_docs, include_in_schema=False)
+    _add_schema(app, Problem.model_json_schema())
+    return app
+
+
+async def _load(repository: ModelRepository) -> None:
+    await asyncio.to_thread(repository.load_all)
+    reason = repository.not_ready_reason
+    if reason is None:
+        logger.info("ready; %s answers where no model is asked for", repository.default_name())
+    else:
+        logger.error("not ready: %s", reason)
+
+
+async def _to_docs() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+def _add_schema(app: FastAPI, schema: dict[str, object]) -> None:
+    """Make the problem document known to the OpenAPI document, which only learns of returned models by itself."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = generate()
+        components = document["components"]["schemas"]
+        inner = schema.pop("$defs", {})
+        components.update({"Problem": schema, **(inner if isinstance(inner, dict) else {})})
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
