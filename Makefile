@@ -1,0 +1,44 @@
+# Everything starts here: each target sets up what it needs. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+SERVE_VENV := .venv-serve
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help serve test check format docs lock train clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(SERVE_VENV)/installed ## install what serving needs, and serve on CIFAR10_HOST:CIFAR10_PORT
+	@exec $(SERVE_VENV)/bin/python -m service
+
+test: $(VENV)/installed ## install what the tests need, and run them with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(VENV)/installed ## formatting, lint, types, generated documents
+	scripts/check
+
+format: $(VENV)/installed ## format and fix what can be fixed
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+docs: $(VENV)/installed ## write the generated documents and the README's table anew
+	$(BIN)/python -m scripts.write_docs
+
+lock: $(VENV)/installed ## compile requirements/*.txt from pyproject.toml
+	scripts/lock
+
+train: $(VENV)/installed ## train and publish the three small CNNs; CIFAR10_DATA names the data's folder
+	for model in sequential functional subclassing; do \
+		$(BIN)/python -m training fit $$model --recipe tutorial $(if $(CIFAR10_DATA),--data $(CIFAR10_DATA)) || exit 1; \
+	done
+
+clean: ## remove the virtual environments and caches
+	rm -rf $(VENV) $(SERVE_VENV) .mypy_cache .pytest_cache .ruff_cache .coverage
+
+$(SERVE_VENV)/installed: requirements/serve.txt scripts/install
+	PYTHON=$(PYTHON) scripts/install $(SERVE_VENV) requirements/serve.txt
+
+$(VENV)/installed: requirements/dev.txt scripts/install
+	PYTHON=$(PYTHON) scripts/install $(VENV) requirements/dev.txt

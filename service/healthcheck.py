@@ -1,0 +1,29 @@
+"""Asks this machine's service whether it is ready: `python -m service.healthcheck`, for containers."""
+
+import http.client
+import sys
+
+from catalog.errors import ProjectError
+from service.settings import read_settings
+
+TIMEOUT_S = 4
+EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+
+
+def main() -> int:
+    """0 where /readyz answers 200, else 1 and the reason."""
+    try:
+        settings = read_settings()
+        host = "127.0.0.1" if settings.host in EVERY_INTERFACE else settings.host
+        connection = http.client.HTTPConnection(host, settings.port, timeout=TIMEOUT_S)
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        print(response.read().decode())  # noqa: T201
+    except (OSError, http.client.HTTPException, ProjectError) as error:
+        print(error)  # noqa: T201
+        return 1
+    return 0 if response.status == http.client.OK else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
