@@ -18,9 +18,9 @@ def main() -> int:
         connection = http.client.HTTPConnection(host, settings.port, timeout=TIMEOUT_S)
         connection.request("GET", "/readyz")
         response = connection.getresponse()
-        print(response.read().decode())  # noqa: T201
+        print(response.read().decode())
     except (OSError, http.client.HTTPException, ProjectError) as error:
-        print(error)  # noqa: T201
+        print(error)
         return 1
     return 0 if response.status == http.client.OK else 1
 

@@ -1,0 +1,25 @@
+import catalog.errors
+import service.errors
+import training.errors
+from catalog.errors import ProjectError
+
+
+def test_message_tells_what_was_wrong_what_was_expected_and_what_to_do() -> None:
+    error = ProjectError("port 0", expected="1 to 65535", remedy="choose another")
+    assert str(error) == "port 0. Expected: 1 to 65535. What to do: choose another."
+
+
+def test_message_leaves_out_what_is_empty() -> None:
+    assert str(ProjectError("it is closed.")) == "it is closed."
+
+
+def test_every_error_of_the_project_is_in_one_tree() -> None:
+    for module in (catalog.errors, service.errors, training.errors):
+        classes = [value for value in vars(module).values() if isinstance(value, type)]
+        assert all(issubclass(error, ProjectError) for error in classes if issubclass(error, Exception))
+
+
+def test_every_request_error_has_its_own_kind_and_an_error_status() -> None:
+    errors = service.errors.RequestError.__subclasses__()
+    assert len({error.kind for error in errors}) == len(errors) >= 7
+    assert all(400 <= error.status < 600 and error.status != 500 for error in errors)

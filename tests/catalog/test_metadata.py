@@ -1,0 +1,44 @@
+import pytest
+from pydantic import ValidationError
+
+from catalog.artifact import read_metadata, version_folder
+from catalog.labels import CLASS_NAMES
+from catalog.metadata import ModelMetadata
+from tests.conftest import MODELS, every_published_version
+
+
+@pytest.mark.parametrize(("name", "version"), every_published_version())
+def test_stored_evaluations_agree_with_themselves(name: str, version: int) -> None:
+    metadata = read_metadata(version_folder(MODELS, name, version))
+    assert metadata.labels == list(CLASS_NAMES)
+    assert {(entry.runtime, entry.precision, entry.split) for entry in metadata.evaluations} >= {
+        ("tensorflow", "float32", "test"),
+        ("openvino", "float32", "test"),
+    }
+    for entry in metadata.evaluations:
+        diagonal = sum(entry.confusion_matrix[index][index] for index in range(10))
+        assert entry.n == 10_000 == sum(map(sum, entry.confusion_matrix))
+        assert entry.correct == diagonal
+        assert entry.accuracy == diagonal / entry.n
+        for index, result in enumerate(entry.per_class):
+            assert result.n == sum(entry.confusion_matrix[index])
+            assert result.recall == pytest.approx(entry.confusion_matrix[index][index] / result.n)
+
+
+def test_evaluation_prefers_the_runtime_asked_for_and_never_another_precision() -> None:
+    metadata = read_metadata(version_folder(MODELS, "sequential", 1))
+    for runtime in ("openvino", "tensorflow"):
+        entry = metadata.evaluation("test", "float32", runtime)
+        assert entry is not None
+        assert entry.runtime == runtime
+    without_bfloat16 = metadata.model_copy(
+        update={"evaluations": [entry for entry in metadata.evaluations if entry.precision == "float32"]}
+    )
+    assert without_bfloat16.evaluation("test", "bfloat16", "openvino") is None
+
+
+def test_unknown_fields_are_refused() -> None:
+    metadata = read_metadata(version_folder(MODELS, "sequential", 1))
+    document = metadata.model_dump(mode="json") | {"acuracy": 1}
+    with pytest.raises(ValidationError, match="acuracy"):
+        ModelMetadata.model_validate(document)

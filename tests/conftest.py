@@ -1,0 +1,80 @@
+"""What many tests share: the published models, the shipped test images, and small stand-ins for CIFAR-10."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.artifact import published_versions, version_folder
+from runtime.golden import read_golden
+from service.app import create_app
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "models"
+PUBLISHED = ("sequential", "functional", "subclassing")
+
+
+@dataclass(frozen=True)
+class SampleImage:
+    """A shipped image of the test set."""
+
+    file: Path
+
+    @property
+    def test_index(self) -> int:
+        return int(self.file.stem.partition("_")[2])
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        with Image.open(self.file) as image:
+            return np.asarray(image)
+
+
+SAMPLES = [SampleImage(file) for file in sorted((ROOT / "tests/images").glob("*.png"))]
+
+
+def golden_class(model: str, version: int, sample: SampleImage) -> int:
+    """The class that a published version gave this image when it was published."""
+    golden = read_golden(version_folder(MODELS, model, version) / "golden.npz")
+    return int(golden.probabilities[sample.test_index].argmax())
+
+
+@pytest.fixture
+def one_model(tmp_path: Path) -> Path:
+    """A models folder with a copy of sequential version 1, to be broken at will."""
+    folder = tmp_path / "models"
+    shutil.copytree(version_folder(MODELS, "sequential", 1), version_folder(folder, "sequential", 1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[TestClient]:
+    """The real application on the models of the clone, loaded and ready."""
+    with ready_client(Settings(models=MODELS)) as ready:
+        yield ready
+
+
+def ready_client(settings: Settings) -> TestClient:
+    """A client of a new application; used as a context manager it starts and stops the application."""
+    return _LoadedClient(create_app(settings))
+
+
+class _LoadedClient(TestClient):
+    def __enter__(self) -> Self:
+        super().__enter__()
+        while self.get("/readyz").json()["reason"] == "models are being loaded":
+            pass
+        return self
+
+
+def every_published_version() -> list[tuple[str, int]]:
+    """Name and version of all that the clone holds."""
+    return [(name, version) for name in PUBLISHED for version in published_versions(MODELS, name)]

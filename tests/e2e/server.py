@@ -1,0 +1,65 @@
+"""A real server process on a free port, started as a user starts it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2 as httpx
+
+from tests.conftest import MODELS, ROOT
+
+START_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_server(log: Path, **settings: str) -> Iterator[Server]:
+    """Start `python -m service` with these settings as variables, wait for readiness, kill it at the end."""
+    port = free_port()
+    variables = {"CIFAR10_PORT": str(port), "CIFAR10_MODELS": str(MODELS)} | settings
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service"], cwd=ROOT, env=os.environ | variables, stderr=stream, text=True
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_ready(url, process, log)
+        yield Server(process, url, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[str] | None = None, log: Path | None = None) -> None:
+    """Poll /readyz until it answers 200."""
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode}: {log.read_text() if log else ''}")
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not ready within {START_TIMEOUT_S} s: {log.read_text() if log else url}")

@@ -1,0 +1,185 @@
+"""The real service as a process of its own, spoken to over a real socket."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+import pytest
+from PIL import Image
+
+from catalog.artifact import version_folder
+from catalog.responses import Prediction
+from tests.conftest import PUBLISHED, ROOT, SAMPLES, SampleImage, golden_class
+from tests.e2e.server import Server, free_port, running_server
+
+pytestmark = pytest.mark.slow
+CAT = SAMPLES[3]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("server") / "log") as started:
+        yield started
+
+
+def encode(sample: SampleImage, kind: str) -> bytes:
+    stream = BytesIO()
+    Image.fromarray(sample.pixels).save(stream, kind, quality=95)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "WEBP", "GIF"])
+def test_test_set_images_get_their_golden_class_in_each_format(server: Server, model: str, kind: str) -> None:
+    right = 0
+    for sample in SAMPLES:
+        files = {"file": (f"picture.{kind.lower()}", encode(sample, kind), f"image/{kind.lower()}")}
+        response = httpx.post(f"{server.url}/predict", files=files, params={"model": model})
+        prediction = Prediction.model_validate_json(response.content)
+        right += prediction.class_id == golden_class(model, 1, sample)
+    lossless = kind in {"PNG", "BMP"}
+    assert right == len(SAMPLES) if lossless else right >= len(SAMPLES) - 2
+
+
+def test_upload_that_is_too_large_is_answered_though_the_client_is_still_sending(server: Server) -> None:
+    address = urlsplit(server.url)
+    with socket.create_connection((str(address.hostname), address.port or 80), timeout=10) as connection:
+        head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 900000000\r\n\r\n"
+        connection.sendall(head.encode() + b"x" * 300_000)
+        answer = connection.recv(65536).decode()
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert "connection: close" in answer.lower()
+    assert "900,000,000 bytes" in answer
+
+
+def test_upload_that_is_too_large_is_answered_to_a_client_that_sends_it_all_first(server: Server) -> None:
+    response = httpx.post(f"{server.url}/predict", content=b"x" * 25_000_000, headers={"Content-Type": "image/png"})
+    assert response.status_code == 413
+
+
+def test_client_that_leaves_half_way_harms_nobody(server: Server) -> None:
+    address = urlsplit(server.url)
+    for _ in range(5):
+        with socket.create_connection((str(address.hostname), address.port or 80), timeout=10) as connection:
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
+            )
+    answer = httpx.post(f"{server.url}/predict", content=CAT.file.read_bytes(), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 200
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_broken_version_is_listed_while_the_others_serve(one_model: Path, tmp_path: Path) -> None:
+    broken = version_folder(one_model, "functional", 1)
+    broken.mkdir(parents=True)
+    (broken / "metadata.json").write_text("{}")
+    with running_server(tmp_path / "log", CIFAR10_MODELS=str(one_model)) as server:
+        models = {model["name"]: model for model in httpx.get(f"{server.url}/models").json()["models"]}
+        assert models["sequential"]["state"] == "ready"
+        assert models["functional"]["state"] == "failed"
+        assert "metadata.json" in models["functional"]["versions"][0]["reason"]
+
+
+def test_tensorflow_gives_the_same_answers(tmp_path: Path) -> None:
+    with running_server(tmp_path / "log", CIFAR10_RUNTIME="tensorflow", CIFAR10_DEVICE="cpu") as server:
+        assert httpx.get(f"{server.url}/models").json()["runtime"] == "tensorflow"
+        for sample in SAMPLES:
+            response = httpx.post(
+                f"{server.url}/predict", files={"file": sample.file.read_bytes()}, params={"model": "sequential"}
+            )
+            assert response.json()["class_id"] == golden_class("sequential", 1, sample)
+
+
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_answers_what_was_accepted_and_exits_0(tmp_path: Path, stop_signal: signal.Signals) -> None:
+    stream = BytesIO()
+    Image.effect_noise((5000, 5000), 80).save(stream, "PNG", compress_level=1)
+    statuses: list[int] = []
+    with running_server(tmp_path / "log", CIFAR10_MAX_BODY_BYTES="100000000") as server:
+
+        def ask() -> None:
+            response = httpx.post(
+                f"{server.url}/predict", content=stream.getvalue(), headers={"Content-Type": "image/png"}, timeout=30
+            )
+            statuses.append(response.status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while "POST" not in server.log.read_text() and not statuses:
+            pass  # the first answer is out, the others are under way
+        os.kill(server.process.pid, stop_signal)
+        for thread in threads:
+            thread.join()
+        assert statuses == [200] * 4
+        assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"CIFAR10_PORT": "0"}, "CIFAR10_PORT = '0' is not legal: whole number from 1 to 65,535"),
+        ({"CIFAR10_MODELS": "nowhere"}, "CIFAR10_MODELS = 'nowhere': there is no such folder"),
+        ({"CIFAR10_DEVICE": "gpu"}, "device gpu was asked for, and TensorFlow"),
+    ],
+)
+def test_start_that_can_not_be_ends_with_one_clear_line(variables: dict[str, str], words: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "service"],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    assert words in result.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_port_in_use_ends_with_a_message(server: Server) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "service", "--port", server.url.rpartition(":")[2]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    assert "address already in use" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_log_is_one_json_object_a_line(server: Server) -> None:
+    httpx.get(f"{server.url}/livez")
+    entries = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert {"time", "level", "logger", "message"} <= set(entries[0])
+    assert any("sequential version 1 is ready" in entry["message"] for entry in entries)
+
+
+def test_healthcheck_asks_the_service(server: Server) -> None:
+    def healthcheck(port: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "service.healthcheck"],
+            cwd=ROOT,
+            env=os.environ | {"CIFAR10_PORT": port},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    ready = healthcheck(server.url.rpartition(":")[2])
+    assert (ready.returncode, json.loads(ready.stdout)["ready"]) == (0, True)
+    assert healthcheck(str(free_port())).returncode == 1

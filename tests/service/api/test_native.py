@@ -1,0 +1,191 @@
+from io import BytesIO
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from catalog.artifact import read_metadata, version_folder
+from catalog.labels import CLASS_NAMES
+from catalog.metadata import ModelMetadata
+from catalog.responses import ModelList, ModelStatus, Prediction, Problem
+from tests.conftest import MODELS, PUBLISHED, SAMPLES, SampleImage, golden_class
+
+CAT = SAMPLES[3]
+PNG = {"Content-Type": "image/png"}
+
+
+def problem_of(response: httpx.Response, status: int) -> Problem:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in response.text
+    problem = Problem.model_validate_json(response.content)
+    assert problem.status == status
+    return problem
+
+
+def upload(client: TestClient, content: bytes, kind: str = "image/png", **parameters: Any) -> httpx.Response:
+    response: httpx.Response = client.post("/predict", files={"file": ("picture", content, kind)}, params=parameters)
+    return response
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.file.stem)
+def test_each_model_gives_its_golden_class(client: TestClient, model: str, sample: SampleImage) -> None:
+    prediction = Prediction.model_validate_json(upload(client, sample.file.read_bytes(), model=model).content)
+    assert prediction.class_id == golden_class(model, 1, sample)
+    assert (prediction.model, prediction.version) == (model, 1)
+    assert prediction.label == CLASS_NAMES[prediction.class_id] == prediction.top[0].label
+
+
+def test_form_and_raw_body_give_the_same_answer(client: TestClient) -> None:
+    content = CAT.file.read_bytes()
+    by_form = upload(client, content).json()
+    assert client.post("/predict", content=content, headers=PNG).json() == by_form
+    assert (
+        client.post("/predict", content=content, headers={"Content-Type": "application/octet-stream"}).json() == by_form
+    )
+    chunked = client.post("/predict", content=iter([content[:100], content[100:]]), headers=PNG)
+    assert chunked.json() == by_form
+
+
+def test_other_fields_of_the_form_are_passed_over(client: TestClient) -> None:
+    files = {"note": ("note.txt", b"my cat", "text/plain"), "file": ("cat.png", CAT.file.read_bytes(), "image/png")}
+    assert client.post("/predict", files=files).json()["label"] == upload(client, CAT.file.read_bytes()).json()["label"]
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 10])
+def test_top_k_lists_as_many_classes_best_first(client: TestClient, top_k: int) -> None:
+    top = upload(client, CAT.file.read_bytes(), top_k=top_k).json()["top"]
+    probabilities = [entry["probability"] for entry in top]
+    assert len(top) == top_k
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert top_k < 10 or sum(probabilities) == pytest.approx(1, abs=1e-5)
+
+
+def test_phone_photo_is_answered(client: TestClient) -> None:
+    stream = BytesIO()
+    Image.fromarray(CAT.pixels).resize((4000, 3000)).save(stream, "JPEG", quality=80)
+    assert upload(client, stream.getvalue(), "image/jpeg").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "words"),
+    [
+        (b"", "image/png", 400, "0 bytes"),
+        (b"hello, I am text\n" * 100, "image/png", 400, "not an image that can be read"),
+        (b"hello", "text/plain", 415, "'text/plain' is not read"),
+        (CAT.file.read_bytes()[:1200], "image/png", 400, "truncated"),
+        (b"x" * 20_971_521, "image/png", 413, "at most 20,971,520 bytes"),
+    ],
+    ids=["empty", "text called PNG", "text", "truncated", "too many bytes"],
+)
+def test_bad_upload_is_refused_in_words(client: TestClient, content: bytes, kind: str, status: int, words: str) -> None:
+    by_form = problem_of(upload(client, content, kind), status)
+    by_body = problem_of(client.post("/predict", content=content, headers={"Content-Type": kind}), status)
+    assert words in f"{by_form.detail} {by_form.expected}"
+    assert by_form.type == by_body.type
+
+
+def test_too_many_pixels_in_a_few_kilobytes(client: TestClient) -> None:
+    stream = BytesIO()
+    Image.new("1", (20_000, 20_000)).save(stream, "PNG")
+    problem = problem_of(upload(client, stream.getvalue()), 413)
+    assert "20,000 x 20,000 = 400,000,000 pixels" in problem.detail
+
+
+def test_streamed_body_is_refused_at_the_limit_not_at_its_end(client: TestClient) -> None:
+    sent = 0
+
+    def endless() -> Any:
+        nonlocal sent
+        while sent < 40_000_000:
+            sent += 1_000_000
+            yield b"x" * 1_000_000
+
+    problem = problem_of(client.post("/predict", content=endless(), headers=PNG), 413)
+    assert "more than 20,971,520 bytes" in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"", "multipart/form-data; boundary=x", 400),
+        (b"--x\r\ngarbage", "multipart/form-data; boundary=x", 400),
+        (b"--x--\r\n", "multipart/form-data; boundary=x", 400),
+        (b"--x", "multipart/form-data", 400),
+        (b"a=b", "application/x-www-form-urlencoded", 415),
+        (b"{}", "application/json", 415),
+        (b"GIF89a", "image/heic", 415),
+    ],
+)
+def test_broken_forms_and_foreign_types_are_refused(
+    client: TestClient, body: bytes, content_type: str, status: int
+) -> None:
+    problem = problem_of(client.post("/predict", content=body, headers={"Content-Type": content_type}), status)
+    assert "curl -F file=@cat.png" in f"{problem.expected} {problem.remedy}"
+
+
+def test_form_without_the_field_names_what_it_has(client: TestClient) -> None:
+    problem = problem_of(client.post("/predict", files={"image": ("cat.png", CAT.file.read_bytes())}), 400)
+    assert "no field 'file': the form has 'image'" in problem.detail
+
+
+def test_unknown_model_names_what_there_is(client: TestClient) -> None:
+    problem = problem_of(upload(client, CAT.file.read_bytes(), model="alexnet"), 404)
+    assert set(PUBLISHED) <= set(problem.available or [])
+    assert problem_of(client.get("/models/alexnet"), 404).available == problem.available
+
+
+def test_unknown_version_names_what_there_is(client: TestClient) -> None:
+    problem = problem_of(upload(client, CAT.file.read_bytes(), model="sequential", version=999), 404)
+    assert problem.available is not None
+    assert "1" in problem.available
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [("version", "0"), ("version", "-1"), ("version", "x"), ("version", "1" * 5000), ("top_k", "0"), ("top_k", "11")],
+)
+def test_bad_parameter_is_named_with_what_is_legal(client: TestClient, parameter: str, value: str) -> None:
+    problem = problem_of(upload(client, CAT.file.read_bytes(), **{parameter: value}), 422)
+    assert problem.invalid_parameters is not None
+    assert problem.invalid_parameters[0].name == parameter
+    assert problem.invalid_parameters[0].value == value[:100]
+
+
+def test_models_are_listed_with_their_stored_accuracy(client: TestClient) -> None:
+    listed = ModelList.model_validate_json(client.get("/models").content)
+    assert [model.name for model in listed.models[:3]] == list(PUBLISHED)
+    assert [model.name for model in listed.models if model.default] == [listed.default_model]
+    for model in listed.models:
+        stored = read_metadata(version_folder(MODELS, model.name, model.versions[0].version))
+        evaluation = stored.evaluation("test", "float32", "openvino")
+        assert evaluation is not None
+        assert model.versions[0].test_accuracy == evaluation.accuracy
+        assert ModelStatus.model_validate_json(client.get(f"/models/{model.name}").content) == model
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_metadata_is_served_as_it_is_stored(client: TestClient, name: str) -> None:
+    response = client.get(f"/models/{name}/versions/1")
+    assert ModelMetadata.model_validate_json(response.content) == read_metadata(version_folder(MODELS, name, 1))
+
+
+@pytest.mark.parametrize("plot", ["learning_curves", "confusion_matrix.svg", "sample_predictions"])
+def test_plots_are_served_as_svg_that_can_run_nothing(client: TestClient, plot: str) -> None:
+    response = client.get(f"/models/sequential/versions/1/plots/{plot}")
+    assert response.headers["content-type"] == "image/svg+xml"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert b"<svg" in response.content
+
+
+@pytest.mark.parametrize("plot", ["nope", "..%2Fmetadata.json", "%2e%2e"])
+def test_there_is_no_other_plot(client: TestClient, plot: str) -> None:
+    assert client.get(f"/models/sequential/versions/1/plots/{plot}").status_code == 404
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("GET", "/predict", 405)])
+def test_unknown_paths_and_methods_are_problems_too(client: TestClient, method: str, path: str, status: int) -> None:
+    problem_of(client.request(method, path), status)

@@ -1,0 +1,136 @@
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.base import Images, Probabilities
+from runtime.openvino import OpenVinoRuntime
+from service.core.admission import Admission
+from service.core.inference import Inference
+from service.core.repository import ModelRepository
+from service.errors import DeadlineError, UnavailableError, UndecodableError
+from tests.conftest import MODELS, SAMPLES, golden_class
+
+
+class HeldModel:
+    """A model that answers only once it is released."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.calls = 0
+
+    def predict(self, images: Images) -> Probabilities:
+        self.calls += 1
+        self.release.wait(20)
+        return np.full((len(images), 10), 0.1, np.float32)
+
+
+@pytest.fixture
+def repository() -> ModelRepository:
+    repository = ModelRepository(MODELS, OpenVinoRuntime())
+    repository.load_all()
+    return repository
+
+
+@pytest.fixture
+def held(repository: ModelRepository) -> Iterator[HeldModel]:
+    model = HeldModel()
+    repository.get("sequential", 1).model = model
+    yield model
+    model.release.set()
+
+
+def data_plane(repository: ModelRepository, *, slots: int = 64, timeout_s: float = 10) -> tuple[Inference, Admission]:
+    admission = Admission(slots)
+    return Inference(repository, admission, request_timeout_s=timeout_s, max_image_pixels=10_000), admission
+
+
+def content(index: int = 0) -> bytes:
+    return Path(SAMPLES[index].file).read_bytes()
+
+
+def test_many_requests_at_once_each_get_their_own_answer(repository: ModelRepository) -> None:
+    inference, admission = data_plane(repository)
+
+    async def ask_all() -> list[int]:
+        requests = [inference.predict(content(index % 10), model="functional", top_k=1) for index in range(60)]
+        return [prediction.class_id for prediction in await asyncio.gather(*requests)]
+
+    expected = [golden_class("functional", 1, SAMPLES[index % 10]) for index in range(60)]
+    assert asyncio.run(ask_all()) == expected
+    inference.close()
+    assert admission.pending == 0
+
+
+def test_one_bad_image_harms_no_other(repository: ModelRepository) -> None:
+    inference, admission = data_plane(repository)
+
+    async def ask_all() -> list[object]:
+        bodies = [content(1), b"no image", content(2)]
+        return await asyncio.gather(*(inference.predict(body, top_k=1) for body in bodies), return_exceptions=True)
+
+    first, second, third = asyncio.run(ask_all())
+    assert isinstance(second, UndecodableError)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(third, BaseException)
+    assert admission.pending == 0
+
+
+def test_full_service_answers_at_once_and_takes_requests_again_later(
+    repository: ModelRepository, held: HeldModel
+) -> None:
+    inference, _ = data_plane(repository, slots=2)
+
+    async def overload() -> float:
+        accepted = [asyncio.create_task(inference.predict(content(), model="sequential", top_k=1)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        start_s = time.monotonic()
+        with pytest.raises(UnavailableError):
+            await inference.predict(content(), model="sequential", top_k=1)
+        refused_s = time.monotonic() - start_s
+        held.release.set()
+        assert [prediction.confidence for prediction in await asyncio.gather(*accepted)] == [pytest.approx(0.1)] * 2
+        await asyncio.sleep(0.05)
+        await inference.predict(content(), model="sequential", top_k=1)
+        return refused_s
+
+    assert asyncio.run(overload()) < 0.05
+
+
+def test_deadline_is_an_error_and_the_slot_is_held_until_the_work_returns(
+    repository: ModelRepository, held: HeldModel
+) -> None:
+    inference, admission = data_plane(repository, timeout_s=0.1)
+
+    async def wait_in_vain() -> None:
+        with pytest.raises(DeadlineError, match=r"no answer within 0.1 s"):
+            await inference.predict(content(), model="sequential", top_k=1)
+        assert admission.pending == 1
+        held.release.set()
+        for _ in range(500):
+            if admission.pending:
+                await asyncio.sleep(0.01)
+        assert admission.pending == 0
+
+    asyncio.run(asyncio.wait_for(wait_in_vain(), 10))
+
+
+def test_expired_request_that_had_not_started_is_never_computed(repository: ModelRepository, held: HeldModel) -> None:
+    inference, admission = data_plane(repository, timeout_s=0.1)
+
+    async def flood() -> None:
+        requests = [inference.predict(content(), model="sequential", top_k=1) for _ in range(40)]
+        results = await asyncio.gather(*requests, return_exceptions=True)
+        assert all(isinstance(result, DeadlineError) for result in results)
+        started = held.calls
+        assert started < 40
+        held.release.set()
+        await asyncio.sleep(0.2)
+        assert held.calls == started
+        assert admission.pending == 0
+
+    asyncio.run(flood())

@@ -1,0 +1,125 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog.artifact import read_metadata, version_folder
+from catalog.responses import VersionState
+from runtime.golden import GoldenAnswers, read_golden
+from runtime.openvino import OpenVinoRuntime
+from service.core.repository import ModelRepository
+from service.errors import UnavailableError, UnknownModelError
+from tests.conftest import MODELS, PUBLISHED
+
+
+@pytest.fixture(scope="module")
+def runtime() -> OpenVinoRuntime:
+    return OpenVinoRuntime()
+
+
+def loaded(models: Path, runtime: OpenVinoRuntime) -> ModelRepository:
+    repository = ModelRepository(models, runtime)
+    repository.load_all()
+    return repository
+
+
+def add_version(models: Path, version: int) -> Path:
+    """A copy of version 1 under another number, its metadata right for it."""
+    folder = version_folder(models, "sequential", version)
+    shutil.copytree(version_folder(models, "sequential", 1), folder)
+    metadata = read_metadata(version_folder(models, "sequential", 1)).model_copy(update={"version": version})
+    (folder / "metadata.json").write_text(metadata.model_dump_json())
+    return folder
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 16
+    file.write_bytes(content)
+
+
+def test_every_published_model_of_the_clone_is_ready(runtime: OpenVinoRuntime) -> None:
+    repository = loaded(MODELS, runtime)
+    assert repository.not_ready_reason is None
+    for name in PUBLISHED:
+        entry = repository.find(name)
+        assert entry.state is VersionState.READY
+        assert entry.model is not None
+
+
+def test_nothing_is_ready_before_loading(runtime: OpenVinoRuntime) -> None:
+    repository = ModelRepository(MODELS, runtime)
+    assert repository.not_ready_reason == "models are being loaded"
+    with pytest.raises(UnavailableError, match=r"no model is ready"):
+        repository.find()
+    with pytest.raises(UnavailableError, match=r"sequential version 1 is being loaded"):
+        repository.find("sequential", 1)
+
+
+def test_default_is_the_most_accurate(runtime: OpenVinoRuntime) -> None:
+    repository = loaded(MODELS, runtime)
+    accuracy = {model.name: model.versions[0].test_accuracy or 0 for model in repository.status().models}
+    assert repository.default_name() == max(accuracy, key=lambda name: accuracy[name])
+
+
+def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    repository = ModelRepository(one_model, runtime, "vgg16")
+    repository.load_all()
+    with pytest.raises(UnavailableError, match=r"no model is ready"):
+        repository.find()
+    assert repository.find("sequential").name == "sequential"
+
+
+def test_unknown_model_and_version_name_what_there_is(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    repository = loaded(one_model, runtime)
+    with pytest.raises(UnknownModelError, match=r"no model 'nope'. Expected: one of sequential"):
+        repository.find("nope")
+    with pytest.raises(UnknownModelError, match=r"sequential has no version 4. Expected: one of 1"):
+        repository.find("sequential", 4)
+
+
+def test_latest_ready_version_answers(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    add_version(one_model, 2)
+    add_version(one_model, 10)
+    repository = loaded(one_model, runtime)
+    assert repository.find("sequential").version == 10
+    assert repository.find("sequential", 2).version == 2
+    assert [entry.version for entry in repository.model_status("sequential").versions] == [10, 2, 1]
+
+
+def test_broken_newer_version_leaves_the_old_one_answering(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    flip_a_bit(add_version(one_model, 2) / "saved_model.pb")
+    repository = loaded(one_model, runtime)
+    assert repository.find("sequential").version == 1
+    status = repository.model_status("sequential")
+    assert (status.state, status.serving_version) == (VersionState.READY, 1)
+    assert status.versions[0].state is VersionState.FAILED
+    assert "saved_model.pb has" in (status.versions[0].reason or "")
+    with pytest.raises(UnavailableError, match=r"sequential version 2 could not be loaded: .*saved_model.pb"):
+        repository.find("sequential", 2)
+
+
+def test_version_whose_golden_answers_differ_never_serves(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    folder = version_folder(one_model, "sequential", 1)
+    golden = read_golden(folder / "golden.npz")
+    GoldenAnswers(golden.images, golden.labels, np.roll(golden.probabilities, 1, axis=1)).save(folder / "golden.npz")
+    metadata = read_metadata(folder)
+    (folder / "metadata.json").write_text(metadata.model_copy(update={"files": {}}).model_dump_json())
+    repository = loaded(one_model, runtime)
+    assert repository.not_ready_reason == "no published version could be loaded; GET /models tells why"
+    assert "away from its published probabilities" in (repository.get("sequential", 1).reason or "")
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"name": "sequential"}'])
+def test_unreadable_metadata_is_a_reason_not_a_crash(one_model: Path, runtime: OpenVinoRuntime, content: str) -> None:
+    (version_folder(one_model, "sequential", 1) / "metadata.json").write_text(content)
+    entry = loaded(one_model, runtime).get("sequential", 1)
+    assert entry.state is VersionState.FAILED
+    assert "metadata.json" in (entry.reason or "")
+
+
+def test_empty_folder_is_not_ready_and_says_so(tmp_path: Path, runtime: OpenVinoRuntime) -> None:
+    repository = loaded(tmp_path, runtime)
+    assert repository.not_ready_reason == f"there is no published version in {tmp_path}"
+    assert repository.status().models == []

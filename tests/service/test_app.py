@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from catalog.errors import RuntimeUnavailableError
+from service.app import create_app
+from service.errors import SettingsError
+from service.settings import Settings
+from tests.conftest import MODELS
+
+
+def test_missing_models_folder_is_named_with_its_variable(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"CIFAR10_MODELS = .*/nowhere': there is no such folder"):
+        create_app(Settings(models=tmp_path / "nowhere"))
+
+
+def test_gpu_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeUnavailableError, match="device gpu was asked for"):
+        create_app(Settings(models=MODELS, device="gpu"))
+
+
+def test_documents_need_nothing_from_outside(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "//cdn" not in page
+    assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+
+
+def test_openapi_document_describes_both_bodies_and_every_problem(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    predict = document["paths"]["/predict"]["post"]
+    assert {"multipart/form-data", "image/png", "image/jpeg"} <= set(predict["requestBody"]["content"])
+    assert {"400", "404", "413", "415", "422", "503", "504"} <= set(predict["responses"])
+    assert "example" in predict["responses"]["200"]["content"]["application/json"]
+    for status in ("400", "422", "503"):
+        assert predict["responses"][status]["content"] == {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        }
+    assert {"Problem", "InvalidParameter", "Prediction"} <= set(document["components"]["schemas"])

@@ -1,0 +1,39 @@
+import keras
+import numpy as np
+import pytest
+
+from catalog.labels import ModelName
+from training.recipes import ARCHITECTURES
+
+STYLES: list[ModelName] = ["sequential", "functional", "subclassing"]
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_each_style_has_the_published_number_of_parameters_all_trainable(name: ModelName) -> None:
+    model = ARCHITECTURES[name]()
+    assert model.count_params() == 582_026
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 582_026
+
+
+def test_each_style_is_written_in_its_style() -> None:
+    sequential, functional, subclassing = (ARCHITECTURES[name]() for name in STYLES)
+    assert isinstance(sequential, keras.Sequential)
+    assert type(functional).__name__ == "Functional"
+    assert type(subclassing).__mro__[1] is keras.Model
+    assert [model.name for model in (sequential, functional, subclassing)] == [
+        "Sequential_Model",
+        "Functional_Model",
+        "Sub_Classing_Model",
+    ]
+
+
+def test_one_seed_gives_the_three_styles_the_same_network() -> None:
+    images = np.random.default_rng(0).random((3, 32, 32, 3), dtype=np.float32)
+    answers = []
+    for name in STYLES:
+        keras.utils.set_random_seed(83)
+        answers.append(np.asarray(ARCHITECTURES[name]()(images)))
+    assert answers[0].shape == (3, 10)
+    assert answers[0].sum(axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    assert np.allclose(answers[0], answers[1], atol=1e-6)
+    assert np.allclose(answers[0], answers[2], atol=1e-6)

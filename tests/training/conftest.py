@@ -1,0 +1,54 @@
+"""Small stand-ins for CIFAR-10: the real test images that every published version carries, and made-up records."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from catalog.artifact import version_folder
+from runtime.golden import read_golden
+from tests.conftest import MODELS
+from training import data
+from training.data import Cifar10, Split
+
+RECORDS = 20
+
+
+@pytest.fixture(scope="session")
+def golden_split() -> Split:
+    """64 real images of the test set."""
+    golden = read_golden(version_folder(MODELS, "sequential", 1) / "golden.npz")
+    return Split(golden.images, golden.labels)
+
+
+@pytest.fixture(scope="session")
+def small_cifar10(golden_split: Split) -> Cifar10:
+    """A data set of those 64 images, five times to train on and once to test."""
+    return Cifar10(golden_split.take(np.tile(np.arange(64), 5)), golden_split, "golden images", "0" * 64)
+
+
+@pytest.fixture
+def small_records(monkeypatch: pytest.MonkeyPatch) -> dict[str, NDArray[np.uint8]]:
+    """Made-up batches of 20 records each, (20, 3073) uint8, which the loader takes for the official ones."""
+    generator = np.random.default_rng(5)
+    batches = {}
+    for name in data.RECORDS_SHA1:
+        records = generator.integers(0, 256, (RECORDS, data.RECORD_BYTES), dtype=np.uint8)
+        records[:, 0] %= 10
+        batches[name] = records
+    digests = {name: hashlib.sha1(records.tobytes()).hexdigest() for name, records in batches.items()}  # noqa: S324
+    monkeypatch.setattr(data, "RECORDS_PER_BATCH", RECORDS)
+    monkeypatch.setattr(data, "RECORDS_SHA1", digests)
+    return batches
+
+
+@pytest.fixture
+def full_data() -> Path:
+    """The folder with the whole of CIFAR-10."""
+    folder = os.environ.get("CIFAR10_DATA")
+    if not folder:
+        pytest.skip("NOT TESTED: set CIFAR10_DATA to a folder with the official CIFAR-10")
+    return Path(folder)

@@ -1,0 +1,48 @@
+import numpy as np
+
+from training.batches import ShuffledBatches, epoch_order
+from training.data import Split
+from training.preprocessing import scale
+
+
+def batches(split: Split, first_epoch: int = 0, seed: int = 83) -> ShuffledBatches:
+    return ShuffledBatches(
+        split,
+        lambda images: scale(images, "divide_by_255"),
+        batch_size=24,
+        seed=seed,
+        first_epoch=first_epoch,
+    )
+
+
+def labels_of_epoch(data: ShuffledBatches) -> list[int]:
+    return [int(label) for index in range(len(data)) for label in data[index][1]]
+
+
+def test_every_epoch_has_its_own_order_of_all_images() -> None:
+    first, second = epoch_order(83, 0, 1000), epoch_order(83, 1, 1000)
+    assert not np.array_equal(first, second)
+    assert sorted(first) == sorted(second) == list(range(1000))
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    assert np.array_equal(epoch_order(83, 7, 1000), epoch_order(83, 7, 1000))
+    assert not np.array_equal(epoch_order(83, 7, 1000), epoch_order(84, 7, 1000))
+
+
+def test_batches_cover_the_split_and_the_last_is_smaller(golden_split: Split) -> None:
+    data = batches(golden_split)
+    assert [len(data[index][1]) for index in range(len(data))] == [24, 24, 16]
+    images, labels = data[0]
+    assert images.dtype == np.float32
+    assert images.shape == (24, 32, 32, 3)
+    order = epoch_order(83, 0, 64)[:24]
+    assert np.array_equal(labels, golden_split.labels[order])
+    assert np.array_equal(images, golden_split.images[order].astype(np.float32) / np.float32(255))
+
+
+def test_resumed_run_sees_the_batches_of_an_uninterrupted_one(golden_split: Split) -> None:
+    uninterrupted = batches(golden_split)
+    for _ in range(3):
+        uninterrupted.on_epoch_end()
+    assert labels_of_epoch(batches(golden_split, first_epoch=3)) == labels_of_epoch(uninterrupted)

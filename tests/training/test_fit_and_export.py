@@ -1,0 +1,156 @@
+"""Training and export as one run makes them, on 64 real images: slow parts done once for the module."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from catalog.artifact import WARM_UP_FILE, published_versions, read_metadata, verify, version_folder
+from catalog.errors import PublishError
+from catalog.metadata import ModelMetadata
+from runtime.golden import check_golden, read_golden
+from runtime.openvino import OpenVinoRuntime
+from service.images import EncodedImage
+from tests.conftest import ROOT, SAMPLES
+from training.data import Cifar10
+from training.export import export
+from training.fit import TrainedModel, fit
+from training.preprocessing import scale
+from training.recipes import Recipe, get_recipe
+
+pytestmark = pytest.mark.slow
+
+
+def short_recipe(model: str = "subclassing") -> Recipe:
+    return get_recipe("tutorial", model).model_copy(update={"epochs": 3, "batch_size": 32})
+
+
+@pytest.fixture(scope="module")
+def trained(small_cifar10: Cifar10) -> TrainedModel:
+    return fit(short_recipe(), small_cifar10.train, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def published(trained: TrainedModel, small_cifar10: Cifar10, models: Path) -> ModelMetadata:
+    return export(trained, small_cifar10, models, command="pytest")
+
+
+@pytest.fixture
+def folder(published: ModelMetadata, models: Path) -> Path:
+    return version_folder(models, published.name, published.version)
+
+
+def test_training_learns_and_keeps_its_history(trained: TrainedModel) -> None:
+    assert [entry.epoch for entry in trained.history] == [1, 2, 3]
+    assert trained.history[-1].loss < trained.history[0].loss
+    assert all(entry.duration_s > 0 for entry in trained.history)
+    assert (trained.train_n, len(trained.validation)) == (256, 64)
+    assert trained.parameters.total == trained.parameters.trainable == 582_026
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_others(
+    small_cifar10: Cifar10, trained: TrainedModel
+) -> None:
+    again = fit(short_recipe(), small_cifar10.train, verbose=0)
+    other = fit(short_recipe().model_copy(update={"seed": 1}), small_cifar10.train, verbose=0)
+    for one, same, different in zip(
+        trained.model.get_weights(), again.model.get_weights(), other.model.get_weights(), strict=True
+    ):
+        assert np.array_equal(one, same)
+        assert not np.array_equal(one, different)
+
+
+def test_published_version_is_whole_and_passes_its_own_golden_check(published: ModelMetadata, folder: Path) -> None:
+    assert read_metadata(folder) == published
+    verify(folder, published)
+    check_golden(OpenVinoRuntime().load(folder), folder, published, "float32")
+    assert {"saved_model.pb", "golden.npz", WARM_UP_FILE, "plots/learning_curves.svg"} <= set(published.files)
+    assert published_versions(folder.parent.parent, "subclassing") == [1]
+
+
+def test_artifact_answers_as_the_keras_model(
+    trained: TrainedModel, published: ModelMetadata, folder: Path, small_cifar10: Cifar10
+) -> None:
+    images = small_cifar10.test.images
+    expected = trained.model.predict(scale(images, "divide_by_255"), verbose=0)
+    answers = OpenVinoRuntime().load(folder).predict(images)
+    assert np.abs(answers - expected).max() == pytest.approx(
+        published.export.max_abs_difference_from_keras, rel=0.05, abs=1e-6
+    )
+    assert published.export.max_abs_difference_from_keras < 1e-3
+
+
+def test_evaluations_are_of_both_runtimes_and_both_splits(published: ModelMetadata) -> None:
+    found = {(entry.runtime, entry.precision, entry.split, entry.n) for entry in published.evaluations}
+    assert found >= {
+        (name, "float32", split, 64) for name in ("tensorflow", "openvino") for split in ("test", "validation")
+    }
+    assert all(entry.runtime_version[0].isdigit() for entry in published.evaluations)
+
+
+def test_graph_is_frozen_and_half_size(folder: Path) -> None:
+    size_bytes = (folder / "saved_model.pb").stat().st_size
+    assert 582_026 * 2 < size_bytes < 582_026 * 2.2
+    assert not tf.saved_model.load(str(folder)).signatures["serving_default"].variables
+
+
+def test_signatures_are_as_the_metadata_describes(published: ModelMetadata, folder: Path) -> None:
+    loaded = tf.saved_model.load(str(folder))
+    assert set(loaded.signatures) == {signature.name for signature in published.signatures}
+    for signature in published.signatures:
+        function = loaded.signatures[signature.name]
+        (name, tensor), *others = function.structured_input_signature[1].items()
+        assert others == []
+        assert (name, tensor.dtype.name) == (signature.inputs[0].name, signature.inputs[0].dtype)
+        assert list(function.structured_outputs) == ["probabilities"]
+
+
+@pytest.mark.parametrize("sample", SAMPLES[:3], ids=lambda sample: sample.file.stem)
+def test_encoded_signature_answers_for_a_file_as_the_default_one_for_its_pixels(folder: Path, sample: object) -> None:
+    loaded = tf.saved_model.load(str(folder))
+    file = next(candidate for candidate in SAMPLES if candidate is sample).file
+    pixels = EncodedImage(file.read_bytes(), max_pixels=1024).decode()
+    by_file = loaded.signatures["encoded_images"](image_bytes=tf.constant([file.read_bytes()] * 2))["probabilities"]
+    by_pixels = loaded.signatures["serving_default"](images=tf.constant(pixels[None]))["probabilities"]
+    assert by_file.numpy() == pytest.approx(np.repeat(by_pixels.numpy(), 2, axis=0), abs=1e-6)
+
+
+def test_warm_up_requests_are_what_tensorflow_serving_reads(folder: Path, small_cifar10: Cifar10) -> None:
+    records = list(tf.data.TFRecordDataset(str(folder / WARM_UP_FILE)).as_numpy_iterator())
+    requests = [prediction_log_pb2.PredictionLog.FromString(record).predict_log.request for record in records]
+    assert [request.model_spec.signature_name for request in requests] == ["serving_default"] * 2
+    assert np.array_equal(tf.make_ndarray(requests[1].inputs["images"]), small_cifar10.test.images[:32])
+
+
+def test_golden_answers_are_the_artifacts_own(folder: Path, small_cifar10: Cifar10) -> None:
+    golden = read_golden(folder / "golden.npz")
+    assert np.array_equal(golden.images, small_cifar10.test.images)
+    assert OpenVinoRuntime().load(folder).predict(golden.images) == pytest.approx(golden.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("plot", ["learning_curves", "confusion_matrix", "sample_predictions"])
+def test_plots_are_svg(published: ModelMetadata, folder: Path, plot: str) -> None:
+    assert "<svg" in (folder / published.plots[plot]).read_text(encoding="utf-8")
+
+
+def test_provenance_tells_commit_versions_and_hardware(published: ModelMetadata) -> None:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert published.training.git_commit.startswith(commit.stdout.strip() or "unknown")
+    assert {"python", "tensorflow", "keras", "openvino"} <= set(published.training.versions)
+    assert "cores" in published.training.hardware
+
+
+def test_folder_that_can_not_be_written_to_is_a_clear_error(
+    trained: TrainedModel, small_cifar10: Cifar10, tmp_path: Path
+) -> None:
+    (tmp_path / "models").write_text("a file where the folder should be")
+    with pytest.raises(PublishError, match="can't write to"):
+        export(trained, small_cifar10, tmp_path / "models", command="pytest")
