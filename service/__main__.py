@@ -1,6 +1,8 @@
 """The command line of the service: `python -m service`, with a flag for each setting."""
 
+import logging
 import signal
+import socket
 import sys
 from types import FrameType
 
@@ -8,8 +10,13 @@ import uvicorn
 
 from catalog.errors import ProjectError
 from service.app import create_app
+from service.errors import SettingsError
 from service.logging import logging_config
-from service.settings import read_settings
+from service.settings import Settings, read_settings, variable
+
+BACKLOG = 2048
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -18,6 +25,7 @@ def main() -> int:
         signal.signal(stop_signal, _stop)
     try:
         settings = read_settings(sys.argv[1:])
+        listening = _listen(settings)
         app = create_app(settings)
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -25,15 +33,26 @@ def main() -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            host=settings.host,
-            port=settings.port,
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             log_config=logging_config(settings.log_level),
             server_header=False,
         )
     )
-    server.run()
+    logger.info("listening on http://%s:%d, see /docs", settings.host, settings.port)
+    server.run(sockets=[listening])
     return 0 if server.started else 2
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"can't listen on {settings.host} port {settings.port}: {error.strerror}",
+            expected="an address of this machine and a port that is free",
+            remedy=f"change {variable('host')} or {variable('port')}",
+        ) from None
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

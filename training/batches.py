@@ -30,10 +30,18 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
 
     Args:
         first_epoch: the epoch that the first pass over the data stands for.
+        reshuffle: False repeats the first order in every epoch, as Keras 3 does.
     """
 
     def __init__(
-        self, split: Split, preprocess: Preprocessing, *, batch_size: int, seed: int, first_epoch: int = 0
+        self,
+        split: Split,
+        preprocess: Preprocessing,
+        *,
+        batch_size: int,
+        seed: int,
+        first_epoch: int = 0,
+        reshuffle: bool = True,
     ) -> None:
         super().__init__()
         self._split = split
@@ -41,6 +49,7 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = first_epoch
+        self._reshuffle = reshuffle
         self._order = epoch_order(seed, first_epoch, len(split))
 
     def __len__(self) -> int:
@@ -54,4 +63,6 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
     def on_epoch_end(self) -> None:
         """Called by Keras after each epoch: draw the next one's order."""
         self._epoch += 1
+        if not self._reshuffle:
+            return
         self._order = epoch_order(self._seed, self._epoch, len(self._split))

@@ -66,6 +66,7 @@ def fit(recipe: Recipe, train: Split, *, verbose: int = 2) -> TrainedModel:
             lambda images: scale(images, recipe.input_scaling),
             batch_size=recipe.batch_size,
             seed=recipe.seed,
+            reshuffle=recipe.data_order == "reshuffled_each_epoch",
         ),
         validation_data=(scale(validation.images, recipe.input_scaling), validation.labels),
         validation_batch_size=recipe.batch_size,

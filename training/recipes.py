@@ -32,8 +32,8 @@ class Recipe(BaseModel):
     validation_fraction: float = Field(gt=0, lt=1)
     split_seed: int
     seed: int
-    data_order: Literal["reshuffled_each_epoch"] = "reshuffled_each_epoch"
-    """Keras 2 drew a new order in every epoch; Keras 3's `fit` on arrays repeats one. See training.batches."""
+    data_order: Literal["reshuffled_each_epoch", "one_order_repeated"] = "reshuffled_each_epoch"
+    """Keras 2 drew a new order in every epoch; Keras 3's `fit` on arrays repeats one. See docs/training.md."""
     jit_compile: bool
     """XLA. Keras 3 turns it on by itself; Keras 2, which the tutorial ran on, did not."""
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from catalog.responses import InvalidParameter, Problem
@@ -79,6 +80,10 @@ def add_problem_handlers(app: FastAPI) -> None:
         if isinstance(error, UnavailableError):
             return ProblemResponse(problem, {"Retry-After": str(error.retry_after_s)})
         return ProblemResponse(problem)
+
+    @app.exception_handler(ClientDisconnect)
+    async def client_gone(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # for the log: nobody is there to read it
 
     @app.exception_handler(RequestValidationError)
     async def invalid_parameters(_: Request, error: RequestValidationError) -> Response:

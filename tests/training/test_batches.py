@@ -5,13 +5,14 @@ from training.data import Split
 from training.preprocessing import scale
 
 
-def batches(split: Split, first_epoch: int = 0, seed: int = 83) -> ShuffledBatches:
+def batches(split: Split, first_epoch: int = 0, *, reshuffle: bool = True) -> ShuffledBatches:
     return ShuffledBatches(
         split,
         lambda images: scale(images, "divide_by_255"),
         batch_size=24,
-        seed=seed,
+        seed=83,
         first_epoch=first_epoch,
+        reshuffle=reshuffle,
     )
 
 
@@ -46,3 +47,10 @@ def test_resumed_run_sees_the_batches_of_an_uninterrupted_one(golden_split: Spli
     for _ in range(3):
         uninterrupted.on_epoch_end()
     assert labels_of_epoch(batches(golden_split, first_epoch=3)) == labels_of_epoch(uninterrupted)
+
+
+def test_one_order_can_be_repeated_as_keras_3_does(golden_split: Split) -> None:
+    data = batches(golden_split, reshuffle=False)
+    first = labels_of_epoch(data)
+    data.on_epoch_end()
+    assert labels_of_epoch(data) == first

@@ -1,0 +1,142 @@
+"""Writes the generated parts of the documents: docs/settings.md, and the README's tables of results.
+
+    python -m scripts.write_docs            write them
+    python -m scripts.write_docs --check    say whether they are as they would be written
+
+The numbers come from models/*/*/metadata.json, the settings from `service.settings.Settings`.
+"""
+
+import sys
+from pathlib import Path
+
+from catalog.artifact import published_versions, read_metadata, version_folder
+from catalog.labels import MODEL_NAMES
+from catalog.metadata import Evaluation, ModelMetadata
+from catalog.published_results import TUTORIAL_RESULTS
+from service.settings import Settings, flag, legal_values, variable
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+SETTINGS = ROOT / "docs/settings.md"
+BEGIN, END = "<!-- {}: written by make docs -->", "<!-- end of {} -->"
+
+
+def main() -> int:
+    """Write or check; 1 where a check finds a difference."""
+    check = "--check" in sys.argv[1:]
+    wanted = {SETTINGS: settings_document(), README: readme(README.read_text(encoding="utf-8"))}
+    stale = [file for file, text in wanted.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
+    for file in stale:
+        if check:
+            print(f"{file.relative_to(ROOT)} is not what its sources say: run make docs")
+        else:
+            file.write_text(wanted[file], encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+def settings_document() -> str:
+    """docs/settings.md."""
+    rows = [
+        [
+            f"`{variable(name)}`",
+            f"`{flag(name)}`",
+            f"`{field.default}`",
+            legal_values(name),
+            str(field.description),
+        ]
+        for name, field in Settings.model_fields.items()
+    ]
+    return (
+        "# Settings of the service\n\n"
+        "Each is an environment variable and a flag of `python -m service`; the flag wins. A value that is not legal\n"
+        "stops the start with a line that names the variable, the value and what is legal.\n"
+        "Written by `make docs` from `service/settings.py`.\n\n"
+        + table(["variable", "flag", "default", "legal", "meaning"], rows)
+    )
+
+
+def readme(text: str) -> str:
+    """The README with its generated parts renewed."""
+    versions = [
+        read_metadata(version_folder(ROOT / "models", name, version))
+        for name in MODEL_NAMES
+        for version in published_versions(ROOT / "models", name)
+    ]
+    text = replace_part(text, "results", results_table(versions))
+    return replace_part(text, "artifacts", artifacts_table(versions))
+
+
+def results_table(versions: list[ModelMetadata]) -> str:
+    """Our test results beside the tutorial's."""
+    rows = []
+    for metadata in versions:
+        published = TUTORIAL_RESULTS[metadata.name]
+        ours = stored(metadata, "float32")
+        reduced = metadata.evaluation("test", "bfloat16", "openvino")
+        rows.append(
+            [
+                f"{metadata.title} (`{metadata.name}`, version {metadata.version})",
+                str(metadata.recipe["name"]),
+                f"{metadata.parameters.total:,}",
+                f"{published.test_accuracy:.4f}",
+                f"**{ours.accuracy:.4f}**",
+                f"{reduced.accuracy:.4f}" if reduced else "",
+                f"{published.test_loss:.4f}",
+                f"{ours.loss:.4f}",
+                f"{metadata.training.wall_time_s / 60:.1f}",
+            ]
+        )
+    heads = [
+        *("model", "recipe", "parameters", "accuracy, tutorial", "accuracy, ours", "ours in bfloat16"),
+        *("loss, tutorial", "loss, ours", "training, minutes"),
+    ]
+    return table(heads, rows)
+
+
+def artifacts_table(versions: list[ModelMetadata]) -> str:
+    """Size on disk, difference from the Keras model, and load times."""
+    runtimes = ["openvino float32", "openvino bfloat16", "tensorflow float32"]
+    rows = [
+        [
+            f"`{metadata.name}/{metadata.version}`",
+            f"{metadata.export.size_bytes / 1e6:.2f} MB",
+            f"{metadata.export.max_abs_difference_from_keras:.1e}",
+            f"{metadata.export.classes_changed_from_keras} of {stored(metadata, 'float32').n:,}",
+            *(
+                f"{metadata.export.load_time_s[runtime] * 1000:.0f} ms"
+                if runtime in metadata.export.load_time_s
+                else ""
+                for runtime in runtimes
+            ),
+        ]
+        for metadata in versions
+    ]
+    heads = ["version", "`saved_model.pb`", "greatest difference of a probability", "classes changed", *runtimes]
+    return table(heads, rows)
+
+
+def stored(metadata: ModelMetadata, precision: str) -> Evaluation:
+    """The stored evaluation on the test set by OpenVINO."""
+    return next(
+        entry
+        for entry in metadata.evaluations
+        if (entry.split, entry.runtime, entry.precision) == ("test", "openvino", precision)
+    )
+
+
+def replace_part(text: str, name: str, content: str) -> str:
+    """The text with what stands between the marks of a generated part replaced."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{content}{end}{after}"
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
