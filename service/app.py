@@ -10,10 +10,10 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from catalog import PROJECT_VERSION
-from catalog.responses import Problem
 from runtime.selection import open_runtime
 from service.api.health import health_routes
 from service.api.native import native_routes
+from service.api.openapi import add_openapi
 from service.api.problems import add_problem_handlers
 from service.core.admission import Admission
 from service.core.inference import Inference
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(native_routes(repository, inference, max_body_bytes=settings.max_body_bytes))
     app.include_router(health_routes(repository))
     app.add_api_route("/", _to_docs, include_in_schema=False)
-    _add_schema(app, Problem.model_json_schema())
+    add_openapi(app, repository)
     return app
 
 
@@ -82,17 +82,3 @@ async def _load(repository: ModelRepository) -> None:
 
 async def _to_docs() -> RedirectResponse:
     return RedirectResponse("/docs")
-
-
-def _add_schema(app: FastAPI, schema: dict[str, object]) -> None:
-    """Make the problem document known to the OpenAPI document, which only learns of returned models by itself."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, object]:
-        document = generate()
-        components = document["components"]["schemas"]
-        inner = schema.pop("$defs", {})
-        components.update({"Problem": schema, **(inner if isinstance(inner, dict) else {})})
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

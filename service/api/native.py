@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from catalog.labels import CLASS_COUNT, CLASS_NAMES
+from catalog.labels import CLASS_COUNT
 from catalog.metadata import ModelMetadata
 from catalog.responses import ModelList, ModelStatus, Prediction
 from service.api.problems import PROBLEM_TYPE
@@ -68,10 +68,7 @@ def native_routes(repository: ModelRepository, inference: Inference, *, max_body
         tags=["predict"],
         summary="The CIFAR-10 class of one image",
         response_model=Prediction,
-        responses={
-            200: {"content": {"application/json": {"example": _example()}}},
-            **problem_responses(400, 404, 413, 415, 422, 503, 504),
-        },
+        responses=problem_responses(400, 404, 413, 415, 422, 503, 504),
         openapi_extra={"requestBody": {"required": True, "content": FORM_BODY | RAW_BODIES}},
     )
     async def predict(
@@ -134,9 +131,3 @@ def metadata_of(entry: ModelVersion) -> ModelMetadata:
             retry_after_s=2,
         )
     return entry.metadata
-
-
-def _example() -> dict[str, Any]:
-    probabilities = (("cat", 0.91), ("dog", 0.06), ("deer", 0.02))
-    top = [{"label": name, "class_id": CLASS_NAMES.index(name), "probability": p} for name, p in probabilities]
-    return {"model": "sequential", "version": 1, "label": "cat", "class_id": 3, "confidence": 0.91, "top": top}

@@ -66,15 +66,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     async def request_error(_: Request, error: RequestError) -> Response:
-        problem = Problem(
-            type=KIND_PREFIX + error.kind,
-            title=error.title,
-            status=error.status,
-            detail=error.problem,
-            expected=error.expected or None,
-            remedy=error.remedy or None,
-            available=error.available if isinstance(error, UnknownModelError) else None,
-        )
+        problem = problem_of(error)
         if isinstance(error, TooLargeError):
             return EarlyProblemResponse(problem)
         if isinstance(error, UnavailableError):
@@ -87,16 +79,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid_parameters(_: Request, error: RequestValidationError) -> Response:
-        invalid = [_invalid_parameter(entry) for entry in error.errors()]
-        return ProblemResponse(
-            Problem(
-                type=KIND_PREFIX + "invalid-parameter",
-                title="A parameter is not what it must be",
-                status=HTTPStatus.UNPROCESSABLE_ENTITY,
-                detail="; ".join(f"{entry.name} = {entry.value}: {entry.expected}" for entry in invalid),
-                invalid_parameters=invalid,
-            )
-        )
+        return ProblemResponse(invalid_parameters_problem([_invalid_parameter(entry) for entry in error.errors()]))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -123,6 +106,30 @@ def add_problem_handlers(app: FastAPI) -> None:
                 remedy="please report it with the log",
             )
         )
+
+
+def problem_of(error: RequestError) -> Problem:
+    """The problem document of an error."""
+    return Problem(
+        type=KIND_PREFIX + error.kind,
+        title=error.title,
+        status=error.status,
+        detail=error.problem,
+        expected=error.expected or None,
+        remedy=error.remedy or None,
+        available=error.available if isinstance(error, UnknownModelError) else None,
+    )
+
+
+def invalid_parameters_problem(invalid: list[InvalidParameter]) -> Problem:
+    """The problem document of parameters that are not what they must be."""
+    return Problem(
+        type=KIND_PREFIX + "invalid-parameter",
+        title="A parameter is not what it must be",
+        status=HTTPStatus.UNPROCESSABLE_ENTITY,
+        detail="; ".join(f"{entry.name} = {entry.value}: {entry.expected}" for entry in invalid),
+        invalid_parameters=invalid,
+    )
 
 
 def _invalid_parameter(entry: dict[str, Any]) -> InvalidParameter:

@@ -32,7 +32,7 @@ async def read_image(request: Request, *, max_body_bytes: int) -> bytes:
     """
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     if content_type != "multipart/form-data":
-        _check_type(content_type)
+        check_type(content_type)
     body = await _read_body(request, max_body_bytes)
     image = _file_of_form(body, options) if content_type == "multipart/form-data" else body
     if not image:
@@ -41,9 +41,7 @@ async def read_image(request: Request, *, max_body_bytes: int) -> bytes:
 
 
 async def _read_body(request: Request, max_body_bytes: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_body_bytes:
-        raise _too_large(f"the body has {int(declared):,} bytes", max_body_bytes)
+    check_declared_size(request.headers.get("content-length", ""), max_body_bytes=max_body_bytes)
     chunks: list[bytes] = []
     received_bytes = 0
     async for chunk in request.stream():
@@ -68,7 +66,7 @@ def _file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
                     in_image = event.name == FIELD and FIELD not in fields
                     fields.append(event.name)
                     if in_image:
-                        _check_type(event.content_type or "")
+                        check_type(event.content_type or "")
     except MultipartError as error:
         raise InvalidRequestError(f"the multipart form is broken: {error}", expected=WAYS) from None
     if FIELD not in fields:
@@ -77,9 +75,24 @@ def _file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
     return bytes(image)
 
 
-def _check_type(content_type: str) -> None:
+def check_type(content_type: str) -> None:
+    """Whether content of this type may be an image that is read; none declared, or an unspecific one, may.
+
+    Raises:
+        UnsupportedTypeError: it may not.
+    """
     if content_type not in UNSPECIFIC_TYPES and content_type not in READABLE_TYPES:
         raise UnsupportedTypeError(f"content of type {content_type[:100]!r} is not read", expected=TYPES, remedy=WAYS)
+
+
+def check_declared_size(content_length: str, *, max_body_bytes: int) -> None:
+    """Whether a body may be read that declares this length (which may be empty).
+
+    Raises:
+        TooLargeError: it has more than `max_body_bytes`.
+    """
+    if content_length.isdigit() and int(content_length) > max_body_bytes:
+        raise _too_large(f"the body has {int(content_length):,} bytes", max_body_bytes)
 
 
 def _too_large(problem: str, max_body_bytes: int) -> TooLargeError:

@@ -1,9 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from catalog.artifact import version_folder
 from catalog.errors import RuntimeUnavailableError
+from catalog.responses import Prediction, Problem
+from runtime.golden import read_golden
 from service.app import create_app
 from service.errors import SettingsError
 from service.settings import Settings
@@ -32,9 +36,29 @@ def test_openapi_document_describes_both_bodies_and_every_problem(client: TestCl
     predict = document["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "image/png", "image/jpeg"} <= set(predict["requestBody"]["content"])
     assert {"400", "404", "413", "415", "422", "503", "504"} <= set(predict["responses"])
-    assert "example" in predict["responses"]["200"]["content"]["application/json"]
     for status in ("400", "422", "503"):
-        assert predict["responses"][status]["content"] == {
-            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-        }
+        content = predict["responses"][status]["content"]
+        assert list(content) == ["application/problem+json"]
+        assert content["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert {"Problem", "InvalidParameter", "Prediction"} <= set(document["components"]["schemas"])
+
+
+def test_openapi_examples_are_answers_of_this_service(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    for path in ("/models", "/livez", "/readyz"):
+        assert example_of(document, path, "get") == client.get(path).json()
+    model = client.get("/models").json()["default_model"]
+    assert example_of(document, "/models/{name}", "get") == client.get(f"/models/{model}").json()
+    prediction = Prediction.model_validate(example_of(document, "/predict", "post"))
+    golden = read_golden(version_folder(MODELS, model, prediction.version) / "golden.npz")
+    assert prediction.class_id == golden.probabilities[0].argmax()
+    for status, response in document["paths"]["/predict"]["post"]["responses"].items():
+        if status != "200":
+            problem = Problem.model_validate(response["content"]["application/problem+json"]["example"])
+            assert problem.status == int(status)
+
+
+def example_of(document: dict[str, Any], path: str, method: str) -> dict[str, Any]:
+    content = document["paths"][path][method]["responses"]["200"]["content"]["application/json"]
+    example: dict[str, Any] = content["example"]
+    return example
