@@ -71,6 +71,7 @@ def fit(recipe: Recipe, train: Split, *, verbose: int = 2) -> TrainedModel:
         validation_data=(scale(validation.images, recipe.input_scaling), validation.labels),
         validation_batch_size=recipe.batch_size,
         epochs=recipe.epochs,
+        shuffle=False,  # True would have Keras shuffle the batches once more, by a state that no epoch begins with
         callbacks=[clock],
         verbose=verbose,
     )

@@ -6,19 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow_serving.apis import prediction_log_pb2
 
 from catalog.artifact import WARM_UP_FILE, published_versions, read_metadata, verify, version_folder
 from catalog.errors import PublishError
 from catalog.metadata import ModelMetadata
+from runtime.base import Images
 from runtime.golden import check_golden, read_golden
 from runtime.openvino import OpenVinoRuntime
 from service.images import EncodedImage
 from tests.conftest import ROOT, SAMPLES
-from training.data import Cifar10
+from training.batches import epoch_order
+from training.data import Cifar10, split_validation
 from training.export import export
 from training.fit import TrainedModel, fit
-from training.preprocessing import scale
+from training.preprocessing import InputScaling, scale
 from training.recipes import Recipe, get_recipe
 
 pytestmark = pytest.mark.slow
@@ -66,6 +69,26 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(
     ):
         assert np.array_equal(one, same)
         assert not np.array_equal(one, different)
+
+
+def test_network_sees_the_batches_in_the_order_of_seed_and_epoch(
+    small_cifar10: Cifar10, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+
+    def recording_scale(images: Images, scaling: InputScaling) -> NDArray[np.float32]:
+        seen.append(images.tobytes())
+        return scale(images, scaling)
+
+    monkeypatch.setattr("training.fit.scale", recording_scale)
+    recipe = short_recipe()
+    fit(recipe, small_cifar10.train, verbose=0)
+    train, _ = split_validation(small_cifar10.train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
+    orders = [
+        epoch_order(recipe.seed, epoch, len(train)).reshape(-1, recipe.batch_size) for epoch in range(recipe.epochs)
+    ]
+    expected = [train.images[chosen].tobytes() for order in orders for chosen in order]
+    assert seen[-len(expected) :] == expected
 
 
 def test_published_version_is_whole_and_passes_its_own_golden_check(published: ModelMetadata, folder: Path) -> None:
