@@ -26,31 +26,22 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
     """The images of a split in batches, shuffled anew in every epoch.
 
     A batch is (batch, 32, 32, 3) float32, as `preprocess` gives it, and (batch,) int64 labels; the last one of
-    an epoch may be smaller.
+    an epoch may be smaller. `epoch_callback` goes into the same `fit`, which must not shuffle itself.
 
     Args:
-        first_epoch: the epoch that the first pass over the data stands for.
         reshuffle: False repeats the first order in every epoch, as Keras 3 does.
     """
 
     def __init__(
-        self,
-        split: Split,
-        preprocess: Preprocessing,
-        *,
-        batch_size: int,
-        seed: int,
-        first_epoch: int = 0,
-        reshuffle: bool = True,
+        self, split: Split, preprocess: Preprocessing, *, batch_size: int, seed: int, reshuffle: bool = True
     ) -> None:
         super().__init__()
         self._split = split
         self._preprocess = preprocess
         self._batch_size = batch_size
         self._seed = seed
-        self._epoch = first_epoch
         self._reshuffle = reshuffle
-        self._order = epoch_order(seed, first_epoch, len(split))
+        self.start_epoch(0)
 
     def __len__(self) -> int:
         return math.ceil(len(self._split) / self._batch_size)
@@ -60,9 +51,13 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         batch = self._split.take(chosen)
         return self._preprocess(batch.images), batch.labels
 
-    def on_epoch_end(self) -> None:
-        """Called by Keras after each epoch: draw the next one's order."""
-        self._epoch += 1
-        if not self._reshuffle:
-            return
-        self._order = epoch_order(self._seed, self._epoch, len(self._split))
+    def start_epoch(self, epoch: int) -> None:
+        """Put the images into this epoch's order (0 and up)."""
+        self._order = epoch_order(self._seed, epoch if self._reshuffle else 0, len(self._split))
+
+    def epoch_callback(self) -> keras.callbacks.Callback:
+        """Tells this data set which epoch begins.
+
+        Keras' own `on_epoch_end` can't be counted for that: it is called once before the first epoch, too.
+        """
+        return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _logs: self.start_epoch(epoch))

@@ -60,19 +60,20 @@ def fit(recipe: Recipe, train: Split, *, verbose: int = 2) -> TrainedModel:
     training, validation = split_validation(train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
     model = build(recipe)
     clock = _EpochClock()
+    batches = ShuffledBatches(
+        training,
+        lambda images: scale(images, recipe.input_scaling),
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        reshuffle=recipe.data_order == "reshuffled_each_epoch",
+    )
     result = model.fit(
-        ShuffledBatches(
-            training,
-            lambda images: scale(images, recipe.input_scaling),
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            reshuffle=recipe.data_order == "reshuffled_each_epoch",
-        ),
+        batches,
         validation_data=(scale(validation.images, recipe.input_scaling), validation.labels),
         validation_batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         shuffle=False,  # True would have Keras shuffle the batches once more, by a state that no epoch begins with
-        callbacks=[clock],
+        callbacks=[clock, batches.epoch_callback()],
         verbose=verbose,
     )
     history = [

@@ -5,13 +5,12 @@ from training.data import Split
 from training.preprocessing import scale
 
 
-def batches(split: Split, first_epoch: int = 0, *, reshuffle: bool = True) -> ShuffledBatches:
+def batches(split: Split, *, reshuffle: bool = True) -> ShuffledBatches:
     return ShuffledBatches(
         split,
         lambda images: scale(images, "divide_by_255"),
         batch_size=24,
         seed=83,
-        first_epoch=first_epoch,
         reshuffle=reshuffle,
     )
 
@@ -43,14 +42,15 @@ def test_batches_cover_the_split_and_the_last_is_smaller(golden_split: Split) ->
 
 
 def test_resumed_run_sees_the_batches_of_an_uninterrupted_one(golden_split: Split) -> None:
-    uninterrupted = batches(golden_split)
-    for _ in range(3):
-        uninterrupted.on_epoch_end()
-    assert labels_of_epoch(batches(golden_split, first_epoch=3)) == labels_of_epoch(uninterrupted)
+    uninterrupted, resumed = batches(golden_split), batches(golden_split)
+    for epoch in range(4):
+        uninterrupted.start_epoch(epoch)
+    resumed.start_epoch(3)
+    assert labels_of_epoch(resumed) == labels_of_epoch(uninterrupted) != labels_of_epoch(batches(golden_split))
 
 
 def test_one_order_can_be_repeated_as_keras_3_does(golden_split: Split) -> None:
     data = batches(golden_split, reshuffle=False)
     first = labels_of_epoch(data)
-    data.on_epoch_end()
+    data.start_epoch(1)
     assert labels_of_epoch(data) == first
