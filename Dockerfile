@@ -12,16 +12,16 @@ COPY requirements/serve.txt /tmp/requirements.txt
 RUN python -m venv --without-pip /opt/venv \
     && python -m pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes -r /tmp/requirements.txt \
     && cd /opt/venv/lib/python3*/site-packages/openvino/libs \
-    && rm libopenvino_intel_gpu_plugin.so libopenvino_intel_npu_plugin.so cache.json
+    && rm -f libopenvino_intel_gpu_plugin.so libopenvino_intel_npu_plugin.so cache.json
 
-# The models change least often and come first; all of it belongs to root, the service only reads.
+# All of it belongs to root; the service only reads.
 FROM base AS service
 WORKDIR /app
 COPY models models
 COPY catalog catalog
 COPY runtime runtime
 COPY service service
-RUN python -m compileall -q catalog runtime service
+RUN python3 -m compileall -q catalog runtime service && chmod -R a+rX .
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     CIFAR10_HOST=0.0.0.0

@@ -81,12 +81,20 @@ def read_metadata(folder: Path) -> ModelMetadata:
 
 
 def verify(folder: Path, metadata: ModelMetadata) -> None:
-    """Compare every file that the metadata lists with its size and SHA-256.
+    """Compare every file that the metadata lists with its size and SHA-256; the model and golden.npz must be listed.
 
     Raises:
         ArtifactMissingError: a listed file is not there.
         ArtifactCorruptError: a file's content is not what was published.
+        MetadataError: there is no checksum of a file that matters.
     """
+    unlisted = {SAVED_MODEL_FILE, metadata.golden.file} - set(metadata.files)
+    if unlisted:
+        raise MetadataError(
+            f"{folder / METADATA_FILE} has no checksum of {', '.join(sorted(unlisted))}",
+            expected="every file of the version under `files`",
+            remedy="restore the version from where it was published",
+        )
     for name, record in metadata.files.items():
         file = folder / name
         try:
@@ -97,8 +105,8 @@ def verify(folder: Path, metadata: ModelMetadata) -> None:
             ) from None
         if found != record:
             raise ArtifactCorruptError(
-                f"{file} has {found.size_bytes} bytes, SHA-256 {found.sha256}",
-                expected=f"{record.size_bytes} bytes, SHA-256 {record.sha256}, as published",
+                f"{file} is not what was published: {found.size_bytes:,} bytes with SHA-256 {found.sha256[:12]}…",
+                expected=f"{record.size_bytes:,} bytes with SHA-256 {record.sha256[:12]}…",
                 remedy="restore the version from where it was published",
             )
 
@@ -156,7 +164,7 @@ def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetada
         try:
             (staging / METADATA_FILE).write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
             verify(staging, read_metadata(staging))
-            _make_readable(staging)
+            _make_readable_by_all(staging)
             _sync(staging)
             staging.rename(target)
             _sync_one(target.parent)
@@ -171,9 +179,10 @@ def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetada
         return complete
 
 
-def _make_readable(folder: Path) -> None:
-    # mkdtemp makes the folder for its owner only; whoever serves it is often another user.
-    folder.chmod(0o755)
+def _make_readable_by_all(folder: Path) -> None:
+    # mkdtemp makes the folder for its owner only, and a umask may do the same; who serves it is often another user.
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _sync(folder: Path) -> None:

@@ -122,7 +122,7 @@ class Golden(Record):
     file: str
     n: Annotated[int, Field(ge=1)]
     tolerance: Annotated[
-        dict[Precision, float],
+        dict[Precision, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
         Field(description="greatest absolute difference of a probability that still passes, per precision"),
     ]
 

@@ -3,6 +3,8 @@
 Catches a wrong build of a runtime, a flipped bit or a wrong precision before the first user does.
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import ArtifactCorruptError, ModelLoadError
+from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import ModelMetadata, Precision
 from runtime.base import Images, LoadedModel, Probabilities
 
@@ -34,9 +37,9 @@ def read_golden(file: Path) -> GoldenAnswers:
         ArtifactCorruptError: the file can't be read as such.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return GoldenAnswers(arrays["images"], arrays["labels"], arrays["probabilities"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArtifactCorruptError(
             f"{file} can't be read: {error}",
             expected="images, labels and probabilities as published",
@@ -49,6 +52,7 @@ def check_golden(model: LoadedModel, folder: Path, metadata: ModelMetadata, prec
 
     Raises:
         ModelLoadError: the difference is beyond the tolerance, or none is stored for this precision.
+        ArtifactCorruptError: the golden answers can't be read, or are not as many as the metadata says.
     """
     tolerance = metadata.golden.tolerance.get(precision)
     if tolerance is None:
@@ -58,9 +62,16 @@ def check_golden(model: LoadedModel, folder: Path, metadata: ModelMetadata, prec
             remedy="change the setting precision, or publish on a machine whose CPU has it",
         )
     golden = read_golden(folder / metadata.golden.file)
+    if golden.images.shape != (metadata.golden.n, *IMAGE_SHAPE) or len(golden.probabilities) != metadata.golden.n:
+        raise ArtifactCorruptError(
+            f"{folder / metadata.golden.file} holds images of shape {golden.images.shape} "
+            f"and {len(golden.probabilities)} answers",
+            expected=f"{metadata.golden.n} of each",
+            remedy="restore the version from where it was published",
+        )
     answers = model.predict(golden.images)
-    difference = float(np.abs(answers - golden.probabilities).max()) if np.isfinite(answers).all() else float("inf")
-    if difference > tolerance:
+    difference = float(np.abs(answers - golden.probabilities).max())
+    if not difference <= tolerance:  # NaN passes no comparison
         raise ModelLoadError(
             f"{metadata.name} version {metadata.version} answers its golden images up to {difference:.3g} away "
             "from its published probabilities",

@@ -38,7 +38,10 @@ class TensorFlowRuntime:
         self.precision: Precision = precision
         self.version = str(tf.__version__)
         gpus = tf.config.list_physical_devices("GPU")
+        # TensorFloat-32 has the 10 bits of float16: this runtime says float32.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         if device == "cpu":
+            _use_only([])
             self.device = "cpu"
             self._placement = "/CPU:0"
             return
@@ -50,10 +53,8 @@ class TensorFlowRuntime:
                 expected=f"a GPU number {index} with its driver, and TensorFlow with CUDA (extra 'gpu')",
                 remedy="check nvidia-smi and the container's GPU reservation, or set device to cpu",
             )
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)
         self.device = f"gpu:{index}"
-        self._placement = f"/GPU:{index}"
+        self._placement = "/GPU:0" if _use_only([gpus[index]]) else f"/GPU:{index}"
 
     def load(self, folder: Path) -> "TensorFlowModel":
         """See `runtime.base.Runtime.load`."""
@@ -87,6 +88,17 @@ class TensorFlowModel:
 def sees_gpu() -> bool:
     """Whether TensorFlow sees a GPU on this machine."""
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _use_only(gpus: "list[tf.config.PhysicalDevice]") -> bool:
+    """Hide every other GPU, and let the memory of these grow; False where TensorFlow had begun and all are visible."""
+    try:
+        tf.config.set_visible_devices(gpus, "GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _describe(devices: "list[tf.config.PhysicalDevice]") -> str:

@@ -19,6 +19,7 @@ from service.core.admission import Admission
 from service.core.inference import Inference
 from service.core.repository import ModelRepository
 from service.errors import SettingsError
+from service.middleware import HeadMiddleware, LingerMiddleware, StoppingMiddleware
 from service.settings import Settings, read_settings, variable
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
@@ -57,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
         loading = asyncio.create_task(_load(repository))
         yield
+        repository.stop_loading()
         await loading
         inference.close()
 
@@ -64,10 +66,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     add_problem_handlers(app)
-    app.include_router(native_routes(repository, inference, max_body_bytes=settings.max_body_bytes))
+    app.include_router(native_routes(repository, inference, settings))
     app.include_router(health_routes(repository))
     app.add_api_route("/", _to_docs, include_in_schema=False)
-    add_openapi(app, repository)
+    add_openapi(app, repository, settings)
+    for middleware in (HeadMiddleware, LingerMiddleware, StoppingMiddleware):
+        app.add_middleware(middleware)
     return app
 
 

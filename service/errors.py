@@ -6,6 +6,7 @@ ServiceError
     ├── InvalidRequestError   400  no image, or a broken form around it
     ├── UndecodableError      400  the bytes are no image that can be decoded
     ├── UnknownModelError     404  no such model, version or plot
+        ├── UploadTimeoutError   408  the body did not arrive in time
     ├── TooLargeError         413  too many bytes or pixels
     ├── UnsupportedTypeError  415  declared as something that is not read
     ├── UnavailableError      503  overloaded, not ready, stopping; says when to come back
@@ -40,7 +41,7 @@ class RequestError(ServiceError):
 class InvalidRequestError(RequestError):
     """The request carries no image, or its form is broken."""
 
-    status, kind, title = HTTPStatus.BAD_REQUEST, "invalid-request", "The request carries no image"
+    status, kind, title = HTTPStatus.BAD_REQUEST, "invalid-request", "The request can't be read"
 
 
 class UndecodableError(RequestError):
@@ -61,6 +62,12 @@ class UnknownModelError(RequestError):
     def __init__(self, problem: str, *, available: list[str]) -> None:
         super().__init__(problem, expected=f"one of {', '.join(available)}" if available else "")
         self.available = available
+
+
+class UploadTimeoutError(RequestError):
+    """The request's body did not arrive in time."""
+
+    status, kind, title = HTTPStatus.REQUEST_TIMEOUT, "upload-timeout", "The request did not arrive in time"
 
 
 class TooLargeError(RequestError):

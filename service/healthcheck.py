@@ -7,14 +7,14 @@ from catalog.errors import ProjectError
 from service.settings import read_settings
 
 TIMEOUT_S = 4
-EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # asked, not listened on
 
 
 def main() -> int:
     """0 where /readyz answers 200, else 1 and the reason."""
     try:
         settings = read_settings()
-        host = "127.0.0.1" if settings.host in EVERY_INTERFACE else settings.host
+        host = LOOPBACK.get(settings.host, settings.host)
         connection = http.client.HTTPConnection(host, settings.port, timeout=TIMEOUT_S)
         connection.request("GET", "/readyz")
         response = connection.getresponse()

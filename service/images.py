@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from catalog.labels import IMAGE_SHAPE
 from service.errors import TooLargeError, UndecodableError
@@ -23,6 +23,22 @@ SIDE: Final = IMAGE_SHAPE[0]
 JPEG_DRAFT_SIDE: Final = 4 * SIDE
 """libjpeg may decode at 1/2 to 1/8 size as long as both sides keep this many pixels: a phone's photo in a quarter
 of the time, and the resize still averages over 4x4 pixels or more."""
+
+EXIF_ORIENTATION: Final = 0x0112
+UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+MAX_JPEG_SCANS: Final = 32
+"""A progressive JPEG has about ten scans. Each costs a pass over the whole image and may take a few bytes, so a small
+file with thousands of them could hold a thread for minutes."""
+JPEG_FORMATS: Final = ("JPEG", "MPO")
+START_OF_SCAN: Final = b"\xff\xda"
 
 Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
 
@@ -49,14 +65,23 @@ class EncodedImage:
                 remedy="check that the file is whole and of one of these formats",
             ) from None
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a hostile header
-            raise _undecodable(error) from None
+            raise _undecodable(str(error)) from None
         width, height = self._image.size
         self.pixels = width * height
+        if self.pixels == 0:
+            raise _undecodable(f"it has {width} x {height} pixels")
         if self.pixels > max_pixels:
             raise TooLargeError(
                 f"the image has {width:,} x {height:,} = {self.pixels:,} pixels",
                 expected=f"at most {max_pixels:,} pixels",
                 remedy="send a smaller picture: the models see 32x32 pixels",
+            )
+        scans = content.count(START_OF_SCAN) if self._image.format in JPEG_FORMATS else 1
+        if scans > MAX_JPEG_SCANS:
+            raise TooLargeError(
+                f"the JPEG has {scans:,} scans",
+                expected=f"at most {MAX_JPEG_SCANS} scans",
+                remedy="save it again as a JPEG or PNG",
             )
 
     def decode(self) -> NDArray[np.uint8]:
@@ -68,35 +93,38 @@ class EncodedImage:
         try:
             return _to_model_input(self._image)
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
-            raise _undecodable(error) from None
+            raise _undecodable(str(error)) from None
 
 
 def _to_model_input(image: Image.Image) -> NDArray[np.uint8]:
     image.draft(None, (JPEG_DRAFT_SIDE, JPEG_DRAFT_SIDE))
-    upright = ImageOps.exif_transpose(image)
-    rgb = _to_rgb(upright)
-    side = min(rgb.size)
-    left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-    square = rgb.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    return np.asarray(square, np.uint8)
+    colours = _to_8_bit_colours(image)
+    side = min(colours.size)
+    left, top = (colours.width - side) // 2, (colours.height - side) // 2
+    square = colours.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    if square.mode == "RGBA":
+        # Pillow weighs colours by their alpha when it resizes, so that this is the same as before, on fewer pixels.
+        square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square).convert("RGB")
+    # Turning the small square is the same as turning the picture first, without a copy of it.
+    turn = UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    return np.asarray(square.transpose(turn) if turn is not None else square, np.uint8)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+def _to_8_bit_colours(image: Image.Image) -> Image.Image:
+    """The image as RGB, or RGBA where something in it is transparent."""
     if image.mode.startswith("I"):
-        upper_bits = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        values = np.asarray(image)
+        upper_bits = (values >> 8).clip(0, 255).astype(np.uint8)
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):
+            upper_bits[values == transparent] = 255
         return Image.fromarray(upper_bits).convert("RGB")
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return image.convert("RGB")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _undecodable(error: Exception) -> UndecodableError:
+def _undecodable(problem: str) -> UndecodableError:
     return UndecodableError(
-        f"the image can't be decoded: {error}",
+        f"the image can't be decoded: {problem}",
         expected=f"a whole file of one of {', '.join(READABLE_FORMATS)}",
         remedy="the file is cut off or damaged: open and save it again",
     )

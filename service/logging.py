@@ -23,7 +23,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def logging_config(level: str) -> dict[str, Any]:
-    """A `logging.config.dictConfig` for the service and uvicorn."""
+    """A `logging.config.dictConfig` for the service and uvicorn; warnings of libraries become log entries too."""
+    logging.captureWarnings(capture=True)
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         cli_implicit_flags=True,
     )
 
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on")
     models: Path = Field(Path("models"), description="folder with the published versions, models/NAME/VERSION/")
     default_model: Literal["auto"] | ModelName = Field(
@@ -52,10 +52,13 @@ class Settings(BaseSettings):
         50_000_000, ge=32 * 32, le=500_000_000, description="largest image, width times height; a larger one gets 413"
     )
     max_pending_requests: int = Field(
-        256, ge=1, le=100_000, description="requests accepted and not yet answered; one more gets 503"
+        256, ge=1, le=100_000, description="requests being received, waiting or computed; one more gets 503"
     )
     request_timeout_s: float = Field(
-        10.0, gt=0, le=3600, description="longest time from accepting a request to its answer, in seconds; then 504"
+        10.0, gt=0, le=3600, description="longest time from a whole request to its answer, in seconds; then 504"
+    )
+    upload_timeout_s: float = Field(
+        15.0, gt=0, le=3600, description="longest time for a request's body to arrive, in seconds; then 408"
     )
     shutdown_grace_s: int = Field(
         20, ge=1, le=3600, description="longest time for accepted requests to finish after SIGTERM, in seconds"
@@ -113,4 +116,4 @@ def _describe(location: tuple[int | str, ...], value: object, message: str) -> s
     if name not in Settings.model_fields:
         return f"{name} = {value!r}: {message}"
     source = variable(name) if os.environ.get(variable(name)) == str(value) else flag(name)
-    return f"{source} = {value!r} is not legal: {legal_values(name)}"
+    return f"{source} = {value!r} is not legal; expected: {legal_values(name)}"

@@ -1,6 +1,7 @@
 """What many tests share: the published models, the shipped test images, and small stand-ins for CIFAR-10."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
+LOAD_TIMEOUT_S = 60
 PUBLISHED = ("sequential", "functional", "subclassing")
 
 
@@ -70,8 +72,10 @@ def ready_client(settings: Settings) -> TestClient:
 class _LoadedClient(TestClient):
     def __enter__(self) -> Self:
         super().__enter__()
+        deadline_s = time.monotonic() + LOAD_TIMEOUT_S
         while self.get("/readyz").json()["reason"] == "models are being loaded":
-            pass
+            assert time.monotonic() < deadline_s, f"models were not loaded within {LOAD_TIMEOUT_S} s"
+            time.sleep(0.01)
         return self
 
 

@@ -48,14 +48,15 @@ def _fit(arguments: argparse.Namespace) -> None:
     from training.data import load_cifar10
     from training.export import export
     from training.fit import fit
-    from training.recipes import get_recipe
+    from training.recipes import get_recipe, with_seed
 
     recipe = get_recipe(arguments.recipe, arguments.model)
     if arguments.seed is not None:
-        recipe = recipe.model_copy(update={"seed": arguments.seed})
+        recipe = with_seed(recipe, arguments.seed)
     data = load_cifar10(arguments.data)
     trained = fit(recipe, data.train, verbose=1 if sys.stderr.isatty() else 2)
-    command = f"python -m training fit {recipe.model} --recipe {recipe.name} --seed {recipe.seed} --data FOLDER"
+    source = "" if arguments.data is None else " --data FOLDER"
+    command = f"python -m training fit {recipe.model} --recipe {recipe.name} --seed {recipe.seed}{source}"
     _report(export(trained, data, arguments.models, command=command), arguments.models)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,14 +139,13 @@ class _BatchUnpickler(pickle.Unpickler):
 
 
 def _read_python(file: Path) -> NDArray[np.uint8]:
-    _read(file)
+    content = _read(file)
     try:
-        with file.open("rb") as stream:
-            batch = _BatchUnpickler(stream, encoding="bytes").load()
+        batch = _BatchUnpickler(BytesIO(content), encoding="bytes").load()
         labels = np.asarray(batch[b"labels"], np.uint8)
         pixels = np.asarray(batch[b"data"], np.uint8).reshape(RECORDS_PER_BATCH, PIXELS_PER_IMAGE)
         return np.concatenate([labels[:, None], pixels], axis=1)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except Exception as error:  # noqa: BLE001  # a damaged pickle raises whatever its bytes happen to call
         raise DatasetError(
             f"{file} is not a batch of the python version: {error}",
             expected="the pickled dictionary of the official archive",

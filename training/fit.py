@@ -41,7 +41,9 @@ def build(recipe: Recipe) -> Any:
     keras.utils.set_random_seed(recipe.seed)
     model = ARCHITECTURES[recipe.model]()
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate=recipe.learning_rate),
+        optimizer=keras.optimizers.get(
+            {"class_name": recipe.optimizer, "config": {"learning_rate": recipe.learning_rate}}
+        ),
         loss=recipe.loss,
         metrics=["accuracy"],
         jit_compile=recipe.jit_compile,

@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalog.labels import MODEL_NAMES, ModelName
 from training.architectures import small_cnn
@@ -31,7 +31,7 @@ class Recipe(BaseModel):
     input_scaling: InputScaling
     validation_fraction: float = Field(gt=0, lt=1)
     split_seed: int
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)
     data_order: Literal["reshuffled_each_epoch", "one_order_repeated"] = "reshuffled_each_epoch"
     """Keras 2 drew a new order in every epoch; Keras 3's `fit` on arrays repeats one. See docs/training.md."""
     jit_compile: bool
@@ -87,3 +87,15 @@ def get_recipe(name: str, model: str) -> Recipe:
     if known_recipe is None:
         raise RecipeError(f"no recipe '{name}'", expected=f"one of {', '.join(RECIPES)}")
     return RECIPES[known_recipe](known_model)
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The same recipe with another seed.
+
+    Raises:
+        RecipeError: the seed is not legal.
+    """
+    try:
+        return Recipe.model_validate(recipe.model_dump() | {"seed": seed})
+    except ValidationError:
+        raise RecipeError(f"seed {seed}", expected="a whole number from 0 to 4,294,967,295") from None

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from catalog.responses import Liveness, Readiness
-from service.core.repository import RETRY_WHILE_LOADING_S, ModelRepository
+from service.core.repository import ModelRepository
 
 
 def health_routes(repository: ModelRepository) -> APIRouter:
@@ -23,7 +23,7 @@ def health_routes(repository: ModelRepository) -> APIRouter:
         reason = repository.not_ready_reason
         if reason is not None:
             response.status_code = 503
-            response.headers["Retry-After"] = str(RETRY_WHILE_LOADING_S)
+            response.headers["Retry-After"] = str(repository.retry_after_s)
         models = {model.name: model.state for model in repository.status().models}
         return Readiness(ready=reason is None, reason=reason, models=models)
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from catalog.labels import CLASS_COUNT
 from catalog.metadata import ModelMetadata
@@ -11,9 +12,10 @@ from catalog.responses import ModelList, ModelStatus, Prediction
 from service.api.problems import PROBLEM_TYPE
 from service.api.request_body import FIELD, read_image
 from service.core.inference import Inference
-from service.core.repository import ModelRepository, ModelVersion
+from service.core.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 from service.errors import UnavailableError, UnknownModelError
 from service.images import READABLE_TYPES
+from service.settings import Settings
 
 DEFAULT_TOP_K = 3
 PLOT_HEADERS = {
@@ -21,14 +23,23 @@ PLOT_HEADERS = {
     "Cache-Control": "public, max-age=86400, immutable",
 }
 
-ModelQuery = Annotated[
-    str | None,
-    Query(description="which model; without it the one that /models marks as default", examples=["sequential"]),
-]
-VersionQuery = Annotated[int | None, Query(ge=1, description="which version; without it the latest that is ready")]
-TopK = Annotated[int, Query(ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")]
 ModelPath = Annotated[str, Path(description="the model's name", examples=["sequential"])]
-VersionPath = Annotated[int, Path(ge=1, description="the version's number")]
+VersionPath = Annotated[int, Path(ge=1, description="the version's number", examples=[1])]
+
+
+class PredictParameters(BaseModel):
+    """The query parameters of `POST /predict`; an unknown one is an error, since it may be a misspelt one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        None, description="which model; without it the one that /models marks as default", examples=["sequential"]
+    )
+    version: int | None = Field(
+        None, ge=1, description="which version; without it the latest that is ready", examples=[1]
+    )
+    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")
+
 
 FORM_BODY = {
     "multipart/form-data": {
@@ -49,6 +60,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     titles = {
         400: "No image, or one that can't be decoded",
         404: "No such model, version or plot",
+        408: "The body did not arrive in time",
         413: "Too many bytes or pixels",
         415: "Not an image type that is read",
         422: "A parameter is not what it must be",
@@ -59,7 +71,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": titles[status], "content": {PROBLEM_TYPE: schema}} for status in statuses}
 
 
-def native_routes(repository: ModelRepository, inference: Inference, *, max_body_bytes: int) -> APIRouter:
+def native_routes(repository: ModelRepository, inference: Inference, settings: Settings) -> APIRouter:
     """The routes, answering from this repository and data plane."""
     routes = APIRouter()
 
@@ -68,18 +80,21 @@ def native_routes(repository: ModelRepository, inference: Inference, *, max_body
         tags=["predict"],
         summary="The CIFAR-10 class of one image",
         response_model=Prediction,
-        responses=problem_responses(400, 404, 413, 415, 422, 503, 504),
+        responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
         openapi_extra={"requestBody": {"required": True, "content": FORM_BODY | RAW_BODIES}},
     )
-    async def predict(
-        request: Request, model: ModelQuery = None, version: VersionQuery = None, top_k: TopK = DEFAULT_TOP_K
-    ) -> Response:
+    async def predict(request: Request, parameters: Annotated[PredictParameters, Query()]) -> Response:
         """Send the image as the multipart field `file`, or as the body with its `image/…` type.
 
         PNG, JPEG, WebP, GIF (first frame) or BMP of any size; it becomes the central square at 32x32 pixels.
         """
-        content = await read_image(request, max_body_bytes=max_body_bytes)
-        prediction = await inference.predict(content, model=model, version=version, top_k=top_k)
+        with inference.slot():
+            content = await read_image(
+                request, max_body_bytes=settings.max_body_bytes, upload_timeout_s=settings.upload_timeout_s
+            )
+            prediction = await inference.predict(
+                content, model=parameters.model, version=parameters.version, top_k=parameters.top_k
+            )
         return Response(prediction.model_dump_json(), media_type="application/json")
 
     @routes.get("/models", tags=["models"], summary="Every model, its versions and their stored accuracy")
@@ -107,12 +122,15 @@ def native_routes(repository: ModelRepository, inference: Inference, *, max_body
         responses={200: {"content": {"image/svg+xml": {}}}, **problem_responses(404, 422, 503)},
     )
     async def show_plot(
-        name: ModelPath, version: VersionPath, plot: Annotated[str, Path(examples=["learning_curves"])]
+        name: ModelPath,
+        version: VersionPath,
+        plot: Annotated[str, Path(description="one of the metadata's `plots`", examples=["learning_curves"])],
     ) -> FileResponse:
         entry = repository.get(name, version)
-        plots = metadata_of(entry).plots
+        metadata = metadata_of(entry)
+        plots = metadata.plots
         file = plots.get(plot.removesuffix(".svg"))
-        if file is None or not (entry.folder / file).is_file():
+        if file not in metadata.files or not (entry.folder / file).is_file():
             raise UnknownModelError(f"{name} version {version} has no plot '{plot}'", available=list(plots))
         return FileResponse(entry.folder / file, media_type="image/svg+xml", headers=PLOT_HEADERS)
 
@@ -128,6 +146,7 @@ def metadata_of(entry: ModelVersion) -> ModelMetadata:
     if entry.metadata is None:
         raise UnavailableError(
             f"{entry.name} version {entry.version} has no metadata: {entry.reason or 'it is being loaded'}",
-            retry_after_s=2,
+            retry_after_s=RETRY_WHILE_LOADING_S if entry.reason is None else RETRY_AFTER_FAILURE_S,
+            remedy="" if entry.reason is None else "publish the version again, or ask for another",
         )
     return entry.metadata

@@ -1,98 +1,126 @@
 """The OpenAPI document: FastAPI's own, with the problem document's schema and with real examples.
 
-The examples are answers of this very service: of the models that it has loaded, of a golden image, of its own
-errors. So the document is complete only once loading is over, and is made anew until then.
+The examples are answers of this very service: of the models that it has loaded, of a golden image, of errors
+that its own code raises. The document is kept once loading is over, and made anew until then.
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 
+from catalog.errors import ProjectError
 from catalog.labels import CLASS_COUNT
-from catalog.responses import InvalidParameter, Liveness, Problem, Readiness
+from catalog.responses import InvalidParameter, Liveness, Problem, Readiness, VersionState
 from runtime.golden import read_golden
 from service.api.problems import PROBLEM_TYPE, invalid_parameters_problem, problem_of
-from service.api.request_body import check_declared_size, check_type
+from service.api.request_body import check_declared_size, check_type, upload_timeout
 from service.core.admission import Admission
-from service.core.inference import name_classes
+from service.core.inference import deadline_passed, name_classes
 from service.core.repository import ModelRepository
-from service.errors import DeadlineError, RequestError
+from service.errors import RequestError
 from service.images import EncodedImage
+from service.settings import Settings
 
 JSON: Final = "application/json"
 EXAMPLE_TOP_K: Final = 3
+PREDICT: Final = "/predict"
+VERSION: Final = "/models/{name}/versions/{version}"
+PLOT: Final = VERSION + "/plots/{plot}"
 
 Document = dict[str, Any]
 
 
-def add_openapi(app: FastAPI, repository: ModelRepository) -> None:
+def add_openapi(app: FastAPI, repository: ModelRepository, settings: Settings) -> None:
     """Let the application describe itself by `openapi_document`."""
-    plain = app.openapi
+    kept: Document = {}
 
     def openapi() -> Document:
-        app.openapi_schema = None
-        return openapi_document(plain(), repository)
+        if kept:
+            return kept
+        plain = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        document = openapi_document(plain, repository, settings)
+        if repository.is_loaded:
+            kept.update(document)
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
-def openapi_document(document: Document, repository: ModelRepository) -> Document:
+def openapi_document(document: Document, repository: ModelRepository, settings: Settings) -> Document:
     """FastAPI's document with the problem document's schema and with examples."""
+    schemas = document["components"]["schemas"]
     problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    document["components"]["schemas"] |= problem_schema.pop("$defs") | {"Problem": problem_schema}
-    answers, problems = _answer_examples(repository), _problem_examples(repository)
+    schemas |= problem_schema.pop("$defs") | {"Problem": problem_schema}
+    for never_sent in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(never_sent, None)
+    answers, problems = _answer_examples(repository), _problem_examples(repository, settings)
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            for status, response in operation["responses"].items():
+            responses = operation["responses"]
+            if JSON in responses.get("422", {}).get("content", {}):
+                del responses["422"]  # FastAPI adds it wherever there is a parameter, in a form that is never sent
+            for status, response in responses.items():
                 content = response.get("content", {})
                 if status == "200" and JSON in content and path in answers:
                     content[JSON]["example"] = answers[path]
-                elif PROBLEM_TYPE in content and int(status) in problems:
-                    content[PROBLEM_TYPE]["example"] = problems[int(status)]
-                # FastAPI's own form of a validation error is never sent.
-                if status == "422" and JSON in content:
-                    response["content"] = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+                elif PROBLEM_TYPE in content and (path, int(status)) in problems:
+                    content[PROBLEM_TYPE]["example"] = problems[path, int(status)]
     return document
 
 
 def _answer_examples(repository: ModelRepository) -> dict[str, Any]:
-    examples: dict[str, Any] = {"/livez": Liveness().model_dump()}
-    name = repository.default_name()
+    models = repository.status()
+    readiness = Readiness(
+        ready=repository.not_ready_reason is None,
+        reason=repository.not_ready_reason,
+        models={model.name: model.state for model in models.models},
+    )
+    examples: dict[str, Any] = {
+        "/livez": Liveness().model_dump(),
+        "/readyz": readiness.model_dump(mode="json"),
+        "/models": models.model_dump(mode="json"),
+    }
+    ready = [model for model in models.models if model.state is VersionState.READY]
+    name = min(ready, key=lambda model: not model.default).name if ready else None
     if name is None:
         return examples
     entry = repository.find(name)
-    models = repository.status()
-    readiness = Readiness(ready=True, models={model.name: model.state for model in models.models})
-    examples |= {
-        "/readyz": readiness.model_dump(mode="json"),
-        "/models": models.model_dump(mode="json"),
-        "/models/{name}": repository.model_status(name).model_dump(mode="json"),
-    }
+    examples["/models/{name}"] = repository.model_status(name).model_dump(mode="json")
     if entry.metadata is not None:
-        probabilities = read_golden(entry.folder / entry.metadata.golden.file).probabilities[0]
-        examples["/predict"] = name_classes(entry, probabilities, EXAMPLE_TOP_K).model_dump(mode="json")
-        examples["/models/{name}/versions/{version}"] = entry.metadata.model_dump(mode="json")
+        examples[VERSION] = entry.metadata.model_dump(mode="json")
+        try:
+            probabilities = read_golden(entry.folder / entry.metadata.golden.file).probabilities[0]
+        except ProjectError:  # taken away since it was loaded: an example less
+            return examples
+        examples[PREDICT] = name_classes(entry, probabilities, EXAMPLE_TOP_K).model_dump(mode="json")
     return examples
 
 
-def _problem_examples(repository: ModelRepository) -> dict[int, Any]:
-    full = Admission(0)
-    failures: list[Callable[[], object]] = [
-        lambda: EncodedImage(b"hello", max_pixels=1),
-        lambda: repository.find("alexnet"),
-        lambda: check_declared_size("30730206", max_body_bytes=20 * 2**20),
-        lambda: check_type("text/plain"),
-        full.enter,
-        lambda: _raise(DeadlineError("no answer within 10 s", remedy="send less at once, or try again later")),
+def _problem_examples(repository: ModelRepository, settings: Settings) -> dict[tuple[str, int], Any]:
+    def unknown_model() -> object:
+        return repository.find("alexnet")
+
+    too_long = str(settings.max_body_bytes * 3)
+    failures: list[tuple[str, Callable[[], object]]] = [
+        (PREDICT, lambda: EncodedImage(b"hello", max_pixels=1)),
+        (PREDICT, lambda: check_declared_size(too_long, max_body_bytes=settings.max_body_bytes)),
+        (PREDICT, lambda: check_type("text/plain")),
+        (PREDICT, lambda: _raise(upload_timeout(settings.upload_timeout_s))),
+        (PREDICT, lambda: _raise(deadline_passed(settings.request_timeout_s))),
+        (PREDICT, lambda: _raise(Admission(settings.max_pending_requests).overloaded(settings.max_pending_requests))),
+        *((path, unknown_model) for path in (PREDICT, "/models/{name}", VERSION, PLOT)),
     ]
-    problems = [_problem_from(failure) for failure in failures]
-    problems.append(
-        invalid_parameters_problem(
-            [InvalidParameter(name="top_k", value="11", expected=f"should be less than or equal to {CLASS_COUNT}")]
-        )
-    )
-    return {problem.status: problem.model_dump(mode="json", exclude_none=True) for problem in problems}
+    problems = [(path, _problem_from(failure)) for path, failure in failures]
+    for path, parameter, value, expected in (
+        (PREDICT, "top_k", "11", f"should be less than or equal to {CLASS_COUNT}"),
+        (VERSION, "version", "0", "should be greater than or equal to 1"),
+        (PLOT, "version", "0", "should be greater than or equal to 1"),
+    ):
+        invalid = InvalidParameter(name=parameter, value=value, expected=expected)
+        problems.append((path, invalid_parameters_problem([invalid])))
+    return {(path, problem.status): problem.model_dump(mode="json", exclude_none=True) for path, problem in problems}
 
 
 def _problem_from(failure: Callable[[], object]) -> Problem:

@@ -1,7 +1,5 @@
 """Errors as RFC 9457 problem documents: one shape for every error, whoever raised it."""
 
-import asyncio
-import logging
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,17 +7,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
 from catalog.responses import InvalidParameter, Problem
-from service.errors import RequestError, TooLargeError, UnavailableError, UnknownModelError
+from service.errors import RequestError, UnavailableError, UnknownModelError
 
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
-LINGER_S: Final = 2.0
-LINGER_BYTES: Final = 64 * 2**20
-
-logger = logging.getLogger(__name__)
 
 
 class ProblemResponse(Response):
@@ -31,44 +24,12 @@ class ProblemResponse(Response):
         super().__init__(problem.model_dump_json(exclude_none=True), problem.status, headers)
 
 
-class EarlyProblemResponse(ProblemResponse):
-    """A problem document for a client that is still sending.
-
-    Closing at once would reset the connection under the client's upload, and many clients would then report a
-    broken pipe instead of the answer. So the answer goes out whole, what still arrives is thrown away for a
-    moment, and then the connection is closed.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Send the answer, drain a bounded part of the request, end."""
-        self.headers["connection"] = "close"
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        try:
-            async with asyncio.timeout(LINGER_S):
-                await _drain(receive)
-        except TimeoutError:
-            logger.debug("a client went on sending after its request was refused")
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _drain(receive: Receive) -> None:
-    drained_bytes = 0
-    while drained_bytes < LINGER_BYTES:
-        message = await receive()
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
-        drained_bytes += len(message.get("body", b""))
-
-
 def add_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
 
     @app.exception_handler(RequestError)
     async def request_error(_: Request, error: RequestError) -> Response:
         problem = problem_of(error)
-        if isinstance(error, TooLargeError):
-            return EarlyProblemResponse(problem)
         if isinstance(error, UnavailableError):
             return ProblemResponse(problem, {"Retry-After": str(error.retry_after_s)})
         return ProblemResponse(problem)

@@ -1,11 +1,13 @@
 """How many requests may be in the service at once: one more is turned away within microseconds, not queued.
 
-Counts requests from acceptance to answer, work that outlived its deadline included. When to come back is
-estimated from the rate at which answers leave.
+Counts requests from their head to their answer, and work that outlived its deadline until it returns. When to
+come back is estimated from the rate at which answers leave.
 """
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from service.errors import UnavailableError
 
@@ -31,28 +33,33 @@ class Admission:
         """Slots in use."""
         return self._pending
 
-    def check(self) -> None:
-        """Whether there is a free slot.
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold a slot while the block runs.
 
         Raises:
             UnavailableError: all are in use; with the time until they have drained.
         """
         if self._pending >= self._max_pending:
-            drain_s = self._pending * self._seconds_between_answers
-            raise UnavailableError(
-                f"{self._pending} requests are waiting for their answer",
-                retry_after_s=min(LONGEST_RETRY_S, max(1, math.ceil(drain_s))),
-            )
-
-    def enter(self) -> None:
-        """Take a slot; `leave` gives it back.
-
-        Raises:
-            UnavailableError: as `check`.
-        """
-        self.check()
+            raise self.overloaded(self._pending)
         if self._pending == 0:
             self._last_answer_s = time.monotonic()
+        self._pending += 1
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def overloaded(self, pending: int) -> UnavailableError:
+        """The error of a request that found so many before it."""
+        drain_s = pending * self._seconds_between_answers
+        return UnavailableError(
+            f"{pending:,} requests are being received, waiting or computed",
+            retry_after_s=min(LONGEST_RETRY_S, max(1, math.ceil(drain_s))),
+        )
+
+    def stay(self) -> None:
+        """Take a slot for work that goes on after its request was answered; `leave` gives it back."""
         self._pending += 1
 
     def leave(self) -> None:

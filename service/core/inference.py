@@ -6,7 +6,9 @@ be inside is `admission`'s, HTTP is `service.api`'s.
 
 import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Final
 
 import numpy as np
@@ -19,17 +21,20 @@ from service.core.repository import ModelRepository, ModelVersion
 from service.errors import DeadlineError
 from service.images import EncodedImage
 
+THREAD_NAME_PREFIX: Final = "inference"
+DECODE_IN_PLACE_BYTES: Final = 16 * 1024
 DECODE_IN_PLACE_PIXELS: Final = 128 * 128
-"""Decoding so few pixels takes less than the hop to another thread would hold up the event loop."""
+"""Decoding so little takes less than a hop to another thread. Both must be small: a long file can be slow to decode
+however few its pixels, and whatever is decoded in place holds up the event loop."""
 
 
 class Inference:
-    """The data plane: protocols call `predict`.
+    """The data plane: protocols take a `slot`, read the request, and call `predict`.
 
     Args:
         repository: the versions that may answer.
         admission: the slots for requests.
-        request_timeout_s: longest time from acceptance to answer.
+        request_timeout_s: longest time from a whole request to its answer.
         max_image_pixels: greatest width times height of an image.
     """
 
@@ -40,12 +45,20 @@ class Inference:
         self._admission = admission
         self._request_timeout_s = request_timeout_s
         self._max_image_pixels = max_image_pixels
-        self._threads = ThreadPoolExecutor(max_workers=_usable_cores(), thread_name_prefix="inference")
+        self._threads = ThreadPoolExecutor(max_workers=_usable_cores(), thread_name_prefix=THREAD_NAME_PREFIX)
+
+    def slot(self) -> AbstractContextManager[None]:
+        """A place for one request, from before its body is read to its answer.
+
+        Raises:
+            UnavailableError: there is none free.
+        """
+        return self._admission.slot()
 
     async def predict(
         self, content: bytes, *, model: str | None = None, version: int | None = None, top_k: int
     ) -> Prediction:
-        """The most probable classes of an encoded image.
+        """The most probable classes of an encoded image; called within a `slot`.
 
         Args:
             content: a file in one of `service.images.READABLE_FORMATS`.
@@ -56,34 +69,44 @@ class Inference:
         Raises:
             RequestError: see the tree in `service.errors`.
         """
-        self._admission.check()
         chosen = self._repository.find(model, version)
-        image = EncodedImage(content, max_pixels=self._max_image_pixels)
-        pixels = image.decode() if image.pixels <= DECODE_IN_PLACE_PIXELS else None
-        self._admission.enter()
-        loop = asyncio.get_running_loop()
-        work = self._threads.submit(_compute, chosen, image, pixels)
-        # The slot is given back when the thread is done, not when the deadline has passed.
-        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._admission.leave))
+        work = self._threads.submit(self._work(chosen, content))
         try:
             probabilities = await asyncio.wait_for(asyncio.wrap_future(work), self._request_timeout_s)
         except TimeoutError:
-            raise DeadlineError(
-                f"no answer within {self._request_timeout_s:g} s", remedy="send less at once, or try again later"
-            ) from None
+            self._hold_slot_until_done(work)
+            raise deadline_passed(self._request_timeout_s) from None
         return name_classes(chosen, probabilities, top_k)
 
     def close(self) -> None:
-        """Wait for the work that has started; nothing is computed afterwards."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Compute nothing that hasn't started; what has is left to end by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _work(self, chosen: ModelVersion, content: bytes) -> Callable[[], NDArray[np.float32]]:
+        if len(content) > DECODE_IN_PLACE_BYTES:
+            return lambda: _compute(chosen, EncodedImage(content, max_pixels=self._max_image_pixels).decode())
+        image = EncodedImage(content, max_pixels=self._max_image_pixels)
+        if image.pixels > DECODE_IN_PLACE_PIXELS:
+            return lambda: _compute(chosen, image.decode())
+        pixels = image.decode()
+        return lambda: _compute(chosen, pixels)
+
+    def _hold_slot_until_done(self, work: Future[NDArray[np.float32]]) -> None:
+        loop = asyncio.get_running_loop()
+        self._admission.stay()
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._admission.leave))
 
 
-def _compute(chosen: ModelVersion, image: EncodedImage, pixels: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+def _compute(chosen: ModelVersion, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     if chosen.model is None:
         raise AssertionError(f"{chosen.name} version {chosen.version} was chosen before it was ready")
-    images = (image.decode() if pixels is None else pixels)[np.newaxis]
-    probabilities: NDArray[np.float32] = chosen.model.predict(images)[0]
+    probabilities: NDArray[np.float32] = chosen.model.predict(pixels[np.newaxis])[0]
     return probabilities
+
+
+def deadline_passed(request_timeout_s: float) -> DeadlineError:
+    """The error of a request that took longer."""
+    return DeadlineError(f"no answer within {request_timeout_s:g} s", remedy="send less at once, or try again later")
 
 
 def name_classes(chosen: ModelVersion, probabilities: NDArray[np.float32], top_k: int) -> Prediction:

@@ -5,6 +5,7 @@ fails is kept with its reason and harms no other.
 """
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from catalog.metadata import Evaluation, ModelMetadata
 from catalog.responses import ModelList, ModelStatus, VersionState, VersionStatus
 from runtime.base import LoadedModel, Runtime
 from runtime.golden import check_golden
-from service.errors import UnavailableError, UnknownModelError
+from service.errors import SettingsError, UnavailableError, UnknownModelError
 
 RETRY_WHILE_LOADING_S = 2
 RETRY_AFTER_FAILURE_S = 60
@@ -46,6 +47,9 @@ class ModelRepository:
         models: the folder that holds NAME/VERSION/.
         runtime: loads the versions and computes with them.
         default_model: answers where no model is asked for; `auto`: the ready one with the best test accuracy.
+
+    Raises:
+        SettingsError: the folder can't be read, or no version of the default model is published.
     """
 
     def __init__(self, models: Path, runtime: Runtime, default_model: ModelName | Literal["auto"] = "auto") -> None:
@@ -54,14 +58,32 @@ class ModelRepository:
         self._default_model = default_model
         self._versions: dict[str, dict[int, ModelVersion]] = _scan(models)
         self._loaded = False
+        self._stopped = False
+        if default_model != "auto" and default_model not in self._versions:
+            raise SettingsError(
+                f"default model '{default_model}': no version of it is published",
+                expected=f"auto, or one of {', '.join(self._versions) or 'those that will be published'}",
+                remedy="change the setting default_model, or publish a version",
+            )
 
     def load_all(self) -> None:
         """Load every version, the newest of each model first; returns when each is ready or failed."""
         pending = [entry for versions in self._versions.values() for entry in versions.values()]
         newest_first = sorted(pending, key=lambda entry: len(self._newer(entry)))
         for entry in newest_first:
+            if self._stopped:
+                return
             self._load(entry)
         self._loaded = True
+
+    def stop_loading(self) -> None:
+        """Have `load_all` return after the version that it is at; from any thread."""
+        self._stopped = True
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether every version is ready or failed."""
+        return self._loaded
 
     @property
     def not_ready_reason(self) -> str | None:
@@ -74,6 +96,11 @@ class ModelRepository:
             return "no published version could be loaded; GET /models tells why"
         return None
 
+    @property
+    def retry_after_s(self) -> int:
+        """When it makes sense to ask again, while not ready."""
+        return RETRY_AFTER_FAILURE_S if self._loaded else RETRY_WHILE_LOADING_S
+
     def find(self, name: str | None = None, version: int | None = None) -> ModelVersion:
         """The ready version that a request means.
 
@@ -82,12 +109,9 @@ class ModelRepository:
             UnavailableError: it is not ready, or nothing is yet.
         """
         if name is None:
-            name = self.default_name()
+            name = self.default_name() if self._loaded else None
             if name is None:
-                raise UnavailableError(
-                    f"no model is ready: {self.not_ready_reason}",
-                    retry_after_s=RETRY_AFTER_FAILURE_S if self._loaded else RETRY_WHILE_LOADING_S,
-                )
+                raise UnavailableError(f"no model is ready: {self.not_ready_reason}", retry_after_s=self.retry_after_s)
         if version is None:
             serving = self._serving(name)
             if serving is not None:
@@ -121,10 +145,10 @@ class ModelRepository:
         return versions[version]
 
     def default_name(self) -> str | None:
-        """The model that answers where none is asked for; None while none is ready."""
-        ready = self._ready_models()
+        """The model that answers where none is asked for: the one set, or the best that is ready; else None."""
         if self._default_model != "auto":
-            return self._default_model if self._default_model in ready else None
+            return self._default_model
+        ready = self._ready_models()
         return max(ready, key=lambda name: self._accuracy_of(ready[name]), default=None)
 
     def status(self) -> ModelList:
@@ -168,7 +192,7 @@ class ModelRepository:
             model = self.runtime.load(entry.folder)
             difference = check_golden(model, entry.folder, entry.metadata, self.runtime.precision)
         except ProjectError as error:
-            entry.reason = str(error)
+            entry.reason = str(error).replace(f"{self._models}{os.sep}", "")
         except Exception as error:  # one broken version must not stop the others, whatever broke
             logger.exception("%s version %d", entry.name, entry.version)
             entry.reason = f"{type(error).__name__}: {error}"
@@ -189,7 +213,7 @@ class ModelRepository:
 
     def _of(self, name: str) -> dict[int, ModelVersion]:
         if name not in self._versions:
-            raise UnknownModelError(f"there is no model '{name}'", available=list(self._versions))
+            raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self._versions))
         return self._versions[name]
 
     def _serving(self, name: str) -> ModelVersion | None:
@@ -228,12 +252,22 @@ class ModelRepository:
 
 
 def _scan(models: Path) -> dict[str, dict[int, ModelVersion]]:
-    names = sorted(folder.name for folder in models.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    found = {
-        name: {
-            version: ModelVersion(name, version, version_folder(models, name, version))
-            for version in published_versions(models, name)
-        }
-        for name in names
-    }
+    try:
+        names = sorted(entry.name for entry in models.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise SettingsError(
+            f"the models folder '{models}' can't be read: {error.strerror}",
+            expected="a folder with NAME/VERSION/ in it, as training publishes them",
+            remedy="start in the project's folder, or set models to the folder's path",
+        ) from None
+    found = {name: _scan_versions(models, name) for name in names}
     return {name: versions for name, versions in found.items() if versions}
+
+
+def _scan_versions(models: Path, name: str) -> dict[int, ModelVersion]:
+    try:
+        versions = published_versions(models, name)
+    except OSError as error:  # such as the lost+found of a volume
+        logger.warning("%s can't be read and is passed over: %s", models / name, error.strerror)
+        return {}
+    return {version: ModelVersion(name, version, version_folder(models, name, version)) for version in versions}

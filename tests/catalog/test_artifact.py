@@ -28,6 +28,12 @@ def metadata() -> ModelMetadata:
     return read_metadata(version_folder(MODELS, "sequential", 1))
 
 
+def write_files(folder: Path) -> None:
+    """As little as a version must have."""
+    (folder / "saved_model.pb").write_bytes(b"weights")
+    (folder / "golden.npz").write_bytes(b"answers")
+
+
 def test_versions_are_ascending_and_other_names_are_passed_over(tmp_path: Path) -> None:
     for name in ("10", "9", "01", "0", "x", ".staging-1", "²"):
         (tmp_path / "sequential" / name).mkdir(parents=True)
@@ -71,7 +77,7 @@ def test_flipped_bit_is_found(one_model: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(ArtifactCorruptError, match=r"saved_model.pb has .* bytes, SHA-256"):
+    with pytest.raises(ArtifactCorruptError, match=r"saved_model.pb is not what was published"):
         verify(folder, read_metadata(folder))
 
 
@@ -85,11 +91,11 @@ def test_missing_file_is_named(one_model: Path) -> None:
 def test_publishing_numbers_versions_and_lists_files(tmp_path: Path, metadata: ModelMetadata) -> None:
     for expected in (1, 2):
         with staging_folder(tmp_path, "sequential") as staging:
-            (staging / "saved_model.pb").write_bytes(b"weights")
+            write_files(staging)
             published = publish(staging, metadata, tmp_path)
         folder = version_folder(tmp_path, "sequential", expected)
         assert published.version == expected
-        assert list(published.files) == ["saved_model.pb"]
+        assert list(published.files) == ["golden.npz", "saved_model.pb"]
         assert read_metadata(folder) == published
         verify(folder, published)
     assert sorted(entry.name for entry in (tmp_path / "sequential").iterdir()) == ["1", "2"]
@@ -111,7 +117,7 @@ def test_publishers_at_once_get_different_numbers(tmp_path: Path, metadata: Mode
 
     def publish_one() -> None:
         with staging_folder(tmp_path, "sequential") as staging:
-            (staging / "saved_model.pb").write_bytes(b"weights")
+            write_files(staging)
             versions.append(publish(staging, metadata, tmp_path).version)
 
     threads = [threading.Thread(target=publish_one) for _ in range(8)]

@@ -32,6 +32,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def clean_environment() -> dict[str, str]:
+    """This process' environment without the developer's own settings of the service."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CIFAR10_")}
+
+
 @contextmanager
 def running_server(log: Path, **settings: str) -> Iterator[Server]:
     """Start `python -m service` with these settings as variables, wait for readiness, kill it at the end."""
@@ -39,7 +44,7 @@ def running_server(log: Path, **settings: str) -> Iterator[Server]:
     variables = {"CIFAR10_PORT": str(port), "CIFAR10_MODELS": str(MODELS)} | settings
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service"], cwd=ROOT, env=os.environ | variables, stderr=stream, text=True
+            [sys.executable, "-m", "service"], cwd=ROOT, env=clean_environment() | variables, stderr=stream, text=True
         )
     try:
         url = f"http://127.0.0.1:{port}"

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +21,7 @@ from PIL import Image
 from catalog.artifact import version_folder
 from catalog.responses import Prediction
 from tests.conftest import PUBLISHED, ROOT, SAMPLES, SampleImage, golden_class
-from tests.e2e.server import Server, free_port, running_server
+from tests.e2e.server import Server, clean_environment, free_port, running_server
 
 pytestmark = pytest.mark.slow
 CAT = SAMPLES[3]
@@ -118,8 +120,8 @@ def test_stopping_answers_what_was_accepted_and_exits_0(tmp_path: Path, stop_sig
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        while "POST" not in server.log.read_text() and not statuses:
-            pass  # the first answer is out, the others are under way
+        while not statuses:
+            time.sleep(0.01)  # until the first answer is out, the others are under way
         os.kill(server.process.pid, stop_signal)
         for thread in threads:
             thread.join()
@@ -128,10 +130,51 @@ def test_stopping_answers_what_was_accepted_and_exits_0(tmp_path: Path, stop_sig
     assert "Traceback" not in server.log.read_text()
 
 
+def test_upload_that_stalls_is_ended(tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path / "log", CIFAR10_UPLOAD_TIMEOUT_S="0.3") as server,
+        stalled_upload(server) as connection,
+    ):
+        assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
+def test_upload_that_stalls_is_answered_when_the_grace_of_a_stop_is_over(tmp_path: Path) -> None:
+    with running_server(tmp_path / "log", CIFAR10_SHUTDOWN_GRACE_S="1") as server:
+        with stalled_upload(server) as connection:
+            os.kill(server.process.pid, signal.SIGTERM)
+            answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"application/problem+json" in answer
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    with running_server(tmp_path / "log", CIFAR10_SHUTDOWN_GRACE_S="60") as server, stalled_upload(server):
+        for _ in range(2):
+            os.kill(server.process.pid, signal.SIGINT)
+            time.sleep(0.5)
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+@contextmanager
+def stalled_upload(server: Server) -> Iterator[socket.socket]:
+    """A connection whose request has begun and does not go on."""
+    address = urlsplit(server.url)
+    with socket.create_connection((str(address.hostname), address.port or 80), timeout=10) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
+        )
+        time.sleep(0.2)
+        yield connection
+
+
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"CIFAR10_PORT": "0"}, "CIFAR10_PORT = '0' is not legal: whole number from 1 to 65,535"),
+        ({"CIFAR10_PORT": "0"}, "CIFAR10_PORT = '0' is not legal; expected: whole number from 1 to 65,535"),
         ({"CIFAR10_MODELS": "nowhere"}, "CIFAR10_MODELS = 'nowhere': there is no such folder"),
         ({"CIFAR10_DEVICE": "gpu"}, "device gpu was asked for, and TensorFlow"),
     ],
@@ -140,7 +183,7 @@ def test_start_that_can_not_be_ends_with_one_clear_line(variables: dict[str, str
     result = subprocess.run(
         [sys.executable, "-m", "service"],
         cwd=ROOT,
-        env=os.environ | variables,
+        env=clean_environment() | {"CIFAR10_PORT": str(free_port())} | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -177,7 +220,7 @@ def test_healthcheck_asks_the_service(server: Server) -> None:
         return subprocess.run(
             [sys.executable, "-m", "service.healthcheck"],
             cwd=ROOT,
-            env=os.environ | {"CIFAR10_PORT": port},
+            env=clean_environment() | {"CIFAR10_PORT": port},
             capture_output=True,
             text=True,
             check=False,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from service.errors import TooLargeError, UndecodableError
 from service.images import READABLE_FORMATS, EncodedImage
@@ -81,12 +81,24 @@ def test_transparent_colour_of_an_rgb_png_is_white() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_exif_orientation_turns_the_picture_upright(kind: str) -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_turns_the_picture_upright(kind: str, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    pixels = decode(encode(halves(RED, BLUE), kind, exif=exif))
-    assert pixels[16, 2, 2] > 200
-    assert pixels[16, 29, 0] > 200
+    exif[0x0112] = orientation
+    image = Image.new("RGB", (64, 32), RED)
+    image.paste(BLUE, (32, 0, 64, 16))
+    turned = encode(image, kind, exif=exif)
+    with Image.open(BytesIO(turned)) as opened:
+        expected = decode(encode(ImageOps.exif_transpose(opened)))
+    assert np.abs(decode(turned).astype(int) - expected).mean() < 4
+
+
+def test_odd_exif_is_no_reason_to_refuse_a_photo() -> None:
+    orientation = struct.pack(">HHIHH", 0x0112, 3, 1, 3, 0)  # upside down
+    resolution = struct.pack(">HHI4s", 0x011A, 2, 4, b"72\0\0")  # text, where every sane file has a number
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + orientation + resolution + bytes(4)
+    content = encode(halves(RED, BLUE), "JPEG", exif=exif)
+    assert decode(content)[16, 2, 2] > 200
 
 
 def test_first_frame_of_an_animation_counts() -> None:
@@ -139,6 +151,20 @@ def test_huge_image_in_a_few_kilobytes_is_refused_before_it_is_decoded() -> None
     )
     with pytest.raises(TooLargeError, match=r"20,000 x 20,000 = 400,000,000 pixels.*at most 1,000,000 pixels"):
         EncodedImage(png, max_pixels=MAX_PIXELS)
+
+
+def test_jpeg_with_more_scans_than_any_honest_one_is_refused() -> None:
+    content = encode(Image.new("RGB", (64, 64), RED), "JPEG", progressive=True)
+    decode(content)
+    start = content.rindex(b"\xff\xda")
+    with pytest.raises(TooLargeError, match=r"the JPEG has \d+ scans"):
+        EncodedImage(content[:start] + content[start:-2] * 40 + content[-2:], max_pixels=MAX_PIXELS)
+
+
+def test_transparent_value_of_a_16_bit_grey_png_is_white() -> None:
+    values = np.zeros((32, 32), np.uint16)
+    values[:, 16:] = 40_000
+    assert decode(encode(Image.fromarray(values), transparency=0))[0, ::31, 0].tolist() == [255, 40_000 >> 8]
 
 
 def test_damaged_files_never_raise_anything_else(tmp_path: Path) -> None:

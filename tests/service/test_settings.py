@@ -35,11 +35,11 @@ def test_bad_variable_is_named_with_its_value_and_what_is_legal(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         read_settings()
-    assert f"{name} = '{value}' is not legal: {legal}" in str(caught.value)
+    assert f"{name} = '{value}' is not legal; expected: {legal}" in str(caught.value)
 
 
 def test_bad_flag_is_named_as_the_flag() -> None:
-    with pytest.raises(SettingsError, match=r"--max-body-bytes = '5' is not legal: whole number from 1,024"):
+    with pytest.raises(SettingsError, match=r"--max-body-bytes = '5' is not legal; expected: whole number from 1,024"):
         read_settings(["--max-body-bytes", "5"])
 
 

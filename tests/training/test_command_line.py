@@ -22,6 +22,7 @@ def last_line(text: str) -> str:
     [
         (["fit", "lenet"], "no architecture for model 'lenet'. Expected: one of sequential, functional, subclassing."),
         (["fit", "sequential", "--recipe", "best"], "no recipe 'best'. Expected: one of tutorial."),
+        (["fit", "sequential", "--seed", "-1"], "seed -1. Expected: a whole number from 0"),
         (["fit", "sequential", "--data", "nowhere"], "no folder nowhere."),
     ],
 )

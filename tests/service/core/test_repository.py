@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.artifact import read_metadata, version_folder
+from catalog.artifact import file_records, read_metadata, version_folder
 from catalog.responses import VersionState
 from runtime.golden import GoldenAnswers, read_golden
 from runtime.openvino import OpenVinoRuntime
 from service.core.repository import ModelRepository
-from service.errors import UnavailableError, UnknownModelError
+from service.errors import SettingsError, UnavailableError, UnknownModelError
 from tests.conftest import MODELS, PUBLISHED
 
 
@@ -31,6 +31,12 @@ def add_version(models: Path, version: int) -> Path:
     metadata = read_metadata(version_folder(models, "sequential", 1)).model_copy(update={"version": version})
     (folder / "metadata.json").write_text(metadata.model_dump_json())
     return folder
+
+
+def rewrite_checksums(folder: Path) -> None:
+    """As somebody does who changes a published version and hides it."""
+    metadata = read_metadata(folder).model_copy(update={"files": file_records(folder)})
+    (folder / "metadata.json").write_text(metadata.model_dump_json())
 
 
 def flip_a_bit(file: Path) -> None:
@@ -64,11 +70,35 @@ def test_default_is_the_most_accurate(runtime: OpenVinoRuntime) -> None:
 
 
 def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime: OpenVinoRuntime) -> None:
-    repository = ModelRepository(one_model, runtime, "vgg16")
+    shutil.copytree(version_folder(MODELS, "functional", 1), version_folder(one_model, "functional", 1))
+    flip_a_bit(version_folder(one_model, "functional", 1) / "saved_model.pb")
+    repository = ModelRepository(one_model, runtime, "functional")
     repository.load_all()
-    with pytest.raises(UnavailableError, match=r"no model is ready"):
+    assert repository.not_ready_reason is None
+    with pytest.raises(
+        UnavailableError, match=r"functional version 1 could not be loaded: functional/1/saved_model.pb"
+    ):
         repository.find()
     assert repository.find("sequential").name == "sequential"
+
+
+def test_default_model_that_is_not_published_stops_the_start(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    with pytest.raises(SettingsError, match=r"default model 'vgg16': no version of it is published. Expected: auto"):
+        ModelRepository(one_model, runtime, "vgg16")
+
+
+def test_other_entries_of_the_folder_are_passed_over(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    (one_model / "lost+found").mkdir()
+    (one_model / "README.md").write_text("a file")
+    assert [model.name for model in loaded(one_model, runtime).status().models] == ["sequential"]
+
+
+def test_loading_can_be_stopped_between_versions(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    repository = ModelRepository(one_model, runtime)
+    repository.stop_loading()
+    repository.load_all()
+    assert not repository.is_loaded
+    assert repository.get("sequential", 1).state is VersionState.LOADING
 
 
 def test_unknown_model_and_version_name_what_there_is(one_model: Path, runtime: OpenVinoRuntime) -> None:
@@ -95,7 +125,7 @@ def test_broken_newer_version_leaves_the_old_one_answering(one_model: Path, runt
     status = repository.model_status("sequential")
     assert (status.state, status.serving_version) == (VersionState.READY, 1)
     assert status.versions[0].state is VersionState.FAILED
-    assert "saved_model.pb has" in (status.versions[0].reason or "")
+    assert "saved_model.pb is not what was published" in (status.versions[0].reason or "")
     with pytest.raises(UnavailableError, match=r"sequential version 2 could not be loaded: .*saved_model.pb"):
         repository.find("sequential", 2)
 
@@ -104,11 +134,28 @@ def test_version_whose_golden_answers_differ_never_serves(one_model: Path, runti
     folder = version_folder(one_model, "sequential", 1)
     golden = read_golden(folder / "golden.npz")
     GoldenAnswers(golden.images, golden.labels, np.roll(golden.probabilities, 1, axis=1)).save(folder / "golden.npz")
-    metadata = read_metadata(folder)
-    (folder / "metadata.json").write_text(metadata.model_copy(update={"files": {}}).model_dump_json())
+    rewrite_checksums(folder)
     repository = loaded(one_model, runtime)
     assert repository.not_ready_reason == "no published version could be loaded; GET /models tells why"
     assert "away from its published probabilities" in (repository.get("sequential", 1).reason or "")
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_golden_file_with_too_few_answers_is_not_a_pass(one_model: Path, runtime: OpenVinoRuntime, rows: int) -> None:
+    folder = version_folder(one_model, "sequential", 1)
+    golden = read_golden(folder / "golden.npz")
+    GoldenAnswers(golden.images[:rows], golden.labels[:rows], golden.probabilities[:rows]).save(folder / "golden.npz")
+    rewrite_checksums(folder)
+    assert "Expected: 64 of each" in (loaded(one_model, runtime).get("sequential", 1).reason or "")
+
+
+def test_version_without_checksums_never_serves(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    folder = version_folder(one_model, "sequential", 1)
+    metadata = read_metadata(folder).model_copy(update={"files": {}})
+    (folder / "metadata.json").write_text(metadata.model_dump_json())
+    assert "has no checksum of golden.npz, saved_model.pb" in (
+        loaded(one_model, runtime).get("sequential", 1).reason or ""
+    )
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"name": "sequential"}'])

@@ -1,0 +1,108 @@
+"""What surrounds every request, whichever protocol: plain ASGI middleware, one class for each concern."""
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import ProblemResponse, problem_of
+from service.errors import UnavailableError
+
+RETRY_AFTER_STOP_S = 5
+LINGER_S = 2.0
+LINGER_BYTES = 64 * 2**20
+
+
+class HeadMiddleware:
+    """Answers HEAD wherever GET is answered, as HTTP asks for; the server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
+
+
+class LingerMiddleware:
+    """Lets a client that is still sending read an answer that came early, such as 413 or 503.
+
+    Closing at once would reset the connection under the upload, and many clients would report a broken pipe
+    instead of the answer. So the answer goes out whole, what still arrives is thrown away for a moment, and then
+    the connection is closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, watching how much of its body was read."""
+        if scope["type"] != "http" or not _has_body(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        unread = True
+
+        async def watching_receive() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = unread and message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def lingering_send(message: Message) -> None:
+            if unread and message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            if not unread or message["type"] != "http.response.body" or message.get("more_body", False):
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            await _drain(watching_receive)
+            await send({"type": "http.response.body", "body": b""})
+
+        await self._app(scope, watching_receive, lingering_send)
+
+
+class StoppingMiddleware:
+    """Answers 503 to a request that is cut off because the grace time of a stop is over."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; the server cancels it when the grace time is over."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except asyncio.CancelledError:
+            if started:
+                raise
+            error = UnavailableError("the service is stopping", retry_after_s=RETRY_AFTER_STOP_S)
+            headers = {"Retry-After": str(error.retry_after_s), "Connection": "close"}
+            await ProblemResponse(problem_of(error), headers)(scope, receive, send)
+
+
+def _has_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+async def _drain(receive: Receive) -> None:
+    drained_bytes = 0
+    try:
+        async with asyncio.timeout(LINGER_S):
+            while drained_bytes < LINGER_BYTES:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                drained_bytes += len(message.get("body", b""))
+    except TimeoutError:
+        return
