@@ -48,7 +48,8 @@ def settings_document() -> str:
     ]
     return (
         "# Settings of the service\n\n"
-        "Each is an environment variable and a flag of `python -m service`; the flag wins. A value that is not legal\n"
+        "Each is an environment variable and a flag of `python -m service` (after `make serve`, that is\n"
+        "`.venv-serve/bin/python -m service`, in the project's folder); the flag wins. A value that is not legal\n"
         "stops the start with a line that names the variable, the value and what is legal.\n"
         "Written by `make docs` from `service/settings.py`.\n\n"
         + table(["variable", "flag", "default", "legal", "meaning"], rows)
@@ -125,8 +126,14 @@ def stored(metadata: ModelMetadata, precision: str) -> Evaluation:
 
 
 def replace_part(text: str, name: str, content: str) -> str:
-    """The text with what stands between the marks of a generated part replaced."""
+    """The text with what stands between the marks of a generated part replaced.
+
+    Raises:
+        ValueError: a mark is not there.
+    """
     begin, end = BEGIN.format(name), END.format(name)
+    if text.find(end) < text.find(begin) or begin not in text:
+        raise ValueError(f"the part '{name}' needs the marks {begin} and {end}, in this order")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n{content}{end}{after}"

@@ -1,0 +1,40 @@
+import re
+
+import pytest
+
+from scripts.write_docs import readme, replace_part, settings_document
+from service.settings import Settings, variable
+from tests.conftest import ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_generated_parts_are_what_their_sources_say() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme(text) == text
+    assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_document()
+
+
+def test_every_setting_is_documented() -> None:
+    document = settings_document()
+    assert all(f"`{variable(name)}`" in document for name in Settings.model_fields)
+
+
+def test_only_the_part_between_the_marks_is_replaced() -> None:
+    text = "before\n<!-- x: written by make docs -->\nold\n<!-- end of x -->\nafter\n"
+    assert replace_part(text, "x", "new\n") == text.replace("old", "new")
+
+
+@pytest.mark.parametrize("text", ["", "<!-- x: written by make docs -->", "<!-- end of x -->"])
+def test_missing_mark_is_an_error_and_not_a_lost_document(text: str) -> None:
+    with pytest.raises(ValueError, match="the part 'x' needs the marks"):
+        replace_part(text, "x", "new")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere_and_no_placeholder_is_left(document: object) -> None:
+    file = next(candidate for candidate in DOCUMENTS if candidate == document)
+    text = file.read_text(encoding="utf-8")
+    assert not re.findall(r"@[A-Z]+@", text)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (file.parent / target).exists(), f"{file.name} links to {target}"
