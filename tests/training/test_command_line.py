@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from catalog.labels import MODEL_NAMES
+from tests.conftest import PUBLISHED, ROOT
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -44,3 +45,16 @@ def test_folder_without_cifar10_is_refused_before_training(tmp_path: Path) -> No
     result = run("fit", "sequential", "--data", str(tmp_path))
     assert result.returncode == 1
     assert f"no CIFAR-10 in {tmp_path}" in last_line(result.stderr)
+
+
+def test_list_names_every_model_and_what_is_published() -> None:
+    listed = run("list").stdout
+    assert all(name in listed for name in MODEL_NAMES)
+    assert listed.count("version 1, recipe tutorial, test accuracy 0.7") == len(PUBLISHED)
+
+
+@pytest.mark.slow
+def test_evaluate_of_a_folder_without_a_version_is_a_clear_error(tmp_path: Path) -> None:
+    result = run("evaluate", str(tmp_path))
+    assert result.returncode == 1
+    assert "metadata.json is not there" in last_line(result.stderr)

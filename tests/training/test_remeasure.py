@@ -1,0 +1,79 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from catalog.artifact import read_metadata, version_folder
+from catalog.errors import ArtifactCorruptError
+from runtime.openvino import OpenVinoRuntime
+from tests.conftest import MODELS
+from training.data import Cifar10, Split, load_cifar10
+from training.errors import DatasetError
+from training.evaluate import evaluate
+from training.remeasure import remeasure
+
+
+@pytest.fixture
+def small_version(one_model: Path, golden_split: Split) -> tuple[Path, Cifar10]:
+    """A version whose stored evaluation is of the 64 golden images, and that data."""
+    folder = version_folder(one_model, "sequential", 1)
+    metadata = read_metadata(folder)
+    data = Cifar10(golden_split, golden_split, "golden images", metadata.dataset.sha256)
+    runtime = OpenVinoRuntime()
+    stored, _ = evaluate(runtime, runtime.load(folder), golden_split, "test")
+    (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [stored]}).model_dump_json())
+    return folder, data
+
+
+def test_version_that_is_as_published_matches(small_version: tuple[Path, Cifar10]) -> None:
+    (comparison,) = remeasure(*small_version)
+    assert comparison.matches
+    assert comparison.now is not None
+    assert comparison.now.correct == comparison.stored.correct
+
+
+@pytest.mark.parametrize("change", [{"correct": 60}, {"loss": 1.0}])
+def test_metadata_that_says_something_else_does_not_match(
+    small_version: tuple[Path, Cifar10], change: dict[str, float]
+) -> None:
+    folder, data = small_version
+    metadata = read_metadata(folder)
+    wrong = metadata.evaluations[0].model_copy(update=change)
+    (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [wrong]}).model_dump_json())
+    (comparison,) = remeasure(folder, data)
+    assert not comparison.matches
+
+
+def test_precision_that_this_machine_lacks_is_told_and_not_counted(
+    small_version: tuple[Path, Cifar10], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, data = small_version
+    metadata = read_metadata(folder)
+    stored = metadata.evaluations[0].model_copy(update={"precision": "bfloat16"})
+    (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [stored]}).model_dump_json())
+    monkeypatch.setattr("runtime.openvino.has_bfloat16", lambda _core: False)
+    (comparison,) = remeasure(folder, data)
+    assert comparison.now is None
+    assert "bfloat16 on a CPU without" in comparison.reason
+    assert comparison.matches
+
+
+def test_changed_file_is_found_before_anything_is_measured(small_version: tuple[Path, Cifar10]) -> None:
+    folder, data = small_version
+    shutil.copy(folder / "metadata.json", folder / "golden.npz")
+    with pytest.raises(ArtifactCorruptError, match=r"golden\.npz is not what was published"):
+        remeasure(folder, data)
+
+
+def test_other_data_is_refused(small_version: tuple[Path, Cifar10]) -> None:
+    folder, data = small_version
+    with pytest.raises(DatasetError, match="on which sequential version 1 was evaluated"):
+        remeasure(folder, Cifar10(data.train, data.test, data.source, "f" * 64))
+
+
+@pytest.mark.full_data
+@pytest.mark.slow
+def test_published_version_matches_on_the_whole_of_cifar10(full_data: Path) -> None:
+    comparisons = remeasure(version_folder(MODELS, "sequential", 1), load_cifar10(full_data))
+    assert len(comparisons) >= 4
+    assert all(comparison.matches for comparison in comparisons)
