@@ -6,7 +6,7 @@ ServiceError
     ├── InvalidRequestError   400  no image, or a broken form around it
     ├── UndecodableError      400  the bytes are no image that can be decoded
     ├── UnknownModelError     404  no such model, version or plot
-        ├── UploadTimeoutError   408  the body did not arrive in time
+    ├── UploadTimeoutError    408  the body did not arrive in time
     ├── TooLargeError         413  too many bytes or pixels
     ├── UnsupportedTypeError  415  declared as something that is not read
     ├── UnavailableError      503  overloaded, not ready, stopping; says when to come back

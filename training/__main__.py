@@ -24,7 +24,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped: nothing was published", file=sys.stderr)
+        print("stopped: nothing was published; the same command resumes after the last whole epoch", file=sys.stderr)
         return 130
     return code
 
@@ -41,6 +41,13 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("model", metavar="MODEL", help=f"one of {', '.join(MODEL_NAMES)}")
     fit.add_argument("--recipe", default="tutorial", help="tutorial (the default)")
     fit.add_argument("--seed", type=int, help="another seed than the recipe's")
+    fit.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=Path(".checkpoints"),
+        metavar="FOLDER",
+        help="keeps the state after each epoch, from which the same command resumes: .checkpoints",
+    )
     _add_data(fit)
     _add_models(fit)
     fit.set_defaults(run=_fit)
@@ -84,6 +91,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _fit(arguments: argparse.Namespace) -> int:
     # Imported here: --help and list are answered without waiting for TensorFlow.
+    from training.checkpoint import Checkpoint
     from training.data import load_cifar10
     from training.export import export
     from training.fit import fit
@@ -93,10 +101,14 @@ def _fit(arguments: argparse.Namespace) -> int:
     if arguments.seed is not None:
         recipe = with_seed(recipe, arguments.seed)
     data = load_cifar10(arguments.data)
-    trained = fit(recipe, data.train, verbose=1 if sys.stderr.isatty() else 2)
+    checkpoint = Checkpoint(arguments.checkpoints, recipe, data.sha256)
+    if checkpoint.file.exists():
+        print(f"resuming from {checkpoint.file}")
+    trained = fit(recipe, data.train, checkpoint=checkpoint, verbose=1 if sys.stderr.isatty() else 2)
     source = "" if arguments.data is None else " --data FOLDER"
     command = f"python -m training fit {recipe.model} --recipe {recipe.name} --seed {recipe.seed}{source}"
     _report(export(trained, data, arguments.models, command=command), arguments.models)
+    checkpoint.discard()
     return 0
 
 

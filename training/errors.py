@@ -1,9 +1,10 @@
 """The errors of training; a branch of `catalog.errors.ProjectError`.
 
 TrainingError
-├── DatasetError    CIFAR-10 is not there, not whole or not CIFAR-10
-├── RecipeError     a recipe that doesn't exist, or doesn't fit the model
-└── ExportError     the exported artifact doesn't answer as the Keras model does
+├── DatasetError     CIFAR-10 is not there, not whole or not CIFAR-10
+├── RecipeError      a recipe that doesn't exist, or doesn't fit the model
+├── CheckpointError  the state of a run can't be kept or resumed
+└── ExportError      the exported artifact doesn't answer as the Keras model does
 """
 
 from catalog.errors import ProjectError
@@ -23,3 +24,7 @@ class RecipeError(TrainingError):
 
 class ExportError(TrainingError):
     """The exported artifact is not the model that was trained."""
+
+
+class CheckpointError(TrainingError):
+    """The state of a run can't be written, or not be read again."""

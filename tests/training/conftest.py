@@ -20,6 +20,11 @@ RECORDS = 20
 @pytest.fixture(scope="session")
 def golden_split() -> Split:
     """64 real images of the test set."""
+    return golden_images()
+
+
+def golden_images() -> Split:
+    """The golden images of sequential version 1 as a split."""
     golden = read_golden(version_folder(MODELS, "sequential", 1) / "golden.npz")
     return Split(golden.images, golden.labels)
 

@@ -1,0 +1,106 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from training.checkpoint import Checkpoint
+from training.data import Cifar10
+from training.errors import CheckpointError
+from training.fit import build, fit
+from training.recipes import Recipe, get_recipe
+
+pytestmark = pytest.mark.slow
+EPOCHS = 4
+STEPS_SEEN = 5
+RUN = """
+import sys
+from pathlib import Path
+import numpy as np
+from tests.training.conftest import golden_images
+from training.checkpoint import Checkpoint
+from training.fit import fit
+from training.recipes import get_recipe
+
+recipe = get_recipe("tutorial", "sequential").model_copy(update={"epochs": 4, "batch_size": 4})
+train = golden_images().take(np.tile(np.arange(64), 10))
+fit(recipe, train, checkpoint=Checkpoint(Path(sys.argv[1]), recipe, "data"), verbose=1)
+"""
+
+
+def short_recipe(**changes: int) -> Recipe:
+    return get_recipe("tutorial", "sequential").model_copy(update={"epochs": EPOCHS, "batch_size": 4} | changes)
+
+
+def test_killed_run_resumes_and_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, small_cifar10: Cifar10
+) -> None:
+    recipe = short_recipe()
+    train = small_cifar10.test.take(np.tile(np.arange(64), 10))
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        text = b""
+        while text.partition(b"Epoch 3/4")[2].count(b"/128") < STEPS_SEEN:
+            part = os.read(process.stdout.fileno(), 65536)
+            assert part, text.decode()
+            text += part
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    checkpoint = Checkpoint(tmp_path, recipe, "data")
+    assert len(checkpoint.restore(build(recipe))) == 2
+
+    resumed = fit(recipe, train, checkpoint=checkpoint, verbose=0)
+    uninterrupted = fit(recipe, train, verbose=0)
+    assert [entry.epoch for entry in resumed.history] == [1, 2, 3, 4]
+    for one, other in zip(resumed.model.get_weights(), uninterrupted.model.get_weights(), strict=True):
+        assert np.array_equal(one, other)
+    assert [entry.loss for entry in resumed.history] == [entry.loss for entry in uninterrupted.history]
+
+
+def test_other_recipes_seeds_and_data_have_states_of_their_own(tmp_path: Path) -> None:
+    checkpoints = [
+        Checkpoint(tmp_path, short_recipe(), "data"),
+        Checkpoint(tmp_path, short_recipe(seed=1), "data"),
+        Checkpoint(tmp_path, short_recipe(), "other data"),
+    ]
+    assert len({checkpoint.file for checkpoint in checkpoints}) == 3
+
+
+def test_finished_run_has_nothing_left_to_train(tmp_path: Path, small_cifar10: Cifar10) -> None:
+    recipe = short_recipe(epochs=1)
+    checkpoint = Checkpoint(tmp_path, recipe, "data")
+    first = fit(recipe, small_cifar10.train, checkpoint=checkpoint, verbose=0)
+    again = fit(recipe, small_cifar10.train, checkpoint=checkpoint, verbose=0)
+    assert again.history == first.history
+    checkpoint.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_state_is_a_clear_error(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, short_recipe(), "data")
+    checkpoint.file.write_bytes(b"cut off")
+    with pytest.raises(CheckpointError, match=r"can't be resumed from.*delete it to train from the start"):
+        checkpoint.restore(build(short_recipe()))
+
+
+def test_folder_that_can_not_be_written_to_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(CheckpointError, match="can't write"):
+        Checkpoint(tmp_path / "runs", short_recipe(), "data").save(build(short_recipe()), [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="NOT TESTED: no /dev/full on this system")
+def test_full_disk_leaves_the_state_that_was_there(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, short_recipe(), "data")
+    model = build(short_recipe())
+    checkpoint.save(model, [])
+    before = checkpoint.file.read_bytes()
+    checkpoint.file.with_suffix(".unfinished").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        checkpoint.save(model, [])
+    assert checkpoint.file.read_bytes() == before

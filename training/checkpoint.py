@@ -1,0 +1,94 @@
+"""The state of a run after each epoch, on disk, so that a killed run goes on where it was.
+
+One file, replaced by a rename: the weights, the optimizer's state and the history of the epochs that are done. The
+data's order needs no state (training.batches), so a resumed run ends with the weights of an uninterrupted one.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+from pydantic import TypeAdapter
+
+from catalog.metadata import EpochResult
+from training.errors import CheckpointError
+from training.recipes import Recipe
+
+HISTORY: Final = "history"
+HISTORY_ADAPTER: Final = TypeAdapter(list[EpochResult])
+
+
+class Checkpoint:
+    """Where a run keeps its state.
+
+    Args:
+        folder: holds the states of runs; made when the first is saved.
+        recipe: a run is resumed by the same recipe only, seed and all.
+        data_sha256: and on the same data.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, data_sha256: str) -> None:
+        run = hashlib.sha256(f"{recipe.model_dump_json()} {data_sha256}".encode()).hexdigest()
+        self.file = folder / f"{recipe.model}-{recipe.name}-{run[:12]}.npz"
+
+    def save(self, model: Any, history: list[EpochResult]) -> None:
+        """Keep the state after the last epoch of `history`, all at once.
+
+        Raises:
+            CheckpointError: the folder can't be written to; the state that was there stays.
+        """
+        arrays: dict[str, Any] = {str(index): np.asarray(variable) for index, variable in enumerate(_variables(model))}
+        arrays[HISTORY] = np.frombuffer(HISTORY_ADAPTER.dump_json(history), np.uint8)
+        unfinished = self.file.with_suffix(".unfinished")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as stream:
+                np.savez(stream, **arrays)
+                stream.flush()
+                os.fsync(stream.fileno())
+            unfinished.replace(self.file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise CheckpointError(
+                f"can't write {self.file}: {error.strerror}",
+                expected="a folder with room that this user may write to",
+                remedy="make room, or give another folder with --checkpoints",
+            ) from None
+
+    def restore(self, model: Any) -> list[EpochResult]:
+        """Put the state into a newly built model; the history of the epochs that are done, empty without a state.
+
+        Raises:
+            CheckpointError: there is a state, and it can't be read.
+        """
+        if not self.file.exists():
+            return []
+        variables = _variables(model)
+        try:
+            with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                history = HISTORY_ADAPTER.validate_json(arrays[HISTORY].tobytes())
+                for index, variable in enumerate(variables):
+                    variable.assign(arrays[str(index)])
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the file, the remedy is the same
+            raise CheckpointError(
+                f"{self.file} can't be resumed from: {error}",
+                expected="the state of a run of this recipe",
+                remedy="delete it to train from the start",
+            ) from None
+        return history
+
+    def discard(self) -> None:
+        """Forget the state: the run is published."""
+        self.file.unlink(missing_ok=True)
+
+
+def _variables(model: Any) -> list[keras.Variable]:
+    """Weights, random states of layers, and the optimizer's state, in a fixed order."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    return [*model.variables, *model.optimizer.variables]
