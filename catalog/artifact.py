@@ -71,10 +71,11 @@ def read_metadata(folder: Path) -> ModelMetadata:
             expected="what catalog.metadata.ModelMetadata describes",
             remedy="publish the version again, or serve it with the release of this project that wrote it",
         ) from None
-    if folder.name.isdigit() and (metadata.name, str(metadata.version)) != (folder.parent.name, folder.name):
+    place = folder.absolute()
+    if place.name.isdigit() and (metadata.name, str(metadata.version)) != (place.parent.name, place.name):
         raise MetadataError(
             f"{file} describes {metadata.name} version {metadata.version}",
-            expected=f"{folder.parent.name} version {folder.name}, as the folder is called",
+            expected=f"{place.parent.name} version {place.name}, as the folder is called",
             remedy="move the version back to where it was published",
         )
     return metadata

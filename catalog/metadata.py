@@ -81,7 +81,9 @@ class Evaluation(Record):
 
 
 class EpochResult(Record):
-    """One epoch of training, as Keras reported it."""
+    """One epoch of training, as Keras reported it; the loss of a run that diverged is "NaN" or "Infinity"."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     epoch: Annotated[int, Field(ge=1)]
     loss: float

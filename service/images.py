@@ -1,8 +1,8 @@
 """From an uploaded file to the (32, 32, 3) uint8 RGB pixels that a model takes, with every limit on the way.
 
-The rule, the same for every format (docs/images.md): first frame; turned upright by its EXIF orientation;
-16-bit channels by their upper 8 bits; transparency over white; grey, palette and CMYK to RGB; the central
-square, resized to 32x32 by antialiased bicubic interpolation. A 32x32 RGB image is passed through unchanged.
+The rule, the same for every format (docs/images.md): first frame; 16-bit channels by their upper 8 bits; grey,
+palette and CMYK to RGB; the central square, resized to 32x32 by antialiased bicubic interpolation; transparency
+over white; turned upright by the EXIF orientation. A 32x32 RGB image is passed through unchanged.
 """
 
 from io import BytesIO
@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from catalog.labels import IMAGE_SHAPE
 from service.errors import TooLargeError, UndecodableError
+from service.jpeg import count_scans
 
 READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 READABLE_TYPES: Final = frozenset(
@@ -25,7 +26,7 @@ JPEG_DRAFT_SIDE: Final = 4 * SIDE
 of the time, and the resize still averages over 4x4 pixels or more."""
 
 EXIF_ORIENTATION: Final = 0x0112
-UPRIGHT: Final = {
+UPRIGHT: Final[dict[object, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -37,8 +38,8 @@ UPRIGHT: Final = {
 MAX_JPEG_SCANS: Final = 32
 """A progressive JPEG has about ten scans. Each costs a pass over the whole image and may take a few bytes, so a small
 file with thousands of them could hold a thread for minutes."""
+MAX_JPEG_SEGMENTS: Final = 10_000
 JPEG_FORMATS: Final = ("JPEG", "MPO")
-START_OF_SCAN: Final = b"\xff\xda"
 
 Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
 
@@ -76,7 +77,7 @@ class EncodedImage:
                 expected=f"at most {max_pixels:,} pixels",
                 remedy="send a smaller picture: the models see 32x32 pixels",
             )
-        scans = content.count(START_OF_SCAN) if self._image.format in JPEG_FORMATS else 1
+        scans = count_scans(content, most_segments=MAX_JPEG_SEGMENTS) if self._image.format in JPEG_FORMATS else 1
         if scans > MAX_JPEG_SCANS:
             raise TooLargeError(
                 f"the JPEG has {scans:,} scans",
@@ -105,9 +106,16 @@ def _to_model_input(image: Image.Image) -> NDArray[np.uint8]:
     if square.mode == "RGBA":
         # Pillow weighs colours by their alpha when it resizes, so that this is the same as before, on fewer pixels.
         square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square).convert("RGB")
-    # Turning the small square is the same as turning the picture first, without a copy of it.
-    turn = UPRIGHT.get(image.getexif().get(EXIF_ORIENTATION, 1))
+    # Turning the small square needs no copy of the picture; the crop moves by a pixel of it at most.
+    turn = UPRIGHT.get(_exif_orientation(image))
     return np.asarray(square.transpose(turn) if turn is not None else square, np.uint8)
+
+
+def _exif_orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(EXIF_ORIENTATION)
+    except Exception:  # noqa: BLE001  # a damaged EXIF block is no reason to refuse whole pixels
+        return None
 
 
 def _to_8_bit_colours(image: Image.Image) -> Image.Image:

@@ -104,5 +104,5 @@ async def _drain(receive: Receive) -> None:
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return
                 drained_bytes += len(message.get("body", b""))
-    except TimeoutError:
+    except (TimeoutError, asyncio.CancelledError):  # cancelled when a stop has no more time: the answer is out
         return

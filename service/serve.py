@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 import uvicorn
@@ -80,8 +81,9 @@ def _listen(settings: Settings) -> socket.socket:
 def _end_in_spite_of_stuck_work(code: int) -> None:
     """Python would wait for a thread whose request was given up long ago; the grace time is over."""
     workers = [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME_PREFIX)]
+    deadline_s = time.monotonic() + LAST_WORK_S
     for worker in workers:
-        worker.join(LAST_WORK_S)
+        worker.join(max(0.0, deadline_s - time.monotonic()))
     if any(worker.is_alive() for worker in workers):
         logger.warning("stopped with work under way that nobody waits for")
         logging.shutdown()

@@ -24,13 +24,14 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped: nothing was published; the same command resumes after the last whole epoch", file=sys.stderr)
+        print(f"stopped{arguments.when_stopped}", file=sys.stderr)
         return 130
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Train and publish CIFAR-10 models.")
+    parser.set_defaults(when_stopped="")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="the models, and what is published of each")
@@ -50,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_data(fit)
     _add_models(fit)
-    fit.set_defaults(run=_fit)
+    fit.set_defaults(
+        run=_fit, when_stopped=": nothing was published; the same command resumes after the last whole epoch"
+    )
 
     evaluate = commands.add_parser(
         "evaluate",

@@ -32,7 +32,7 @@ async def read_image(request: Request, *, max_body_bytes: int, upload_timeout_s:
         UnsupportedTypeError: the body or the form's file is declared as something else than an image, or compressed.
         UploadTimeoutError: the body was not there after `upload_timeout_s`.
     """
-    encoding = request.headers.get("content-encoding", "identity")
+    encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         raise UnsupportedTypeError(
             f"content encoding {encoding[:100]!r} is not read",
@@ -79,6 +79,8 @@ def _file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
                     fields.append(event.name)
                     if in_image:
                         check_type(event.content_type or "")
+    except UnicodeDecodeError:
+        raise InvalidRequestError("a header within the multipart form is not UTF-8", expected=WAYS) from None
     except MultipartError as error:
         raise InvalidRequestError(
             f"the multipart form is broken: {error}", expected=f"at most {MAX_FORM_FIELDS} fields; {WAYS}"

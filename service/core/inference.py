@@ -5,6 +5,7 @@ be inside is `admission`'s, HTTP is `service.api`'s.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,7 +95,12 @@ class Inference:
     def _hold_slot_until_done(self, work: Future[NDArray[np.float32]]) -> None:
         loop = asyncio.get_running_loop()
         self._admission.stay()
-        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._admission.leave))
+
+        def leave(_: Future[NDArray[np.float32]]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts slots any more
+                loop.call_soon_threadsafe(self._admission.leave)
+
+        work.add_done_callback(leave)
 
 
 def _compute(chosen: ModelVersion, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -150,6 +150,26 @@ def test_upload_that_stalls_is_answered_when_the_grace_of_a_stop_is_over(tmp_pat
         assert "Traceback" not in server.log.read_text()
 
 
+def test_work_that_outlives_its_deadline_does_not_disturb_a_stop(tmp_path: Path) -> None:
+    stream = BytesIO()
+    Image.new("RGB", (7000, 7000)).save(stream, "PNG", compress_level=1)
+    with running_server(tmp_path / "log", CIFAR10_REQUEST_TIMEOUT_S="0.05") as server:
+        headers = {"Content-Type": "image/png"}
+        assert httpx.post(f"{server.url}/predict", content=stream.getvalue(), headers=headers).status_code == 504
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_refused_upload_that_goes_on_does_not_disturb_a_stop(tmp_path: Path) -> None:
+    with running_server(tmp_path / "log", CIFAR10_SHUTDOWN_GRACE_S="1") as server:
+        with stalled_upload(server, length=1_000_000_000) as connection:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+            os.kill(server.process.pid, signal.SIGTERM)
+            assert server.process.wait(10) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
 def test_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with running_server(tmp_path / "log", CIFAR10_SHUTDOWN_GRACE_S="60") as server, stalled_upload(server):
         for _ in range(2):
@@ -160,13 +180,12 @@ def test_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 
 @contextmanager
-def stalled_upload(server: Server) -> Iterator[socket.socket]:
+def stalled_upload(server: Server, length: int = 99) -> Iterator[socket.socket]:
     """A connection whose request has begun and does not go on."""
     address = urlsplit(server.url)
     with socket.create_connection((str(address.hostname), address.port or 80), timeout=10) as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nx"
-        )
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {length}\r\n\r\n"
+        connection.sendall(head.encode() + b"x")
         time.sleep(0.2)
         yield connection
 

@@ -161,6 +161,19 @@ def test_jpeg_with_more_scans_than_any_honest_one_is_refused() -> None:
         EncodedImage(content[:start] + content[start:-2] * 40 + content[-2:], max_pixels=MAX_PIXELS)
 
 
+def test_what_a_camera_appends_to_a_jpeg_does_not_count_as_scans() -> None:
+    film = np.random.default_rng(4).bytes(3_000_000)
+    assert film.count(b"\xff\xda") > 32
+    photo = encode(Image.new("RGB", (64, 64), RED), "JPEG", progressive=True)
+    assert np.array_equal(decode(photo + film), decode(photo))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_damaged_exif_block_is_passed_over(kind: str) -> None:
+    content = encode(halves(RED, BLUE), kind, exif=b"Exif\0\0garbage!garbage")
+    assert decode(content)[16, 2, 0] > 200
+
+
 def test_transparent_value_of_a_16_bit_grey_png_is_white() -> None:
     values = np.zeros((32, 32), np.uint16)
     values[:, 16:] = 40_000

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from catalog.metadata import EpochResult
 from tests.conftest import ROOT
 from training.checkpoint import Checkpoint
 from training.data import Cifar10
@@ -79,6 +80,18 @@ def test_finished_run_has_nothing_left_to_train(tmp_path: Path, small_cifar10: C
     assert again.history == first.history
     checkpoint.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_state_of_a_diverged_run_can_be_read_again(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, short_recipe(), "data")
+    model = build(short_recipe())
+    epoch = EpochResult(
+        epoch=1, loss=float("nan"), accuracy=0.1, val_loss=float("inf"), val_accuracy=0.1, duration_s=1.0
+    )
+    checkpoint.save(model, [epoch])
+    (restored,) = checkpoint.restore(model)
+    assert np.isnan(restored.loss)
+    assert np.isinf(restored.val_loss)
 
 
 def test_damaged_state_is_a_clear_error(tmp_path: Path) -> None:
