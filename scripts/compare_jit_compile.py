@@ -32,9 +32,8 @@ def main() -> None:
             if round_number > 0:  # the first one compiles
                 rates[jit_compile].append(IMAGES / (time.monotonic() - start_s))
     without, with_xla = (float(np.median(rates[jit_compile])) for jit_compile in (False, True))
-    print(
-        f"jit_compile=False: {without:,.0f} images/s, jit_compile=True: {with_xla:,.0f} images/s, {without / with_xla:.2f} times"
-    )
+    ratio = without / with_xla
+    print(f"jit_compile=False: {without:,.0f} images/s, jit_compile=True: {with_xla:,.0f} images/s, {ratio:.2f} times")
 
 
 def recipe(*, jit_compile: bool) -> Recipe:
