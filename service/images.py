@@ -77,13 +77,8 @@ class EncodedImage:
                 expected=f"at most {max_pixels:,} pixels",
                 remedy="send a smaller picture: the models see 32x32 pixels",
             )
-        scans = count_scans(content, most_segments=MAX_JPEG_SEGMENTS) if self._image.format in JPEG_FORMATS else 1
-        if scans > MAX_JPEG_SCANS:
-            raise TooLargeError(
-                f"the JPEG has {scans:,} scans",
-                expected=f"at most {MAX_JPEG_SCANS} scans",
-                remedy="save it again as a JPEG or PNG",
-            )
+        if self._image.format in JPEG_FORMATS:
+            _check_scans(content)
 
     def decode(self) -> NDArray[np.uint8]:
         """The pixels (32, 32, 3) uint8 RGB 0..255, by this module's rule.
@@ -95,6 +90,18 @@ class EncodedImage:
             return _to_model_input(self._image)
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
             raise _undecodable(str(error)) from None
+
+
+def _check_scans(content: bytes) -> None:
+    scans = count_scans(content, most_segments=MAX_JPEG_SEGMENTS)
+    if scans is None or scans > MAX_JPEG_SCANS:
+        raise TooLargeError(
+            f"the JPEG has more than {MAX_JPEG_SEGMENTS:,} segments"
+            if scans is None
+            else f"the JPEG has {scans:,} scans",
+            expected=f"at most {MAX_JPEG_SCANS} scans",
+            remedy="save it again as a JPEG or PNG",
+        )
 
 
 def _to_model_input(image: Image.Image) -> NDArray[np.uint8]:

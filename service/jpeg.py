@@ -16,20 +16,20 @@ WITHOUT_LENGTH: Final = frozenset({0x01, START_OF_IMAGE})
 LENGTH_BYTES: Final = 2
 
 
-def count_scans(content: bytes, *, most_segments: int) -> int:
-    """The scans of the first image in a file; the walk ends after `most_segments` segments."""
+def count_scans(content: bytes, *, most_segments: int) -> int | None:
+    """The scans of the first image in a file; None where it has more than `most_segments` segments."""
     scans = 0
     position = 0
     for _ in range(most_segments):
         match = MARKER.search(content, position)
         if match is None:
-            break
+            return scans
         position = match.end()
         marker = content[position - 1]
         if marker == END_OF_IMAGE:
-            break
+            return scans
         if marker in WITHOUT_LENGTH:
             continue
         scans += marker == START_OF_SCAN
         position += max(LENGTH_BYTES, int.from_bytes(content[position : position + LENGTH_BYTES]))
-    return scans
+    return None

@@ -161,6 +161,12 @@ def test_jpeg_with_more_scans_than_any_honest_one_is_refused() -> None:
         EncodedImage(content[:start] + content[start:-2] * 40 + content[-2:], max_pixels=MAX_PIXELS)
 
 
+def test_scans_behind_ten_thousand_comments_are_refused_too() -> None:
+    content = encode(Image.new("RGB", (64, 64), RED), "JPEG", progressive=True)
+    with pytest.raises(TooLargeError, match="more than 10,000 segments"):
+        EncodedImage(content[:2] + b"\xff\xfe\x00\x02" * 10_000 + content[2:], max_pixels=MAX_PIXELS)
+
+
 def test_what_a_camera_appends_to_a_jpeg_does_not_count_as_scans() -> None:
     film = np.random.default_rng(4).bytes(3_000_000)
     assert film.count(b"\xff\xda") > 32

@@ -15,7 +15,7 @@ from runtime.openvino import OpenVinoRuntime
 from service.core.admission import Admission
 from service.core.inference import Inference
 from service.core.repository import ModelRepository
-from service.errors import DeadlineError, UnavailableError, UndecodableError
+from service.errors import DeadlineError, TooLargeError, UnavailableError, UndecodableError
 from tests.conftest import MODELS, SAMPLES, golden_class
 
 
@@ -80,7 +80,7 @@ def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: M
     stream = BytesIO()
     Image.new("RGB", (64, 64)).save(stream, "JPEG")
     empty_comment = b"\xff\xfe\x00\x02"
-    slow = stream.getvalue()[:2] + empty_comment * 1_000_000 + stream.getvalue()[2:]
+    slow = stream.getvalue()[:2] + empty_comment * 1_000_000 + stream.getvalue()[2:]  # refused once it is read
 
     async def longest_pause_s() -> float:
         request = asyncio.create_task(predict(inference, slow, top_k=1))
@@ -89,7 +89,8 @@ def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: M
             start_s = time.monotonic()
             await asyncio.sleep(0)
             longest_s = max(longest_s, time.monotonic() - start_s)
-        await request
+        with pytest.raises(TooLargeError):
+            await request
         return longest_s
 
     start_s = time.monotonic()
