@@ -1,7 +1,7 @@
 """Batches for `fit`, in an order that is a pure function of the seed and the epoch.
 
 Keras 3's `fit` on arrays repeats one and the same order in every epoch once `set_random_seed` was called
-(docs/training.md shows it), which costs the small CNN four to five points. Here each epoch has its own order,
+(docs/training.md shows it), which costs the small CNN four points and more. Here each epoch has its own order,
 so a run that resumes in epoch 12 sees the batches that an uninterrupted one would have seen.
 """
 
