@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from catalog.labels import ModelName
 
 Precision = Literal["float32", "bfloat16"]
+RuntimeName = Literal["openvino", "tensorflow"]
+SplitName = Literal["test", "validation"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -62,9 +64,9 @@ class ClassResult(Record):
 class Evaluation(Record):
     """What the artifact itself, loaded by one runtime at one precision, answered over one split."""
 
-    split: Literal["test", "validation"]
+    split: SplitName
     n: Annotated[int, Field(ge=1, description="images evaluated")]
-    runtime: Literal["tensorflow", "openvino"]
+    runtime: RuntimeName
     runtime_version: str
     device: str
     precision: Precision
@@ -174,9 +176,7 @@ class ModelMetadata(Record):
     published_at: datetime
     files: Annotated[dict[str, FileRecord], Field(description="every file of the version but metadata.json")]
 
-    def evaluation(
-        self, split: Literal["test", "validation"], precision: Precision, runtime: Literal["tensorflow", "openvino"]
-    ) -> Evaluation | None:
+    def evaluation(self, split: SplitName, precision: Precision, runtime: RuntimeName) -> Evaluation | None:
         """The stored evaluation of a split at a precision, this runtime's before another's."""
         matching = [entry for entry in self.evaluations if (entry.split, entry.precision) == (split, precision)]
         return min(matching, key=lambda entry: entry.runtime != runtime, default=None)

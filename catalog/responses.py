@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from catalog.metadata import Count, Precision, Probability, Record, Version
+from catalog.metadata import Count, Precision, Probability, Record, RuntimeName, Version
 
 
 class ClassProbability(Record):
@@ -71,7 +71,7 @@ class ModelList(Record):
 
     models: list[ModelStatus]
     default_model: str | None
-    runtime: Literal["openvino", "tensorflow"]
+    runtime: RuntimeName
     runtime_version: str
     device: str
     precision: Precision

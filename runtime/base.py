@@ -1,14 +1,13 @@
 """What a runtime is to the rest of the project: opens a version's folder, turns images into probabilities."""
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.metadata import Precision
+from catalog.metadata import Precision, RuntimeName
 
-RuntimeName = Literal["openvino", "tensorflow"]
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 

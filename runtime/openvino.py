@@ -11,8 +11,8 @@ import numpy as np
 import openvino
 
 from catalog.errors import ModelLoadError, RuntimeUnavailableError
-from catalog.metadata import Precision
-from runtime.base import Images, Probabilities, RuntimeName
+from catalog.metadata import Precision, RuntimeName
+from runtime.base import Images, Probabilities
 
 DEVICE: Final = "CPU"
 PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}

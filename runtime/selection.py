@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from catalog.errors import RuntimeUnavailableError
-from catalog.metadata import Precision
-from runtime.base import Runtime, RuntimeName
+from catalog.metadata import Precision, RuntimeName
+from runtime.base import Runtime
 
 EXTRA: Final[dict[RuntimeName, str]] = {"openvino": "serve", "tensorflow": "gpu"}
 GPU_DEVICE_FILES: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from catalog.errors import ModelLoadError, RuntimeUnavailableError
-from catalog.metadata import Precision
-from runtime.base import Images, Probabilities, RuntimeName
+from catalog.metadata import Precision, RuntimeName
+from runtime.base import Images, Probabilities
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 

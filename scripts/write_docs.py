@@ -72,7 +72,7 @@ def results_table(versions: list[ModelMetadata]) -> str:
     rows = []
     for metadata in versions:
         published = TUTORIAL_RESULTS[metadata.name]
-        ours = stored(metadata, "float32")
+        ours = stored(metadata)
         reduced = metadata.evaluation("test", "bfloat16", "openvino")
         rows.append(
             [
@@ -102,7 +102,7 @@ def artifacts_table(versions: list[ModelMetadata]) -> str:
             f"`{metadata.name}/{metadata.version}`",
             f"{metadata.export.size_bytes / 1e6:.2f} MB",
             f"{metadata.export.max_abs_difference_from_keras:.1e}",
-            f"{metadata.export.classes_changed_from_keras} of {stored(metadata, 'float32').n:,}",
+            f"{metadata.export.classes_changed_from_keras} of {stored(metadata).n:,}",
             *(
                 f"{metadata.export.load_time_s[runtime] * 1000:.0f} ms"
                 if runtime in metadata.export.load_time_s
@@ -116,13 +116,16 @@ def artifacts_table(versions: list[ModelMetadata]) -> str:
     return table(heads, rows)
 
 
-def stored(metadata: ModelMetadata, precision: str) -> Evaluation:
-    """The stored evaluation on the test set by OpenVINO."""
-    return next(
-        entry
-        for entry in metadata.evaluations
-        if (entry.split, entry.runtime, entry.precision) == ("test", "openvino", precision)
-    )
+def stored(metadata: ModelMetadata) -> Evaluation:
+    """The stored evaluation on the test set in float32, by OpenVINO where there is one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    evaluation = metadata.evaluation("test", "float32", "openvino")
+    if evaluation is None:
+        raise ValueError(f"{metadata.name} version {metadata.version} has no evaluation on the test set in float32")
+    return evaluation
 
 
 def replace_part(text: str, name: str, content: str) -> str:

@@ -18,9 +18,8 @@ from service.api.problems import add_problem_handlers
 from service.core.admission import Admission
 from service.core.inference import Inference
 from service.core.repository import ModelRepository
-from service.errors import SettingsError
 from service.middleware import HeadMiddleware, LingerMiddleware, StoppingMiddleware
-from service.settings import Settings, read_settings, variable
+from service.settings import Settings, read_settings
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
@@ -34,16 +33,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The ASGI application; its models are loaded after start-up, while /livez already answers.
 
     Raises:
-        SettingsError: the models folder is not there, or (without `settings`) a variable is not legal.
+        SettingsError: the models folder can't be read, or (without `settings`) a variable is not legal.
         RuntimeUnavailableError: the runtime, device or precision asked for is not here.
     """
     settings = settings or read_settings()
-    if not settings.models.is_dir():
-        raise SettingsError(
-            f"{variable('models')} = {str(settings.models)!r}: there is no such folder",
-            expected="a folder with NAME/VERSION/ in it, as training publishes them",
-            remedy="start in the project's folder, or give the folder's path",
-        )
     runtime = open_runtime(settings.runtime, settings.device, settings.precision)
     repository = ModelRepository(settings.models, runtime, settings.default_model)
     inference = Inference(

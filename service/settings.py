@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from catalog.labels import ModelName
-from catalog.metadata import Precision
+from catalog.metadata import Precision, RuntimeName
 from service.errors import SettingsError
 
 PREFIX: Final = "CIFAR10_"
@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     default_model: Literal["auto"] | ModelName = Field(
         "auto", description="answers where no model is asked for; auto: the ready one with the highest test accuracy"
     )
-    runtime: Literal["auto", "openvino", "tensorflow"] = Field(
+    runtime: Literal["auto"] | RuntimeName = Field(
         "auto", description="auto: TensorFlow where it sees a GPU, else OpenVINO, else TensorFlow on the CPU"
     )
     device: str = Field(

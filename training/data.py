@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from catalog.labels import CLASS_COUNT, IMAGE_SHAPE
+from runtime.base import Images
 from training.errors import DatasetError
 
 RECORDS_PER_BATCH: Final = 10_000
@@ -33,7 +34,6 @@ RECORDS_SHA1: Final = {
 }
 """SHA-1 of the official binary version's files, in order. The python version holds the same records."""
 
-Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 

@@ -4,14 +4,14 @@ Works on the published files alone, never on a Keras model, so the stored number
 """
 
 import time
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
 from catalog.labels import CLASS_COUNT, CLASS_NAMES
-from catalog.metadata import ClassResult, Evaluation
+from catalog.metadata import ClassResult, Evaluation, SplitName
 from runtime.base import LoadedModel, Probabilities, Runtime
 from training.data import Labels, Split
 
@@ -28,7 +28,7 @@ def predict_all(model: LoadedModel, split: Split) -> Probabilities:
 
 
 def evaluate(
-    runtime: Runtime, model: LoadedModel, split: Split, split_name: Literal["test", "validation"]
+    runtime: Runtime, model: LoadedModel, split: Split, split_name: SplitName
 ) -> tuple[Evaluation, Probabilities]:
     """Run a split through a loaded version; its evaluation, and the probabilities (n, 10) behind it."""
     start_s = time.monotonic()

@@ -20,11 +20,10 @@ def health_routes(repository: ModelRepository) -> APIRouter:
         responses={503: {"model": Readiness, "description": "Loading, or no model is ready"}},
     )
     async def readyz(response: Response) -> Readiness:
-        reason = repository.not_ready_reason
-        if reason is not None:
+        readiness = repository.readiness()
+        if not readiness.ready:
             response.status_code = 503
             response.headers["Retry-After"] = str(repository.retry_after_s)
-        models = {model.name: model.state for model in repository.status().models}
-        return Readiness(ready=reason is None, reason=reason, models=models)
+        return readiness
 
     return routes

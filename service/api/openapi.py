@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 
 from catalog.errors import ProjectError
 from catalog.labels import CLASS_COUNT
-from catalog.responses import InvalidParameter, Liveness, Problem, Readiness, VersionState
+from catalog.responses import InvalidParameter, Liveness, Problem, VersionState
 from runtime.golden import read_golden
 from service.api.problems import PROBLEM_TYPE, invalid_parameters_problem, problem_of
 from service.api.request_body import check_declared_size, check_type, upload_timeout
@@ -72,14 +72,9 @@ def openapi_document(document: Document, repository: ModelRepository, settings: 
 
 def _answer_examples(repository: ModelRepository) -> dict[str, Any]:
     models = repository.status()
-    readiness = Readiness(
-        ready=repository.not_ready_reason is None,
-        reason=repository.not_ready_reason,
-        models={model.name: model.state for model in models.models},
-    )
     examples: dict[str, Any] = {
         "/livez": Liveness().model_dump(),
-        "/readyz": readiness.model_dump(mode="json"),
+        "/readyz": repository.readiness().model_dump(mode="json"),
         "/models": models.model_dump(mode="json"),
     }
     ready = [model for model in models.models if model.state is VersionState.READY]

@@ -15,10 +15,11 @@ from catalog.artifact import published_versions, read_metadata, verify, version_
 from catalog.errors import ProjectError
 from catalog.labels import MODELS, ModelName
 from catalog.metadata import Evaluation, ModelMetadata
-from catalog.responses import ModelList, ModelStatus, VersionState, VersionStatus
+from catalog.responses import ModelList, ModelStatus, Readiness, VersionState, VersionStatus
 from runtime.base import LoadedModel, Runtime
 from runtime.golden import check_golden
 from service.errors import SettingsError, UnavailableError, UnknownModelError
+from service.settings import variable
 
 RETRY_WHILE_LOADING_S = 2
 RETRY_AFTER_FAILURE_S = 60
@@ -151,12 +152,17 @@ class ModelRepository:
         ready = self._ready_models()
         return max(ready, key=lambda name: self._accuracy_of(ready[name]), default=None)
 
+    def readiness(self) -> Readiness:
+        """Whether requests are answered, and the state of each model."""
+        reason = self.not_ready_reason
+        return Readiness(
+            ready=reason is None, reason=reason, models={name: self._state(name) for name in self._names()}
+        )
+
     def status(self) -> ModelList:
         """Every model with every version, in the catalog's order."""
-        order = [known.name for known in MODELS]
-        names = sorted(self._versions, key=lambda name: (order.index(name) if name in order else len(order), name))
         return ModelList(
-            models=[self.model_status(name) for name in names],
+            models=[self.model_status(name) for name in self._names()],
             default_model=self.default_name(),
             runtime=self.runtime.name,
             runtime_version=self.runtime.version,
@@ -171,14 +177,11 @@ class ModelRepository:
             UnknownModelError: there is no such model.
         """
         versions = [self._of(name)[version] for version in sorted(self._of(name), reverse=True)]
-        states = {entry.state for entry in versions}
         serving = self._serving(name)
         return ModelStatus(
             name=name,
             title=next((known.title for known in MODELS if known.name == name), name),
-            state=next(
-                state for state in (VersionState.READY, VersionState.LOADING, VersionState.FAILED) if state in states
-            ),
+            state=self._state(name),
             default=name == self.default_name(),
             serving_version=serving.version if serving else None,
             versions=[self._version_status(entry) for entry in versions],
@@ -215,6 +218,16 @@ class ModelRepository:
         if name not in self._versions:
             raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self._versions))
         return self._versions[name]
+
+    def _names(self) -> list[str]:
+        order = [known.name for known in MODELS]
+        return sorted(self._versions, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+    def _state(self, name: str) -> VersionState:
+        states = {entry.state for entry in self._of(name).values()}
+        return next(
+            state for state in (VersionState.READY, VersionState.LOADING, VersionState.FAILED) if state in states
+        )
 
     def _serving(self, name: str) -> ModelVersion | None:
         ready = [entry for entry in self._of(name).values() if entry.state is VersionState.READY]
@@ -255,10 +268,12 @@ def _scan(models: Path) -> dict[str, dict[int, ModelVersion]]:
     try:
         names = sorted(entry.name for entry in models.iterdir() if not entry.name.startswith("."))
     except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        problem = "there is no such folder" if missing else f"it can't be read: {error.strerror}"
         raise SettingsError(
-            f"the models folder '{models}' can't be read: {error.strerror}",
+            f"{variable('models')} = {str(models)!r}: {problem}",
             expected="a folder with NAME/VERSION/ in it, as training publishes them",
-            remedy="start in the project's folder, or set models to the folder's path",
+            remedy="start in the project's folder, or give the folder's path",
         ) from None
     found = {name: _scan_versions(models, name) for name in names}
     return {name: versions for name, versions in found.items() if versions}

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +33,8 @@ def test_missing_mark_is_an_error_and_not_a_lost_document(text: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_links_lead_somewhere_and_no_placeholder_is_left(document: object) -> None:
-    file = next(candidate for candidate in DOCUMENTS if candidate == document)
-    text = file.read_text(encoding="utf-8")
+def test_links_lead_somewhere_and_no_placeholder_is_left(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
     assert not re.findall(r"@[A-Z]+@", text)
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (file.parent / target).exists(), f"{file.name} links to {target}"
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"

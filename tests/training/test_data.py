@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -63,10 +64,12 @@ def test_cut_off_file_is_named(small_records: Batches, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_binary, write_python])
-def test_file_with_other_content_is_named(small_records: Batches, tmp_path: Path, write: object) -> None:
+def test_file_with_other_content_is_named(
+    small_records: Batches, tmp_path: Path, write: Callable[[Batches, Path], None]
+) -> None:
     changed = {name: records.copy() for name, records in small_records.items()}
     changed["test_batch"][0, 5] ^= 1
-    (write_binary if write is write_binary else write_python)(changed, tmp_path)
+    write(changed, tmp_path)
     with pytest.raises(DatasetError, match=r"test_batch(\.bin)? is not CIFAR-10's test_batch"):
         load_cifar10(tmp_path)
 

@@ -16,7 +16,7 @@ from runtime.base import Images
 from runtime.golden import check_golden, read_golden
 from runtime.openvino import OpenVinoRuntime
 from service.images import EncodedImage
-from tests.conftest import ROOT, SAMPLES
+from tests.conftest import ROOT, SAMPLES, SampleImage
 from training.batches import epoch_order
 from training.data import Cifar10, split_validation
 from training.export import export
@@ -137,11 +137,13 @@ def test_signatures_are_as_the_metadata_describes(published: ModelMetadata, fold
 
 
 @pytest.mark.parametrize("sample", SAMPLES[:3], ids=lambda sample: sample.file.stem)
-def test_encoded_signature_answers_for_a_file_as_the_default_one_for_its_pixels(folder: Path, sample: object) -> None:
+def test_encoded_signature_answers_for_a_file_as_the_default_one_for_its_pixels(
+    folder: Path, sample: SampleImage
+) -> None:
     loaded = tf.saved_model.load(str(folder))
-    file = next(candidate for candidate in SAMPLES if candidate is sample).file
-    pixels = EncodedImage(file.read_bytes(), max_pixels=1024).decode()
-    by_file = loaded.signatures["encoded_images"](image_bytes=tf.constant([file.read_bytes()] * 2))["probabilities"]
+    content = sample.file.read_bytes()
+    pixels = EncodedImage(content, max_pixels=1024).decode()
+    by_file = loaded.signatures["encoded_images"](image_bytes=tf.constant([content] * 2))["probabilities"]
     by_pixels = loaded.signatures["serving_default"](images=tf.constant(pixels[None]))["probabilities"]
     assert by_file.numpy() == pytest.approx(np.repeat(by_pixels.numpy(), 2, axis=0), abs=1e-6)
 
