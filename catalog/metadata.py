@@ -90,8 +90,8 @@ class EpochResult(Record):
     epoch: Annotated[int, Field(ge=1)]
     loss: float
     accuracy: Probability
-    val_loss: float
-    val_accuracy: Probability
+    val_loss: Annotated[float | None, Field(description="none where every image trains")] = None
+    val_accuracy: Probability | None = None
     duration_s: Seconds
 
 
@@ -117,6 +117,9 @@ class TrainingRun(Record):
     git_commit: Annotated[str, Field(description="of this project; '-dirty' where files were changed since")]
     command: Annotated[str, Field(description="repeats the run")]
     versions: Annotated[dict[str, str], Field(description="package -> version")]
+    backbone_sha256: Annotated[
+        Sha256 | None, Field(description="SHA-256 over the weights that a transfer model's backbone began with")
+    ] = None
     history: list[EpochResult]
 
 

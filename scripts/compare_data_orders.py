@@ -12,8 +12,9 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from training.build import build, compile_for_training
 from training.data import Split, load_cifar10, split_validation
-from training.fit import build, fit
+from training.fit import fit
 from training.preprocessing import scale
 from training.recipes import Recipe, get_recipe
 
@@ -25,7 +26,7 @@ def main() -> None:
     report("keras fit on arrays", *fit_on_arrays(recipe, data.train), recipe, data.test)
     for order in ("one_order_repeated", "reshuffled_each_epoch"):
         trained = fit(recipe.model_copy(update={"data_order": order}), data.train, verbose=0)
-        best = max(entry.val_accuracy for entry in trained.history)
+        best = max(entry.val_accuracy or 0.0 for entry in trained.history)
         report(order.replace("_", " "), trained.model, best, recipe, data.test)
 
 
@@ -33,6 +34,7 @@ def fit_on_arrays(recipe: Recipe, train: Split) -> tuple[Any, float]:
     """The model after Keras' own `fit` on arrays, as the tutorial writes it, and its best validation accuracy."""
     training, validation = split_validation(train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
     model = build(recipe)
+    compile_for_training(model, recipe, train_n=len(training))
     history = model.fit(
         scale(training.images, recipe.input_scaling),
         training.labels,

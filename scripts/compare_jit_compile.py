@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from training.fit import build
+from training.build import build, compile_for_training
 from training.recipes import Recipe, get_recipe
 
 BATCH = 128
@@ -23,7 +23,10 @@ def main() -> None:
     generator = np.random.default_rng(0)
     images = generator.random((IMAGES, 32, 32, 3), dtype=np.float32)
     labels = generator.integers(0, 10, IMAGES)
-    models = {jit_compile: build(recipe(jit_compile=jit_compile)) for jit_compile in (False, True)}
+    models = {}
+    for jit_compile in (False, True):
+        models[jit_compile] = build(recipe(jit_compile=jit_compile))
+        compile_for_training(models[jit_compile], recipe(jit_compile=jit_compile), train_n=IMAGES)
     rates: dict[bool, list[float]] = {False: [], True: []}
     for round_number in range(ROUNDS + 1):
         for jit_compile, model in models.items():

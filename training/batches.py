@@ -7,14 +7,15 @@ so a run that resumes in epoch 12 sees the batches that an uninterrupted one wou
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Split
+from training.data import Labels
 
-Preprocessing = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Preprocessing = Callable[[Any, np.random.Generator], NDArray[np.float32]]
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
@@ -23,20 +24,31 @@ def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 
 
 class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type information
-    """The images of a split in batches, shuffled anew in every epoch.
+    """Inputs and labels in batches, shuffled anew in every epoch.
 
-    A batch is (batch, 32, 32, 3) float32, as `preprocess` gives it, and (batch,) int64 labels; the last one of
-    an epoch may be smaller. `epoch_callback` goes into the same `fit`, which must not shuffle itself.
+    A batch is (batch, …) float32 as `preprocess` gives it, and its labels; the last one of an epoch may be smaller.
+    `epoch_callback` goes into the same `fit`, which must not shuffle itself.
 
     Args:
+        inputs: images (n, 32, 32, 3) uint8, or features (n, width) float32, perhaps memory-mapped.
+        targets: labels (n,) int64, or probabilities (n, 10) float32.
+        preprocess: gets the chosen inputs, and a generator drawn from seed, epoch and batch alone.
         reshuffle: False repeats the first order in every epoch, as Keras 3 does.
     """
 
     def __init__(
-        self, split: Split, preprocess: Preprocessing, *, batch_size: int, seed: int, reshuffle: bool = True
+        self,
+        inputs: NDArray[Any],
+        targets: Labels | NDArray[np.float32],
+        preprocess: Preprocessing,
+        *,
+        batch_size: int,
+        seed: int,
+        reshuffle: bool = True,
     ) -> None:
         super().__init__()
-        self._split = split
+        self._inputs = inputs
+        self._targets = targets
         self._preprocess = preprocess
         self._batch_size = batch_size
         self._seed = seed
@@ -44,16 +56,17 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         self.start_epoch(0)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._split) / self._batch_size)
+        return math.ceil(len(self._targets) / self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], Labels | NDArray[np.float32]]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        batch = self._split.take(chosen)
-        return self._preprocess(batch.images), batch.labels
+        random = np.random.default_rng([self._seed, self._epoch, index])
+        return self._preprocess(self._inputs[chosen], random), self._targets[chosen]
 
     def start_epoch(self, epoch: int) -> None:
-        """Put the images into this epoch's order (0 and up)."""
-        self._order = epoch_order(self._seed, epoch if self._reshuffle else 0, len(self._split))
+        """Put the inputs into this epoch's order (0 and up)."""
+        self._epoch = epoch
+        self._order = epoch_order(self._seed, epoch if self._reshuffle else 0, len(self._targets))
 
     def epoch_callback(self) -> keras.callbacks.Callback:
         """Tells this data set which epoch begins.

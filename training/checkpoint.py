@@ -28,12 +28,14 @@ class Checkpoint:
     Args:
         folder: holds the states of runs; made when the first is saved.
         recipe: a run is resumed by the same recipe only, seed and all.
-        data_sha256: and on the same data.
+        data_sha256: and on the same data; and from the same weights file, where the recipe names one.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, data_sha256: str) -> None:
-        run = hashlib.sha256(f"{recipe.model_dump_json()} {data_sha256}".encode()).hexdigest()
-        self.file = folder / f"{recipe.model}-{recipe.name}-{run[:12]}.npz"
+        run = hashlib.sha256(f"{recipe.model_dump_json()} {data_sha256}".encode())
+        if recipe.backbone_file is not None and recipe.backbone_file.is_file():
+            run.update(recipe.backbone_file.read_bytes())
+        self.file = folder / f"{recipe.model}-{recipe.name}-{run.hexdigest()[:12]}.npz"
 
     def save(self, model: Any, history: list[EpochResult]) -> None:
         """Keep the state after the last epoch of `history`, all at once.

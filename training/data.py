@@ -101,10 +101,22 @@ def load_cifar10(folder: Path | None) -> Cifar10:
     )
 
 
+def split_rows(n: int, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of n images train and which validate.
+
+    By scikit-learn's `train_test_split(test_size=fraction, random_state=seed)`; at fraction 0 all train, in order.
+    """
+    rows = np.arange(n)
+    if fraction == 0:
+        return rows, rows[:0]
+    training, validation = train_test_split(rows, test_size=fraction, random_state=seed)
+    return training, validation
+
+
 def split_validation(train: Split, *, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Training and validation part, by scikit-learn's `train_test_split(test_size=fraction, random_state=seed)`."""
-    train_indices, validation_indices = train_test_split(np.arange(len(train)), test_size=fraction, random_state=seed)
-    return train.take(train_indices), train.take(validation_indices)
+    """`split_rows` as the two parts themselves."""
+    training, validation = split_rows(len(train), fraction=fraction, seed=seed)
+    return train.take(training), train.take(validation)
 
 
 def _read_binary(file: Path) -> NDArray[np.uint8]:

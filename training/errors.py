@@ -1,10 +1,11 @@
 """The errors of training; a branch of `catalog.errors.ProjectError`.
 
 TrainingError
-├── DatasetError     CIFAR-10 is not there, not whole or not CIFAR-10
-├── RecipeError      a recipe that doesn't exist, or doesn't fit the model
-├── CheckpointError  the state of a run can't be kept or resumed
-└── ExportError      the exported artifact doesn't answer as the Keras model does
+├── DatasetError          CIFAR-10 is not there, not whole or not CIFAR-10
+├── RecipeError           a recipe that doesn't exist, or doesn't fit the model
+├── BackboneWeightsError  the weights that a backbone begins with can't be had
+├── CheckpointError       the state of a run can't be kept or resumed
+└── ExportError           the exported artifact doesn't answer as the Keras model does
 """
 
 from catalog.errors import ProjectError
@@ -20,6 +21,10 @@ class DatasetError(TrainingError):
 
 class RecipeError(TrainingError):
     """There is no such recipe for this model."""
+
+
+class BackboneWeightsError(TrainingError):
+    """The weights that a backbone begins with are not there, or are another network's."""
 
 
 class ExportError(TrainingError):

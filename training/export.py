@@ -38,6 +38,7 @@ from training.fit import TrainedModel
 from training.plots import PLOT_NAMES, write_plots
 from training.preprocessing import scale
 from training.provenance import git_commit, hardware, package_versions
+from training.recipes import Recipe
 from training.saved_model import SIGNATURES, WARM_UP_BATCHES, write_saved_model, write_warm_up_requests
 
 GOLDEN_IMAGES: Final = 64
@@ -123,7 +124,7 @@ def _metadata(
         version=1,  # the catalog gives the real one when it publishes
         title=model.title,
         architecture=model.architecture,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recipe.published(),
         parameters=trained.parameters,
         signatures=SIGNATURES,
         labels=list(CLASS_NAMES),
@@ -136,6 +137,7 @@ def _metadata(
             git_commit=git_commit(),
             command=command,
             versions=package_versions(),
+            backbone_sha256=trained.backbone_sha256,
             history=trained.history,
         ),
         dataset=Dataset(
@@ -145,8 +147,7 @@ def _metadata(
             train=trained.train_n,
             validation=len(trained.validation),
             test=len(data.test),
-            split=f"sklearn.model_selection.train_test_split(test_size={recipe.validation_fraction}, "
-            f"random_state={recipe.split_seed})",
+            split=_split(recipe),
         ),
         golden=Golden(file=GOLDEN_FILE, n=GOLDEN_IMAGES, tolerance=_tolerances(reference, others)),
         export=report,
@@ -157,14 +158,25 @@ def _metadata(
     )
 
 
+def _split(recipe: Recipe) -> str:
+    if recipe.validation_fraction == 0:
+        return "none: every training image trains"
+    return (
+        f"sklearn.model_selection.train_test_split(test_size={recipe.validation_fraction}, "
+        f"random_state={recipe.split_seed})"
+    )
+
+
 def _measure(runtime: Runtime, folder: Path, trained: TrainedModel, test: Split) -> _Measured:
     start_s = time.monotonic()
     model = runtime.load(folder)
     load_time_s = time.monotonic() - start_s
     model.predict(test.images[:1])
     test_evaluation, probabilities = evaluate(runtime, model, test, "test")
-    validation_evaluation, _ = evaluate(runtime, model, trained.validation, "validation")
-    return _Measured([test_evaluation, validation_evaluation], probabilities, model, load_time_s)
+    evaluations = [test_evaluation]
+    if len(trained.validation):
+        evaluations.append(evaluate(runtime, model, trained.validation, "validation")[0])
+    return _Measured(evaluations, probabilities, model, load_time_s)
 
 
 def _openvino_precisions() -> list[Precision]:
@@ -173,7 +185,9 @@ def _openvino_precisions() -> list[Precision]:
 
 def _keras_probabilities(trained: TrainedModel, test: Split) -> Probabilities:
     scaled = scale(test.images, trained.recipe.input_scaling)
-    return np.asarray(trained.model.predict(scaled, batch_size=EVALUATION_BATCH, verbose=0), np.float32)
+    model = trained.model
+    model.compile(jit_compile=trained.recipe.jit_compile)
+    return np.asarray(model.predict(scaled, batch_size=EVALUATION_BATCH, verbose=0), np.float32)
 
 
 def _difference(answers: Probabilities, reference: Probabilities) -> float:

@@ -1,28 +1,41 @@
 """Trains a model by its recipe: data in, trained Keras model and history out.
 
-Evaluation and publishing are `training.evaluate`'s and `training.export`'s part.
+The model comes from `training.build`; evaluation and publishing are `training.evaluate`'s and `training.export`'s part.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
+from catalog.labels import CLASS_COUNT
 from catalog.metadata import EpochResult, Parameters
-from training.batches import ShuffledBatches
+from training.architectures.transfer import BACKBONES, backbone_of, divide
+from training.augmentation import augment
+from training.batches import Preprocessing, ShuffledBatches
+from training.build import as_float32, build, compile_for_training, weights_sha256
 from training.checkpoint import Checkpoint
-from training.data import Split, split_validation
+from training.data import Labels, Split, split_rows
+from training.features import frozen_features
 from training.preprocessing import scale
-from training.recipes import ARCHITECTURES, Recipe
+from training.recipes import Recipe
+
+Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Which images train, and which validate."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A `keras.Model` after its last epoch, with the validation part that it never trained on.
+    """A `keras.Model` after its last epoch, computing in float32, and the images that it never trained on.
 
-    `wall_time_s` is the sum of the epochs', of all the processes that a resumed run took.
+    `wall_time_s` is the sum of the epochs', of all the processes that a resumed run took, and of the features that
+    this process computed. `backbone_sha256` is of the weights that a transfer model's backbone began with.
     """
 
     recipe: Recipe
@@ -32,70 +45,119 @@ class TrainedModel:
     wall_time_s: float
     train_n: int
     validation: Split
-
-    @property
-    def parameters(self) -> Parameters:
-        """Total and trainable weights."""
-        trainable = sum(int(variable.value.shape.num_elements()) for variable in self.model.trainable_variables)
-        return Parameters(total=self.model.count_params(), trainable=trainable)
+    parameters: Parameters
+    backbone_sha256: str | None = None
 
 
-def build(recipe: Recipe) -> Any:
-    """The recipe's model, compiled, its weights drawn from the recipe's seed."""
-    keras.utils.set_random_seed(recipe.seed)
-    model = ARCHITECTURES[recipe.model]()
-    model.compile(
-        optimizer=keras.optimizers.get(
-            {"class_name": recipe.optimizer, "config": {"learning_rate": recipe.learning_rate}}
-        ),
-        loss=recipe.loss,
-        metrics=["accuracy"],
-        jit_compile=recipe.jit_compile,
-    )
-    return model
+@dataclass(frozen=True)
+class _Task:
+    """What is really trained: the whole model on images, or its head on features."""
+
+    model: Any
+    inputs: NDArray[Any]
+    preprocess: Preprocessing
+    validation_inputs: NDArray[Any]
+    preparation_s: float = 0.0
 
 
-def fit(recipe: Recipe, train: Split, *, checkpoint: Checkpoint | None = None, verbose: int = 2) -> TrainedModel:
+def fit(
+    recipe: Recipe,
+    train: Split,
+    *,
+    checkpoint: Checkpoint | None = None,
+    features_folder: Path | None = None,
+    verbose: int = 2,
+    callbacks: Sequence[Any] = (),
+) -> TrainedModel:
     """Train by the recipe; `train` is divided into training and validation part as the recipe says.
 
     Args:
         checkpoint: keeps the state after each epoch; where it has one already, the run goes on from there.
+        features_folder: keeps a frozen backbone's features for the next run; None computes them anew each time.
         verbose: Keras' own: 0 silent, 1 progress bar, 2 a line an epoch.
+        callbacks: Keras callbacks beside those that training needs.
 
     Raises:
-        CheckpointError: the state can't be read or kept.
+        CheckpointError: the state or the features can't be read or kept.
+        BackboneWeightsError: the weights that the recipe begins with can't be had.
     """
     started_at = datetime.now(UTC)
-    training, validation = split_validation(train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
+    rows = split_rows(len(train), fraction=recipe.validation_fraction, seed=recipe.split_seed)
+    training_rows, validation_rows = rows
+    validation = train.take(validation_rows)
     model = build(recipe)
+    backbone_sha256 = weights_sha256(backbone_of(model)) if recipe.model in BACKBONES else None
+    if recipe.computes_features_once:
+        task = _head_on_features(model, recipe, train, rows, folder=features_folder, show=verbose > 0)
+    else:
+        task = _whole_model(model, recipe, train, rows)
+    compile_for_training(task.model, recipe, train_n=len(training_rows))
     recorder = _EpochRecorder(checkpoint)
-    recorder.history = checkpoint.restore(model) if checkpoint else []
+    recorder.history = checkpoint.restore(task.model) if checkpoint else []
     batches = ShuffledBatches(
-        training,
-        lambda images: scale(images, recipe.input_scaling),
+        task.inputs,
+        _targets(train.labels[training_rows], recipe),
+        task.preprocess,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         reshuffle=recipe.data_order == "reshuffled_each_epoch",
     )
-    model.fit(
+    task.model.fit(
         batches,
-        validation_data=(scale(validation.images, recipe.input_scaling), validation.labels),
+        validation_data=(task.validation_inputs, _targets(validation.labels, recipe)) if len(validation) else None,
         validation_batch_size=recipe.batch_size,
         initial_epoch=len(recorder.history),
         epochs=recipe.epochs,
         shuffle=False,  # True would have Keras shuffle the batches once more, by a state that no epoch begins with
-        callbacks=[batches.epoch_callback(), recorder],
+        callbacks=[batches.epoch_callback(), recorder, *callbacks],
         verbose=verbose,
     )
     return TrainedModel(
         recipe=recipe,
-        model=model,
+        model=as_float32(model, recipe),
         history=recorder.history,
         started_at=started_at,
-        wall_time_s=sum(entry.duration_s for entry in recorder.history),
-        train_n=len(training),
+        wall_time_s=task.preparation_s + sum(entry.duration_s for entry in recorder.history),
+        train_n=len(training_rows),
         validation=validation,
+        parameters=_parameters(model),
+        backbone_sha256=backbone_sha256,
     )
+
+
+def _whole_model(model: Any, recipe: Recipe, train: Split, rows: Rows) -> _Task:
+    def preprocess(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.float32]:
+        if recipe.augmentation is not None:
+            images = augment(images, recipe.augmentation, random)
+        return scale(images, recipe.input_scaling)
+
+    training_rows, validation_rows = rows
+    validation_inputs = scale(train.images[validation_rows], recipe.input_scaling)
+    return _Task(model, train.images[training_rows], preprocess, validation_inputs)
+
+
+def _head_on_features(
+    model: Any, recipe: Recipe, train: Split, rows: Rows, *, folder: Path | None, show: bool
+) -> _Task:
+    backbone, head = divide(model)
+    kept = frozen_features(backbone, train.images, recipe, folder=folder, show=show)
+
+    def unchanged(features: NDArray[np.float32], _random: np.random.Generator) -> NDArray[np.float32]:
+        return features
+
+    training_rows, validation_rows = rows
+    return _Task(head, kept.values[training_rows], unchanged, kept.values[validation_rows], kept.duration_s)
+
+
+def _targets(labels: Labels, recipe: Recipe) -> Labels | NDArray[np.float32]:
+    if recipe.loss == "categorical_crossentropy":
+        return np.eye(CLASS_COUNT, dtype=np.float32)[labels]
+    return labels
+
+
+def _parameters(model: Any) -> Parameters:
+    trainable = sum(int(variable.value.shape.num_elements()) for variable in model.trainable_variables)
+    return Parameters(total=model.count_params(), trainable=trainable)
 
 
 class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no type information
@@ -111,6 +173,7 @@ class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras h
         self._start_s = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.history.append(EpochResult(epoch=epoch + 1, duration_s=time.monotonic() - self._start_s, **(logs or {})))
+        figures = {name: value for name, value in (logs or {}).items() if name in EpochResult.model_fields}
+        self.history.append(EpochResult(epoch=epoch + 1, duration_s=time.monotonic() - self._start_s, **figures))
         if self._checkpoint is not None:
             self._checkpoint.save(self.model, self.history)

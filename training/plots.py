@@ -46,15 +46,16 @@ def write_plots(
 
 
 def learning_curves(title: str, history: list[EpochResult]) -> Any:
-    """Loss and accuracy by epoch, training against validation."""
+    """Loss and accuracy by epoch, training against validation where the run had one."""
     figure, (loss_axes, accuracy_axes) = plt.subplots(1, 2, figsize=(10, 4))
     epochs = [entry.epoch for entry in history]
     loss_axes.plot(epochs, [entry.loss for entry in history], label="training")
-    loss_axes.plot(epochs, [entry.val_loss for entry in history], label="validation")
     loss_axes.set(xlabel="epoch", ylabel="cross-entropy", title="Loss")
     accuracy_axes.plot(epochs, [entry.accuracy for entry in history], label="training")
-    accuracy_axes.plot(epochs, [entry.val_accuracy for entry in history], label="validation")
     accuracy_axes.set(xlabel="epoch", ylabel="share correct", title="Accuracy")
+    if all(entry.val_loss is not None for entry in history):
+        loss_axes.plot(epochs, [entry.val_loss for entry in history], label="validation")
+        accuracy_axes.plot(epochs, [entry.val_accuracy for entry in history], label="validation")
     for axes in (loss_axes, accuracy_axes):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

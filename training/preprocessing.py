@@ -1,21 +1,50 @@
 """From uint8 pixels to what a network is trained on; the same arithmetic in NumPy and in the exported graph."""
 
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-InputScaling = Literal["divide_by_255"]
+InputScaling = Literal["divide_by_255", "minus_one_to_one", "standardize", "bgr_minus_imagenet_mean"]
 
-DIVISOR: Final[dict[InputScaling, float]] = {"divide_by_255": 255.0}
+
+@dataclass(frozen=True)
+class _Affine:
+    """(pixel - mean) / deviation of each channel, R, G, B; then perhaps the channels the other way round."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+    bgr: bool = False
+
+
+SCALINGS: Final[dict[InputScaling, _Affine]] = {
+    "divide_by_255": _Affine((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+    "minus_one_to_one": _Affine((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    "standardize": _Affine((125.307, 122.950, 113.865), (62.993, 62.089, 66.705)),
+    "bgr_minus_imagenet_mean": _Affine((123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=True),
+}
+"""`divide_by_255` gives 0..1, as the tutorial. `minus_one_to_one` is what Keras' ImageNet weights of MobileNetV2 and
+ResNet50V2 were trained with, `bgr_minus_imagenet_mean` those of VGG16. `standardize` takes CIFAR-10's own mean and
+deviation, over the 50,000 training images."""
 
 
 def scale(images: NDArray[np.uint8], scaling: InputScaling) -> NDArray[np.float32]:
-    """Images (batch, 32, 32, 3) uint8 0..255 as the float32 that this scaling means: `divide_by_255` gives 0..1."""
-    return images.astype(np.float32) / np.float32(DIVISOR[scaling])
+    """Images (batch, 32, 32, 3) uint8 RGB 0..255 as the float32 that this scaling means."""
+    affine = SCALINGS[scaling]
+    pixels = images.astype(np.float32)
+    if any(affine.mean):
+        pixels -= np.array(affine.mean, np.float32)
+    pixels /= np.array(affine.deviation, np.float32)
+    return pixels[..., ::-1] if affine.bgr else pixels
 
 
 def scale_in_graph(images: Any, scaling: InputScaling) -> Any:
     """`scale` for a TensorFlow tensor (batch, 32, 32, 3) uint8 inside a graph."""
-    return tf.cast(images, tf.float32) / DIVISOR[scaling]
+    affine = SCALINGS[scaling]
+    pixels = tf.cast(images, tf.float32)
+    if any(affine.mean):
+        pixels -= tf.constant(affine.mean, tf.float32)
+    pixels /= tf.constant(affine.deviation, tf.float32)
+    return pixels[..., ::-1] if affine.bgr else pixels

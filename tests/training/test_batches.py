@@ -7,8 +7,9 @@ from training.preprocessing import scale
 
 def batches(split: Split, *, reshuffle: bool = True) -> ShuffledBatches:
     return ShuffledBatches(
-        split,
-        lambda images: scale(images, "divide_by_255"),
+        split.images,
+        split.labels,
+        lambda images, _random: scale(images, "divide_by_255"),
         batch_size=24,
         seed=83,
         reshuffle=reshuffle,

@@ -1,11 +1,12 @@
 import pytest
 from pydantic import ValidationError
 
+from catalog.labels import MODEL_NAMES
 from training.errors import RecipeError
-from training.recipes import ARCHITECTURES, get_recipe
+from training.recipes import get_recipe
 
 
-@pytest.mark.parametrize("model", list(ARCHITECTURES))
+@pytest.mark.parametrize("model", list(MODEL_NAMES))
 def test_tutorial_is_the_published_recipe(model: str) -> None:
     recipe = get_recipe("tutorial", model)
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.learning_rate) == (20, 128, "adam", 0.001)
@@ -19,7 +20,7 @@ def test_each_style_has_its_own_seed() -> None:
 
 
 def test_unknown_model_and_recipe_name_what_there_is() -> None:
-    with pytest.raises(RecipeError, match=r"no architecture for model 'lenet'. Expected: one of sequential"):
+    with pytest.raises(RecipeError, match=r"no model 'lenet'. Expected: one of sequential"):
         get_recipe("tutorial", "lenet")
     with pytest.raises(RecipeError, match=r"no recipe 'best'. Expected: one of tutorial"):
         get_recipe("best", "sequential")

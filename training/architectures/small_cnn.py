@@ -24,7 +24,7 @@ def sequential() -> keras.Sequential:
             layers.Conv2D(64, 3, activation="relu", padding="same"),
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
-            layers.Dense(CLASS_COUNT, activation="softmax"),
+            layers.Dense(CLASS_COUNT, activation="softmax", dtype="float32"),
         ],
         name="Sequential_Model",
     )
@@ -40,7 +40,7 @@ def functional() -> keras.Model:
     x = layers.Conv2D(64, 3, activation="relu", padding="same")(x)
     x = layers.Flatten()(x)
     x = layers.Dense(128, activation="relu")(x)
-    probabilities = layers.Dense(CLASS_COUNT, activation="softmax")(x)
+    probabilities = layers.Dense(CLASS_COUNT, activation="softmax", dtype="float32")(x)
     return keras.Model(images, probabilities, name="Functional_Model")
 
 
@@ -56,7 +56,7 @@ class SubclassingModel(keras.Model):  # type: ignore[misc]  # keras has no type 
         self.pool_2 = layers.MaxPooling2D(2)
         self.flatten = layers.Flatten()
         self.hidden = layers.Dense(128, activation="relu")
-        self.classifier = layers.Dense(CLASS_COUNT, activation="softmax")
+        self.classifier = layers.Dense(CLASS_COUNT, activation="softmax", dtype="float32")
 
     def call(self, images: Any) -> Any:
         """Probabilities (batch, 10) of images (batch, 32, 32, 3)."""

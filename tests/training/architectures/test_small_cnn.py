@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from catalog.labels import ModelName
-from training.recipes import ARCHITECTURES
+from training.architectures import ARCHITECTURES
 
 STYLES: list[ModelName] = ["sequential", "functional", "subclassing"]
 

@@ -1,0 +1,172 @@
+"""A recipe's model, ready to train: its weights in place, what is frozen frozen, optimizer and loss set.
+
+Which layers a network has is `training.architectures`' part, training it `training.fit`'s.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from training.architectures import ARCHITECTURES
+from training.architectures.transfer import BACKBONES, backbone_of
+from training.close_match import did_you_mean
+from training.errors import BackboneWeightsError, RecipeError
+from training.recipes import Recipe
+from training.recipes.recipe import IMAGENET
+
+
+def build(recipe: Recipe) -> Any:
+    """The recipe's model, not compiled: weights drawn from the recipe's seed, then those of the backbone put in.
+
+    Raises:
+        BackboneWeightsError: the backbone's weights can't be had, or are another network's.
+        RecipeError: it frees a layer that the backbone hasn't got.
+    """
+    model = _new_model(recipe, recipe.precision)
+    if recipe.initialization == "he_normal":
+        _draw_he_normal(model)
+    if recipe.model in BACKBONES:
+        _load_backbone_weights(model, recipe)
+        _freeze(model, recipe)
+    return model
+
+
+def compile_for_training(model: Any, recipe: Recipe, *, train_n: int) -> None:
+    """Set the recipe's optimizer, loss and metric.
+
+    Args:
+        train_n: images in an epoch, for the learning rate's schedule.
+    """
+    model.compile(
+        optimizer=_optimizer(recipe, train_n),
+        loss=_loss(recipe),
+        metrics=["accuracy"],
+        jit_compile=recipe.jit_compile,
+    )
+
+
+def as_float32(model: Any, recipe: Recipe) -> Any:
+    """The model with the same weights computing in float32: itself, where it does already."""
+    if recipe.precision == "float32":
+        return model
+    copy = _new_model(recipe, "float32")
+    copy.set_weights(model.get_weights())
+    for original, copied in zip(model.layers, copy.layers, strict=True):
+        copied.trainable = original.trainable
+    return copy
+
+
+def weights_sha256(model: Any) -> str:
+    """SHA-256 over the values of all weights of a model, in its own order."""
+    digest = hashlib.sha256()
+    for weights in model.get_weights():
+        digest.update(np.ascontiguousarray(weights).tobytes())
+    return digest.hexdigest()
+
+
+def _new_model(recipe: Recipe, precision: str) -> Any:
+    keras.utils.set_random_seed(recipe.seed)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        if recipe.model in BACKBONES:
+            return ARCHITECTURES[recipe.model](upsample_to=recipe.upsample_to)
+        return ARCHITECTURES[recipe.model]()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _optimizer(recipe: Recipe, train_n: int) -> Any:
+    rate: Any = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        steps_per_epoch = -(-train_n // recipe.batch_size)
+        warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup_steps else recipe.learning_rate,
+            max(recipe.epochs * steps_per_epoch - warmup_steps, 1),
+            warmup_target=recipe.learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    config: dict[str, Any] = {"learning_rate": rate}
+    if recipe.weight_decay:
+        config["weight_decay"] = recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        config |= {"momentum": recipe.momentum, "nesterov": recipe.momentum > 0}
+    classes = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW, "sgd": keras.optimizers.SGD}
+    optimizer = classes[recipe.optimizer](**config)
+    if recipe.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _loss(recipe: Recipe) -> Any:
+    if recipe.loss == "categorical_crossentropy":
+        return keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    return recipe.loss
+
+
+def _draw_he_normal(model: Any) -> None:
+    """Draw every kernel but the last layer's anew: variance 2 / fan-in, which keeps ReLU's signal from fading."""
+    *kernels, _classifier = [weights for weights in model.trainable_variables if weights.name == "kernel"]
+    for kernel in kernels:
+        kernel.assign(keras.initializers.HeNormal(seed=keras.random.SeedGenerator())(kernel.shape))
+
+
+def _load_backbone_weights(model: Any, recipe: Recipe) -> None:
+    backbone = backbone_of(model)
+    if recipe.backbone_weights == IMAGENET:
+        backbone.set_weights(_imagenet_weights(recipe))
+    elif recipe.backbone_file is not None:
+        _load_file(backbone, recipe.backbone_file, recipe)
+
+
+def _imagenet_weights(recipe: Recipe) -> list[Any]:
+    new_backbone = BACKBONES[recipe.model]
+    try:
+        pretrained = new_backbone(include_top=False, weights=IMAGENET, input_shape=(224, 224, 3))
+    except Exception as error:  # noqa: BLE001  # Keras raises a bare Exception when the download fails
+        raise BackboneWeightsError(
+            f"Keras could not bring {new_backbone.__name__}'s ImageNet weights: {error}",
+            expected="a machine that reaches Keras' weights, or Keras' cached copy of them (~/.keras/models)",
+            remedy="bring the file of that name from another machine and give it with --backbone-weights FILE",
+        ) from None
+    weights: list[Any] = pretrained.get_weights()
+    return weights
+
+
+def _load_file(backbone: Any, file: Path, recipe: Recipe) -> None:
+    name = BACKBONES[recipe.model].__name__
+    if not file.is_file():
+        raise BackboneWeightsError(
+            f"no file {file}", expected=f"weights of {name} without its top, as Keras saves them (.weights.h5 or .h5)"
+        )
+    try:
+        backbone.load_weights(file)
+    except Exception as error:  # noqa: BLE001  # Keras and h5py raise of many kinds; the remedy is the same
+        raise BackboneWeightsError(
+            f"{file} can't be loaded into {name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            expected=f"weights of keras.applications.{name} without its top (.weights.h5, or .h5 as Keras offers it)",
+            remedy=f"save them with keras.applications.{name}(include_top=False, …).save_weights('FILE.weights.h5')",
+        ) from None
+
+
+def _freeze(model: Any, recipe: Recipe) -> None:
+    backbone = backbone_of(model)
+    if recipe.trainable_layers == "head":
+        backbone.trainable = False
+        return
+    if recipe.trainable_layers == "all":
+        return
+    names = [layer.name for layer in backbone.layers]
+    for wanted in recipe.trainable_layers:
+        if not any(name.startswith(wanted) for name in names):
+            raise RecipeError(
+                f"no layer of {BACKBONES[recipe.model].__name__} begins with '{wanted}'",
+                expected="the first letters of a layer's name, as python -m training summary shows them",
+                remedy=did_you_mean(wanted, names) or "",
+            )
+    for layer in backbone.layers:
+        layer.trainable = layer.name.startswith(tuple(recipe.trainable_layers))

@@ -1,0 +1,79 @@
+"""What is trained, and how: one readable, immutable object for each model and recipe.
+
+`tutorial` is the published recipe of a 2023 tutorial to the letter. Every field goes into the metadata.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from catalog.labels import MODEL_NAMES, ModelName
+from training.close_match import did_you_mean
+from training.errors import RecipeError
+from training.recipes.recipe import Augmentation, Recipe, RecipeName
+from training.recipes.tutorial import tutorial
+
+__all__ = ["RECIPES", "Augmentation", "Recipe", "get_recipe", "smoke", "with_backbone_weights", "with_seed"]
+
+RECIPES: Final[dict[RecipeName, Callable[[ModelName], Recipe]]] = {"tutorial": tutorial}
+SMOKE_EPOCHS: Final = 2
+
+
+def get_recipe(name: str, model: str) -> Recipe:
+    """The recipe with this name for this model.
+
+    Raises:
+        RecipeError: no such recipe or model.
+    """
+    known_model = next((known for known in MODEL_NAMES if known == model), None)
+    if known_model is None:
+        raise RecipeError(
+            f"no model '{model}'",
+            expected=f"one of {', '.join(MODEL_NAMES)}",
+            remedy=did_you_mean(model, MODEL_NAMES) or "",
+        )
+    known_recipe = next((known for known in RECIPES if known == name), None)
+    if known_recipe is None:
+        raise RecipeError(
+            f"no recipe '{name}'", expected=f"one of {', '.join(RECIPES)}", remedy=did_you_mean(name, RECIPES) or ""
+        )
+    return RECIPES[known_recipe](known_model)
+
+
+def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """The same recipe with another seed.
+
+    Raises:
+        RecipeError: the seed is not legal.
+    """
+    return _changed(recipe, "seed", seed, expected="a whole number from 0 to 4,294,967,295")
+
+
+def with_backbone_weights(recipe: Recipe, weights: str) -> Recipe:
+    """The same recipe beginning with other weights of the backbone: `imagenet`, `none`, or a file's path.
+
+    Raises:
+        RecipeError: the model has no backbone.
+    """
+    if recipe.backbone_weights is None:
+        raise RecipeError(
+            f"backbone weights for {recipe.model}, which has no backbone",
+            expected="a transfer model: vgg16, mobilenetv2 or resnet50v2",
+        )
+    return _changed(recipe, "backbone_weights", weights, expected="imagenet, none, or the path of a file")
+
+
+def smoke(recipe: Recipe) -> Recipe:
+    """The same recipe cut down to show in seconds whether it runs; made to be used with a few hundred images."""
+    epochs = min(recipe.epochs, SMOKE_EPOCHS)
+    return recipe.model_copy(
+        update={"smoke": True, "epochs": epochs, "warmup_epochs": min(recipe.warmup_epochs, epochs / 2)}
+    )
+
+
+def _changed(recipe: Recipe, field: str, value: Any, *, expected: str) -> Recipe:
+    try:
+        return Recipe.model_validate(recipe.model_dump() | {field: value})
+    except ValidationError:
+        raise RecipeError(f"{field} {value}", expected=expected) from None

@@ -1,0 +1,126 @@
+"""The type of a recipe: every hyper-parameter of a run, legal or refused in words.
+
+What each published recipe says is in the files beside this one; what the parameters do is in `training.build`,
+`training.batches` and `training.fit`.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from catalog.labels import ModelName
+from training.architectures.transfer import BACKBONES
+from training.preprocessing import InputScaling
+
+RecipeName = Literal["tutorial", "tuned"]
+IMAGENET = "imagenet"
+NO_WEIGHTS = "none"
+
+
+class Augmentation(BaseModel):
+    """Random changes of each training image, drawn anew in every epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop_padding_pixels: int = Field(default=0, ge=0, le=16)
+    """Pad every side by its mirror image, then cut 32x32 out at a random place."""
+    flip: bool = False
+    """Mirror left and right, every other image."""
+    cutout_pixels: int = Field(default=0, ge=0, le=32)
+    """Grey out a square of this side at a random place (DeVries and Taylor 2017, arXiv:1708.04552)."""
+
+
+class Recipe(BaseModel):
+    """Every hyper-parameter of a run; what is not here is Keras' default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: RecipeName
+    model: ModelName
+    smoke: bool = False
+    """Cut down to try whether the run works at all; its results mean nothing."""
+
+    backbone_weights: str | None = None
+    """Of a transfer model: `imagenet` (Keras' own, downloaded once), `none` (drawn from the seed), or the path of
+    a weights file that Keras saved of such a backbone. The small CNNs have no backbone."""
+    trainable_layers: Literal["all", "head"] | tuple[str, ...] = "all"
+    """`head` freezes the backbone; names free only those of its layers that begin with one of them, and the head."""
+    frozen_features: Literal["computed_once", "computed_every_step"] = "computed_once"
+    """Whether a frozen backbone's outputs are kept (training.features); the result is the same."""
+    upsample_to: int | None = Field(default=None, ge=32, le=224)
+    """Side in pixels to which the graph of a transfer model enlarges the images."""
+    initialization: Literal["keras", "he_normal"] = "keras"
+    """`keras`: Glorot uniform. `he_normal` suits deep stacks of ReLU without normalisation (arXiv:1502.01852)."""
+
+    input_scaling: InputScaling
+    augmentation: Augmentation | None = None
+    validation_fraction: float = Field(ge=0, lt=1)
+    """0 trains on all images and leaves no validation part: for the last run, when every choice is made."""
+    split_seed: int
+    data_order: Literal["reshuffled_each_epoch", "one_order_repeated"] = "reshuffled_each_epoch"
+    """Keras 2 drew a new order in every epoch; Keras 3's `fit` on arrays repeats one. See docs/training.md."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"]
+    learning_rate: float = Field(gt=0)
+    """Where the schedule is not constant: its highest value."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine` falls from the learning rate to 0 over the run, after the warm-up."""
+    warmup_epochs: float = Field(default=0, ge=0)
+    """The learning rate rises from 0 over so many epochs; only with a schedule."""
+    momentum: float = Field(default=0, ge=0, lt=1)
+    """Nesterov momentum of `sgd`."""
+    weight_decay: float = Field(default=0, ge=0, lt=1)
+    """Share of each kernel that a step takes away, times the learning rate (decoupled, arXiv:1711.05101)."""
+    loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = "sparse_categorical_crossentropy"
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    """Share of the label's probability that is spread over all classes; needs `categorical_crossentropy`."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """`mixed_bfloat16` computes in bfloat16 and keeps the weights in float32; what is exported is float32."""
+    jit_compile: bool
+    """XLA. Keras 3 turns it on by itself; Keras 2, which the tutorial ran on, did not."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        transfer = self.model in BACKBONES
+        if transfer != (self.backbone_weights is not None):
+            raise ValueError("backbone_weights: given for a model with a backbone, and for no other")
+        if not transfer and (self.trainable_layers != "all" or self.upsample_to is not None):
+            raise ValueError("trainable_layers, upsample_to: only for a model with a backbone")
+        if self.label_smoothing and self.loss != "categorical_crossentropy":
+            raise ValueError("label_smoothing: needs the loss categorical_crossentropy")
+        if self.warmup_epochs and self.schedule == "constant":
+            raise ValueError("warmup_epochs: needs a schedule")
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError("weight_decay: needs adamw or sgd")
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError("momentum: needs sgd")
+        return self
+
+    @property
+    def computes_features_once(self) -> bool:
+        """Whether the head is trained on kept outputs of the backbone: it is frozen, and sees the same images."""
+        return (
+            self.trainable_layers == "head"
+            and self.frozen_features == "computed_once"
+            and self.augmentation is None
+            and self.model in BACKBONES
+        )
+
+    @property
+    def backbone_file(self) -> Path | None:
+        """The weights file that the backbone begins with, if the recipe names one."""
+        if self.backbone_weights in (None, IMAGENET, NO_WEIGHTS):
+            return None
+        return Path(self.backbone_weights)
+
+    def published(self) -> dict[str, Any]:
+        """The recipe as metadata shows it: of a weights file the name alone, not where it lies on this machine."""
+        fields = self.model_dump(mode="json")
+        if self.backbone_file is not None:
+            fields["backbone_weights"] = self.backbone_file.name
+        return fields
