@@ -3,7 +3,7 @@ from pydantic import ValidationError
 
 from catalog.labels import MODEL_NAMES
 from training.errors import RecipeError
-from training.recipes import get_recipe
+from training.recipes import Recipe, get_recipe, smoke, with_backbone_weights
 
 
 @pytest.mark.parametrize("model", list(MODEL_NAMES))
@@ -30,3 +30,50 @@ def test_recipe_can_not_be_changed() -> None:
     recipe = get_recipe("tutorial", "sequential")
     with pytest.raises(ValidationError):
         recipe.epochs = 1  # type: ignore[misc]  # that is the point
+
+
+@pytest.mark.parametrize("model", ["vgg16", "mobilenetv2", "resnet50v2"])
+def test_tutorial_freezes_an_imagenet_backbone(model: str) -> None:
+    recipe = get_recipe("tutorial", model)
+    assert (recipe.backbone_weights, recipe.trainable_layers) == ("imagenet", "head")
+    assert recipe.upsample_to is None
+    assert recipe.computes_features_once
+
+
+def test_backbone_weights_are_for_models_with_a_backbone() -> None:
+    assert with_backbone_weights(get_recipe("tutorial", "vgg16"), "none").backbone_weights == "none"
+    with pytest.raises(RecipeError, match="sequential, which has no backbone"):
+        with_backbone_weights(get_recipe("tutorial", "sequential"), "imagenet")
+
+
+def test_mistyped_names_bring_the_close_one() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'sequential'"):
+        get_recipe("tutorial", "sequental")
+    with pytest.raises(RecipeError, match="did you mean 'tutorial'"):
+        get_recipe("tutoral", "vgg16")
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "reason"),
+    [
+        ("sequential", {"upsample_to": 64}, "only for a model with a backbone"),
+        ("sequential", {"label_smoothing": 0.1}, "needs the loss categorical_crossentropy"),
+        ("sequential", {"warmup_epochs": 1}, "needs a schedule"),
+        ("sequential", {"weight_decay": 0.1}, "needs adamw or sgd"),
+        ("sequential", {"momentum": 0.9}, "needs sgd"),
+        ("vgg16", {"backbone_weights": None}, "given for a model with a backbone"),
+        ("vgg16", {"input_scaling": "by_eye"}, "divide_by_255"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(model: str, changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Recipe.model_validate(get_recipe("tutorial", model).model_dump() | changes)
+
+
+@pytest.mark.parametrize("model", list(MODEL_NAMES))
+def test_smoke_is_the_same_recipe_cut_down_and_says_so(model: str) -> None:
+    recipe = get_recipe("tutorial", model)
+    cut = smoke(recipe)
+    assert cut.smoke
+    assert cut.epochs == 2
+    assert cut.model_dump(exclude={"smoke", "epochs"}) == recipe.model_dump(exclude={"smoke", "epochs"})

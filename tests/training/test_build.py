@@ -1,0 +1,137 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from training.architectures.transfer import BACKBONES, backbone_of
+from training.build import as_float32, build, compile_for_training, weights_sha256
+from training.errors import BackboneWeightsError, RecipeError
+from training.recipes import Recipe, get_recipe, with_backbone_weights
+
+pytestmark = pytest.mark.slow
+
+
+def recipe(weights: object = "none", **changes: Any) -> Recipe:
+    chosen = with_backbone_weights(get_recipe("tutorial", "mobilenetv2"), str(weights))
+    return Recipe.model_validate(chosen.model_dump() | changes)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Any:
+    keras.utils.set_random_seed(5)
+    return BACKBONES["mobilenetv2"](include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+@pytest.mark.parametrize("name", ["backbone.weights.h5", "backbone.h5"])
+def test_backbone_begins_with_the_weights_of_a_file(tmp_path: Path, backbone: Any, name: str) -> None:
+    if name.endswith(".weights.h5"):
+        backbone.save_weights(tmp_path / name)
+    else:
+        backbone.save(tmp_path / name)  # the older layout, in which Keras' own ImageNet weights come
+    model = build(recipe(tmp_path / name))
+    assert weights_sha256(backbone_of(model)) == weights_sha256(backbone)
+    assert weights_sha256(backbone_of(build(recipe()))) != weights_sha256(backbone)
+
+
+def test_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(BackboneWeightsError, match=r"no file .*absent.h5. Expected: weights of MobileNetV2"):
+        build(recipe(tmp_path / "absent.h5"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not HDF5 at all"])
+def test_file_that_is_no_weights_file_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "wrong.weights.h5"
+    file.write_bytes(content)
+    with pytest.raises(BackboneWeightsError, match="can't be loaded into MobileNetV2") as raised:
+        build(recipe(file))
+    assert "save_weights" in raised.value.remedy
+
+
+def test_weights_of_another_backbone_are_a_clear_error(tmp_path: Path) -> None:
+    file = tmp_path / "vgg16.weights.h5"
+    BACKBONES["vgg16"](include_top=False, weights=None, input_shape=(32, 32, 3)).save_weights(file)
+    with pytest.raises(BackboneWeightsError, match="can't be loaded into MobileNetV2"):
+        build(recipe(file))
+
+
+def test_imagenet_weights_that_can_not_be_had_are_a_clear_error(tmp_path: Path) -> None:
+    program = """
+from training.build import build
+from training.errors import BackboneWeightsError
+from training.recipes import get_recipe
+try:
+    build(get_recipe("tutorial", "vgg16"))
+except BackboneWeightsError as error:
+    print(error)
+"""
+    no_network = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "no_proxy": ""}
+    environment = os.environ | no_network | {"KERAS_HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Keras could not bring VGG16's ImageNet weights: URL fetch failure on https://" in result.stdout
+    assert "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5" in result.stdout
+    assert "--backbone-weights FILE" in result.stdout
+
+
+def test_head_alone_trains_in_the_tutorial_recipe_and_all_where_asked() -> None:
+    frozen, free = build(recipe()), build(recipe(trainable_layers="all"))
+    assert not backbone_of(frozen).trainable_variables
+    assert len(frozen.trainable_variables) == 6
+    assert len(backbone_of(free).trainable_variables) > 100
+
+
+def test_named_layers_train_and_the_others_do_not() -> None:
+    model = build(recipe(trainable_layers=("block_16", "Conv_1")))
+    names = [layer.name for layer in backbone_of(model).layers if layer.trainable_variables]
+    assert names
+    assert all(name.startswith(("block_16", "Conv_1")) for name in names)
+
+
+def test_unknown_layer_name_names_the_close_one() -> None:
+    with pytest.raises(RecipeError, match=r"no layer of MobileNetV2 begins with 'blok_16_expand'.*block_16_expand"):
+        build(recipe(trainable_layers=("blok_16_expand",)))
+
+
+def test_he_initialisation_keeps_the_signal_through_vgg16() -> None:
+    images = np.random.default_rng(0).standard_normal((8, 32, 32, 3)).astype(np.float32)
+    deviations = {}
+    for initialization in ("keras", "he_normal"):
+        chosen = with_backbone_weights(get_recipe("tutorial", "vgg16"), "none")
+        model = build(chosen.model_copy(update={"initialization": initialization}))
+        deviations[initialization] = float(np.asarray(backbone_of(model)(images)).std())
+    assert deviations["he_normal"] > 0.3
+    assert deviations["keras"] < 0.1
+
+
+def test_schedule_rises_and_falls_to_nothing() -> None:
+    chosen = Recipe.model_validate(
+        get_recipe("tutorial", "sequential").model_dump()
+        | {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "schedule": "cosine", "warmup_epochs": 2}
+    )
+    model = build(chosen)
+    compile_for_training(model, chosen, train_n=1280)
+    optimizer = model.optimizer
+    rates = []
+    for step in (0, 10, 20, 110, 200):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.05, 0.0], abs=1e-6)
+
+
+def test_bfloat16_model_becomes_the_same_network_in_float32() -> None:
+    chosen = get_recipe("tutorial", "sequential").model_copy(update={"precision": "mixed_bfloat16"})
+    model = build(chosen)
+    assert keras.config.dtype_policy().name == "float32"
+    exact = as_float32(model, chosen)
+    images = np.random.default_rng(0).random((16, 32, 32, 3), dtype=np.float32)
+    assert {layer.compute_dtype for layer in model.layers[:-1]} == {"bfloat16"}
+    assert {layer.compute_dtype for layer in exact.layers} == {"float32"}
+    assert weights_sha256(model) == weights_sha256(exact)
+    assert np.asarray(model(images)) == pytest.approx(np.asarray(exact(images)), abs=0.02)
