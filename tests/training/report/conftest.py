@@ -1,0 +1,86 @@
+"""The report of the repository's own models, and models folders with other versions in them."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog.artifact import version_folder
+from tests.conftest import MODELS
+from training.report import HTML_FILE, MARKDOWN_FILE, write_report
+
+VOID_ELEMENTS = {"img", "meta", "br", "hr", "link", "input"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A folder with a written report, and the files that the call says it wrote."""
+
+    folder: Path
+    files: list[Path]
+
+    @property
+    def markdown(self) -> str:
+        return (self.folder / MARKDOWN_FILE).read_text(encoding="utf-8")
+
+    @property
+    def html(self) -> "ParsedHtml":
+        parser = ParsedHtml()
+        parser.feed((self.folder / HTML_FILE).read_text(encoding="utf-8"))
+        parser.close()
+        return parser
+
+
+class ParsedHtml(HTMLParser):
+    """Table cells, links and pictures of a page; fails where an element is not closed in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open_elements: list[str] = []
+        self.elements: set[str] = set()
+        self.cells: list[str] = []
+        self.text = ""
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.pictures: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        self.elements.add(tag)
+        self.ids |= {attributes["id"]} if "id" in attributes else set()
+        self.links += [attributes["href"]] if tag == "a" else []
+        self.pictures += [attributes["src"]] if tag == "img" else []
+        self.cells += [""] if tag in ("td", "th") else []
+        if tag not in VOID_ELEMENTS:
+            self.open_elements.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open_elements.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if {"td", "th"} & set(self.open_elements):
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of the three published CNNs."""
+    folder = tmp_path_factory.mktemp("report") / "made" / "here"
+    return Report(folder, write_report(MODELS, folder))
+
+
+def add_version(models: Path, name: str, version: int, **changes: Any) -> Path:
+    """A copy of sequential version 1 under another name, with other things in its metadata; its folder."""
+    folder = version_folder(models, name, version)
+    shutil.copytree(version_folder(MODELS, "sequential", 1), folder)
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata |= {"name": name, "version": version}
+    for field, change in changes.items():
+        metadata[field] = metadata[field] | change if isinstance(change, dict) else change
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    return folder

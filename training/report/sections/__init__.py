@@ -1,0 +1,1 @@
+"""The parts of the page, one file each: what it says, and the plots that it shows."""

@@ -1,0 +1,65 @@
+"""Which class is taken for which: the confusion matrices, and the most frequent mistakes in words."""
+
+from typing import Any, Final
+
+import numpy as np
+
+from catalog.labels import CLASS_NAMES
+from training.report.figures import new_figure, svg
+from training.report.markdown import Column, code, picture, plain, table
+from training.report.sections.section import Section
+from training.report.versions import Published, PublishedVersion
+
+MISTAKES: Final = 3
+
+
+def confusion_matrices(published: Published) -> Section:
+    """The matrices of the latest version of each model and recipe, on the test set."""
+    latest = published.latest()
+    columns: list[Column[PublishedVersion]] = [
+        Column("version", lambda version: code(version.key), numeric=False),
+        Column("recipe", lambda version: plain(version.recipe), numeric=False),
+        Column("most frequent mistakes, in images", _mistakes, numeric=False),
+    ]
+    pictures = [picture(f"Confusion matrix of {version.key}", _name(version)) for version in latest]
+    return Section(
+        "Confusion matrices",
+        ["A row is the true class, a column the class that was given.", table(columns, latest), "\n".join(pictures)],
+        {_name(version): svg(_figure(version)) for version in latest},
+    )
+
+
+def _name(version: PublishedVersion) -> str:
+    return f"confusion_matrix_{version.slug}"
+
+
+def _mistakes(version: PublishedVersion) -> str:
+    counts = np.array(version.test.confusion_matrix)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:MISTAKES]
+    pairs = [(index // len(CLASS_NAMES), index % len(CLASS_NAMES)) for index in order.tolist()]
+    return ", ".join(
+        f"{CLASS_NAMES[true]} taken for {CLASS_NAMES[given]} {counts[true, given]}"
+        for true, given in pairs
+        if counts[true, given]
+    )
+
+
+def _figure(version: PublishedVersion) -> Any:
+    figure = new_figure(5.6, 5.6)
+    axes = figure.subplots()
+    counts = np.array(version.test.confusion_matrix)
+    axes.imshow(counts, cmap="Blues")
+    axes.set(
+        xticks=range(len(CLASS_NAMES)),
+        yticks=range(len(CLASS_NAMES)),
+        xlabel="class given",
+        ylabel="true class",
+    )
+    axes.set_title(f"{version.title}\n{version.test.correct:,} of {version.test.n:,} right", fontsize=11)
+    axes.set_xticklabels(CLASS_NAMES, rotation=45, ha="right")
+    axes.set_yticklabels(CLASS_NAMES)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if count > counts.max() / 2 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    return figure

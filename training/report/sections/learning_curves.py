@@ -1,0 +1,63 @@
+"""Loss and accuracy by epoch: one plot for each family of models and recipe, its models side by side."""
+
+from typing import Any
+
+from training.report.figures import COLOURS, new_figure, svg
+from training.report.markdown import picture, plain
+from training.report.sections.section import Section
+from training.report.versions import FAMILIES, Family, Published, PublishedVersion
+
+
+def learning_curves(published: Published) -> Section:
+    """The curves of the latest version of each model and recipe, as Keras reported them while training."""
+    latest = published.latest()
+    blocks = [
+        "As Keras reported them while training. Dashed lines are the training part, solid ones the validation part."
+    ]
+    plots: dict[str, str] = {}
+    for family in FAMILIES:
+        members = [version for version in latest if version.metadata.name in family.models]
+        if not members:
+            blocks += [f"### {family.title}", "Nothing is published of them."]
+        for recipe in dict.fromkeys(version.recipe for version in members):
+            shown = [version for version in members if version.recipe == recipe]
+            name = f"learning_curves_{family.slug}_{recipe}"
+            plots[name] = svg(_figure(family, recipe, shown))
+            keys = ", ".join(version.key for version in shown)
+            blocks += [
+                f"### {family.title}, recipe {plain(recipe)}",
+                picture(f"Loss and accuracy by epoch of {keys}", name),
+            ]
+            unvalidated = [version for version in shown if not _has_validation(version)]
+            if unvalidated:
+                names = ", ".join(plain(version.metadata.title) for version in unvalidated)
+                blocks.append(f"Trained on all training images, hence without a validation part: {names}.")
+    return Section("Learning curves", blocks, plots)
+
+
+def _has_validation(version: PublishedVersion) -> bool:
+    return any(entry.val_loss is not None for entry in version.metadata.training.history)
+
+
+def _figure(family: Family, recipe: str, versions: list[PublishedVersion]) -> Any:
+    figure = new_figure(6.2, 7)
+    loss_axes, accuracy_axes = figure.subplots(2, 1, sharex=True)
+    for version in versions:
+        colour, title = COLOURS[version.metadata.name], version.metadata.title
+        history = version.metadata.training.history
+        epochs = [entry.epoch for entry in history]
+        loss_axes.plot(epochs, [entry.loss for entry in history], "--", color=colour, label=f"{title}, training")
+        accuracy_axes.plot(epochs, [entry.accuracy for entry in history], "--", color=colour)
+        validated = [entry for entry in history if entry.val_loss is not None]
+        if validated:
+            epochs = [entry.epoch for entry in validated]
+            loss_axes.plot(epochs, [entry.val_loss for entry in validated], color=colour, label=f"{title}, validation")
+            accuracy_axes.plot(epochs, [entry.val_accuracy for entry in validated], color=colour)
+    loss_axes.set(ylabel="cross-entropy", title="Loss")
+    accuracy_axes.set(xlabel="epoch", ylabel="share correct", title="Accuracy")
+    for axes in (loss_axes, accuracy_axes):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    loss_axes.legend(fontsize=9)
+    figure.suptitle(f"{family.title}, recipe {recipe}")
+    return figure

@@ -1,0 +1,63 @@
+"""Where the numbers come from: the run behind each version, and what made this page."""
+
+import importlib.metadata
+from typing import Final
+
+from catalog import PROJECT_VERSION
+from training.provenance import hardware, package_versions
+from training.report.markdown import Column, code, items, plain, table
+from training.report.sections.section import Section
+from training.report.versions import Published, PublishedVersion
+
+TITLE: Final = "Where the numbers come from"
+RENDERING_PACKAGES: Final = ("matplotlib", "markdown-it-py")
+
+COLUMNS: Final[tuple[Column[PublishedVersion], ...]] = (
+    Column("version", lambda version: code(version.key), numeric=False),
+    Column("command", lambda version: code(version.metadata.training.command), numeric=False),
+    Column("started", lambda version: f"{version.metadata.training.started_at:%Y-%m-%d}", numeric=False),
+    Column("commit", lambda version: code(_short(version.metadata.training.git_commit)), numeric=False),
+    Column("images trained on", lambda version: f"{version.metadata.dataset.train:,}"),
+    Column("validated on", lambda version: f"{version.metadata.dataset.validation:,}"),
+)
+
+
+def provenance(published: Published) -> Section:
+    """The runs, and the command, machine and packages of this page."""
+    versions = package_versions() | {name: importlib.metadata.version(name) for name in RENDERING_PACKAGES}
+    this_page = (
+        f"`python -m training report` wrote this page and its plots (project version {PROJECT_VERSION}, on "
+        f"{plain(hardware())}; {plain(_listed(versions))}). It read `models/*/*/metadata.json` and `golden.npz`, "
+        "where each figure stands with more digits; only the milliseconds were measured anew. The tutorial's figures "
+        "are in `catalog/published_results.py`."
+    )
+    runs = (
+        "`python -m training evaluate models/NAME/VERSION --data FOLDER` measures a version again on the official "
+        "CIFAR-10 and says whether it still is what its metadata says. The runs that made the versions:"
+    )
+    return Section(
+        TITLE,
+        [
+            this_page,
+            runs,
+            table(COLUMNS, published.versions),
+            "The packages of those runs:",
+            items(_by_packages(published.versions)),
+        ],
+    )
+
+
+def _short(commit: str) -> str:
+    digest, dash, dirty = commit.partition("-")
+    return f"{digest[:12]}{dash}{dirty}"
+
+
+def _by_packages(versions: list[PublishedVersion]) -> list[str]:
+    keys: dict[str, list[str]] = {}
+    for version in versions:
+        keys.setdefault(_listed(version.metadata.training.versions), []).append(code(version.key))
+    return [f"{', '.join(of_these)}: {plain(packages)}" for packages, of_these in keys.items()]
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
