@@ -25,7 +25,7 @@ def main() -> None:
     recipe = get_recipe("tutorial", "sequential")
     report("keras fit on arrays", *fit_on_arrays(recipe, data.train), recipe, data.test)
     for order in ("one_order_repeated", "reshuffled_each_epoch"):
-        trained = fit(recipe.model_copy(update={"data_order": order}), data.train, verbose=0)
+        trained = fit(recipe.model_copy(update={"data_order": order}), data.train)
         best = max(entry.val_accuracy or 0.0 for entry in trained.history)
         report(order.replace("_", " "), trained.model, best, recipe, data.test)
 

@@ -37,7 +37,7 @@ def main() -> None:
     )
     print(f"VGG16, {len(train):,} images, {recipe.epochs} epochs", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        ours_s = _timed("features computed once", lambda: fit(recipe, train, features_folder=Path(folder), verbose=0))
+        ours_s = _timed("features computed once", lambda: fit(recipe, train, features_folder=Path(folder)))
     plain_s = [
         _timed(f"plain Keras, jit_compile={jit_compile!r}", lambda chosen=jit_compile: plain(recipe, train, chosen))
         for jit_compile in (False, "auto")

@@ -31,7 +31,7 @@ def main() -> None:
     for round_number in range(ROUNDS + 1):
         for jit_compile, model in models.items():
             start_s = time.monotonic()
-            model.fit(images, labels, batch_size=BATCH, epochs=1, verbose=0)
+            model.fit(images, labels, batch_size=BATCH, epochs=1)
             if round_number > 0:  # the first one compiles
                 rates[jit_compile].append(IMAGES / (time.monotonic() - start_s))
     without, with_xla = (float(np.median(rates[jit_compile])) for jit_compile in (False, True))

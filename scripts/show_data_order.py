@@ -43,7 +43,7 @@ def main() -> None:
     recorder = OrderRecorder()
     recorder.compile("sgd", "mse", run_eagerly=True)
     positions = np.arange(IMAGES, dtype=np.float32)
-    recorder.fit(np.zeros((IMAGES, 1), np.float32), positions, batch_size=IMAGES, epochs=EPOCHS, verbose=0)
+    recorder.fit(np.zeros((IMAGES, 1), np.float32), positions, batch_size=IMAGES, epochs=EPOCHS)
     print(f"Keras {keras.__version__}, fit on arrays, shuffle=True, after set_random_seed({SEED}):")
     for epoch, order in enumerate(recorder.orders, start=1):
         print(f"  epoch {epoch}: {order}")

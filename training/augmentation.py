@@ -22,7 +22,8 @@ def augment(images: Images, augmentation: Augmentation, random: np.random.Genera
         images = _crop(images, augmentation.crop_padding_pixels, random)
     if augmentation.flip:
         flipped = random.random(len(images)) < 0.5  # noqa: PLR2004
-        images = np.where(flipped[:, None, None, None], images[:, :, ::-1], images)
+        images = images.copy()
+        images[flipped] = images[flipped, :, ::-1]
     if augmentation.cutout_pixels:
         images = _cut_out(images, augmentation.cutout_pixels, random)
     return images

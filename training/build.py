@@ -164,9 +164,8 @@ def _freeze(model: Any, recipe: Recipe) -> None:
     for wanted in recipe.trainable_layers:
         if not any(name.startswith(wanted) for name in names):
             raise RecipeError(
-                f"no layer of {BACKBONES[recipe.model].__name__} begins with '{wanted}'",
+                f"no layer of {BACKBONES[recipe.model].__name__} begins with '{wanted}'{did_you_mean(wanted, names)}",
                 expected="the first letters of a layer's name, as python -m training summary shows them",
-                remedy=did_you_mean(wanted, names) or "",
             )
     for layer in backbone.layers:
         layer.trainable = layer.name.startswith(tuple(recipe.trainable_layers))

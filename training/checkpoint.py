@@ -7,6 +7,9 @@ data's order needs no state (training.batches), so a resumed run ends with the w
 import contextlib
 import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +40,30 @@ class Checkpoint:
             run.update(recipe.backbone_file.read_bytes())
         self.file = folder / f"{recipe.model}-{recipe.name}-{run.hexdigest()[:12]}.npz"
 
+    def require_writable(self) -> None:
+        """Find out before the first epoch whether the state can be kept.
+
+        Raises:
+            CheckpointError: the folder can't be written to.
+        """
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.file.parent):
+                pass
+        except OSError as error:
+            raise self._not_writable(error) from None
+
+    def epochs_done(self) -> int:
+        """How many epochs the kept state has behind it; 0 where there is none.
+
+        Raises:
+            CheckpointError: there is a state, and it can't be read.
+        """
+        if not self.file.exists():
+            return 0
+        with self._open() as arrays:
+            return len(_history(arrays))
+
     def save(self, model: Any, history: list[EpochResult]) -> None:
         """Keep the state after the last epoch of `history`, all at once.
 
@@ -56,11 +83,7 @@ class Checkpoint:
         except OSError as error:
             with contextlib.suppress(OSError):
                 unfinished.unlink()
-            raise CheckpointError(
-                f"can't write {self.file}: {error.strerror}",
-                expected="a folder with room that this user may write to",
-                remedy="make room, or give another folder with --checkpoints",
-            ) from None
+            raise self._not_writable(error) from None
 
     def restore(self, model: Any) -> list[EpochResult]:
         """Put the state into a newly built model; the history of the epochs that are done, empty without a state.
@@ -70,23 +93,38 @@ class Checkpoint:
         """
         if not self.file.exists():
             return []
-        variables = _variables(model)
+        with self._open() as arrays:
+            history = _history(arrays)
+            for index, variable in enumerate(_variables(model)):
+                variable.assign(arrays[str(index)])
+        return history
+
+    def discard(self) -> None:
+        """Forget the state: the run is published."""
+        self.file.unlink(missing_ok=True)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
         try:
             with self.file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                history = HISTORY_ADAPTER.validate_json(arrays[HISTORY].tobytes())
-                for index, variable in enumerate(variables):
-                    variable.assign(arrays[str(index)])
+                yield arrays
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the file, the remedy is the same
             raise CheckpointError(
                 f"{self.file} can't be resumed from: {error}",
                 expected="the state of a run of this recipe",
                 remedy="delete it to train from the start",
             ) from None
-        return history
 
-    def discard(self) -> None:
-        """Forget the state: the run is published."""
-        self.file.unlink(missing_ok=True)
+    def _not_writable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"can't write {self.file}: {error.strerror}",
+            expected="a folder with room that this user may write to",
+            remedy="make room, or give another folder with --checkpoints",
+        )
+
+
+def _history(arrays: Any) -> list[EpochResult]:
+    return HISTORY_ADAPTER.validate_json(arrays[HISTORY].tobytes())
 
 
 def _variables(model: Any) -> list[keras.Variable]:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(given: str, known: Iterable[str]) -> str | None:
-    """`did you mean 'sequential'?` where one of the known names is close to the given one, else None."""
-    matches = difflib.get_close_matches(given.lower(), list(known), n=1)
-    return f"did you mean '{matches[0]}'?" if matches else None
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """` (did you mean 'sequential'?)` where one of the known names is close to the given one, else nothing."""
+    matches = difflib.get_close_matches(given.lower(), list(known), n=1, cutoff=0.7)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""

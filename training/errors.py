@@ -5,6 +5,7 @@ TrainingError
 ├── RecipeError           a recipe that doesn't exist, or doesn't fit the model
 ├── BackboneWeightsError  the weights that a backbone begins with can't be had
 ├── CheckpointError       the state of a run can't be kept or resumed
+├── PictureError          a picture of the data set can't be written
 ├── ReportError           (report) there is nothing to report on, or the page can't be written
 └── ExportError           the exported artifact doesn't answer as the Keras model does
 """
@@ -26,6 +27,10 @@ class RecipeError(TrainingError):
 
 class BackboneWeightsError(TrainingError):
     """The weights that a backbone begins with are not there, or are another network's."""
+
+
+class PictureError(TrainingError):
+    """The picture of the data set can't be written as asked."""
 
 
 class ExportError(TrainingError):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from runtime.base import Images
 from training.build import weights_sha256
 from training.errors import CheckpointError
 from training.preprocessing import scale
+from training.progress import Progress
 from training.recipes import Recipe
 
 FEATURES_BATCH: Final = 256
@@ -36,14 +36,16 @@ class KeptFeatures:
     duration_s: float
 
 
-def frozen_features(backbone: Any, images: Images, recipe: Recipe, *, folder: Path | None, show: bool) -> KeptFeatures:
+def frozen_features(
+    backbone: Any, images: Images, recipe: Recipe, *, folder: Path | None, progress: Progress
+) -> KeptFeatures:
     """What a frozen backbone makes of images, from the file of an earlier run where there is one.
 
     Args:
         backbone: a `keras.Model` from scaled images to features (batch, width).
         images: (n, 32, 32, 3) uint8.
         folder: where the file is kept; None keeps the features in memory alone.
-        show: print what happens, with a progress bar.
+        progress: hears how far it is.
 
     Raises:
         CheckpointError: the folder can't be written to; nothing half is left behind.
@@ -52,14 +54,12 @@ def frozen_features(backbone: Any, images: Images, recipe: Recipe, *, folder: Pa
     file = None if folder is None else folder / f"{recipe.model}-features-{_fingerprint(backbone, images, recipe)}.npy"
     kept = None if file is None else _read(file, shape)
     if kept is not None:
-        if show:
-            print(f"using the features in {file}")
+        progress.tell(f"using the features in {file}")
         return KeptFeatures(kept, 0.0)
-    if show:
-        print(f"computing the frozen backbone's features of {len(images):,} images, once")
+    progress.tell(f"computing the frozen backbone's features of {len(images):,} images, once")
     start_s = time.monotonic()
     backbone.compile(jit_compile=recipe.jit_compile)
-    parts = _compute(backbone, images, recipe, show=show)
+    parts = _compute(backbone, images, recipe, progress)
     if file is None:
         return KeptFeatures(np.concatenate(list(parts)), time.monotonic() - start_s)
     _write(file, shape, parts)
@@ -81,12 +81,12 @@ def _read(file: Path, shape: tuple[int, int]) -> Features | None:
     return values if values.shape == shape and values.dtype == np.float32 else None
 
 
-def _compute(backbone: Any, images: Images, recipe: Recipe, *, show: bool) -> Iterator[Features]:
-    progress = keras.utils.Progbar(len(images), unit_name="image", verbose=int(show))
+def _compute(backbone: Any, images: Images, recipe: Recipe, progress: Progress) -> Iterator[Features]:
+    progress.start("features", len(images))
     for start in range(0, len(images), FEATURES_BATCH):
         chunk = scale(images[start : start + FEATURES_BATCH], recipe.input_scaling)
         yield np.asarray(backbone.predict_on_batch(chunk), np.float32)
-        progress.update(min(start + FEATURES_BATCH, len(images)))
+        progress.advance(len(chunk))
 
 
 def _write(file: Path, shape: tuple[int, int], parts: Iterator[Features]) -> None:

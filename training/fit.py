@@ -4,7 +4,6 @@ The model comes from `training.build`; evaluation and publishing are `training.e
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from training.checkpoint import Checkpoint
 from training.data import Labels, Split, split_rows
 from training.features import frozen_features
 from training.preprocessing import scale
+from training.progress import Progress
 from training.recipes import Recipe
 
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -66,34 +66,35 @@ def fit(
     *,
     checkpoint: Checkpoint | None = None,
     features_folder: Path | None = None,
-    verbose: int = 2,
-    callbacks: Sequence[Any] = (),
+    progress: Progress | None = None,
 ) -> TrainedModel:
     """Train by the recipe; `train` is divided into training and validation part as the recipe says.
 
     Args:
         checkpoint: keeps the state after each epoch; where it has one already, the run goes on from there.
         features_folder: keeps a frozen backbone's features for the next run; None computes them anew each time.
-        verbose: Keras' own: 0 silent, 1 progress bar, 2 a line an epoch.
-        callbacks: Keras callbacks beside those that training needs.
+        progress: hears how far the run is.
 
     Raises:
         CheckpointError: the state or the features can't be read or kept.
         BackboneWeightsError: the weights that the recipe begins with can't be had.
     """
     started_at = datetime.now(UTC)
+    progress = progress or Progress()
     rows = split_rows(len(train), fraction=recipe.validation_fraction, seed=recipe.split_seed)
     training_rows, validation_rows = rows
     validation = train.take(validation_rows)
     model = build(recipe)
     backbone_sha256 = weights_sha256(backbone_of(model)) if recipe.model in BACKBONES else None
     if recipe.computes_features_once:
-        task = _head_on_features(model, recipe, train, rows, folder=features_folder, show=verbose > 0)
+        task = _head_on_features(model, recipe, train, rows, folder=features_folder, progress=progress)
     else:
         task = _whole_model(model, recipe, train, rows)
     compile_for_training(task.model, recipe, train_n=len(training_rows))
-    recorder = _EpochRecorder(checkpoint)
+    recorder = _EpochRecorder(checkpoint, progress, recipe, train_n=len(training_rows))
     recorder.history = checkpoint.restore(task.model) if checkpoint else []
+    if recorder.history:
+        progress.tell(f"going on after epoch {len(recorder.history)} of {recipe.epochs}")
     batches = ShuffledBatches(
         task.inputs,
         _targets(train.labels[training_rows], recipe),
@@ -109,8 +110,8 @@ def fit(
         initial_epoch=len(recorder.history),
         epochs=recipe.epochs,
         shuffle=False,  # True would have Keras shuffle the batches once more, by a state that no epoch begins with
-        callbacks=[batches.epoch_callback(), recorder, *callbacks],
-        verbose=verbose,
+        callbacks=[batches.epoch_callback(), recorder],
+        verbose=0,
     )
     return TrainedModel(
         recipe=recipe,
@@ -137,10 +138,10 @@ def _whole_model(model: Any, recipe: Recipe, train: Split, rows: Rows) -> _Task:
 
 
 def _head_on_features(
-    model: Any, recipe: Recipe, train: Split, rows: Rows, *, folder: Path | None, show: bool
+    model: Any, recipe: Recipe, train: Split, rows: Rows, *, folder: Path | None, progress: Progress
 ) -> _Task:
     backbone, head = divide(model)
-    kept = frozen_features(backbone, train.images, recipe, folder=folder, show=show)
+    kept = frozen_features(backbone, train.images, recipe, folder=folder, progress=progress)
 
     def unchanged(features: NDArray[np.float32], _random: np.random.Generator) -> NDArray[np.float32]:
         return features
@@ -161,13 +162,23 @@ def _parameters(model: Any) -> Parameters:
 
 
 class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no type information
-    """Writes the history, and has the checkpoint keep the state after each epoch."""
+    """Writes the history, has the checkpoint keep the state after each epoch, and tells how far the run is."""
 
-    def __init__(self, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, checkpoint: Checkpoint | None, progress: Progress, recipe: Recipe, *, train_n: int) -> None:
         super().__init__()
         self.history: list[EpochResult] = []
         self._checkpoint = checkpoint
+        self._progress = progress
+        self._recipe = recipe
+        self._train_n = train_n
         self._start_s = 0.0
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        self._progress.start("training", self._train_n * (self._recipe.epochs - len(self.history)))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
+        size = self._recipe.batch_size
+        self._progress.advance(min(size, self._train_n - batch * size))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._start_s = time.monotonic()
@@ -177,3 +188,4 @@ class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras h
         self.history.append(EpochResult(epoch=epoch + 1, duration_s=time.monotonic() - self._start_s, **figures))
         if self._checkpoint is not None:
             self._checkpoint.save(self.model, self.history)
+        self._progress.epoch(self.history[-1], self._recipe.epochs)

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from catalog.labels import IMAGE_SHAPE
+
 InputScaling = Literal["divide_by_255", "minus_one_to_one", "standardize", "bgr_minus_imagenet_mean"]
 
 
@@ -35,9 +37,14 @@ def scale(images: NDArray[np.uint8], scaling: InputScaling) -> NDArray[np.float3
     affine = SCALINGS[scaling]
     pixels = images.astype(np.float32)
     if any(affine.mean):
-        pixels -= np.array(affine.mean, np.float32)
-    pixels /= np.array(affine.deviation, np.float32)
+        pixels -= _of_an_image(affine.mean)
+    pixels /= _of_an_image(affine.deviation)
     return pixels[..., ::-1] if affine.bgr else pixels
+
+
+def _of_an_image(channels: tuple[float, float, float]) -> NDArray[np.float32]:
+    """(32, 32, 3): NumPy is several times as fast along a whole image as along three channels."""
+    return np.broadcast_to(np.array(channels, np.float32), IMAGE_SHAPE).copy()
 
 
 def scale_in_graph(images: Any, scaling: InputScaling) -> Any:

@@ -5,6 +5,8 @@ more are stored as float16 behind a Cast to float32, which both runtimes fold at
 What else belongs to a version is `training.export`'s part.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +57,9 @@ def write_saved_model(model: Any, scaling: InputScaling, folder: Path) -> None:
     Args:
         model: a `keras.Model` from scaled float32 images to probabilities.
         scaling: how the graph turns uint8 pixels into what the model takes.
+
+    Raises:
+        OSError: the folder can't be written to.
     """
     images_spec = tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name="images")
 
@@ -84,7 +89,8 @@ def write_saved_model(model: Any, scaling: InputScaling, folder: Path) -> None:
     module = tf.Module()
     module.serving_default, module.encoded_images = serving_default, encoded_images
     signatures = {DEFAULT_SIGNATURE: serving_default, ENCODED_SIGNATURE: encoded_images}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    with _as_os_errors():
+        tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def halve_constants(graph: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
@@ -116,7 +122,7 @@ def write_warm_up_requests(images: Images, model_name: str, file: Path) -> None:
     https://www.tensorflow.org/tfx/serving/saved_model_warmup
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tf.io.TFRecordWriter(str(file)) as writer:
+    with _as_os_errors(), tf.io.TFRecordWriter(str(file)) as writer:
         for rows in WARM_UP_BATCHES:
             request = predict_pb2.PredictRequest()
             request.model_spec.name = model_name
@@ -124,6 +130,15 @@ def write_warm_up_requests(images: Images, model_name: str, file: Path) -> None:
             request.inputs["images"].CopyFrom(tf.make_tensor_proto(images[:rows]))
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """TensorFlow writes files by itself, and has errors of its own for a disk that is full or may not be written to."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from None
 
 
 def _decode(encoded: Any) -> Any:

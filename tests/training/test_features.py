@@ -13,6 +13,7 @@ from training.data import Cifar10
 from training.errors import CheckpointError
 from training.export import export
 from training.fit import TrainedModel, fit
+from training.progress import Lines
 from training.recipes import Recipe, get_recipe, with_backbone_weights
 
 pytestmark = pytest.mark.slow
@@ -43,14 +44,14 @@ def features_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(weights_file: Path, features_folder: Path, small_cifar10: Cifar10) -> TrainedModel:
-    return fit(short_recipe(weights_file), small_cifar10.train, features_folder=features_folder, verbose=0)
+    return fit(short_recipe(weights_file), small_cifar10.train, features_folder=features_folder)
 
 
 def test_head_is_the_same_as_with_the_backbone_in_the_loop(
     trained: TrainedModel, weights_file: Path, small_cifar10: Cifar10
 ) -> None:
     recipe = short_recipe(weights_file, frozen_features="computed_every_step")
-    in_the_loop = fit(recipe, small_cifar10.train, verbose=0)
+    in_the_loop = fit(recipe, small_cifar10.train)
     assert trained.history[-1].loss < trained.history[0].loss
     for one, other in zip(trained.model.get_weights(), in_the_loop.model.get_weights(), strict=True):
         assert np.allclose(one, other, rtol=0, atol=1e-4)
@@ -68,7 +69,7 @@ def test_features_are_kept_and_used_by_the_next_run(
 ) -> None:
     (file,) = features_folder.iterdir()
     assert np.load(file, mmap_mode="r").shape == (320, 512)
-    again = fit(short_recipe(weights_file), small_cifar10.train, features_folder=features_folder, verbose=2)
+    again = fit(short_recipe(weights_file), small_cifar10.train, features_folder=features_folder, progress=Lines())
     assert f"using the features in {file}" in capsys.readouterr().out
     for one, other in zip(trained.model.get_weights(), again.model.get_weights(), strict=True):
         assert np.array_equal(one, other)
@@ -80,10 +81,10 @@ def test_other_data_has_features_of_its_own_and_a_damaged_file_is_computed_anew(
     (file,) = features_folder.iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    again = fit(short_recipe(weights_file, epochs=1), small_cifar10.train, features_folder=features_folder, verbose=0)
+    again = fit(short_recipe(weights_file, epochs=1), small_cifar10.train, features_folder=features_folder)
     assert file.read_bytes() == whole
     assert again.history[0].loss == trained.history[0].loss
-    fit(short_recipe(weights_file, epochs=1), small_cifar10.test, features_folder=features_folder, verbose=0)
+    fit(short_recipe(weights_file, epochs=1), small_cifar10.test, features_folder=features_folder)
     assert len(list(features_folder.iterdir())) == 2
 
 
@@ -92,7 +93,7 @@ def test_folder_that_can_not_be_written_to_is_a_clear_error(
 ) -> None:
     (tmp_path / "file").write_text("a file where the folder should be")
     with pytest.raises(CheckpointError, match=r"can't write .*vgg16-features-.*--checkpoints"):
-        fit(short_recipe(weights_file), small_cifar10.test, features_folder=tmp_path / "file", verbose=0)
+        fit(short_recipe(weights_file), small_cifar10.test, features_folder=tmp_path / "file")
 
 
 def test_whole_tutorial_recipe_from_a_file_is_published(

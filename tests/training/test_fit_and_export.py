@@ -33,7 +33,7 @@ def short_recipe(model: str = "subclassing") -> Recipe:
 
 @pytest.fixture(scope="module")
 def trained(small_cifar10: Cifar10) -> TrainedModel:
-    return fit(short_recipe(), small_cifar10.train, verbose=0)
+    return fit(short_recipe(), small_cifar10.train)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def test_training_learns_and_keeps_its_history(trained: TrainedModel) -> None:
 def test_same_seed_gives_the_same_weights_and_another_seed_others(
     small_cifar10: Cifar10, trained: TrainedModel
 ) -> None:
-    again = fit(short_recipe(), small_cifar10.train, verbose=0)
-    other = fit(short_recipe().model_copy(update={"seed": 1}), small_cifar10.train, verbose=0)
+    again = fit(short_recipe(), small_cifar10.train)
+    other = fit(short_recipe().model_copy(update={"seed": 1}), small_cifar10.train)
     for one, same, different in zip(
         trained.model.get_weights(), again.model.get_weights(), other.model.get_weights(), strict=True
     ):
@@ -82,7 +82,7 @@ def test_network_sees_the_batches_in_the_order_of_seed_and_epoch(
 
     monkeypatch.setattr("training.fit.scale", recording_scale)
     recipe = short_recipe()
-    fit(recipe, small_cifar10.train, verbose=0)
+    fit(recipe, small_cifar10.train)
     train, _ = split_validation(small_cifar10.train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
     orders = [
         epoch_order(recipe.seed, epoch, len(train)).reshape(-1, recipe.batch_size) for epoch in range(recipe.epochs)

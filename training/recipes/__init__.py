@@ -29,15 +29,11 @@ def get_recipe(name: str, model: str) -> Recipe:
     known_model = next((known for known in MODEL_NAMES if known == model), None)
     if known_model is None:
         raise RecipeError(
-            f"no model '{model}'",
-            expected=f"one of {', '.join(MODEL_NAMES)}",
-            remedy=did_you_mean(model, MODEL_NAMES) or "",
+            f"no model '{model}'{did_you_mean(model, MODEL_NAMES)}", expected=f"one of {', '.join(MODEL_NAMES)}"
         )
     known_recipe = next((known for known in RECIPES if known == name), None)
     if known_recipe is None:
-        raise RecipeError(
-            f"no recipe '{name}'", expected=f"one of {', '.join(RECIPES)}", remedy=did_you_mean(name, RECIPES) or ""
-        )
+        raise RecipeError(f"no recipe '{name}'{did_you_mean(name, RECIPES)}", expected=f"one of {', '.join(RECIPES)}")
     return RECIPES[known_recipe](known_model)
 
 

@@ -1,28 +1,22 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from catalog.labels import MODEL_NAMES
-from tests.conftest import PUBLISHED, ROOT
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
-
-
-def last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]
+from tests.conftest import PUBLISHED
+from tests.training.commands.training_command import last_line, run
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fit", "lenet"], "no architecture for model 'lenet'. Expected: one of sequential, functional, subclassing."),
-        (["fit", "sequential", "--recipe", "best"], "no recipe 'best'. Expected: one of tutorial."),
+        (["fit", "lenet"], "no model 'lenet'. Expected: one of sequential, functional, subclassing, vgg16"),
+        (["fit", "sequental"], "no model 'sequental' (did you mean 'sequential'?)"),
+        (["summary", "vgg"], "no model 'vgg' (did you mean 'vgg16'?)"),
+        (["fit", "sequential", "--recipe", "tutorail"], "no recipe 'tutorail' (did you mean 'tutorial'?)"),
+        (["fit", "sequential", "--backbone-weights", "none"], "sequential, which has no backbone"),
+        (["fit", "sequential", "--recipe", "best"], "no recipe 'best'. Expected: one of tutorial"),
         (["fit", "sequential", "--seed", "-1"], "seed -1. Expected: a whole number from 0"),
         (["fit", "sequential", "--data", "nowhere"], "no folder nowhere."),
     ],
@@ -58,3 +52,21 @@ def test_evaluate_of_a_folder_without_a_version_is_a_clear_error(tmp_path: Path)
     result = run("evaluate", str(tmp_path))
     assert result.returncode == 1
     assert "metadata.json is not there" in last_line(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["summry"], "(did you mean 'summary'?)"),
+        (
+            ["fit", "vgg16", "--recipie", "tutorial"],
+            "unrecognized arguments: --recipie tutorial (did you mean '--recipe'?)",
+        ),
+        (["fit", "vgg16", "--seeds=4"], "(did you mean '--seed'?)"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_mistyped_commands_and_options_name_the_close_one(arguments: list[str], words: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert words in last_line(result.stderr)

@@ -1,0 +1,184 @@
+"""`fit` and `export` as real processes, on real images that stand in for the official files."""
+
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalog.artifact import read_metadata
+from tests.conftest import ROOT
+from tests.training.commands.training_command import last_line
+from training.checkpoint import Checkpoint
+from training.recipes import get_recipe
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = """
+import sys
+import numpy as np
+from training import __main__ as command_line, data, recipes
+from tests.training.conftest import golden_images
+
+def load_cifar10(folder):
+    split = golden_images()
+    return data.Cifar10(split.take(np.tile(np.arange(64), 10)), split, "golden images", "0" * 64)
+
+data.load_cifar10 = load_cifar10
+tutorial = recipes.RECIPES["tutorial"]
+changes = {"epochs": int(sys.argv[1]), "batch_size": 32}
+recipes.RECIPES["tutorial"] = lambda model: tutorial(model).model_copy(update=changes)
+sys.argv = ["training", *sys.argv[2:]]
+sys.exit(command_line.main())
+"""
+"""The command line with a data set of 64 real images and a shorter recipe: the rest is what a user runs."""
+
+
+def command(epochs: int, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, str(epochs), *map(str, arguments)]
+
+
+def run(epochs: int, *arguments: object, before: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(epochs, *arguments),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        preexec_fn=before,
+    )
+
+
+def places(folder: Path) -> list[object]:
+    return ["--models", folder / "models", "--checkpoints", folder / "checkpoints"]
+
+
+def test_fit_publishes_and_prints_a_line_an_epoch_where_there_is_no_terminal(tmp_path: Path) -> None:
+    result = run(2, "fit", "functional", *places(tmp_path))
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("epoch 1/2: loss ")
+    assert "validation loss" in lines[1]
+    assert "\x1b" not in result.stdout + result.stderr
+    assert "\r" not in result.stdout + result.stderr
+    metadata = read_metadata(tmp_path / "models/functional/1")
+    assert metadata.training.command == "python -m training fit functional --recipe tutorial --seed 84"
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_terminal_sees_rate_and_time_left(tmp_path: Path) -> None:
+    terminal, its_end = pty.openpty()
+    process = subprocess.Popen(
+        command(3, "fit", "sequential", "--no-export", *places(tmp_path)),
+        cwd=ROOT,
+        stdout=its_end,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(its_end)
+    seen = b""
+    try:
+        while part := os.read(terminal, 65536):
+            seen += part
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(terminal)
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.wait() == 0, process.stderr.read().decode()
+    text = seen.decode()
+    assert "images/s" in text
+    assert "left" in text
+    assert "epoch 3/3" in text
+
+
+def test_smoke_goes_the_whole_way_and_keeps_nothing(tmp_path: Path) -> None:
+    result = run(20, "fit", "sequential", "--smoke", *places(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert "epoch 2/2" in result.stdout
+    assert "openvino" in result.stdout
+    assert "nothing of this was kept" in last_line(result.stdout)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_says_what_is_left_and_how_to_go_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(500, "fit", "sequential", *places(tmp_path)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for _ in range(2):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert last_line(errors).startswith("stopped: nothing was published; the same command resumes")
+    assert "Traceback" not in errors
+    assert list((tmp_path / "models/sequential").iterdir()) == []
+    recipe = get_recipe("tutorial", "sequential").model_copy(update={"epochs": 500, "batch_size": 32})
+    assert Checkpoint(tmp_path / "checkpoints", recipe, "0" * 64).epochs_done() >= 2
+
+
+def test_export_publishes_a_finished_run_and_refuses_an_unfinished_one(tmp_path: Path) -> None:
+    refused = run(2, "export", "sequential", *places(tmp_path))
+    assert refused.returncode == 1
+    assert "0 of 2 epochs of this run are done" in last_line(refused.stderr)
+    assert "python -m training fit sequential" in last_line(refused.stderr)
+    assert run(2, "fit", "sequential", "--no-export", *places(tmp_path)).returncode == 0
+    assert not list((tmp_path / "models/sequential").iterdir())
+    result = run(2, "export", "sequential", *places(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert len(read_metadata(tmp_path / "models/sequential/1").training.history) == 2
+    assert "the state stays in" in last_line(result.stdout)
+
+
+@pytest.mark.parametrize("option", ["--models", "--checkpoints"])
+def test_place_that_can_not_be_written_to_is_told_before_training(tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").write_text("a file where a folder should be")
+    result = run(2, "fit", "sequential", *places(tmp_path), option, tmp_path / "file")
+    assert result.returncode == 1
+    assert "can't write" in last_line(result.stderr)
+    assert option in last_line(result.stderr)
+    assert "epoch" not in result.stdout
+
+
+def test_disk_that_is_full_when_publishing_leaves_the_state_and_no_half_version(tmp_path: Path) -> None:
+    assert run(1, "fit", "sequential", "--no-export", *places(tmp_path)).returncode == 0
+
+    def no_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write itself shall fail
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    result = run(1, "export", "sequential", *places(tmp_path), before=no_room)
+    assert result.returncode == 1, result.stderr
+    assert "can't write" in last_line(result.stderr)
+    assert "Traceback" not in result.stderr
+    assert list((tmp_path / "models/sequential").iterdir()) == []
+    assert run(1, "export", "sequential", *places(tmp_path)).returncode == 0
+
+
+def test_transfer_model_goes_the_whole_way_from_a_weights_file(tmp_path: Path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(9)
+    backbone = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+    file = tmp_path / "mobilenetv2.weights.h5"
+    backbone.save_weights(file)
+    result = run(2, "fit", "mobilenetv2", "--backbone-weights", file, *places(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert "computing the frozen backbone's features of 640 images, once" in result.stdout
+    metadata = read_metadata(tmp_path / "models/mobilenetv2/1")
+    assert metadata.training.command.endswith("--backbone-weights mobilenetv2.weights.h5")
+    assert metadata.parameters.trainable == 172_874
+    (features,) = (tmp_path / "checkpoints").iterdir()
+    assert np.load(features, mmap_mode="r").shape == (640, 1280)

@@ -1,0 +1,77 @@
+"""What the commands' options have in common, and a parser that names what a mistyped word was meant to be."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import NoReturn
+
+from catalog.labels import MODEL_NAMES
+from training.close_match import did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that takes options in full only, and suggests the close match of a wrong one."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**{"allow_abbrev": False} | settings)  # type: ignore[arg-type]  # passed on as they came
+
+    def words(self) -> set[str]:
+        """Every command and option, of the parsers below this one too."""
+        known: set[str] = set()
+        for action in self._actions:
+            known |= set(action.option_strings)
+            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # argparse has no public name for it
+                known |= set(action.choices)
+                known |= {word for parser in action.choices.values() for word in parser.words()}
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        """End with 2, the usage and one line."""
+        wrong = re.search(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'", message)
+        suggestion = did_you_mean((wrong[1] or wrong[2]).partition("=")[0], self.words()) if wrong else ""
+        super().error(f"{message}{suggestion}")
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """MODEL."""
+    command.add_argument("model", metavar="MODEL", help=f"one of {', '.join(MODEL_NAMES)}")
+
+
+def add_recipe(command: argparse.ArgumentParser) -> None:
+    """--recipe, and what changes it."""
+    command.add_argument("--recipe", default="tutorial", metavar="NAME", help="the recipe: tutorial")
+    command.add_argument("--seed", type=int, metavar="N", help="another seed than the recipe's")
+    command.add_argument(
+        "--backbone-weights",
+        metavar="WEIGHTS",
+        help="what a transfer model's backbone begins with: imagenet, none (drawn from the seed), or a file that "
+        "Keras saved of such a backbone; default: what the recipe says",
+    )
+
+
+def add_checkpoints(command: argparse.ArgumentParser) -> None:
+    """--checkpoints."""
+    command.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=Path(".checkpoints"),
+        metavar="FOLDER",
+        help="keeps the state after each epoch, and a frozen backbone's features: .checkpoints",
+    )
+
+
+def add_data(command: argparse.ArgumentParser) -> None:
+    """--data."""
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="holds the official CIFAR-10, binary or python version; without it Keras downloads the data",
+    )
+
+
+def add_models(command: argparse.ArgumentParser) -> None:
+    """--models."""
+    command.add_argument(
+        "--models", type=Path, default=Path("models"), metavar="FOLDER", help="the published versions: models"
+    )

@@ -1,0 +1,21 @@
+"""How the commands word what they print."""
+
+from pathlib import Path
+
+from catalog.artifact import version_folder
+from catalog.metadata import Evaluation, ModelMetadata
+
+
+def describe_evaluation(entry: Evaluation) -> str:
+    """One line."""
+    return (
+        f"{entry.split:<10} {entry.runtime} {entry.runtime_version} {entry.precision}: "
+        f"{entry.correct:,} of {entry.n:,} right ({entry.accuracy:.4f}), loss {entry.loss:.4f}"
+    )
+
+
+def describe_published(metadata: ModelMetadata, models: Path) -> str:
+    """Where it lies, and a line for each evaluation."""
+    lines = [f"published {version_folder(models, metadata.name, metadata.version)}"]
+    lines += [f"  {describe_evaluation(entry)}" for entry in metadata.evaluations]
+    return "\n".join(lines)

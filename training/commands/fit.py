@@ -1,0 +1,115 @@
+"""`python -m training fit MODEL`: trains a model by a recipe and publishes it, or tries whether it would."""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from catalog.artifact import staging_folder
+from training.commands.arguments import add_checkpoints, add_data, add_model, add_models, add_recipe
+from training.commands.describe import describe_evaluation, describe_published
+
+if TYPE_CHECKING:
+    from training.data import Cifar10
+    from training.recipes import Recipe
+
+WHEN_STOPPED: Final = ": nothing was published; the same command resumes after the last whole epoch"
+SMOKE_TRAIN: Final = 640
+SMOKE_TEST: Final = 256
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The options."""
+    add_model(command)
+    add_recipe(command)
+    command.add_argument(
+        "--smoke",
+        action="store_true",
+        help=f"try the whole way in seconds, on {SMOKE_TRAIN} training images, and keep nothing",
+    )
+    command.add_argument(
+        "--no-export", action="store_true", help="train only, and keep the state; `export` publishes it later"
+    )
+    add_checkpoints(command)
+    add_data(command)
+    add_models(command)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, export, measure and publish."""
+    from training.data import load_cifar10
+    from training.recipes import smoke
+
+    recipe = chosen_recipe(arguments)
+    if not arguments.smoke:
+        _train(arguments, recipe, arguments.models, arguments.checkpoints)
+        return 0
+    data = _few(load_cifar10(arguments.data))
+    with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
+        _try_out(smoke(recipe), data, Path(folder))
+    return 0
+
+
+def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
+    """The recipe that MODEL, --recipe, --seed and --backbone-weights name."""
+    from training.recipes import get_recipe, with_backbone_weights, with_seed
+
+    recipe = get_recipe(arguments.recipe, arguments.model)
+    if arguments.seed is not None:
+        recipe = with_seed(recipe, arguments.seed)
+    if arguments.backbone_weights is not None:
+        recipe = with_backbone_weights(recipe, arguments.backbone_weights)
+    return recipe
+
+
+def command_line(recipe: "Recipe", data: Path | None) -> str:
+    """What repeats the run, without this machine's paths."""
+    words = ["python -m training fit", recipe.model, "--recipe", recipe.name, "--seed", str(recipe.seed)]
+    if recipe.backbone_file is not None:
+        words += ["--backbone-weights", recipe.backbone_file.name]
+    if data is not None:
+        words += ["--data", "FOLDER"]
+    return " ".join(words)
+
+
+def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkpoints: Path) -> None:
+    from training.checkpoint import Checkpoint
+    from training.data import load_cifar10
+    from training.export import export
+    from training.fit import fit
+    from training.progress import for_terminal
+
+    with staging_folder(models, recipe.model):
+        pass  # a folder that can't be written to is told now, not after hours
+    data = load_cifar10(arguments.data)
+    checkpoint = Checkpoint(checkpoints, recipe, data.sha256)
+    checkpoint.require_writable()
+    with for_terminal() as progress:
+        trained = fit(recipe, data.train, checkpoint=checkpoint, features_folder=checkpoints, progress=progress)
+    if arguments.no_export:
+        print(f"trained; the state is in {checkpoint.file}")
+        return
+    metadata = export(trained, data, models, command=command_line(recipe, arguments.data))
+    print(describe_published(metadata, models))
+    checkpoint.discard()
+
+
+def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path) -> None:
+    from training.export import export
+    from training.fit import fit
+    from training.progress import for_terminal
+
+    with for_terminal() as progress:
+        trained = fit(recipe, data.train, features_folder=folder, progress=progress)
+    metadata = export(trained, data, folder / "models", command="smoke")
+    for entry in metadata.evaluations:
+        print(f"  {describe_evaluation(entry)}")
+    print(f"{recipe.model} by the recipe {recipe.name} trains, exports and answers; nothing of this was kept")
+
+
+def _few(data: "Cifar10") -> "Cifar10":
+    from training.data import Cifar10
+
+    train = data.train.take(range(min(SMOKE_TRAIN, len(data.train))))
+    test = data.test.take(range(min(SMOKE_TEST, len(data.test))))
+    return Cifar10(train, test, f"the first of {data.source}", data.sha256)

@@ -1,0 +1,28 @@
+"""`python -m training show-data`: draws the first images of the data set."""
+
+import argparse
+from pathlib import Path
+
+from training.commands.arguments import add_data
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The options."""
+    add_data(command)
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("sample_images.svg"),
+        metavar="FILE",
+        help="an .svg or .png file: sample_images.svg",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the picture."""
+    from training.data import load_cifar10
+    from training.sample_images import write_sample_images
+
+    write_sample_images(load_cifar10(arguments.data).train, arguments.output)
+    print(arguments.output)
+    return 0

@@ -1,0 +1,41 @@
+"""The grid of sample images that the tutorial shows of the data set."""
+
+from pathlib import Path
+from typing import Final
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from catalog.labels import CLASS_NAMES
+from training.data import Split
+from training.errors import PictureError
+
+mpl.use("agg")
+
+SIDE: Final = 5
+SUFFIXES: Final = (".svg", ".png")
+
+
+def write_sample_images(split: Split, file: Path) -> None:
+    """Write the first 25 images of a split with their class names, as SVG or PNG by the file's suffix.
+
+    Raises:
+        PictureError: another suffix, or the file can't be written.
+    """
+    if file.suffix.lower() not in SUFFIXES:
+        raise PictureError(f"'{file}' as a picture", expected=f"a file that ends in {' or '.join(SUFFIXES)}")
+    figure, grid = plt.subplots(SIDE, SIDE, figsize=(8, 9))
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, label in zip(grid.flat, split.images, split.labels, strict=False):
+        axes.imshow(image, interpolation="nearest")
+        axes.set_title(CLASS_NAMES[label], fontsize=10)
+    try:
+        with mpl.rc_context({"svg.hashsalt": "cifar10-serving"}):
+            figure.savefig(file, bbox_inches="tight", metadata={"Date": None} if file.suffix.lower() == ".svg" else {})
+    except OSError as error:
+        raise PictureError(
+            f"can't write {file}: {error.strerror}", expected="a place that this user may write to"
+        ) from None
+    finally:
+        plt.close(figure)
