@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 SERVE_VENV := .venv-serve
 BIN := $(VENV)/bin
+MODELS ?= sequential functional subclassing
+RECIPE ?= tutorial
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help serve test check format docs lock train clean
@@ -31,9 +33,9 @@ docs: $(VENV)/installed ## write the generated documents and the README's table 
 lock: $(VENV)/installed ## compile requirements/*.txt from pyproject.toml
 	scripts/lock
 
-train: $(VENV)/installed ## train and publish the three small CNNs; CIFAR10_DATA names the data's folder
-	for model in sequential functional subclassing; do \
-		$(BIN)/python -m training fit $$model --recipe tutorial $(if $(CIFAR10_DATA),--data $(CIFAR10_DATA)) || exit 1; \
+train: $(VENV)/installed ## train and publish MODELS by RECIPE; CIFAR10_DATA names the data's folder
+	for model in $(MODELS); do \
+		$(BIN)/python -m training fit $$model --recipe $(RECIPE) $(if $(CIFAR10_DATA),--data $(CIFAR10_DATA)) || exit 1; \
 	done
 
 clean: ## remove the virtual environments and caches

@@ -179,3 +179,21 @@ def test_folder_that_can_not_be_written_to_is_a_clear_error(
     (tmp_path / "models").write_text("a file where the folder should be")
     with pytest.raises(PublishError, match="can't write to"):
         export(trained, small_cifar10, tmp_path / "models", command="pytest")
+
+
+def test_run_on_all_images_in_bfloat16_is_published_without_a_validation_part(
+    small_cifar10: Cifar10, tmp_path: Path
+) -> None:
+    recipe = get_recipe("tuned", "functional").model_copy(update={"epochs": 3, "batch_size": 32})
+    trained = fit(recipe, small_cifar10.train)
+    again = fit(recipe, small_cifar10.train)
+    assert (trained.train_n, len(trained.validation)) == (320, 0)
+    assert trained.history[-1].loss < trained.history[0].loss
+    assert trained.history[-1].val_loss is None
+    for one, same in zip(trained.model.get_weights(), again.model.get_weights(), strict=True):
+        assert np.array_equal(one, same)
+    metadata = export(trained, small_cifar10, tmp_path, command="pytest")
+    assert {entry.split for entry in metadata.evaluations} == {"test"}
+    assert metadata.dataset.validation == 0
+    assert metadata.export.max_abs_difference_from_keras < 1e-2
+    assert read_metadata(version_folder(tmp_path, "functional", 1)) == metadata

@@ -77,3 +77,18 @@ def test_smoke_is_the_same_recipe_cut_down_and_says_so(model: str) -> None:
     assert cut.smoke
     assert cut.epochs == 2
     assert cut.model_dump(exclude={"smoke", "epochs"}) == recipe.model_dump(exclude={"smoke", "epochs"})
+
+
+@pytest.mark.parametrize("model", ["sequential", "functional", "subclassing"])
+def test_tuned_trains_on_all_images_changed_anew_in_each_epoch(model: str) -> None:
+    recipe = get_recipe("tuned", model)
+    assert recipe.validation_fraction == 0
+    assert recipe.augmentation is not None
+    assert recipe.model_dump(exclude={"model", "seed"}) == get_recipe("tuned", "sequential").model_dump(
+        exclude={"model", "seed"}
+    )
+
+
+def test_recipe_that_is_not_for_a_model_names_those_it_is_for() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'tuned' for vgg16. Expected: one of the models sequential"):
+        get_recipe("tuned", "vgg16")

@@ -39,7 +39,9 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
     """--recipe, and what changes it."""
-    command.add_argument("--recipe", default="tutorial", metavar="NAME", help="the recipe: tutorial")
+    command.add_argument(
+        "--recipe", default="tutorial", metavar="NAME", help="the recipe: tutorial (the default) or tuned"
+    )
     command.add_argument("--seed", type=int, metavar="N", help="another seed than the recipe's")
     command.add_argument(
         "--backbone-weights",

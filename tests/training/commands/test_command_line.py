@@ -16,7 +16,7 @@ from tests.training.commands.training_command import last_line, run
         (["summary", "vgg"], "no model 'vgg' (did you mean 'vgg16'?)"),
         (["fit", "sequential", "--recipe", "tutorail"], "no recipe 'tutorail' (did you mean 'tutorial'?)"),
         (["fit", "sequential", "--backbone-weights", "none"], "sequential, which has no backbone"),
-        (["fit", "sequential", "--recipe", "best"], "no recipe 'best'. Expected: one of tutorial"),
+        (["fit", "sequential", "--recipe", "best"], "no recipe 'best'. Expected: one of tutorial, tuned"),
         (["fit", "sequential", "--seed", "-1"], "seed -1. Expected: a whole number from 0"),
         (["fit", "sequential", "--data", "nowhere"], "no folder nowhere."),
     ],

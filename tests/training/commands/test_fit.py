@@ -31,9 +31,9 @@ def load_cifar10(folder):
     return data.Cifar10(split.take(np.tile(np.arange(64), 10)), split, "golden images", "0" * 64)
 
 data.load_cifar10 = load_cifar10
-tutorial = recipes.RECIPES["tutorial"]
 changes = {"epochs": int(sys.argv[1]), "batch_size": 32}
-recipes.RECIPES["tutorial"] = lambda model: tutorial(model).model_copy(update=changes)
+shorter = lambda model: recipes.tutorial(model).model_copy(update=changes)
+recipes.RECIPES["tutorial"] = dict.fromkeys(recipes.MODEL_NAMES, shorter)
 sys.argv = ["training", *sys.argv[2:]]
 sys.exit(command_line.main())
 """
