@@ -67,22 +67,27 @@ def learning_curves(title: str, history: list[EpochResult]) -> Any:
 def confusion_matrix(title: str, test: Evaluation) -> Any:
     """Counts of predicted class (columns) for each true class (rows)."""
     figure, axes = plt.subplots(figsize=(7, 6))
+    figure.colorbar(draw_confusion_matrix(axes, test), label="images")
+    axes.set_title(f"{title}: {test.correct:,} of {test.n:,} test images right")
+    return figure
+
+
+def draw_confusion_matrix(axes: Any, test: Evaluation) -> Any:
+    """Draw an evaluation's confusion matrix into given axes; what a colour bar is made for."""
     counts = np.array(test.confusion_matrix)
     picture = axes.imshow(counts, cmap="Blues")
-    figure.colorbar(picture, label="images")
     axes.set(
         xticks=range(len(CLASS_NAMES)),
         yticks=range(len(CLASS_NAMES)),
         xlabel="predicted class",
         ylabel="true class",
-        title=f"{title}: {test.correct:,} of {test.n:,} test images right",
     )
     axes.set_xticklabels(CLASS_NAMES, rotation=45, ha="right")
     axes.set_yticklabels(CLASS_NAMES)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if count > counts.max() / 2 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    return figure
+    return picture
 
 
 def sample_predictions(title: str, split: Split, probabilities: Probabilities) -> Any:

@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 
 from catalog.labels import CLASS_NAMES
+from training.plots import draw_confusion_matrix
 from training.report.figures import new_figure, svg
 from training.report.markdown import Column, code, picture, plain, table
 from training.report.sections.section import Section
@@ -48,18 +49,6 @@ def _mistakes(version: PublishedVersion) -> str:
 def _figure(version: PublishedVersion) -> Any:
     figure = new_figure(5.6, 5.6)
     axes = figure.subplots()
-    counts = np.array(version.test.confusion_matrix)
-    axes.imshow(counts, cmap="Blues")
-    axes.set(
-        xticks=range(len(CLASS_NAMES)),
-        yticks=range(len(CLASS_NAMES)),
-        xlabel="class given",
-        ylabel="true class",
-    )
+    draw_confusion_matrix(axes, version.test)
     axes.set_title(f"{version.title}\n{version.test.correct:,} of {version.test.n:,} right", fontsize=11)
-    axes.set_xticklabels(CLASS_NAMES, rotation=45, ha="right")
-    axes.set_yticklabels(CLASS_NAMES)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if count > counts.max() / 2 else "black"
-        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     return figure
