@@ -6,7 +6,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from catalog.errors import ProjectError
-from training.commands import evaluate, export, fit, list_models, report, show_data, summary
+from training.commands import evaluate, export, fit, list_models, report, robustness, show_data, summary
 from training.commands.arguments import Parser
 
 STOPPED = 130
@@ -36,6 +36,7 @@ def _parser() -> Parser:
         ("fit", fit, "train a model by a recipe and publish it as the next version"),
         ("export", export, "publish a run that was trained and not published"),
         ("evaluate", evaluate, "measure a published version again and compare with its metadata"),
+        ("robustness", robustness, "measure a published version on noisy, blurred, pale and compressed pictures"),
         ("report", report, "write the page of results from what is published"),
         ("show-data", show_data, "draw the first images of the data set"),
     ):

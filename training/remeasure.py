@@ -49,14 +49,23 @@ def remeasure(folder: Path, data: Cifar10) -> list[Comparison]:
     """
     metadata = read_metadata(folder)
     verify(folder, metadata)
+    require_same_data(metadata, data)
+    splits = _splits(metadata, data)
+    return [_repeat(stored, folder, metadata, splits[stored.split]) for stored in metadata.evaluations]
+
+
+def require_same_data(metadata: ModelMetadata, data: Cifar10) -> None:
+    """Refuse other data than a version was evaluated on.
+
+    Raises:
+        DatasetError: its records are others.
+    """
     if data.sha256 != metadata.dataset.sha256:
         raise DatasetError(
             f"the data has SHA-256 {data.sha256[:12]}…",
             expected=f"{metadata.dataset.sha256[:12]}…, "
             f"on which {metadata.name} version {metadata.version} was evaluated",
         )
-    splits = _splits(metadata, data)
-    return [_repeat(stored, folder, metadata, splits[stored.split]) for stored in metadata.evaluations]
 
 
 def _splits(metadata: ModelMetadata, data: Cifar10) -> dict[str, Split]:

@@ -1,0 +1,45 @@
+"""The typed form of a robustness table: how a published version does on shifted pictures, beside its folder.
+
+A version never changes once it is published, so what is measured of it later lies in `models/<name>/` under a name
+of its own.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from catalog.labels import ModelName
+from catalog.metadata import Count, Precision, Probability, Record, RuntimeName, Sha256, Version
+
+
+class CorruptedResult(Record):
+    """One corruption at one strength over the test images."""
+
+    corruption: str
+    strength: Annotated[int, Field(ge=1, le=3)]
+    parameter: Annotated[float, Field(description="what the strength means for this corruption")]
+    parameter_name: str
+    correct: Count
+    accuracy: Probability
+
+
+class Robustness(Record):
+    """A version's accuracy on the test images as they are, and on each corruption of them."""
+
+    schema_version: Literal[1] = 1
+    name: ModelName
+    version: Version
+    runtime: RuntimeName
+    runtime_version: str
+    precision: Precision
+    dataset_sha256: Sha256
+    n: Annotated[int, Field(ge=1, description="test images")]
+    clean_accuracy: Probability
+    results: list[CorruptedResult]
+    mean_accuracy: Annotated[Probability, Field(description="over all corruptions and strengths")]
+
+
+def robustness_file(models: Path, name: str, version: int) -> Path:
+    """Where the table of a version is, or would be."""
+    return models / name / f"robustness-{version}.json"

@@ -1,0 +1,32 @@
+"""`python -m training robustness VERSION_FOLDER`: measures a published version on shifted pictures."""
+
+import argparse
+from pathlib import Path
+
+from catalog.artifact import read_metadata
+from training.commands.arguments import add_data
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The options."""
+    command.description = "The table is kept beside the version's folder, and shown by `report`."
+    command.add_argument("folder", type=Path, metavar="VERSION_FOLDER", help="such as models/sequential/1")
+    add_data(command)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table, and keep it."""
+    from training.data import load_cifar10
+    from training.robustness import keep, measure_robustness
+
+    read_metadata(arguments.folder)  # a wrong folder is told before 180 MB are read
+    robustness = measure_robustness(arguments.folder, load_cifar10(arguments.data))
+    print(f"{robustness.name}/{robustness.version}, {robustness.n:,} test images: {robustness.clean_accuracy:.4f}")
+    for result in robustness.results:
+        print(
+            f"  {result.corruption:<9} {result.strength}  "
+            f"{result.accuracy:.4f}  ({result.parameter_name} {result.parameter:g})"
+        )
+    print(f"  mean         {robustness.mean_accuracy:.4f}")
+    print(keep(robustness, arguments.folder.resolve().parent.parent))
+    return 0

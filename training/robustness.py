@@ -1,0 +1,84 @@
+"""Measures a published version on shifted pictures and keeps the table beside it.
+
+What the shifts are is `training.corruptions`' part. The artifact is run as it is served on a CPU: OpenVINO, float32.
+"""
+
+import contextlib
+from pathlib import Path
+
+from catalog.artifact import read_metadata, verify
+from catalog.errors import PublishError
+from catalog.robustness import CorruptedResult, Robustness, robustness_file
+from runtime.golden import check_golden
+from runtime.openvino import OpenVinoRuntime
+from training.corruptions import CORRUPTIONS, STRENGTHS
+from training.data import Cifar10, Split
+from training.evaluate import predict_all
+from training.remeasure import require_same_data
+
+
+def measure_robustness(folder: Path, data: Cifar10) -> Robustness:
+    """Run every corruption of the test images through the version in a folder.
+
+    Raises:
+        ArtifactError: the version is not whole.
+        ModelLoadError: it can't be loaded, or its golden answers are wrong.
+        DatasetError: the data is not what it was evaluated on.
+    """
+    metadata = read_metadata(folder)
+    verify(folder, metadata)
+    require_same_data(metadata, data)
+    runtime = OpenVinoRuntime()
+    model = runtime.load(folder)
+    check_golden(model, folder, metadata, runtime.precision)
+
+    def correct(split: Split) -> int:
+        return int((predict_all(model, split).argmax(axis=1) == split.labels).sum())
+
+    n = len(data.test)
+    results = []
+    for corruption in CORRUPTIONS:
+        for strength in STRENGTHS:
+            right = correct(Split(corruption.apply(data.test.images, strength), data.test.labels))
+            results.append(
+                CorruptedResult(
+                    corruption=corruption.name,
+                    strength=strength,
+                    parameter=corruption.parameters[strength - 1],
+                    parameter_name=corruption.parameter_name,
+                    correct=right,
+                    accuracy=right / n,
+                )
+            )
+    return Robustness(
+        name=metadata.name,
+        version=metadata.version,
+        runtime=runtime.name,
+        runtime_version=runtime.version,
+        precision=runtime.precision,
+        dataset_sha256=data.sha256,
+        n=n,
+        clean_accuracy=correct(data.test) / n,
+        results=results,
+        mean_accuracy=sum(result.correct for result in results) / (n * len(results)),
+    )
+
+
+def keep(robustness: Robustness, models: Path) -> Path:
+    """Write the table beside the version, in place of an earlier one; where it is.
+
+    Raises:
+        PublishError: the folder can't be written to.
+    """
+    file = robustness_file(models, robustness.name, robustness.version)
+    unfinished = file.with_suffix(".unfinished")
+    try:
+        unfinished.write_text(robustness.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise PublishError(
+            f"can't write {file}: {error.strerror}", expected="a folder with room that this user may write to"
+        ) from None
+    return file
