@@ -34,6 +34,7 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         targets: labels (n,) int64, or probabilities (n, 10) float32.
         preprocess: gets the chosen inputs, and a generator drawn from seed, epoch and batch alone.
         reshuffle: False repeats the first order in every epoch, as Keras 3 does.
+        rows: which of the inputs are meant; None takes all.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         batch_size: int,
         seed: int,
         reshuffle: bool = True,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__()
         self._inputs = inputs
@@ -53,20 +55,21 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         self._batch_size = batch_size
         self._seed = seed
         self._reshuffle = reshuffle
+        self._rows = np.arange(len(targets)) if rows is None else rows
         self.start_epoch(0)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._targets) / self._batch_size)
+        return math.ceil(len(self._rows) / self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], Labels | NDArray[np.float32]]:
-        chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        chosen = self._rows[self._order[index * self._batch_size : (index + 1) * self._batch_size]]
         random = np.random.default_rng([self._seed, self._epoch, index])
         return self._preprocess(self._inputs[chosen], random), self._targets[chosen]
 
     def start_epoch(self, epoch: int) -> None:
         """Put the inputs into this epoch's order (0 and up)."""
         self._epoch = epoch
-        self._order = epoch_order(self._seed, epoch if self._reshuffle else 0, len(self._targets))
+        self._order = epoch_order(self._seed, epoch if self._reshuffle else 0, len(self._rows))
 
     def epoch_callback(self) -> keras.callbacks.Callback:
         """Tells this data set which epoch begins.

@@ -4,6 +4,7 @@ Which layers a network has is `training.architectures`' part, training it `train
 """
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ def _load_backbone_weights(model: Any, recipe: Recipe) -> None:
         backbone.set_weights(_imagenet_weights(recipe))
     elif recipe.backbone_file is not None:
         _load_file(backbone, recipe.backbone_file, recipe)
+    if not all(np.isfinite(weights).all() for weights in backbone.get_weights()):
+        raise BackboneWeightsError(f"not every weight in {recipe.backbone_weights} is a finite number")
 
 
 def _imagenet_weights(recipe: Recipe) -> list[Any]:
@@ -144,13 +147,19 @@ def _load_file(backbone: Any, file: Path, recipe: Recipe) -> None:
             f"no file {file}", expected=f"weights of {name} without its top, as Keras saves them (.weights.h5 or .h5)"
         )
     try:
-        backbone.load_weights(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that doesn't fit, Keras warns for each layer, then raises
+            backbone.load_weights(file)
     except Exception as error:  # noqa: BLE001  # Keras and h5py raise of many kinds; the remedy is the same
         raise BackboneWeightsError(
-            f"{file} can't be loaded into {name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"{file} can't be loaded into {name}: {_first_line(error)}",
             expected=f"weights of keras.applications.{name} without its top (.weights.h5, or .h5 as Keras offers it)",
             remedy=f"save them with keras.applications.{name}(include_top=False, …).save_weights('FILE.weights.h5')",
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(" .:") if str(error) else type(error).__name__
 
 
 def _freeze(model: Any, recipe: Recipe) -> None:

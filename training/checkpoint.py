@@ -6,10 +6,12 @@ data's order needs no state (training.batches), so a resumed run ends with the w
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +24,13 @@ from training.errors import CheckpointError
 from training.recipes import Recipe
 
 HISTORY: Final = "history"
+STARTED_AT: Final = "started_at"
+PREPARATION: Final = "preparation_s"
 HISTORY_ADAPTER: Final = TypeAdapter(list[EpochResult])
 
 
 class Checkpoint:
-    """Where a run keeps its state.
+    """Where a run keeps its state: also `started_at`, and `preparation_s` of what came before its first epoch.
 
     Args:
         folder: holds the states of runs; made when the first is saved.
@@ -35,9 +39,11 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, recipe: Recipe, data_sha256: str) -> None:
-        run = hashlib.sha256(f"{recipe.model_dump_json()} {data_sha256}".encode())
+        run = hashlib.sha256(f"{json.dumps(recipe.published())} {data_sha256}".encode())
         if recipe.backbone_file is not None and recipe.backbone_file.is_file():
             run.update(recipe.backbone_file.read_bytes())
+        self.started_at = datetime.now(UTC)
+        self.preparation_s = 0.0
         self.file = folder / f"{recipe.model}-{recipe.name}-{run.hexdigest()[:12]}.npz"
 
     def require_writable(self) -> None:
@@ -72,7 +78,9 @@ class Checkpoint:
         """
         arrays: dict[str, Any] = {str(index): np.asarray(variable) for index, variable in enumerate(_variables(model))}
         arrays[HISTORY] = np.frombuffer(HISTORY_ADAPTER.dump_json(history), np.uint8)
-        unfinished = self.file.with_suffix(".unfinished")
+        arrays[STARTED_AT] = np.array(self.started_at.isoformat())
+        arrays[PREPARATION] = np.array(self.preparation_s)
+        unfinished = self.file.with_suffix(f".{os.getpid()}.unfinished")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as stream:
@@ -81,9 +89,10 @@ class Checkpoint:
                 os.fsync(stream.fileno())
             unfinished.replace(self.file)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
             raise self._not_writable(error) from None
+        finally:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
 
     def restore(self, model: Any) -> list[EpochResult]:
         """Put the state into a newly built model; the history of the epochs that are done, empty without a state.
@@ -97,6 +106,8 @@ class Checkpoint:
             history = _history(arrays)
             for index, variable in enumerate(_variables(model)):
                 variable.assign(arrays[str(index)])
+            self.started_at = datetime.fromisoformat(str(arrays[STARTED_AT]))
+            self.preparation_s = float(arrays[PREPARATION])
         return history
 
     def discard(self) -> None:

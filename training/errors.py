@@ -4,6 +4,7 @@ TrainingError
 ├── DatasetError          CIFAR-10 is not there, not whole or not CIFAR-10
 ├── RecipeError           a recipe that doesn't exist, or doesn't fit the model
 ├── BackboneWeightsError  the weights that a backbone begins with can't be had
+├── DivergedError         the loss is no longer a finite number
 ├── CheckpointError       the state of a run can't be kept or resumed
 ├── PictureError          a picture of the data set can't be written
 ├── ReportError           (report) there is nothing to report on, or the page can't be written
@@ -35,6 +36,10 @@ class PictureError(TrainingError):
 
 class ExportError(TrainingError):
     """The exported artifact is not the model that was trained."""
+
+
+class DivergedError(TrainingError):
+    """The loss of an epoch is not a finite number: the weights are of no use any more."""
 
 
 class CheckpointError(TrainingError):

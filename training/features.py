@@ -7,6 +7,7 @@ memory-mapped; when to use them is `training.fit`'s part.
 
 import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from runtime.base import Images
 from training.build import weights_sha256
-from training.errors import CheckpointError
+from training.errors import BackboneWeightsError, CheckpointError
 from training.preprocessing import scale
 from training.progress import Progress
 from training.recipes import Recipe
@@ -85,19 +86,28 @@ def _compute(backbone: Any, images: Images, recipe: Recipe, progress: Progress) 
     progress.start("features", len(images))
     for start in range(0, len(images), FEATURES_BATCH):
         chunk = scale(images[start : start + FEATURES_BATCH], recipe.input_scaling)
-        yield np.asarray(backbone.predict_on_batch(chunk), np.float32)
+        features = np.asarray(backbone.predict_on_batch(chunk), np.float32)
+        if not np.isfinite(features).all():
+            raise BackboneWeightsError(
+                "the backbone's features are not finite numbers",
+                expected="weights and an input scaling that suit each other",
+                remedy="look at where the weights come from, and at the recipe's input_scaling",
+            )
+        yield features
         progress.advance(len(chunk))
 
 
 def _write(file: Path, shape: tuple[int, int], parts: Iterator[Features]) -> None:
     """Write through a plain file: a memory-mapped one kills the process where the disk is full."""
-    unfinished = file.with_suffix(".unfinished")
+    unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
             for part in parts:
                 stream.write(part.tobytes())
+            stream.flush()
+            os.fsync(stream.fileno())
         unfinished.replace(file)
     except OSError as error:
         raise CheckpointError(

@@ -3,6 +3,7 @@
 The model comes from `training.build`; evaluation and publishing are `training.evaluate`'s and `training.export`'s part.
 """
 
+import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from training.batches import Preprocessing, ShuffledBatches
 from training.build import as_float32, build, compile_for_training, weights_sha256
 from training.checkpoint import Checkpoint
 from training.data import Labels, Split, split_rows
+from training.errors import DivergedError
 from training.features import frozen_features
 from training.preprocessing import scale
 from training.progress import Progress
@@ -34,8 +36,9 @@ Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
 class TrainedModel:
     """A `keras.Model` after its last epoch, computing in float32, and the images that it never trained on.
 
-    `wall_time_s` is the sum of the epochs', of all the processes that a resumed run took, and of the features that
-    this process computed. `backbone_sha256` is of the weights that a transfer model's backbone began with.
+    `started_at` and `wall_time_s` are of the whole run, of all the processes that a resumed one took: the epochs', and
+    the features' unless an earlier run had left them. `backbone_sha256` is of the weights that a transfer model's
+    backbone began with.
     """
 
     recipe: Recipe
@@ -51,7 +54,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class _Task:
-    """What is really trained: the whole model on images, or its head on features."""
+    """What is really trained: the whole model on images, or its head on features; `inputs` are those of all rows."""
 
     model: Any
     inputs: NDArray[Any]
@@ -79,7 +82,7 @@ def fit(
         CheckpointError: the state or the features can't be read or kept.
         BackboneWeightsError: the weights that the recipe begins with can't be had.
     """
-    started_at = datetime.now(UTC)
+    begin = checkpoint or _Unkept()
     progress = progress or Progress()
     rows = split_rows(len(train), fraction=recipe.validation_fraction, seed=recipe.split_seed)
     training_rows, validation_rows = rows
@@ -93,15 +96,17 @@ def fit(
     compile_for_training(task.model, recipe, train_n=len(training_rows))
     recorder = _EpochRecorder(checkpoint, progress, recipe, train_n=len(training_rows))
     recorder.history = checkpoint.restore(task.model) if checkpoint else []
+    begin.preparation_s = begin.preparation_s or task.preparation_s
     if recorder.history:
         progress.tell(f"going on after epoch {len(recorder.history)} of {recipe.epochs}")
     batches = ShuffledBatches(
         task.inputs,
-        _targets(train.labels[training_rows], recipe),
+        _targets(train.labels, recipe),
         task.preprocess,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         reshuffle=recipe.data_order == "reshuffled_each_epoch",
+        rows=training_rows,
     )
     task.model.fit(
         batches,
@@ -117,8 +122,8 @@ def fit(
         recipe=recipe,
         model=as_float32(model, recipe),
         history=recorder.history,
-        started_at=started_at,
-        wall_time_s=task.preparation_s + sum(entry.duration_s for entry in recorder.history),
+        started_at=begin.started_at,
+        wall_time_s=begin.preparation_s + sum(entry.duration_s for entry in recorder.history),
         train_n=len(training_rows),
         validation=validation,
         parameters=_parameters(model),
@@ -132,9 +137,8 @@ def _whole_model(model: Any, recipe: Recipe, train: Split, rows: Rows) -> _Task:
             images = augment(images, recipe.augmentation, random)
         return scale(images, recipe.input_scaling)
 
-    training_rows, validation_rows = rows
-    validation_inputs = scale(train.images[validation_rows], recipe.input_scaling)
-    return _Task(model, train.images[training_rows], preprocess, validation_inputs)
+    _, validation_rows = rows
+    return _Task(model, train.images, preprocess, scale(train.images[validation_rows], recipe.input_scaling))
 
 
 def _head_on_features(
@@ -146,8 +150,8 @@ def _head_on_features(
     def unchanged(features: NDArray[np.float32], _random: np.random.Generator) -> NDArray[np.float32]:
         return features
 
-    training_rows, validation_rows = rows
-    return _Task(head, kept.values[training_rows], unchanged, kept.values[validation_rows], kept.duration_s)
+    _, validation_rows = rows
+    return _Task(head, kept.values, unchanged, kept.values[validation_rows], kept.duration_s)
 
 
 def _targets(labels: Labels, recipe: Recipe) -> Labels | NDArray[np.float32]:
@@ -159,6 +163,14 @@ def _targets(labels: Labels, recipe: Recipe) -> Labels | NDArray[np.float32]:
 def _parameters(model: Any) -> Parameters:
     trainable = sum(int(variable.value.shape.num_elements()) for variable in model.trainable_variables)
     return Parameters(total=model.count_params(), trainable=trainable)
+
+
+class _Unkept:
+    """The begin of a run that keeps no state."""
+
+    def __init__(self) -> None:
+        self.started_at = datetime.now(UTC)
+        self.preparation_s = 0.0
 
 
 class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no type information
@@ -186,6 +198,12 @@ class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras h
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         figures = {name: value for name, value in (logs or {}).items() if name in EpochResult.model_fields}
         self.history.append(EpochResult(epoch=epoch + 1, duration_s=time.monotonic() - self._start_s, **figures))
+        if not math.isfinite(self.history[-1].loss):
+            raise DivergedError(
+                f"the loss of epoch {epoch + 1} is {self.history[-1].loss}",
+                expected="a finite number",
+                remedy="give the recipe a lower learning rate, or another seed with --seed",
+            )
         if self._checkpoint is not None:
             self._checkpoint.save(self.model, self.history)
         self._progress.epoch(self.history[-1], self._recipe.epochs)

@@ -11,7 +11,9 @@ import pytest
 from tests.conftest import ROOT
 from training.architectures.transfer import BACKBONES, backbone_of
 from training.build import as_float32, build, compile_for_training, weights_sha256
+from training.data import Cifar10
 from training.errors import BackboneWeightsError, RecipeError
+from training.fit import fit
 from training.recipes import Recipe, get_recipe, with_backbone_weights
 
 pytestmark = pytest.mark.slow
@@ -40,8 +42,28 @@ def test_backbone_begins_with_the_weights_of_a_file(tmp_path: Path, backbone: An
 
 
 def test_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"absent.h5' is no file. Expected: imagenet, none, or a file"):
+        recipe(tmp_path / "absent.h5")
+    with pytest.raises(RecipeError, match=r"is a folder. Expected: imagenet, none, or a file"):
+        recipe(tmp_path)
+    with pytest.raises(RecipeError, match=r"'imagnet' is no file \(did you mean 'imagenet'\?\)"):
+        recipe("imagnet")
+    moved_since = recipe().model_copy(update={"backbone_weights": str(tmp_path / "absent.h5")})
     with pytest.raises(BackboneWeightsError, match=r"no file .*absent.h5. Expected: weights of MobileNetV2"):
-        build(recipe(tmp_path / "absent.h5"))
+        build(moved_since)
+
+
+@pytest.mark.parametrize(("value", "reason"), [(np.nan, "finite"), (1e30, "finite")])
+def test_weights_that_no_number_comes_out_of_are_a_clear_error(
+    tmp_path: Path, backbone: Any, value: float, reason: str, small_cifar10: Cifar10
+) -> None:
+    file = tmp_path / "spoilt.weights.h5"
+    kept = backbone.get_weights()
+    backbone.set_weights([np.full_like(weights, value) for weights in kept])
+    backbone.save_weights(file)
+    backbone.set_weights(kept)
+    with pytest.raises(BackboneWeightsError, match=reason):
+        fit(recipe(file), small_cifar10.test)
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5 at all"])

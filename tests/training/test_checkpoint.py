@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from training.build import build, compile_for_training
 from training.checkpoint import Checkpoint
 from training.data import Cifar10
-from training.errors import CheckpointError
+from training.errors import CheckpointError, DivergedError
 from training.fit import fit
 from training.recipes import Recipe, get_recipe
 
@@ -110,6 +110,21 @@ def test_state_of_a_diverged_run_can_be_read_again(tmp_path: Path) -> None:
     assert restored.val_loss == float("inf")
 
 
+def test_resumed_run_began_when_its_first_process_did(tmp_path: Path, small_cifar10: Cifar10) -> None:
+    recipe = short_recipe(epochs=1)
+    first = fit(recipe, small_cifar10.train, checkpoint=Checkpoint(tmp_path, recipe, "data"))
+    resumed = fit(recipe, small_cifar10.train, checkpoint=Checkpoint(tmp_path, recipe, "data"))
+    assert resumed.started_at == first.started_at
+    assert resumed.wall_time_s == first.wall_time_s
+
+
+def test_run_that_diverges_ends_with_a_clear_error(tmp_path: Path, small_cifar10: Cifar10) -> None:
+    recipe = get_recipe("tutorial", "sequential").model_copy(update={"optimizer": "sgd", "learning_rate": 1e30})
+    with pytest.raises(DivergedError, match=r"the loss of epoch 1 is .*a lower learning rate"):
+        fit(recipe, small_cifar10.train, checkpoint=Checkpoint(tmp_path, recipe, "data"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_state_tells_how_many_epochs_it_has_behind_it(tmp_path: Path, small_cifar10: Cifar10) -> None:
     recipe = short_recipe(epochs=2)
     checkpoint = Checkpoint(tmp_path, recipe, "data")
@@ -140,7 +155,7 @@ def test_full_disk_leaves_the_state_that_was_there(tmp_path: Path) -> None:
     model = new_model(short_recipe())
     checkpoint.save(model, [])
     before = checkpoint.file.read_bytes()
-    checkpoint.file.with_suffix(".unfinished").symlink_to("/dev/full")
+    checkpoint.file.with_suffix(f".{os.getpid()}.unfinished").symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match="No space left on device"):
         checkpoint.save(model, [])
     assert checkpoint.file.read_bytes() == before

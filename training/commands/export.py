@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CheckpointError(
             f"{done} of {recipe.epochs} epochs of this run are done in {arguments.checkpoints}",
             expected="a run with all its epochs, by this recipe, seed and data",
-            remedy=command_line(recipe, arguments.data),
+            remedy=f"{command_line(recipe, arguments.data)} --checkpoints {arguments.checkpoints}",
         )
     trained = fit(recipe, data.train, checkpoint=checkpoint, features_folder=arguments.checkpoints)
     metadata = export(trained, data, arguments.models, command=command_line(recipe, arguments.data))

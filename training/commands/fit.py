@@ -1,6 +1,7 @@
 """`python -m training fit MODEL`: trains a model by a recipe and publishes it, or tries whether it would."""
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.smoke:
         _train(arguments, recipe, arguments.models, arguments.checkpoints)
         return 0
+    arguments.when_stopped = ""
     data = _few(load_cifar10(arguments.data))
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
         _try_out(smoke(recipe), data, Path(folder))
@@ -64,9 +66,12 @@ def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
 
 def command_line(recipe: "Recipe", data: Path | None) -> str:
     """What repeats the run, without this machine's paths."""
+    from training.recipes import get_recipe
+
     words = ["python -m training fit", recipe.model, "--recipe", recipe.name, "--seed", str(recipe.seed)]
-    if recipe.backbone_file is not None:
-        words += ["--backbone-weights", recipe.backbone_file.name]
+    weights = recipe.published()["backbone_weights"]
+    if weights != get_recipe(recipe.name, recipe.model).backbone_weights:
+        words += ["--backbone-weights", shlex.quote(weights)]
     if data is not None:
         words += ["--data", "FOLDER"]
     return " ".join(words)

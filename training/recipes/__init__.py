@@ -5,6 +5,7 @@ field goes into the metadata.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from catalog.labels import MODEL_NAMES, ModelName
 from training.close_match import did_you_mean
 from training.errors import RecipeError
-from training.recipes.recipe import Augmentation, Recipe, RecipeName
+from training.recipes.recipe import IMAGENET, NO_WEIGHTS, Augmentation, Recipe, RecipeName
 from training.recipes.tuned import SMALL_CNNS, small_cnn
 from training.recipes.tutorial import tutorial
 
@@ -24,6 +25,7 @@ RECIPES: Final[dict[RecipeName, dict[ModelName, Callable[[ModelName], Recipe]]]]
 }
 """Recipe name -> the models it is for, each with what makes it."""
 SMOKE_EPOCHS: Final = 2
+WORDS: Final = (IMAGENET, NO_WEIGHTS)
 
 
 def get_recipe(name: str, model: str) -> Recipe:
@@ -59,13 +61,21 @@ def with_backbone_weights(recipe: Recipe, weights: str) -> Recipe:
     """The same recipe beginning with other weights of the backbone: `imagenet`, `none`, or a file's path.
 
     Raises:
-        RecipeError: the model has no backbone.
+        RecipeError: the model has no backbone, or there is no such file.
     """
     if recipe.backbone_weights is None:
         raise RecipeError(
             f"backbone weights for {recipe.model}, which has no backbone",
             expected="a transfer model: vgg16, mobilenetv2 or resnet50v2",
         )
+    if weights not in WORDS:
+        file = Path(weights).expanduser()
+        if not file.is_file():
+            raise RecipeError(
+                f"'{weights}' is {'a folder' if file.is_dir() else 'no file'}{did_you_mean(weights, WORDS)}",
+                expected="imagenet, none, or a file with the weights of such a backbone, as Keras saves them",
+            )
+        weights = str(file)
     return _changed(recipe, "backbone_weights", weights, expected="imagenet, none, or the path of a file")
 
 

@@ -68,14 +68,14 @@ class Recipe(BaseModel):
     """Where the schedule is not constant: its highest value."""
     schedule: Literal["constant", "cosine"] = "constant"
     """`cosine` falls from the learning rate to 0 over the run, after the warm-up."""
-    warmup_epochs: float = Field(default=0, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0)
     """The learning rate rises from 0 over so many epochs; only with a schedule."""
-    momentum: float = Field(default=0, ge=0, lt=1)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
     """Nesterov momentum of `sgd`."""
-    weight_decay: float = Field(default=0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, lt=1)
     """Share of each kernel that a step takes away, times the learning rate (decoupled, arXiv:1711.05101)."""
     loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = "sparse_categorical_crossentropy"
-    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the label's probability that is spread over all classes; needs `categorical_crossentropy`."""
 
     seed: int = Field(ge=0, lt=2**32)

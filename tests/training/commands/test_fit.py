@@ -16,7 +16,8 @@ from catalog.artifact import read_metadata
 from tests.conftest import ROOT
 from tests.training.commands.training_command import last_line
 from training.checkpoint import Checkpoint
-from training.recipes import get_recipe
+from training.commands.fit import command_line
+from training.recipes import get_recipe, with_backbone_weights
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +72,12 @@ def test_fit_publishes_and_prints_a_line_an_epoch_where_there_is_no_terminal(tmp
     metadata = read_metadata(tmp_path / "models/functional/1")
     assert metadata.training.command == "python -m training fit functional --recipe tutorial --seed 84"
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_command_that_repeats_the_run_names_the_weights_where_the_recipe_has_others() -> None:
+    recipe = get_recipe("tutorial", "vgg16")
+    assert command_line(recipe, None) == "python -m training fit vgg16 --recipe tutorial --seed 86"
+    assert command_line(with_backbone_weights(recipe, "none"), None).endswith(" --seed 86 --backbone-weights none")
 
 
 def test_terminal_sees_rate_and_time_left(tmp_path: Path) -> None:
@@ -134,6 +141,7 @@ def test_export_publishes_a_finished_run_and_refuses_an_unfinished_one(tmp_path:
     assert refused.returncode == 1
     assert "0 of 2 epochs of this run are done" in last_line(refused.stderr)
     assert "python -m training fit sequential" in last_line(refused.stderr)
+    assert f"--checkpoints {tmp_path / 'checkpoints'}" in last_line(refused.stderr)
     assert run(2, "fit", "sequential", "--no-export", *places(tmp_path)).returncode == 0
     assert not list((tmp_path / "models/sequential").iterdir())
     result = run(2, "export", "sequential", *places(tmp_path))
@@ -157,7 +165,7 @@ def test_disk_that_is_full_when_publishing_leaves_the_state_and_no_half_version(
 
     def no_room() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write itself shall fail
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     result = run(1, "export", "sequential", *places(tmp_path), before=no_room)
     assert result.returncode == 1, result.stderr
