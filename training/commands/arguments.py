@@ -3,7 +3,7 @@
 import argparse
 import re
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from catalog.labels import MODEL_NAMES
 from training.close_match import did_you_mean
@@ -16,14 +16,20 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False} | settings)  # type: ignore[arg-type]  # passed on as they came
 
     def words(self) -> set[str]:
-        """Every command and option, of the parsers below this one too."""
+        """What this parser knows: its options, and its commands where it has some."""
         known: set[str] = set()
         for action in self._actions:
             known |= set(action.option_strings)
             if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # argparse has no public name for it
                 known |= set(action.choices)
-                known |= {word for parser in action.choices.values() for word in parser.words()}
         return known
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what is unknown here: left to the parser above, a command's usage and options would be forgotten."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         """End with 2, the usage and one line."""

@@ -38,6 +38,8 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, export, measure and publish."""
+    if arguments.smoke:
+        arguments.when_stopped = ""  # there is nothing that another run could go on from
     from training.data import load_cifar10
     from training.recipes import smoke
 
@@ -45,7 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.smoke:
         _train(arguments, recipe, arguments.models, arguments.checkpoints)
         return 0
-    arguments.when_stopped = ""
     data = _few(load_cifar10(arguments.data))
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
         _try_out(smoke(recipe), data, Path(folder))

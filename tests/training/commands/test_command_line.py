@@ -1,9 +1,11 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from catalog.labels import MODEL_NAMES
-from tests.conftest import PUBLISHED
+from tests.conftest import PUBLISHED, ROOT
 from tests.training.commands.training_command import last_line, run
 
 
@@ -63,6 +65,7 @@ def test_evaluate_of_a_folder_without_a_version_is_a_clear_error(tmp_path: Path)
             "unrecognized arguments: --recipie tutorial (did you mean '--recipe'?)",
         ),
         (["fit", "vgg16", "--seeds=4"], "(did you mean '--seed'?)"),
+        (["show-dat"], "(did you mean 'show-data'?)"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )
@@ -70,3 +73,31 @@ def test_mistyped_commands_and_options_name_the_close_one(arguments: list[str], 
     result = run(*arguments)
     assert result.returncode == 2
     assert words in last_line(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unknown"),
+    [
+        (["summary", "vgg16", "--data", "folder"], "--data folder"),
+        (["fit", "sequential", "--output", "folder"], "--output folder"),
+        (["fit", "sequential", "summary"], "summary"),
+    ],
+)
+def test_option_of_another_command_is_not_suggested_and_the_usage_is_this_commands(
+    arguments: list[str], unknown: str
+) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert last_line(result.stderr).endswith(f"error: unrecognized arguments: {unknown}")
+    assert f"usage: python -m training {arguments[0]} [-h]" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["list"]])
+def test_help_and_list_answer_without_importing_a_framework(arguments: list[str]) -> None:
+    program = (
+        "import atexit, sys; from training.__main__ import main; "
+        "atexit.register(lambda: print({'tensorflow', 'keras', 'openvino', 'matplotlib'} & set(sys.modules))); "
+        f"sys.argv = ['training', *{arguments}]; sys.exit(main())"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert last_line(result.stdout) == "set()"

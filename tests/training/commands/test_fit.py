@@ -136,6 +136,24 @@ def test_ctrl_c_says_what_is_left_and_how_to_go_on(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path / "checkpoints", recipe, "0" * 64).epochs_done() >= 2
 
 
+def test_ctrl_c_in_a_smoke_run_promises_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(20, "fit", "sequential", "--smoke", *places(tmp_path)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("epoch 1/2")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert last_line(errors) == "stopped"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_export_publishes_a_finished_run_and_refuses_an_unfinished_one(tmp_path: Path) -> None:
     refused = run(2, "export", "sequential", *places(tmp_path))
     assert refused.returncode == 1
