@@ -4,10 +4,8 @@ One file, replaced by a rename: the weights, the optimizer's state and the histo
 data's order needs no state (training.batches), so a resumed run ends with the weights of an uninterrupted one.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from pydantic import TypeAdapter
 from catalog.metadata import EpochResult
 from training.errors import CheckpointError
 from training.recipes import Recipe
+from training.replaced_file import replaced_file
 
 HISTORY: Final = "history"
 STARTED_AT: Final = "started_at"
@@ -80,19 +79,12 @@ class Checkpoint:
         arrays[HISTORY] = np.frombuffer(HISTORY_ADAPTER.dump_json(history), np.uint8)
         arrays[STARTED_AT] = np.array(self.started_at.isoformat())
         arrays[PREPARATION] = np.array(self.preparation_s)
-        unfinished = self.file.with_suffix(f".{os.getpid()}.unfinished")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as stream:
+            with replaced_file(self.file) as stream:
                 np.savez(stream, **arrays)
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.replace(self.file)
         except OSError as error:
             raise self._not_writable(error) from None
-        finally:
-            with contextlib.suppress(OSError):
-                unfinished.unlink(missing_ok=True)
 
     def restore(self, model: Any) -> list[EpochResult]:
         """Put the state into a newly built model; the history of the epochs that are done, empty without a state.

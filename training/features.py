@@ -5,9 +5,7 @@ where it would with the backbone in the loop. Files are named by what they were 
 memory-mapped; when to use them is `training.fit`'s part.
 """
 
-import contextlib
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from training.errors import BackboneWeightsError, CheckpointError
 from training.preprocessing import scale
 from training.progress import Progress
 from training.recipes import Recipe
+from training.replaced_file import replaced_file
 
 FEATURES_BATCH: Final = 256
 
@@ -99,22 +98,15 @@ def _compute(backbone: Any, images: Images, recipe: Recipe, progress: Progress) 
 
 def _write(file: Path, shape: tuple[int, int], parts: Iterator[Features]) -> None:
     """Write through a plain file: a memory-mapped one kills the process where the disk is full."""
-    unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as stream:
+        with replaced_file(file) as stream:
             np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
             for part in parts:
                 stream.write(part.tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(file)
     except OSError as error:
         raise CheckpointError(
             f"can't write {file}: {error.strerror}",
             expected=f"a folder with room for {shape[0] * shape[1] * 4:,} bytes that this user may write to",
             remedy="make room, or give another folder with --checkpoints",
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)

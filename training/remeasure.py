@@ -47,25 +47,27 @@ def remeasure(folder: Path, data: Cifar10) -> list[Comparison]:
         ModelLoadError: it can't be loaded, or its golden answers are wrong.
         DatasetError: the data is not what it was evaluated on.
     """
-    metadata = read_metadata(folder)
-    verify(folder, metadata)
-    require_same_data(metadata, data)
+    metadata = read_to_measure(folder, data)
     splits = _splits(metadata, data)
     return [_repeat(stored, folder, metadata, splits[stored.split]) for stored in metadata.evaluations]
 
 
-def require_same_data(metadata: ModelMetadata, data: Cifar10) -> None:
-    """Refuse other data than a version was evaluated on.
+def read_to_measure(folder: Path, data: Cifar10) -> ModelMetadata:
+    """The metadata of a whole version that was evaluated on this data.
 
     Raises:
-        DatasetError: its records are others.
+        ArtifactError: the version is not whole.
+        DatasetError: the data is not what it was evaluated on.
     """
+    metadata = read_metadata(folder)
+    verify(folder, metadata)
     if data.sha256 != metadata.dataset.sha256:
         raise DatasetError(
             f"the data has SHA-256 {data.sha256[:12]}…",
             expected=f"{metadata.dataset.sha256[:12]}…, "
             f"on which {metadata.name} version {metadata.version} was evaluated",
         )
+    return metadata
 
 
 def _splits(metadata: ModelMetadata, data: Cifar10) -> dict[str, Split]:

@@ -3,10 +3,8 @@
 What the shifts are is `training.corruptions`' part. The artifact is run as it is served on a CPU: OpenVINO, float32.
 """
 
-import contextlib
 from pathlib import Path
 
-from catalog.artifact import read_metadata, verify
 from catalog.errors import PublishError
 from catalog.robustness import CorruptedResult, Robustness, robustness_file
 from runtime.golden import check_golden
@@ -14,7 +12,8 @@ from runtime.openvino import OpenVinoRuntime
 from training.corruptions import CORRUPTIONS, STRENGTHS
 from training.data import Cifar10, Split
 from training.evaluate import predict_all
-from training.remeasure import require_same_data
+from training.remeasure import read_to_measure
+from training.replaced_file import replaced_file
 
 
 def measure_robustness(folder: Path, data: Cifar10) -> Robustness:
@@ -25,9 +24,7 @@ def measure_robustness(folder: Path, data: Cifar10) -> Robustness:
         ModelLoadError: it can't be loaded, or its golden answers are wrong.
         DatasetError: the data is not what it was evaluated on.
     """
-    metadata = read_metadata(folder)
-    verify(folder, metadata)
-    require_same_data(metadata, data)
+    metadata = read_to_measure(folder, data)
     runtime = OpenVinoRuntime()
     model = runtime.load(folder)
     check_golden(model, folder, metadata, runtime.precision)
@@ -71,13 +68,10 @@ def keep(robustness: Robustness, models: Path) -> Path:
         PublishError: the folder can't be written to.
     """
     file = robustness_file(models, robustness.name, robustness.version)
-    unfinished = file.with_suffix(".unfinished")
     try:
-        unfinished.write_text(robustness.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(file)
+        with replaced_file(file) as stream:
+            stream.write((robustness.model_dump_json(indent=1) + "\n").encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
         raise PublishError(
             f"can't write {file}: {error.strerror}", expected="a folder with room that this user may write to"
         ) from None

@@ -3,13 +3,13 @@
 The text of a part and its plots are in `sections`; the page is written once, in Markdown, and the HTML is made from it.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from training.replaced_file import replaced_file
 from training.report.errors import ReportError
 from training.report.html import render_html
 from training.report.latency import measure_latencies
@@ -47,18 +47,9 @@ def write_report(models: Path, folder: Path) -> list[Path]:
     contents |= {folder / MARKDOWN_FILE: page.markdown, folder / HTML_FILE: render_html(page.markdown)}
     with _write_errors(folder):
         for file, text in contents.items():
-            _replace(file, text)
+            with replaced_file(file) as stream:
+                stream.write(text.encode())
     return list(contents)
-
-
-def _replace(file: Path, text: str) -> None:
-    # Beside it first: a full disk leaves the former page as it was, not half of a new one.
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
