@@ -6,17 +6,24 @@ Which layers a network has is `training.architectures`' part, training it `train
 import hashlib
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
 
 from training.architectures import ARCHITECTURES
-from training.architectures.transfer import BACKBONES, backbone_of
+from training.architectures.transfer import BACKBONE_LAYER, BACKBONES, ChangeBackbone, backbone_of
+from training.batch_normalization import after_convolutions, fold, with_fused_kernels
 from training.close_match import did_you_mean
 from training.errors import BackboneWeightsError, RecipeError
 from training.recipes import Recipe
 from training.recipes.recipe import IMAGENET
+
+CHANGES_OF_BACKBONE: Final[dict[str, ChangeBackbone | None]] = {
+    "keras": None,
+    "fused": with_fused_kernels,
+    "folded": after_convolutions,
+}
 
 
 def build(recipe: Recipe) -> Any:
@@ -26,7 +33,7 @@ def build(recipe: Recipe) -> Any:
         BackboneWeightsError: the backbone's weights can't be had, or are another network's.
         RecipeError: it frees a layer that the backbone hasn't got.
     """
-    model = _new_model(recipe, recipe.precision)
+    model = _new_model(recipe, recipe.precision, CHANGES_OF_BACKBONE[recipe.batch_normalization])
     if recipe.initialization == "he_normal":
         _draw_he_normal(model)
     if recipe.model in BACKBONES:
@@ -49,14 +56,23 @@ def compile_for_training(model: Any, recipe: Recipe, *, train_n: int) -> None:
     )
 
 
-def as_float32(model: Any, recipe: Recipe) -> Any:
-    """The model with the same weights computing in float32: itself, where it does already."""
-    if recipe.precision == "float32":
+def to_export(model: Any, recipe: Recipe) -> Any:
+    """What a trained model is exported as: computing in float32, and without what was there for the training alone.
+
+    The model itself, where it is that already.
+    """
+    folded = recipe.batch_normalization == "folded"
+    if recipe.precision == "float32" and not folded:
         return model
     copy = _new_model(recipe, "float32")
-    copy.set_weights(model.get_weights())
     for original, copied in zip(model.layers, copy.layers, strict=True):
         copied.trainable = original.trainable
+        if folded and copied.name == BACKBONE_LAYER:
+            fold(original, copied)
+            continue
+        copied.set_weights(original.get_weights())
+        for original_part, copied_part in zip(_parts(original), _parts(copied), strict=True):
+            copied_part.trainable = original_part.trainable
     return copy
 
 
@@ -68,13 +84,17 @@ def weights_sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _new_model(recipe: Recipe, precision: str) -> Any:
+def _parts(layer: Any) -> list[Any]:
+    return layer.layers if isinstance(layer, keras.Model) else []
+
+
+def _new_model(recipe: Recipe, precision: str, change_backbone: ChangeBackbone | None = None) -> Any:
     keras.utils.set_random_seed(recipe.seed)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
         if recipe.model in BACKBONES:
-            return ARCHITECTURES[recipe.model](upsample_to=recipe.upsample_to)
+            return ARCHITECTURES[recipe.model](upsample_to=recipe.upsample_to, change_backbone=change_backbone)
         return ARCHITECTURES[recipe.model]()
     finally:
         keras.config.set_dtype_policy(before)

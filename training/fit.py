@@ -19,7 +19,7 @@ from catalog.metadata import EpochResult, Parameters
 from training.architectures.transfer import BACKBONES, backbone_of, divide
 from training.augmentation import augment
 from training.batches import Preprocessing, ShuffledBatches
-from training.build import as_float32, build, compile_for_training, weights_sha256
+from training.build import build, compile_for_training, to_export, weights_sha256
 from training.checkpoint import Checkpoint
 from training.data import Labels, Split, split_rows
 from training.errors import DivergedError
@@ -118,15 +118,16 @@ def fit(
         callbacks=[batches.epoch_callback(), recorder],
         verbose=0,
     )
+    exported = to_export(model, recipe)
     return TrainedModel(
         recipe=recipe,
-        model=as_float32(model, recipe),
+        model=exported,
         history=recorder.history,
         started_at=begin.started_at,
         wall_time_s=begin.preparation_s + sum(entry.duration_s for entry in recorder.history),
         train_n=len(training_rows),
         validation=validation,
-        parameters=_parameters(model),
+        parameters=_parameters(exported),
         backbone_sha256=backbone_sha256,
     )
 

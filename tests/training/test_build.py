@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from training.architectures.transfer import BACKBONES, backbone_of
-from training.build import as_float32, build, compile_for_training, weights_sha256
+from training.build import to_export, build, compile_for_training, weights_sha256
 from training.data import Cifar10
 from training.errors import BackboneWeightsError, RecipeError
 from training.fit import fit
@@ -151,7 +151,7 @@ def test_bfloat16_model_becomes_the_same_network_in_float32() -> None:
     chosen = get_recipe("tutorial", "sequential").model_copy(update={"precision": "mixed_bfloat16"})
     model = build(chosen)
     assert keras.config.dtype_policy().name == "float32"
-    exact = as_float32(model, chosen)
+    exact = to_export(model, chosen)
     images = np.random.default_rng(0).random((16, 32, 32, 3), dtype=np.float32)
     assert {layer.compute_dtype for layer in model.layers[:-1]} == {"bfloat16"}
     assert {layer.compute_dtype for layer in exact.layers} == {"float32"}

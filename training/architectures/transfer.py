@@ -5,6 +5,7 @@ float32 as the recipe scales it, returns probabilities (batch, 10) float32. Whic
 and which of its layers train, is `training.build`'s part.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import keras
@@ -17,10 +18,17 @@ BACKBONES: Final[dict[ModelName, Any]] = {
     "mobilenetv2": keras.applications.MobileNetV2,
     "resnet50v2": keras.applications.ResNet50V2,
 }
+NORMALIZED: Final[tuple[ModelName, ...]] = ("mobilenetv2", "resnet50v2")
+"""Those whose backbone has BatchNormalization."""
+BACKBONE_LAYER: Final = "backbone"
 FEATURES_LAYER: Final = "features"
 
+ChangeBackbone = Callable[[keras.Model], keras.Model]
 
-def transfer_model(name: ModelName, *, upsample_to: int | None = None) -> keras.Model:
+
+def transfer_model(
+    name: ModelName, *, upsample_to: int | None = None, change_backbone: ChangeBackbone | None = None
+) -> keras.Model:
     """A backbone and its head, all weights drawn from the global seed.
 
     Args:
@@ -28,6 +36,7 @@ def transfer_model(name: ModelName, *, upsample_to: int | None = None) -> keras.
         upsample_to: side in pixels to which the graph enlarges the images first (bilinear). Every backbone divides
             the side by 32, so that 32 pixels end as one position and 64 as two by two. The mean over the positions
             keeps the features as many as they are at 32 pixels, and the head the size that the tutorial gives it.
+        change_backbone: gets the backbone as `keras.applications` builds it, and returns the one to use.
     """
     images = keras.Input(IMAGE_SHAPE, name="images")
     side = upsample_to or IMAGE_SHAPE[0]
@@ -36,8 +45,10 @@ def transfer_model(name: ModelName, *, upsample_to: int | None = None) -> keras.
         weights=None,
         input_shape=(side, side, IMAGE_SHAPE[2]),
         pooling="avg" if upsample_to else None,
-        name="backbone",
+        name=BACKBONE_LAYER,
     )
+    if change_backbone is not None:
+        backbone = change_backbone(backbone)
     x = layers.Resizing(side, side, interpolation="bilinear", name="upsampling")(images) if upsample_to else images
     x = layers.Flatten(name=FEATURES_LAYER)(backbone(x))
     x = layers.Dense(128, activation="relu", name="hidden_1")(x)
@@ -48,7 +59,7 @@ def transfer_model(name: ModelName, *, upsample_to: int | None = None) -> keras.
 
 def backbone_of(model: keras.Model) -> keras.Model:
     """The `keras.applications` part of a transfer model."""
-    return model.get_layer("backbone")
+    return model.get_layer(BACKBONE_LAYER)
 
 
 def divide(model: keras.Model) -> tuple[keras.Model, keras.Model]:

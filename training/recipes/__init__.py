@@ -14,14 +14,19 @@ from catalog.labels import MODEL_NAMES, ModelName
 from training.close_match import did_you_mean
 from training.errors import RecipeError
 from training.recipes.recipe import IMAGENET, NO_WEIGHTS, Augmentation, Recipe, RecipeName
-from training.recipes.tuned import SMALL_CNNS, small_cnn
+from training.recipes.tuned import SMALL_CNNS, mobilenetv2, resnet50v2, small_cnn, vgg16
 from training.recipes.tutorial import tutorial
 
 __all__ = ["RECIPES", "Augmentation", "Recipe", "get_recipe", "smoke", "with_backbone_weights", "with_seed"]
 
 RECIPES: Final[dict[RecipeName, dict[ModelName, Callable[[ModelName], Recipe]]]] = {
     "tutorial": dict.fromkeys(MODEL_NAMES, tutorial),
-    "tuned": dict.fromkeys(SMALL_CNNS, small_cnn),
+    "tuned": {
+        **dict.fromkeys(SMALL_CNNS, small_cnn),
+        "vgg16": vgg16,
+        "mobilenetv2": mobilenetv2,
+        "resnet50v2": resnet50v2,
+    },
 }
 """Recipe name -> the models it is for, each with what makes it."""
 SMOKE_EPOCHS: Final = 2
