@@ -41,7 +41,7 @@ def vgg16(model: ModelName) -> Recipe:
         backbone_weights=NO_WEIGHTS,
         batch_normalization="folded",
         augmentation=Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8),
-        epochs=32,
+        epochs=26,
         weight_decay=0.01,
         label_smoothing=0.05,
         precision="mixed_bfloat16",
