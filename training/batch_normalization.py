@@ -1,8 +1,7 @@
 """BatchNormalization that trains faster than Keras' own, and one that is there in training alone.
 
-Keras 3 computes the moments of a batch operation by operation; TensorFlow's fused kernel does the same in one (on two
-CPU cores 1.2 to 1.4 times as many images/s, see `python -m scripts.compare_batch_normalization`). `without` takes
-the layers out again that `after_convolutions` put in: which recipe wants which is `training.build`'s part.
+Keras 3 computes the moments of a batch operation by operation; TensorFlow's fused kernel does the same in one. `fold`
+takes the layers out again that `after_convolutions` put in. Which recipe wants which is `training.build`'s part.
 """
 
 from typing import Any, Final

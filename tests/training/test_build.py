@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from training.architectures.transfer import BACKBONES, backbone_of
-from training.build import to_export, build, compile_for_training, weights_sha256
+from training.build import build, compile_for_training, to_export, weights_sha256
 from training.data import Cifar10
 from training.errors import BackboneWeightsError, RecipeError
 from training.fit import fit

@@ -1,0 +1,69 @@
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from numpy.typing import NDArray
+
+from training.batch_normalization import FusedBatchNormalization, after_convolutions, fold, with_fused_kernels
+
+pytestmark = pytest.mark.slow
+
+
+def images(seed: int, size: int = 16) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=(size, 8, 8, 3)).astype(np.float32)
+
+
+def plain_network() -> Any:
+    return keras.Sequential(
+        [
+            layers.Input((8, 8, 3)),
+            layers.Conv2D(6, 3, activation="relu", padding="same", name="first"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(4, 3, activation="relu", padding="same", name="second"),
+        ]
+    )
+
+
+def test_fused_layer_trains_as_keras_own() -> None:
+    pixels = images(1)
+    fused, keras_own = FusedBatchNormalization(), layers.BatchNormalization()
+    np.testing.assert_allclose(fused(pixels, training=True), keras_own(pixels, training=True), atol=1e-4)
+    np.testing.assert_allclose(fused.moving_mean, keras_own.moving_mean, atol=1e-6)
+    # The fused kernel's variance is that of n - 1 of the 16 * 8 * 8 positions.
+    np.testing.assert_allclose(fused.moving_variance, keras_own.moving_variance, rtol=1.1 / (16 * 8 * 8))
+
+
+def test_fused_layer_answers_as_keras_own_and_keeps_still_when_frozen() -> None:
+    fused, keras_own = FusedBatchNormalization(), layers.BatchNormalization()
+    fused(images(1), training=True)
+    keras_own(images(1))
+    keras_own.set_weights(fused.get_weights())
+    np.testing.assert_allclose(fused(images(2)), keras_own(images(2)), atol=1e-5)
+    fused.trainable = False
+    before = fused.get_weights()
+    fused(images(3), training=True)
+    for kept, now in zip(before, fused.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, now)
+
+
+def test_network_with_fused_kernels_has_the_same_weights_and_answers() -> None:
+    inputs = layers.Input((8, 8, 3))
+    network = keras.Model(inputs, layers.BatchNormalization(name="normalized")(layers.Conv2D(4, 3)(inputs)), name="net")
+    fused = with_fused_kernels(network)
+    assert fused.name == "net"
+    assert isinstance(fused.get_layer("normalized"), FusedBatchNormalization)
+    fused.set_weights(network.get_weights())
+    np.testing.assert_allclose(fused(images(1)), network(images(1)), atol=1e-5)
+
+
+def test_folded_network_answers_as_the_normalized_one_it_was_trained_as() -> None:
+    plain = plain_network()
+    normalized = after_convolutions(plain)
+    normalized.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
+    normalized.fit(images(1, 64), np.ones((64, 4, 4, 4), np.float32), epochs=3, batch_size=16, verbose=0)
+    assert np.abs(normalized.get_layer("second_normalization").moving_mean).max() > 0.01
+    fold(normalized, plain)
+    np.testing.assert_allclose(plain(images(2)), normalized(images(2)), atol=1e-5)
+    assert plain.count_params() == plain_network().count_params()
