@@ -43,8 +43,14 @@ class SampleImage:
 SAMPLES = [SampleImage(file) for file in sorted((ROOT / "tests/images").glob("*.png"))]
 
 
-def golden_class(model: str, version: int, sample: SampleImage) -> int:
-    """The class that a published version gave this image when it was published."""
+def newest_version(model: str) -> int:
+    """The version that answers where none is asked for."""
+    return published_versions(MODELS, model)[-1]
+
+
+def golden_class(model: str, sample: SampleImage, version: int | None = None) -> int:
+    """The class that a published version, the newest by default, gave this image when it was published."""
+    version = version or newest_version(model)
     golden = read_golden(version_folder(MODELS, model, version) / "golden.npz")
     return int(golden.probabilities[sample.test_index].argmax())
 

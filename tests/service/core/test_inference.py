@@ -42,7 +42,7 @@ def repository() -> ModelRepository:
 @pytest.fixture
 def held(repository: ModelRepository) -> Iterator[HeldModel]:
     model = HeldModel()
-    repository.get("sequential", 1).model = model
+    repository.find("sequential").model = model
     yield model
     model.release.set()
 
@@ -69,7 +69,7 @@ def test_many_requests_at_once_each_get_their_own_answer(repository: ModelReposi
         requests = [predict(inference, content(index % 10), model="functional", top_k=1) for index in range(60)]
         return [prediction.class_id for prediction in await asyncio.gather(*requests)]
 
-    expected = [golden_class("functional", 1, SAMPLES[index % 10]) for index in range(60)]
+    expected = [golden_class("functional", SAMPLES[index % 10]) for index in range(60)]
     assert asyncio.run(ask_all()) == expected
     inference.close()
     assert admission.pending == 0
