@@ -12,13 +12,21 @@ from fastapi_offline import FastAPIOffline
 from catalog import PROJECT_VERSION
 from runtime.selection import open_runtime
 from service.api.health import health_routes
+from service.api.metrics import metrics_routes
 from service.api.native import native_routes
 from service.api.openapi import add_openapi
+from service.api.predict import PredictEndpoint
 from service.api.problems import add_problem_handlers
 from service.core.admission import Admission
+from service.core.decoding import Decoder
 from service.core.inference import Inference
+from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
+from service.core.scheduler import BatchLimits, Scheduler
+from service.metrics import Metrics, Observed
 from service.middleware import HeadMiddleware, LingerMiddleware, StoppingMiddleware
+from service.observing import ObservingMiddleware
+from service.request_log import RequestLog
 from service.settings import Settings, read_settings
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
@@ -39,12 +47,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or read_settings()
     runtime = open_runtime(settings.runtime, settings.device, settings.precision)
     repository = ModelRepository(settings.models, runtime, settings.default_model)
-    inference = Inference(
-        repository,
-        Admission(settings.max_pending_requests),
-        request_timeout_s=settings.request_timeout_s,
-        max_image_pixels=settings.max_image_pixels,
-    )
+    metrics, request_log = Metrics(), RequestLog(settings.request_log_share)
+    admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
+    scheduler = Scheduler(_batch_limits(settings), batch_computed=metrics.batch_computed)
+    cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
+    decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels)
+    inference = Inference(repository, admission, decoder, scheduler, cache)
+    metrics.watch(Observed(repository, admission, scheduler, cache))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,18 +63,33 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         repository.stop_loading()
         await loading
         inference.close()
+        request_log.flush()
 
     app = FastAPIOffline(
         title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     add_problem_handlers(app)
-    app.include_router(native_routes(repository, inference, settings))
+    app.include_router(native_routes(repository))
     app.include_router(health_routes(repository))
+    app.include_router(metrics_routes(metrics))
     app.add_api_route("/", _to_docs, include_in_schema=False)
     add_openapi(app, repository, settings)
-    for middleware in (HeadMiddleware, LingerMiddleware, StoppingMiddleware):
-        app.add_middleware(middleware)
+    # The last one added sees a request first.
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(PredictEndpoint, inference=inference, settings=settings)
+    app.add_middleware(LingerMiddleware)
+    app.add_middleware(StoppingMiddleware)
+    app.add_middleware(ObservingMiddleware, observers=(metrics.request_ended, request_log))
     return app
+
+
+def _batch_limits(settings: Settings) -> BatchLimits:
+    return BatchLimits(
+        max_batch_rows=settings.max_batch_rows,
+        batch_wait_s=settings.batch_wait_ms / 1000,
+        max_queue_rows=settings.max_queue_rows,
+        max_queue_rows_per_model=settings.max_queue_rows_per_model,
+    )
 
 
 async def _load(repository: ModelRepository) -> None:

@@ -9,6 +9,7 @@ ServiceError
     ├── UploadTimeoutError    408  the body did not arrive in time
     ├── TooLargeError         413  too many bytes or pixels
     ├── UnsupportedTypeError  415  declared as something that is not read
+    ├── InvalidParameterError 422  a query parameter or header is not what it must be
     ├── UnavailableError      503  overloaded, not ready, stopping; says when to come back
     └── DeadlineError         504  no answer in time
 """
@@ -17,6 +18,7 @@ from http import HTTPStatus
 from typing import ClassVar
 
 from catalog.errors import ProjectError
+from catalog.responses import InvalidParameter
 
 
 class ServiceError(ProjectError):
@@ -80,6 +82,21 @@ class UnsupportedTypeError(RequestError):
     """The content is declared as something that is not read."""
 
     status, kind, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "Not an image type that is read"
+
+
+class InvalidParameterError(RequestError):
+    """Parameters of the request are not what they must be.
+
+    Args:
+        invalid: which, and what would be right.
+    """
+
+    status, kind = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameter"
+    title = "A parameter is not what it must be"
+
+    def __init__(self, invalid: list[InvalidParameter]) -> None:
+        super().__init__("; ".join(f"{entry.name} = {entry.value}: {entry.expected}" for entry in invalid))
+        self.invalid = invalid
 
 
 class UnavailableError(RequestError):

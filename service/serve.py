@@ -13,7 +13,8 @@ import uvicorn
 
 from catalog.errors import ProjectError
 from service.app import create_app
-from service.core.inference import THREAD_NAME_PREFIX
+from service.core.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
+from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.errors import SettingsError
 from service.logging import logging_config
 from service.settings import Settings, read_settings, variable
@@ -50,6 +51,7 @@ def serve(arguments: Sequence[str]) -> int:
         uvicorn.Config(
             app,
             timeout_graceful_shutdown=settings.shutdown_grace_s,
+            access_log=False,
             log_config=logging_config(settings.log_level),
             server_header=False,
         )
@@ -80,7 +82,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _end_in_spite_of_stuck_work(code: int) -> None:
     """Python would wait for a thread whose request was given up long ago; the grace time is over."""
-    workers = [thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME_PREFIX)]
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith((DECODE_THREADS, COMPUTE_THREADS))]
     deadline_s = time.monotonic() + LAST_WORK_S
     for worker in workers:
         worker.join(max(0.0, deadline_s - time.monotonic()))

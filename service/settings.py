@@ -52,16 +52,39 @@ class Settings(BaseSettings):
         50_000_000, ge=32 * 32, le=500_000_000, description="largest image, width times height; a larger one gets 413"
     )
     max_pending_requests: int = Field(
-        256, ge=1, le=100_000, description="requests being received, waiting or computed; one more gets 503"
+        1024, ge=1, le=100_000, description="requests being received, waiting or computed; one more gets 503"
+    )
+    max_pending_bytes: int = Field(
+        256 * 2**20, ge=2**20, le=2**40, description="bodies held in memory, together, in bytes; more gets 503"
+    )
+    max_batch_rows: int = Field(32, ge=1, le=1024, description="most images that a model computes at once")
+    batch_wait_ms: float = Field(
+        0.0, ge=0, le=1000, description="how long a batch waits to be filled while the runtime is idle, in milliseconds"
+    )
+    max_queue_rows: int = Field(
+        1024, ge=1, le=100_000, description="images that wait to be computed, of all models; more gets 503"
+    )
+    max_queue_rows_per_model: int = Field(
+        512, ge=1, le=100_000, description="images that wait for one version of a model; more gets 503"
+    )
+    cache_bytes: int = Field(
+        0, ge=0, le=2**40, description="room for answers to images that were seen before, in bytes; 0: no cache"
     )
     request_timeout_s: float = Field(
-        10.0, gt=0, le=3600, description="longest time from a whole request to its answer, in seconds; then 504"
+        10.0,
+        gt=0,
+        le=3600,
+        description="longest time from a whole request to its answer, in seconds; then 504. A request may ask for "
+        "less (`X-Request-Timeout-Ms`)",
     )
     upload_timeout_s: float = Field(
         15.0, gt=0, le=3600, description="longest time for a request's body to arrive, in seconds; then 408"
     )
     shutdown_grace_s: int = Field(
         20, ge=1, le=3600, description="longest time for accepted requests to finish after SIGTERM, in seconds"
+    )
+    request_log_share: float = Field(
+        1.0, ge=0, le=1, description="share of the requests that are logged, one JSON line each; 0: failures alone"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe message logged")
 

@@ -2,22 +2,18 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, ConfigDict, Field
 
-from catalog.labels import CLASS_COUNT
 from catalog.metadata import ModelMetadata
 from catalog.responses import ModelList, ModelStatus, Prediction
+from service.api.multipart_form import FIELD
+from service.api.predict import PATH, PredictParameters
 from service.api.problems import PROBLEM_TYPE
-from service.api.request_body import FIELD, read_image
-from service.core.inference import Inference
 from service.core.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 from service.errors import UnavailableError, UnknownModelError
 from service.images import READABLE_TYPES
-from service.settings import Settings
 
-DEFAULT_TOP_K = 3
 PLOT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "Cache-Control": "public, max-age=86400, immutable",
@@ -25,20 +21,6 @@ PLOT_HEADERS = {
 
 ModelPath = Annotated[str, Path(description="the model's name", examples=["sequential"])]
 VersionPath = Annotated[int, Path(ge=1, description="the version's number", examples=[1])]
-
-
-class PredictParameters(BaseModel):
-    """The query parameters of `POST /predict`; an unknown one is an error, since it may be a misspelt one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(
-        None, description="which model; without it the one that /models marks as default", examples=["sequential"]
-    )
-    version: int | None = Field(
-        None, ge=1, description="which version; without it the latest that is ready", examples=[1]
-    )
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")
 
 
 FORM_BODY = {
@@ -71,31 +53,23 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": titles[status], "content": {PROBLEM_TYPE: schema}} for status in statuses}
 
 
-def native_routes(repository: ModelRepository, inference: Inference, settings: Settings) -> APIRouter:
-    """The routes, answering from this repository and data plane."""
+def native_routes(repository: ModelRepository) -> APIRouter:
+    """The routes, answering from this repository."""
     routes = APIRouter()
 
     @routes.post(
-        "/predict",
+        PATH,
         tags=["predict"],
         summary="The CIFAR-10 class of one image",
-        response_model=Prediction,
         responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
         openapi_extra={"requestBody": {"required": True, "content": FORM_BODY | RAW_BODIES}},
     )
-    async def predict(request: Request, parameters: Annotated[PredictParameters, Query()]) -> Response:
+    async def predict(_: Annotated[PredictParameters, Query()]) -> Prediction:
         """Send the image as the multipart field `file`, or as the body with its `image/…` type.
 
         PNG, JPEG, WebP, GIF (first frame) or BMP of any size; it becomes the central square at 32x32 pixels.
         """
-        with inference.slot():
-            content = await read_image(
-                request, max_body_bytes=settings.max_body_bytes, upload_timeout_s=settings.upload_timeout_s
-            )
-            prediction = await inference.predict(
-                content, model=parameters.model, version=parameters.version, top_k=parameters.top_k
-            )
-        return Response(prediction.model_dump_json(), media_type="application/json")
+        raise AssertionError("PredictEndpoint answers before a request comes here; this declares what it does")
 
     @routes.get("/models", tags=["models"], summary="Every model, its versions and their stored accuracy")
     async def list_models() -> ModelList:

@@ -14,12 +14,13 @@ from catalog.errors import ProjectError
 from catalog.labels import CLASS_COUNT
 from catalog.responses import InvalidParameter, Liveness, Problem, VersionState
 from runtime.golden import read_golden
-from service.api.problems import PROBLEM_TYPE, invalid_parameters_problem, problem_of
-from service.api.request_body import check_declared_size, check_type, upload_timeout
+from service.api.content_type import check_type
+from service.api.problems import PROBLEM_TYPE, problem_of
+from service.api.request_body import check_declared_size, upload_timeout
 from service.core.admission import Admission
 from service.core.inference import deadline_passed, name_classes
 from service.core.repository import ModelRepository
-from service.errors import RequestError
+from service.errors import InvalidParameterError, RequestError
 from service.images import EncodedImage
 from service.settings import Settings
 
@@ -104,7 +105,14 @@ def _problem_examples(repository: ModelRepository, settings: Settings) -> dict[t
         (PREDICT, lambda: check_type("text/plain")),
         (PREDICT, lambda: _raise(upload_timeout(settings.upload_timeout_s))),
         (PREDICT, lambda: _raise(deadline_passed(settings.request_timeout_s))),
-        (PREDICT, lambda: _raise(Admission(settings.max_pending_requests).overloaded(settings.max_pending_requests))),
+        (
+            PREDICT,
+            lambda: _raise(
+                Admission(settings.max_pending_requests, settings.max_pending_bytes).overloaded(
+                    settings.max_pending_requests
+                )
+            ),
+        ),
         *((path, unknown_model) for path in (PREDICT, "/models/{name}", VERSION, PLOT)),
     ]
     problems = [(path, _problem_from(failure)) for path, failure in failures]
@@ -114,7 +122,7 @@ def _problem_examples(repository: ModelRepository, settings: Settings) -> dict[t
         (PLOT, "version", "0", "should be greater than or equal to 1"),
     ):
         invalid = InvalidParameter(name=parameter, value=value, expected=expected)
-        problems.append((path, invalid_parameters_problem([invalid])))
+        problems.append((path, problem_of(InvalidParameterError([invalid]))))
     return {(path, problem.status): problem.model_dump(mode="json", exclude_none=True) for path, problem in problems}
 
 

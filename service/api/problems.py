@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem documents: one shape for every error, whoever raised it."""
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from catalog.responses import InvalidParameter, Problem
-from service.errors import RequestError, UnavailableError, UnknownModelError
+from service.errors import InvalidParameterError, RequestError, UnavailableError, UnknownModelError
 
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
@@ -24,23 +24,32 @@ class ProblemResponse(Response):
         super().__init__(problem.model_dump_json(exclude_none=True), problem.status, headers)
 
 
+def problem_response(error: RequestError) -> ProblemResponse:
+    """The response to an error."""
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, UnavailableError) else None
+    return ProblemResponse(problem_of(error), headers)
+
+
+def client_gone_response() -> Response:
+    """For the log alone: nobody is there to read it."""
+    return Response(status_code=HTTPStatus.BAD_REQUEST)
+
+
 def add_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
 
     @app.exception_handler(RequestError)
     async def request_error(_: Request, error: RequestError) -> Response:
-        problem = problem_of(error)
-        if isinstance(error, UnavailableError):
-            return ProblemResponse(problem, {"Retry-After": str(error.retry_after_s)})
-        return ProblemResponse(problem)
+        return problem_response(error)
 
     @app.exception_handler(ClientDisconnect)
     async def client_gone(_request: Request, _error: ClientDisconnect) -> Response:
-        return Response(status_code=HTTPStatus.BAD_REQUEST)  # for the log: nobody is there to read it
+        return client_gone_response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid_parameters(_: Request, error: RequestValidationError) -> Response:
-        return ProblemResponse(invalid_parameters_problem([_invalid_parameter(entry) for entry in error.errors()]))
+        invalid = [invalid_parameter(entry["loc"], entry.get("input"), entry["msg"]) for entry in error.errors()]
+        return problem_response(InvalidParameterError(invalid))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -79,23 +88,10 @@ def problem_of(error: RequestError) -> Problem:
         expected=error.expected or None,
         remedy=error.remedy or None,
         available=error.available if isinstance(error, UnknownModelError) else None,
+        invalid_parameters=error.invalid if isinstance(error, InvalidParameterError) else None,
     )
 
 
-def invalid_parameters_problem(invalid: list[InvalidParameter]) -> Problem:
-    """The problem document of parameters that are not what they must be."""
-    return Problem(
-        type=KIND_PREFIX + "invalid-parameter",
-        title="A parameter is not what it must be",
-        status=HTTPStatus.UNPROCESSABLE_ENTITY,
-        detail="; ".join(f"{entry.name} = {entry.value}: {entry.expected}" for entry in invalid),
-        invalid_parameters=invalid,
-    )
-
-
-def _invalid_parameter(entry: dict[str, Any]) -> InvalidParameter:
-    return InvalidParameter(
-        name=str(entry["loc"][-1]),
-        value=str(entry.get("input"))[:100],
-        expected=entry["msg"].removeprefix("Input "),
-    )
+def invalid_parameter(location: tuple[int | str, ...], value: object, message: str) -> InvalidParameter:
+    """A parameter that pydantic refused, from its error's entry."""
+    return InvalidParameter(name=str(location[-1]), value=str(value)[:100], expected=message.removeprefix("Input "))

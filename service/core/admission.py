@@ -1,30 +1,32 @@
-"""How many requests may be in the service at once: one more is turned away within microseconds, not queued.
+"""How many requests may be in the service at once, and how many bytes of them: one more is turned away, not queued.
 
 Counts requests from their head to their answer, and work that outlived its deadline until it returns. When to
-come back is estimated from the rate at which answers leave.
+come back is estimated from the rate at which answers leave. How many images may wait for a model is `scheduler`'s part.
 """
 
-import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self
 
+from service.core.retry import retry_after_s
 from service.errors import UnavailableError
 
-SMOOTHING = 0.1
-LONGEST_RETRY_S = 30
+SMOOTHING: Final = 0.1
 
 
 class Admission:
-    """A bounded number of slots. Used from one thread, the event loop's.
+    """A bounded number of slots, and a bounded number of bytes in them. Used from one thread, the event loop's.
 
     Args:
         max_pending: slots.
+        max_pending_bytes: of the bodies that are held in memory, together.
     """
 
-    def __init__(self, max_pending: int) -> None:
+    def __init__(self, max_pending: int, max_pending_bytes: int) -> None:
         self._max_pending = max_pending
+        self._max_pending_bytes = max_pending_bytes
         self._pending = 0
+        self._pending_bytes = 0
         self._seconds_between_answers = 0.0
         self._last_answer_s = 0.0
 
@@ -33,30 +35,50 @@ class Admission:
         """Slots in use."""
         return self._pending
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot while the block runs.
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes held in them."""
+        return self._pending_bytes
+
+    def slot(self) -> "Slot":
+        """A slot that is held while the `with` block runs.
 
         Raises:
-            UnavailableError: all are in use; with the time until they have drained.
+            UnavailableError: on entering, where all are in use; with the time until they have drained.
         """
+        return Slot(self)
+
+    def enter(self) -> None:
+        """Take a slot, if there is one; see `slot`."""
         if self._pending >= self._max_pending:
             raise self.overloaded(self._pending)
         if self._pending == 0:
             self._last_answer_s = time.monotonic()
         self._pending += 1
-        try:
-            yield
-        finally:
-            self.leave()
 
     def overloaded(self, pending: int) -> UnavailableError:
         """The error of a request that found so many before it."""
-        drain_s = pending * self._seconds_between_answers
         return UnavailableError(
             f"{pending:,} requests are being received, waiting or computed",
-            retry_after_s=min(LONGEST_RETRY_S, max(1, math.ceil(drain_s))),
+            retry_after_s=retry_after_s(pending, self._seconds_between_answers),
         )
+
+    def hold_bytes(self, size_bytes: int) -> None:
+        """Count what a request holds; `release_bytes` takes it back.
+
+        Raises:
+            UnavailableError: all requests together would hold too much.
+        """
+        if self._pending_bytes and self._pending_bytes + size_bytes > self._max_pending_bytes:
+            raise UnavailableError(
+                f"the {self._pending:,} requests before this one hold {self._pending_bytes:,} bytes",
+                retry_after_s=retry_after_s(self._pending, self._seconds_between_answers),
+            )
+        self._pending_bytes += size_bytes
+
+    def release_bytes(self, size_bytes: int) -> None:
+        """Count what a request no longer holds."""
+        self._pending_bytes -= size_bytes
 
     def stay(self) -> None:
         """Take a slot for work that goes on after its request was answered; `leave` gives it back."""
@@ -68,3 +90,30 @@ class Admission:
         self._pending -= 1
         self._seconds_between_answers += SMOOTHING * (now_s - self._last_answer_s - self._seconds_between_answers)
         self._last_answer_s = now_s
+
+
+class Slot:
+    """A place for one request, and for the bytes of its body."""
+
+    __slots__ = ("_admission", "_held_bytes")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._held_bytes = 0
+
+    def __enter__(self) -> Self:
+        """Take the place."""
+        self._admission.enter()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Give it back, with its bytes."""
+        self._admission.release_bytes(self._held_bytes)
+        self._admission.leave()
+
+    def hold_bytes(self, size_bytes: int) -> None:
+        """Count bytes that the request now holds; see `Admission.hold_bytes`."""
+        self._admission.hold_bytes(size_bytes)
+        self._held_bytes += size_bytes

@@ -1,32 +1,25 @@
-"""One image in, one prediction out: decode, compute, name the classes; the way that every protocol goes.
+"""One image in, one prediction out: decode, queue, compute, name the classes; the way that every protocol goes.
 
-Owns the worker threads and the deadline. Which version answers is `repository`'s part, how many requests may
-be inside is `admission`'s, HTTP is `service.api`'s.
+Which version answers is `repository`'s part, how many requests may be inside is `admission`'s, who computes when is
+`scheduler`'s, HTTP is `service.api`'s.
 """
 
-import asyncio
-import contextlib
-import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from typing import Final
+import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalog.labels import CLASS_NAMES
-from catalog.responses import ClassProbability, Prediction
-from service.core.admission import Admission
+from catalog.responses import Prediction
+from runtime.base import Images, Probabilities
+from service.core.admission import Admission, Slot
+from service.core.decoding import Decoder
+from service.core.observation import Observation
+from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository, ModelVersion
+from service.core.scheduler import Scheduler
 from service.errors import DeadlineError
-from service.images import EncodedImage
-
-THREAD_NAME_PREFIX: Final = "inference"
-DECODE_IN_PLACE_BYTES: Final = 16 * 1024
-DECODE_IN_PLACE_PIXELS: Final = 128 * 128
-"""Decoding so little takes less than a hop to another thread. Both must be small: a long file can be slow to decode
-however few its pixels, and whatever is decoded in place holds up the event loop."""
 
 
 class Inference:
@@ -35,104 +28,114 @@ class Inference:
     Args:
         repository: the versions that may answer.
         admission: the slots for requests.
-        request_timeout_s: longest time from a whole request to its answer.
-        max_image_pixels: greatest width times height of an image.
+        decoder: turns files into pixels.
+        scheduler: turns pixels into probabilities.
+        cache: remembers answers; None computes each.
     """
 
     def __init__(
-        self, repository: ModelRepository, admission: Admission, *, request_timeout_s: float, max_image_pixels: int
+        self,
+        repository: ModelRepository,
+        admission: Admission,
+        decoder: Decoder,
+        scheduler: Scheduler,
+        cache: PredictionCache | None = None,
     ) -> None:
         self._repository = repository
         self._admission = admission
-        self._request_timeout_s = request_timeout_s
-        self._max_image_pixels = max_image_pixels
-        self._threads = ThreadPoolExecutor(max_workers=_usable_cores(), thread_name_prefix=THREAD_NAME_PREFIX)
+        self._decoder = decoder
+        self._scheduler = scheduler
+        self._cache = cache
 
-    def slot(self) -> AbstractContextManager[None]:
+    def slot(self) -> Slot:
         """A place for one request, from before its body is read to its answer.
 
         Raises:
-            UnavailableError: there is none free.
+            UnavailableError: on entering, where there is none free.
         """
         return self._admission.slot()
 
     async def predict(
-        self, content: bytes, *, model: str | None = None, version: int | None = None, top_k: int
+        self,
+        content: bytes,
+        observation: Observation,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        top_k: int,
+        timeout_s: float,
     ) -> Prediction:
         """The most probable classes of an encoded image; called within a `slot`.
 
         Args:
             content: a file in one of `service.images.READABLE_FORMATS`.
+            observation: of the request; what is learned on the way is noted in it.
             model: None for the default model.
             version: None for the latest that is ready.
             top_k: how many classes, 1 to 10.
+            timeout_s: longest time from now to the answer.
 
         Raises:
             RequestError: see the tree in `service.errors`.
         """
+        start_s = time.monotonic()
         chosen = self._repository.find(model, version)
-        work = self._threads.submit(self._work(chosen, content))
+        observation.model, observation.version = chosen.name, chosen.version
+        expires_s = start_s + timeout_s
         try:
-            probabilities = await asyncio.wait_for(asyncio.wrap_future(work), self._request_timeout_s)
+            images = await self._decoder.decode(content, expires_s)
+            observation.decode_s = time.monotonic() - start_s
+            if self._cache is None:
+                probabilities = await self._compute(chosen, images, expires_s, observation)
+            else:
+                probabilities = await self._remember(self._cache, chosen, images, expires_s, observation)
         except TimeoutError:
-            self._hold_slot_until_done(work)
-            raise deadline_passed(self._request_timeout_s) from None
-        return name_classes(chosen, probabilities, top_k)
+            raise deadline_passed(timeout_s) from None
+        return name_classes(chosen, probabilities[0], top_k)
+
+    async def _compute(
+        self, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation
+    ) -> Probabilities:
+        computed = observation.computed = await self._scheduler.submit(chosen, images, expires_s)
+        return computed.probabilities
+
+    async def _remember(
+        self, cache: PredictionCache, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation
+    ) -> Probabilities:
+        key = cache.key(chosen, images)
+        kept = cache.get(key)
+        if kept is not None:
+            observation.from_cache = True
+            return kept
+        probabilities = await self._compute(chosen, images, expires_s, observation)
+        cache.put(key, probabilities)
+        return probabilities
 
     def close(self) -> None:
         """Compute nothing that hasn't started; what has is left to end by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _work(self, chosen: ModelVersion, content: bytes) -> Callable[[], NDArray[np.float32]]:
-        if len(content) > DECODE_IN_PLACE_BYTES:
-            return lambda: _compute(chosen, EncodedImage(content, max_pixels=self._max_image_pixels).decode())
-        image = EncodedImage(content, max_pixels=self._max_image_pixels)
-        if image.pixels > DECODE_IN_PLACE_PIXELS:
-            return lambda: _compute(chosen, image.decode())
-        pixels = image.decode()
-        return lambda: _compute(chosen, pixels)
-
-    def _hold_slot_until_done(self, work: Future[NDArray[np.float32]]) -> None:
-        loop = asyncio.get_running_loop()
-        self._admission.stay()
-
-        def leave(_: Future[NDArray[np.float32]]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts slots any more
-                loop.call_soon_threadsafe(self._admission.leave)
-
-        work.add_done_callback(leave)
+        self._decoder.close()
+        self._scheduler.close()
 
 
-def _compute(chosen: ModelVersion, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    if chosen.model is None:
-        raise AssertionError(f"{chosen.name} version {chosen.version} was chosen before it was ready")
-    probabilities: NDArray[np.float32] = chosen.model.predict(pixels[np.newaxis])[0]
-    return probabilities
-
-
-def deadline_passed(request_timeout_s: float) -> DeadlineError:
+def deadline_passed(timeout_s: float) -> DeadlineError:
     """The error of a request that took longer."""
-    return DeadlineError(f"no answer within {request_timeout_s:g} s", remedy="send less at once, or try again later")
+    return DeadlineError(f"no answer within {timeout_s:g} s", remedy="send less at once, or try again later")
 
 
 def name_classes(chosen: ModelVersion, probabilities: NDArray[np.float32], top_k: int) -> Prediction:
     """The answer for one image from its probabilities (10,) float32; ties go to the lower class number."""
-    best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
-    top = [
-        ClassProbability(
-            label=CLASS_NAMES[index], class_id=index, probability=min(1.0, max(0.0, float(probabilities[index])))
-        )
-        for index in best
+    values: list[float] = [min(1.0, max(0.0, value)) for value in probabilities.tolist()]
+    best = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:top_k]
+    top: list[dict[str, Any]] = [
+        {"label": CLASS_NAMES[index], "class_id": index, "probability": values[index]} for index in best
     ]
-    return Prediction(
-        model=chosen.name,
-        version=chosen.version,
-        label=top[0].label,
-        class_id=top[0].class_id,
-        confidence=top[0].probability,
-        top=top,
+    return Prediction.model_validate(
+        {
+            "model": chosen.name,
+            "version": chosen.version,
+            "label": top[0]["label"],
+            "class_id": best[0],
+            "confidence": values[best[0]],
+            "top": top,
+        }
     )
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -27,7 +27,7 @@ RETRY_AFTER_FAILURE_S = 60
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class ModelVersion:
     """One published version and how far it has come; `model` is there once it is ready."""
 

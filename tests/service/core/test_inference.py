@@ -13,8 +13,12 @@ from catalog.responses import Prediction
 from runtime.base import Images, Probabilities
 from runtime.openvino import OpenVinoRuntime
 from service.core.admission import Admission
+from service.core.decoding import Decoder
 from service.core.inference import Inference
+from service.core.observation import Observation
+from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
+from service.core.scheduler import BatchLimits, Scheduler
 from service.errors import DeadlineError, TooLargeError, UnavailableError, UndecodableError
 from tests.conftest import MODELS, SAMPLES, golden_class
 
@@ -24,10 +28,10 @@ class HeldModel:
 
     def __init__(self) -> None:
         self.release = threading.Event()
-        self.calls = 0
+        self.rows = 0
 
     def predict(self, images: Images) -> Probabilities:
-        self.calls += 1
+        self.rows += len(images)
         self.release.wait(20)
         return np.full((len(images), 10), 0.1, np.float32)
 
@@ -47,15 +51,20 @@ def held(repository: ModelRepository) -> Iterator[HeldModel]:
     model.release.set()
 
 
-def data_plane(repository: ModelRepository, *, slots: int = 64, timeout_s: float = 10) -> tuple[Inference, Admission]:
-    admission = Admission(slots)
-    return Inference(repository, admission, request_timeout_s=timeout_s, max_image_pixels=10_000), admission
+def data_plane(
+    repository: ModelRepository, *, slots: int = 64, cache: PredictionCache | None = None
+) -> tuple[Inference, Admission]:
+    admission = Admission(slots, 2**30)
+    decoder = Decoder(admission, max_image_pixels=10_000)
+    return Inference(repository, admission, decoder, Scheduler(BatchLimits()), cache), admission
 
 
-async def predict(inference: Inference, body: bytes, *, model: str | None = None, top_k: int) -> Prediction:
+async def predict(
+    inference: Inference, body: bytes, *, model: str | None = None, top_k: int, timeout_s: float = 10
+) -> Prediction:
     """As a protocol calls it."""
     with inference.slot():
-        return await inference.predict(body, model=model, top_k=top_k)
+        return await inference.predict(body, Observation(), model=model, top_k=top_k, timeout_s=timeout_s)
 
 
 def content(index: int = 0) -> bytes:
@@ -133,38 +142,56 @@ def test_full_service_answers_at_once_and_takes_requests_again_later(
     assert asyncio.run(overload()) < 0.5
 
 
-def test_deadline_is_an_error_and_the_slot_is_held_until_the_work_returns(
+def test_deadline_is_an_error_and_what_had_not_started_is_never_computed(
     repository: ModelRepository, held: HeldModel
 ) -> None:
-    inference, admission = data_plane(repository, timeout_s=0.1)
-
-    async def wait_in_vain() -> None:
-        with pytest.raises(DeadlineError, match=r"no answer within 0.1 s"):
-            await predict(inference, content(), model="sequential", top_k=1)
-        assert admission.pending == 1
-        held.release.set()
-        for _ in range(500):
-            if admission.pending:
-                await asyncio.sleep(0.01)
-        assert admission.pending == 0
-
-    asyncio.run(asyncio.wait_for(wait_in_vain(), 10))
-
-
-def test_expired_request_that_had_not_started_is_never_computed(repository: ModelRepository, held: HeldModel) -> None:
-    inference, admission = data_plane(repository, timeout_s=0.1)
+    inference, admission = data_plane(repository)
 
     async def flood() -> None:
-        requests = [predict(inference, content(), model="sequential", top_k=1) for _ in range(40)]
-        results = await asyncio.gather(*requests, return_exceptions=True)
-        assert all(isinstance(result, DeadlineError) for result in results)
-        started = held.calls
-        assert started < 40
-        held.release.set()
-        for _ in range(500):
-            if admission.pending:
-                await asyncio.sleep(0.01)
+        requests = [predict(inference, content(), model="sequential", top_k=1, timeout_s=0.1) for _ in range(40)]
+        for result in await asyncio.gather(*requests, return_exceptions=True):
+            assert isinstance(result, DeadlineError)
+            assert "no answer within 0.1 s" in str(result)
         assert admission.pending == 0
-        assert held.calls == started
+        started_rows = held.rows
+        assert started_rows < 40
+        later = asyncio.create_task(predict(inference, content(), model="sequential", top_k=1))
+        await asyncio.sleep(0.1)
+        assert held.rows == started_rows  # what has started keeps the runtime until it returns
+        held.release.set()
+        assert (await later).confidence == pytest.approx(0.1)
+        assert held.rows == started_rows + 1
 
-    asyncio.run(flood())
+    asyncio.run(asyncio.wait_for(flood(), 10))
+
+
+def test_cancelled_request_is_never_computed(repository: ModelRepository, held: HeldModel) -> None:
+    inference, admission = data_plane(repository)
+
+    async def cancel_some() -> None:
+        first = asyncio.create_task(predict(inference, content(), model="sequential", top_k=1))
+        await asyncio.sleep(0.1)
+        others = [asyncio.create_task(predict(inference, content(), model="sequential", top_k=1)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        others[1].cancel()
+        others[2].cancel()
+        held.release.set()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert [isinstance(result, asyncio.CancelledError) for result in results] == [False, False, True, True, False]
+        assert held.rows == 3
+        assert admission.pending == 0
+
+    asyncio.run(asyncio.wait_for(cancel_some(), 10))
+
+
+def test_cache_answers_for_pixels_that_were_seen_before(repository: ModelRepository, held: HeldModel) -> None:
+    cache = PredictionCache(1_000_000)
+    inference, _ = data_plane(repository, cache=cache)
+    held.release.set()
+
+    async def ask() -> list[Prediction]:
+        return [await predict(inference, content(index), model="sequential", top_k=3) for index in (0, 1, 0, 0)]
+
+    first, second, third, fourth = asyncio.run(ask())
+    assert first == second == third == fourth
+    assert (cache.hits, cache.misses, held.rows) == (2, 2, 2)

@@ -1,0 +1,99 @@
+"""The rows that wait for one version, and how batches are taken from them: whole requests, in order, up to a size.
+
+Knows nothing of threads or of other versions: when a batch is taken, and what computes it, is `scheduler`'s part.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from runtime.base import Images, LoadedModel, Probabilities
+
+SMOOTHING: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What came of a request's rows, and how long they waited and were computed."""
+
+    probabilities: Probabilities
+    queue_s: float
+    compute_s: float
+    batch_rows: int
+
+
+@dataclass(eq=False, slots=True)
+class WaitingRows:
+    """The rows of one request: images (rows, 32, 32, 3) uint8, until when they are wanted, and who waits."""
+
+    images: Images
+    answer: asyncio.Future[Computed]
+    queued_s: float
+    expires_s: float
+
+    def is_wanted(self, now_s: float) -> bool:
+        """Whether somebody still waits, and there is time left."""
+        return not self.answer.done() and now_s < self.expires_s
+
+
+class BatchQueue:
+    """A first-in, first-out queue in front of one version. Used from one thread, the event loop's.
+
+    Args:
+        name: of the model.
+        version: its number.
+        model: computes the batches.
+    """
+
+    def __init__(self, name: str, version: int, model: LoadedModel) -> None:
+        self.name = name
+        self.version = version
+        self.model = model
+        self.rows = 0
+        self.seconds_per_row = 0.0
+        self._waiting: deque[WaitingRows] = deque()
+
+    def __len__(self) -> int:
+        """Requests that wait."""
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[WaitingRows]:
+        """The requests that wait, oldest first."""
+        return iter(self._waiting)
+
+    @property
+    def oldest_s(self) -> float:
+        """When the first request came; the queue must not be empty."""
+        return self._waiting[0].queued_s
+
+    def append(self, waiting: WaitingRows) -> None:
+        """Put a request at the end."""
+        self._waiting.append(waiting)
+        self.rows += len(waiting.images)
+
+    def take(self, most_rows: int, now_s: float) -> list[WaitingRows]:
+        """The next batch: whole requests of together at most so many rows, or one that alone has more.
+
+        Requests that nobody waits for any more, or whose time is over, are dropped on the way, never computed.
+        """
+        batch: list[WaitingRows] = []
+        rows = 0
+        while self._waiting:
+            first = self._waiting[0]
+            if first.is_wanted(now_s):
+                if batch and rows + len(first.images) > most_rows:
+                    break
+                batch.append(first)
+                rows += len(first.images)
+            self._waiting.popleft()
+            self.rows -= len(first.images)
+        return batch
+
+    def measured(self, rows: int, compute_s: float) -> None:
+        """Learn from a batch how long a row takes."""
+        per_row_s = compute_s / rows
+        if not self.seconds_per_row:
+            self.seconds_per_row = per_row_s
+        self.seconds_per_row += SMOOTHING * (per_row_s - self.seconds_per_row)

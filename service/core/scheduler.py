@@ -1,0 +1,281 @@
+"""Gives the runtime its work: forms batches out of all versions' queues in turn, and brings results to their callers.
+
+A batch closes when it is full or when the runtime is free, whichever is first: an idle runtime waits for nobody,
+unless `batch_wait_s` says so. Lives on the event loop; threads only compute.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from runtime.base import Images, LoadedModel, Probabilities
+from service.core.batch_queue import BatchQueue, Computed, WaitingRows
+from service.core.repository import ModelVersion
+from service.core.retry import retry_after_s
+from service.errors import UnavailableError
+
+THREAD_NAME_PREFIX: Final = "compute"
+LONGEST_BATCH_S: Final = 0.05
+"""A batch takes no more rows than take so long: the next model's turn comes soon, and no deadline is far behind."""
+STOPPING_RETRY_S: Final = 5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much is computed at once, and how much may wait."""
+
+    max_batch_rows: int = 32
+    batch_wait_s: float = 0.0
+    max_queue_rows: int = 1024
+    max_queue_rows_per_model: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    queue: BatchQueue
+    requests: list[WaitingRows]
+    images: list[Images]
+    closed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """One entry for each request of a batch: its probabilities, or why there are none."""
+
+    results: list[Probabilities | Exception]
+    compute_s: float
+
+
+class Scheduler:
+    """Queues in front of every version, and the threads that compute.
+
+    Args:
+        limits: of batches and queues.
+        parallel_batches: how many batches the runtime computes at once.
+        batch_computed: told of each: model, version, rows, seconds.
+    """
+
+    def __init__(
+        self,
+        limits: BatchLimits,
+        *,
+        parallel_batches: int = 1,
+        batch_computed: Callable[[str, int, int, float], None] | None = None,
+    ) -> None:
+        self._limits = limits
+        self._batch_computed = batch_computed
+        self._queues: WeakKeyDictionary[ModelVersion, BatchQueue] = WeakKeyDictionary()
+        self._turns: deque[BatchQueue] = deque()
+        self._rows = 0
+        self._computing: set[WaitingRows] = set()
+        self._idle_threads = parallel_batches
+        self._jobs: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._dispatch_timer: asyncio.Handle | None = None
+        self._expiry_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads = [
+            threading.Thread(target=self._compute_forever, name=f"{THREAD_NAME_PREFIX}-{number}", daemon=True)
+            for number in range(parallel_batches)
+        ]
+
+    @property
+    def queue_rows(self) -> int:
+        """Rows that wait, of all versions."""
+        return self._rows
+
+    def queue_rows_of(self, version: ModelVersion) -> int:
+        """Rows that wait for one version."""
+        queue = self._queues.get(version)
+        return queue.rows if queue else 0
+
+    def submit(self, version: ModelVersion, images: Images, expires_s: float) -> asyncio.Future[Computed]:
+        """Queue a request's rows; the future brings their probabilities, or what the runtime raised, or a TimeoutError.
+
+        Cancelling the future, or setting an exception on it, drops the rows before they are computed.
+
+        Args:
+            version: ready, and held by the caller until the future is done.
+            images: (rows, 32, 32, 3) uint8 RGB 0..255.
+            expires_s: in `time.monotonic`'s time; rows that wait longer are never computed.
+
+        Raises:
+            UnavailableError: the queue is full, or the service is stopping.
+        """
+        now_s = time.monotonic()
+        queue = self._queue_of(version)
+        self._check_room(version, queue, len(images))
+        loop = self._running_loop()
+        waiting = WaitingRows(images, loop.create_future(), now_s, expires_s)
+        if not queue.rows:
+            self._turns.append(queue)
+        queue.append(waiting)
+        self._rows += len(images)
+        if isinstance(self._dispatch_timer, asyncio.TimerHandle) and queue.rows >= self._most_rows(queue):
+            self._dispatch_timer.cancel()
+            self._dispatch_timer = None
+        if self._idle_threads and self._dispatch_timer is None:
+            # At the end of this turn of the event loop, so that what came in together is computed together.
+            self._dispatch_timer = loop.call_soon(self._dispatch)
+        if self._expiry_timer is None or expires_s < self._expiry_timer.when() - loop.time() + now_s:
+            self._expire_at(expires_s)
+        return waiting.answer
+
+    def close(self) -> None:
+        """Compute nothing that hasn't started; who still waits gets 503."""
+        self._closed = True
+        for queue in self._turns:
+            for waiting in queue:
+                _fail(waiting, UnavailableError("the service is stopping", retry_after_s=STOPPING_RETRY_S))
+        for _ in self._threads:
+            self._jobs.put(None)
+        for timer in (self._dispatch_timer, self._expiry_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def _queue_of(self, version: ModelVersion) -> BatchQueue:
+        queue = self._queues.get(version)
+        if queue is None:
+            if version.model is None:
+                raise AssertionError(f"{version.name} version {version.version} was chosen before it was ready")
+            queue = self._queues[version] = BatchQueue(version.name, version.version, version.model)
+        return queue
+
+    def _check_room(self, version: ModelVersion, queue: BatchQueue, rows: int) -> None:
+        if self._closed:
+            raise UnavailableError("the service is stopping", retry_after_s=STOPPING_RETRY_S)
+        limits = self._limits
+        if queue.rows and queue.rows + rows > limits.max_queue_rows_per_model:
+            raise UnavailableError(
+                f"{queue.rows:,} images wait for {version.name}",
+                retry_after_s=retry_after_s(queue.rows, queue.seconds_per_row),
+            )
+        if self._rows and self._rows + rows > limits.max_queue_rows:
+            seconds = sum(waiting.rows * waiting.seconds_per_row for waiting in self._turns)
+            raise UnavailableError(f"{self._rows:,} images wait", retry_after_s=retry_after_s(1, seconds))
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            for thread in self._threads:
+                thread.start()
+        return self._loop
+
+    def _dispatch(self) -> None:
+        """Give every idle thread a batch: of each version in turn, as long as there is one."""
+        self._dispatch_timer = None
+        now_s = time.monotonic()
+        while self._idle_threads and (queue := self._next_turn(now_s)) is not None:
+            rows_before = queue.rows
+            requests = queue.take(self._most_rows(queue), now_s)
+            self._rows -= rows_before - queue.rows
+            if queue.rows:
+                self._turns.append(queue)
+            if requests:
+                self._idle_threads -= 1
+                self._computing.update(requests)
+                self._jobs.put(_Batch(queue, requests, [request.images for request in requests], now_s))
+
+    def _next_turn(self, now_s: float) -> BatchQueue | None:
+        """The next version in turn whose batch is closed; None where there is none, or only such that still wait."""
+        first_closing_s = math.inf
+        for _ in range(len(self._turns)):
+            queue = self._turns.popleft()
+            closing_s = queue.oldest_s + self._limits.batch_wait_s
+            if now_s >= closing_s or queue.rows >= self._most_rows(queue):
+                return queue
+            self._turns.append(queue)
+            first_closing_s = min(first_closing_s, closing_s)
+        if self._turns:
+            self._dispatch_timer = self._running_loop().call_later(first_closing_s - now_s, self._dispatch)
+        return None
+
+    def _most_rows(self, queue: BatchQueue) -> int:
+        if not queue.seconds_per_row:
+            return self._limits.max_batch_rows
+        return min(self._limits.max_batch_rows, max(1, int(LONGEST_BATCH_S / queue.seconds_per_row)))
+
+    def _compute_forever(self) -> None:
+        while (batch := self._jobs.get()) is not None:
+            outcome = _compute(batch)
+            if self._loop is None:
+                raise AssertionError("a batch was closed before there was an event loop")
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._finish, batch, outcome)
+
+    def _finish(self, batch: _Batch, outcome: _Outcome) -> None:
+        rows = sum(map(len, batch.images))
+        queue = batch.queue
+        queue.measured(rows, outcome.compute_s)
+        if self._batch_computed is not None:
+            self._batch_computed(queue.name, queue.version, rows, outcome.compute_s)
+        self._idle_threads += 1
+        self._computing.difference_update(batch.requests)
+        for request, result in zip(batch.requests, outcome.results, strict=True):
+            if request.answer.done():
+                continue
+            if isinstance(result, Exception):
+                request.answer.set_exception(result)
+            else:
+                queue_s = batch.closed_s - request.queued_s
+                request.answer.set_result(Computed(result, queue_s, outcome.compute_s, rows))
+        if not self._closed and self._turns and self._dispatch_timer is None:
+            self._dispatch()
+
+    def _expire_at(self, expires_s: float) -> None:
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+        loop = self._running_loop()
+        self._expiry_timer = loop.call_at(loop.time() + expires_s - time.monotonic(), self._expire)
+
+    def _expire(self) -> None:
+        """Answer those whose time is over; what is being computed for them keeps its thread until it returns."""
+        self._expiry_timer = None
+        now_s = time.monotonic()
+        pending = [*self._computing, *(waiting for queue in self._turns for waiting in queue)]
+        unanswered = [waiting for waiting in pending if not waiting.answer.done()]
+        for waiting in unanswered:
+            if waiting.expires_s <= now_s:
+                _fail(waiting, TimeoutError())
+        latest = [waiting.expires_s for waiting in unanswered if waiting.expires_s > now_s]
+        if latest:
+            self._expire_at(min(latest))
+
+
+def _compute(batch: _Batch) -> _Outcome:
+    start_s = time.monotonic()
+    model, images = batch.queue.model, batch.images
+    results: list[Probabilities | Exception]
+    try:
+        probabilities = model.predict(images[0] if len(images) == 1 else np.concatenate(images))
+        ends = np.cumsum([len(part) for part in images])[:-1]
+        results = [probabilities] if len(images) == 1 else list(np.split(probabilities, ends))
+    except Exception:
+        logger.exception("a batch of %d requests failed; each is computed again by itself", len(images))
+        results = [_compute_alone(model, part) for part in images]
+    return _Outcome(results, time.monotonic() - start_s)
+
+
+def _compute_alone(model: LoadedModel, images: Images) -> Probabilities | Exception:
+    try:
+        return model.predict(images)
+    except Exception as error:  # noqa: BLE001  # whatever the runtime raises belongs to this request alone
+        return error
+
+
+def _fail(waiting: WaitingRows, error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)

@@ -1,0 +1,65 @@
+"""The middleware that observes every request: times it, gives it an id, and tells metrics and log when it has ended."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.core.observation import Observation
+
+REQUEST_ID: Final = b"x-request-id"
+MAX_ID_BYTES: Final = 128
+SCOPE_KEY: Final = "cifar10.observation"
+
+Observer = Callable[[Observation], None]
+"""Takes note of a request that has ended; called on the event loop, so it must be quick."""
+
+
+class ObservingMiddleware:
+    """Fills one `Observation` a request; the answer carries the request's id, the client's own where it sent one.
+
+    Args:
+        app: the rest of the application.
+        observers: told when a request has ended.
+    """
+
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
+        self._app = app
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        observation = Observation(scope["method"], scope["path"], request_id.decode())
+        scope[SCOPE_KEY] = observation
+
+        async def observing_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                observation.status = message["status"]
+                message["headers"] = [*message["headers"], (REQUEST_ID, request_id)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observing_send)
+        finally:
+            observation.total_s = time.monotonic() - observation.start_s
+            for observer in self._observers:
+                observer(observation)
+
+
+def observation_of(scope: Scope) -> Observation:
+    """The observation of the request with this scope."""
+    observation: Observation = scope[SCOPE_KEY]
+    return observation
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID and 0 < len(value) <= MAX_ID_BYTES and value.isascii() and value.decode().isprintable():
+            return bytes(value)
+    return uuid4().hex.encode()

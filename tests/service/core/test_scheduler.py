@@ -1,0 +1,197 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.base import Images, Probabilities
+from service.core.repository import ModelVersion
+from service.core.scheduler import BatchLimits, Scheduler
+from service.errors import UnavailableError
+
+
+class Recorder:
+    """A model that answers with each image's first value, and remembers the sizes of its batches."""
+
+    def __init__(self, *, takes_s: float = 0.0) -> None:
+        self.batches: list[int] = []
+        self.takes_s = takes_s
+        self.order: list[str] = []
+        self.name = ""
+
+    def predict(self, images: Images) -> Probabilities:
+        self.batches.append(len(images))
+        self.order.append(self.name)
+        time.sleep(self.takes_s)
+        if images.max() == 255:
+            raise RuntimeError("a broken row")
+        return images[:, 0, 0, :1].astype(np.float32).repeat(10, axis=1)
+
+
+def ready(model: Recorder, name: str = "sequential") -> ModelVersion:
+    model.name = name
+    return ModelVersion(name, 1, Path("nowhere"), model=model)
+
+
+def rows(*values: int) -> Images:
+    return np.array(values, np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2).repeat(3, 3)
+
+
+def soon() -> float:
+    return time.monotonic() + 10
+
+
+def run(scenario: Callable[[], "asyncio.Future[object] | object"]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 20))  # type: ignore[arg-type]
+
+
+def test_each_caller_gets_its_own_rows_whatever_the_batch() -> None:
+    model = Recorder(takes_s=0.002)
+    scheduler, version = Scheduler(BatchLimits(max_batch_rows=8)), ready(model)
+    requests = [tuple(range(first, first + size)) for first, size in ((1, 1), (10, 3), (20, 1), (30, 12), (50, 2))] * 5
+
+    async def scenario() -> None:
+        answers = [scheduler.submit(version, rows(*values), soon()) for values in requests]
+        for values, computed in zip(requests, await asyncio.gather(*answers), strict=True):
+            assert computed.probabilities[:, 0].tolist() == list(values)
+
+    run(scenario)
+    assert max(model.batches) == 12  # a request that alone has more than a batch is computed alone
+    assert sum(model.batches) == sum(map(len, requests))
+    assert len(model.batches) < len(requests)
+    scheduler.close()
+
+
+def test_idle_runtime_waits_for_nobody() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        for _ in range(3):
+            computed = await scheduler.submit(version, rows(1), soon())
+            assert computed.queue_s < 0.1
+
+    run(scenario)
+    assert model.batches == [1, 1, 1]
+    scheduler.close()
+
+
+def test_batch_wait_fills_a_batch_and_no_longer_than_set() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits(max_batch_rows=4, batch_wait_s=0.2)), ready(model)
+
+    async def scenario() -> None:
+        start_s = time.monotonic()
+        answers = []
+        for value in range(4):
+            answers.append(scheduler.submit(version, rows(value), soon()))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*answers)
+        assert time.monotonic() - start_s < 0.19  # full before its time
+        start_s = time.monotonic()
+        await scheduler.submit(version, rows(7), soon())
+        assert 0.19 < time.monotonic() - start_s < 2
+
+    run(scenario)
+    assert model.batches == [4, 1]
+    scheduler.close()
+
+
+def test_flood_on_one_model_does_not_starve_another() -> None:
+    flooded, other = Recorder(takes_s=0.01), Recorder()
+    scheduler = Scheduler(BatchLimits(max_batch_rows=4))
+    version, other_version = ready(flooded), ready(other, "functional")
+
+    async def scenario() -> None:
+        flood = [scheduler.submit(version, rows(1), soon()) for _ in range(200)]
+        await asyncio.sleep(0.03)
+        await scheduler.submit(other_version, rows(1), soon())
+        assert sum(answer.done() for answer in flood) < 100
+        await asyncio.gather(*flood)
+
+    run(scenario)
+    scheduler.close()
+
+
+def test_broken_row_spoils_no_other_and_the_thread_lives_on() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        answers = [scheduler.submit(version, rows(value), soon()) for value in (3, 255, 4)]
+        first, broken, third = await asyncio.gather(*answers, return_exceptions=True)
+        assert isinstance(broken, RuntimeError)
+        assert not isinstance(first, BaseException)
+        assert not isinstance(third, BaseException)
+        assert (first.probabilities[0, 0], third.probabilities[0, 0]) == (3, 4)
+        assert (await scheduler.submit(version, rows(5), soon())).probabilities[0, 0] == 5
+
+    run(scenario)
+    scheduler.close()
+
+
+def test_expired_rows_get_their_error_in_time_and_are_not_computed() -> None:
+    model = Recorder(takes_s=0.3)
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        scheduler.submit(version, rows(1), soon())
+        await asyncio.sleep(0.05)
+        start_s = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await scheduler.submit(version, rows(2), start_s + 0.05)
+        assert time.monotonic() - start_s < 0.2
+        await asyncio.sleep(0.3)
+
+    run(scenario)
+    assert model.batches == [1]
+    scheduler.close()
+
+
+def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
+    model, other = Recorder(takes_s=0.05), Recorder()
+    scheduler = Scheduler(BatchLimits(max_batch_rows=1, max_queue_rows=5, max_queue_rows_per_model=3))
+    version, other_version = ready(model), ready(other, "functional")
+
+    async def scenario() -> None:
+        await scheduler.submit(version, rows(1), soon())  # so that the rate is known
+        answers = [scheduler.submit(version, rows(1), soon()) for _ in range(3)]
+        with pytest.raises(UnavailableError, match="3 images wait for sequential") as full:
+            scheduler.submit(version, rows(1), soon())
+        assert full.value.retry_after_s == 1
+        answers += [scheduler.submit(other_version, rows(1), soon()) for _ in range(2)]
+        with pytest.raises(UnavailableError, match="5 images wait"):
+            scheduler.submit(other_version, rows(1), soon())
+        await asyncio.gather(*answers)
+        assert scheduler.queue_rows == 0
+        await scheduler.submit(version, rows(1), soon())
+
+    run(scenario)
+    scheduler.close()
+
+
+def test_closing_answers_those_who_wait_and_ends_the_threads() -> None:
+    model = Recorder(takes_s=0.1)
+    others = set(threading.enumerate())
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        started = scheduler.submit(version, rows(1), soon())
+        await asyncio.sleep(0.05)
+        waiting = scheduler.submit(version, rows(2), soon())
+        scheduler.close()
+        with pytest.raises(UnavailableError, match="stopping"):
+            await waiting
+        with pytest.raises(UnavailableError, match="stopping"):
+            scheduler.submit(version, rows(3), soon())
+        await started
+
+    run(scenario)
+    deadline_s = time.monotonic() + 5
+    while set(threading.enumerate()) - others:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    assert model.batches == [1]
