@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse
 from catalog.metadata import ModelMetadata
 from catalog.responses import ModelList, ModelStatus, Prediction
 from service.api.multipart_form import FIELD
-from service.api.predict import PATH, PredictParameters
+from service.api.predict import MAX_TIMEOUT_MS, PATH, TIMEOUT_HEADER, PredictParameters
 from service.api.problems import PROBLEM_TYPE
 from service.core.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 from service.errors import UnavailableError, UnknownModelError
@@ -32,6 +32,20 @@ FORM_BODY = {
         }
     }
 }
+HEADERS = [
+    {
+        "name": TIMEOUT_HEADER,
+        "in": "header",
+        "description": "the request's own deadline in milliseconds, where the service's is too long; then 504",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+    },
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "any text of at most 128 characters; it comes back with the answer and stands in the log",
+        "schema": {"type": "string", "maxLength": 128},
+    },
+]
 RAW_BODIES = {
     kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(READABLE_TYPES) if "x-" not in kind
 }
@@ -62,7 +76,7 @@ def native_routes(repository: ModelRepository) -> APIRouter:
         tags=["predict"],
         summary="The CIFAR-10 class of one image",
         responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
-        openapi_extra={"requestBody": {"required": True, "content": FORM_BODY | RAW_BODIES}},
+        openapi_extra={"requestBody": {"required": True, "content": FORM_BODY | RAW_BODIES}, "parameters": HEADERS},
     )
     async def predict(_: Annotated[PredictParameters, Query()]) -> Prediction:
         """Send the image as the multipart field `file`, or as the body with its `image/…` type.
