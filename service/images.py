@@ -26,6 +26,8 @@ JPEG_DRAFT_SIDE: Final = 4 * SIDE
 of the time, and the resize still averages over 4x4 pixels or more."""
 
 EXIF_ORIENTATION: Final = 0x0112
+ORIENTATION_SOURCES: Final = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
+"""Where Pillow's `getexif` looks; without any of them it is a slow way to nothing."""
 UPRIGHT: Final[dict[object, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,6 +41,7 @@ MAX_JPEG_SCANS: Final = 32
 """A progressive JPEG has about ten scans. Each costs a pass over the whole image and may take a few bytes, so a small
 file with thousands of them could hold a thread for minutes."""
 MAX_JPEG_SEGMENTS: Final = 10_000
+SCAN_MARKER: Final = b"\xff\xda"
 JPEG_FORMATS: Final = ("JPEG", "MPO")
 
 Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
@@ -93,6 +96,8 @@ class EncodedImage:
 
 
 def _check_scans(content: bytes) -> None:
+    if content.count(SCAN_MARKER) <= MAX_JPEG_SCANS and content.count(b"\xff") <= MAX_JPEG_SEGMENTS:
+        return  # it can't have more than these
     scans = count_scans(content, most_segments=MAX_JPEG_SEGMENTS)
     if scans is None or scans > MAX_JPEG_SCANS:
         raise TooLargeError(
@@ -119,6 +124,8 @@ def _to_model_input(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _exif_orientation(image: Image.Image) -> object:
+    if not ORIENTATION_SOURCES & image.info.keys():
+        return None
     try:
         return image.getexif().get(EXIF_ORIENTATION)
     except Exception:  # noqa: BLE001  # a damaged EXIF block is no reason to refuse whole pixels

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.artifact import published_versions, version_folder
+from catalog.labels import MODEL_NAMES
 from runtime.golden import read_golden
 from service.app import create_app
 from service.settings import Settings
@@ -21,7 +22,7 @@ from service.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
 LOAD_TIMEOUT_S = 60
-PUBLISHED = ("sequential", "functional", "subclassing")
+PUBLISHED = tuple(name for name in MODEL_NAMES if published_versions(MODELS, name))
 
 
 @dataclass(frozen=True)

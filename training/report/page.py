@@ -9,11 +9,13 @@ from training.report.sections.classes import class_results
 from training.report.sections.conclusions import conclusions
 from training.report.sections.confusions import confusion_matrices
 from training.report.sections.cost import accuracy_against_cost
+from training.report.sections.goals import against_the_goals
 from training.report.sections.learning_curves import learning_curves
 from training.report.sections.pictures import right_and_wrong
 from training.report.sections.provenance import TITLE as PROVENANCE
 from training.report.sections.provenance import provenance
 from training.report.sections.section import Section
+from training.report.sections.shifted_pictures import shifted_pictures
 from training.report.sections.tutorial import against_the_tutorial
 from training.report.versions import Published
 
@@ -30,11 +32,13 @@ def compose(published: Published, latencies: MeasuredLatencies) -> Page:
     """Everything that the report says of these versions."""
     sections = [
         against_the_tutorial(published),
+        against_the_goals(published),
         conclusions(published),
         learning_curves(published),
         class_results(published),
         confusion_matrices(published),
         right_and_wrong(published),
+        shifted_pictures(published),
         accuracy_against_cost(published, latencies),
         provenance(published),
     ]

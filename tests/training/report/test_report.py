@@ -7,6 +7,7 @@ import pytest
 from catalog.artifact import read_metadata, version_folder
 from catalog.errors import ProjectError
 from catalog.published_results import TUTORIAL_RESULTS
+from catalog.robustness import Robustness
 from tests.conftest import MODELS, PUBLISHED, every_published_version
 from tests.training.report.conftest import Report, add_version
 from training.report import ReportError, write_report
@@ -52,12 +53,14 @@ def test_training_classes_and_cost_are_those_of_the_metadata(report: Report) -> 
         test = metadata.evaluation("test", "float32", "openvino")
         assert test is not None
         recipe = str(metadata.recipe["name"])
+        weights = metadata.recipe.get("backbone_weights")
+        described = f"{recipe}, backbone `{weights}`" if weights else recipe
         total = f"{metadata.parameters.total:,}"
         tables = rows(report.markdown, first_cell=f"`{name}/{version}`")
         minutes = f"{metadata.training.wall_time_s / 60:.1f}"
         seed, epochs = str(metadata.training.seed), str(len(metadata.training.history))
         trainable = f"{metadata.parameters.trainable:,}"
-        assert [recipe, total, trainable, epochs, seed, minutes, metadata.training.hardware] in [
+        assert [described, total, trainable, epochs, seed, minutes, metadata.training.hardware] in [
             row[1:] for row in tables
         ]
         assert [recipe, *(f"{entry.recall:.3f}" for entry in test.per_class)] in [row[1:] for row in tables]
@@ -65,6 +68,37 @@ def test_training_classes_and_cost_are_those_of_the_metadata(report: Report) -> 
         for entry in test.per_class:
             scores = [f"{entry.precision:.3f}", f"{entry.recall:.3f}", f"{entry.f1:.3f}", f"{entry.n:,}"]
             assert scores in [row[1:] for row in rows(report.markdown, first_cell=entry.label)]
+
+
+def test_tuned_versions_stand_beside_their_goals(report: Report) -> None:
+    _, _, section = report.markdown.partition("## Against the goals")
+    section, _, _ = section.partition("\n## ")
+    for name, version in every_published_version():
+        metadata = read_metadata(version_folder(MODELS, name, version))
+        test = metadata.evaluation("test", "float32", "openvino")
+        assert test is not None
+        found = rows(section, first_cell=f"`{name}/{version}`")
+        if metadata.recipe["name"] == "tuned":
+            (row,) = found
+            goal, reached, difference = float(row[2]), float(row[3].strip("*")), float(row[4])
+            assert reached == test.accuracy
+            assert difference == pytest.approx(reached - goal, abs=1e-9)
+            assert row[5] == ("met" if reached >= goal else "short of the goal")
+        else:
+            assert found == []
+
+
+def test_shifted_pictures_are_those_that_were_measured(report: Report) -> None:
+    _, _, section = report.markdown.partition("## On shifted pictures")
+    section, _, _ = section.partition("\n## ")
+    measured = [Robustness.model_validate_json(file.read_bytes()) for file in MODELS.glob("*/robustness-*.json")]
+    assert measured
+    for entry in measured:
+        (row,) = rows(section, first_cell=f"`{entry.name}/{entry.version}`")
+        accuracies = [result.accuracy for result in entry.results]
+        assert [float(cell) for cell in row[1:]] == [
+            entry.clean_accuracy, *accuracies, pytest.approx(entry.mean_accuracy, abs=5e-5)
+        ]  # fmt: skip
 
 
 def test_every_version_has_its_own_milliseconds(report: Report) -> None:
