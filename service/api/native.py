@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from catalog.labels import CLASS_COUNT
 from catalog.metadata import ModelMetadata
 from catalog.responses import ModelList, ModelStatus, Prediction
+from service.api.parameters import VersionChoice
 from service.api.problems import PROBLEM_TYPE
 from service.api.request_body import FIELD, read_image
 from service.core.inference import Inference
@@ -35,8 +36,8 @@ class PredictParameters(BaseModel):
     model: str | None = Field(
         None, description="which model; without it the one that /models marks as default", examples=["sequential"]
     )
-    version: int | None = Field(
-        None, ge=1, description="which version; without it the latest that is ready", examples=[1]
+    version: VersionChoice | None = Field(
+        None, description="which version, by number or label; without it the one that /models calls serving"
     )
     top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")
 
@@ -59,6 +60,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI document says of these error statuses."""
     titles = {
         400: "No image, or one that can't be decoded",
+        401: "The secret is missing or wrong",
         404: "No such model, version or plot",
         408: "The body did not arrive in time",
         413: "Too many bytes or pixels",

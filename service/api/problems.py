@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from catalog.responses import InvalidParameter, Problem
-from service.errors import RequestError, UnavailableError, UnknownModelError
+from service.errors import RequestError, UnauthorizedError, UnavailableError, UnknownModelError
 
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
@@ -32,6 +32,8 @@ def add_problem_handlers(app: FastAPI) -> None:
         problem = problem_of(error)
         if isinstance(error, UnavailableError):
             return ProblemResponse(problem, {"Retry-After": str(error.retry_after_s)})
+        if isinstance(error, UnauthorizedError):
+            return ProblemResponse(problem, {"WWW-Authenticate": "Bearer"})
         return ProblemResponse(problem)
 
     @app.exception_handler(ClientDisconnect)

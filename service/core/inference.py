@@ -19,7 +19,8 @@ from catalog.labels import CLASS_NAMES
 from catalog.responses import ClassProbability, Prediction
 from service.core.admission import Admission
 from service.core.repository import ModelRepository, ModelVersion
-from service.errors import DeadlineError
+from service.core.shadow import Shadow
+from service.errors import DeadlineError, UnavailableError
 from service.images import EncodedImage
 
 THREAD_NAME_PREFIX: Final = "inference"
@@ -46,7 +47,11 @@ class Inference:
         self._admission = admission
         self._request_timeout_s = request_timeout_s
         self._max_image_pixels = max_image_pixels
-        self._threads = ThreadPoolExecutor(max_workers=_usable_cores(), thread_name_prefix=THREAD_NAME_PREFIX)
+        cores = _usable_cores()
+        self._shadow = Shadow(
+            repository, lambda: admission.pending > cores, thread_name_prefix=f"{THREAD_NAME_PREFIX}-shadow"
+        )
+        self._threads = ThreadPoolExecutor(max_workers=cores, thread_name_prefix=THREAD_NAME_PREFIX)
 
     def slot(self) -> AbstractContextManager[None]:
         """A place for one request, from before its body is read to its answer.
@@ -57,40 +62,48 @@ class Inference:
         return self._admission.slot()
 
     async def predict(
-        self, content: bytes, *, model: str | None = None, version: int | None = None, top_k: int
+        self, content: bytes, *, model: str | None = None, version: int | str | None = None, top_k: int
     ) -> Prediction:
         """The most probable classes of an encoded image; called within a `slot`.
 
         Args:
             content: a file in one of `service.images.READABLE_FORMATS`.
             model: None for the default model.
-            version: None for the latest that is ready.
+            version: a number or a label; None for the one that answers where none is asked for.
             top_k: how many classes, 1 to 10.
 
         Raises:
             RequestError: see the tree in `service.errors`.
         """
-        chosen = self._repository.find(model, version)
-        work = self._threads.submit(self._work(chosen, content))
-        try:
-            probabilities = await asyncio.wait_for(asyncio.wrap_future(work), self._request_timeout_s)
-        except TimeoutError:
-            self._hold_slot_until_done(work)
-            raise deadline_passed(self._request_timeout_s) from None
+        with self._repository.lease(model, version) as chosen:
+            work = self._threads.submit(self._work(chosen, content))
+            try:
+                probabilities = await asyncio.wait_for(asyncio.wrap_future(work), self._request_timeout_s)
+            except TimeoutError:
+                self._hold_slot_until_done(work)
+                raise deadline_passed(self._request_timeout_s) from None
         return name_classes(chosen, probabilities, top_k)
 
     def close(self) -> None:
         """Compute nothing that hasn't started; what has is left to end by itself."""
+        self._shadow.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _work(self, chosen: ModelVersion, content: bytes) -> Callable[[], NDArray[np.float32]]:
         if len(content) > DECODE_IN_PLACE_BYTES:
-            return lambda: _compute(chosen, EncodedImage(content, max_pixels=self._max_image_pixels).decode())
+            return lambda: self._compute(chosen, EncodedImage(content, max_pixels=self._max_image_pixels).decode())
         image = EncodedImage(content, max_pixels=self._max_image_pixels)
         if image.pixels > DECODE_IN_PLACE_PIXELS:
-            return lambda: _compute(chosen, image.decode())
+            return lambda: self._compute(chosen, image.decode())
         pixels = image.decode()
-        return lambda: _compute(chosen, pixels)
+        return lambda: self._compute(chosen, pixels)
+
+    def _compute(self, chosen: ModelVersion, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if chosen.model is None:
+            raise UnavailableError(f"{chosen} was withdrawn while the request waited", retry_after_s=1)
+        probabilities: NDArray[np.float32] = chosen.model.predict(pixels[np.newaxis])[0]
+        self._shadow.offer(chosen, pixels, probabilities)
+        return probabilities
 
     def _hold_slot_until_done(self, work: Future[NDArray[np.float32]]) -> None:
         loop = asyncio.get_running_loop()
@@ -101,13 +114,6 @@ class Inference:
                 loop.call_soon_threadsafe(self._admission.leave)
 
         work.add_done_callback(leave)
-
-
-def _compute(chosen: ModelVersion, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    if chosen.model is None:
-        raise AssertionError(f"{chosen.name} version {chosen.version} was chosen before it was ready")
-    probabilities: NDArray[np.float32] = chosen.model.predict(pixels[np.newaxis])[0]
-    return probabilities
 
 
 def deadline_passed(request_timeout_s: float) -> DeadlineError:
