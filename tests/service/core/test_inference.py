@@ -56,7 +56,7 @@ def data_plane(
 ) -> tuple[Inference, Admission]:
     admission = Admission(slots, 2**30)
     decoder = Decoder(admission, max_image_pixels=10_000)
-    return Inference(repository, admission, decoder, Scheduler(BatchLimits()), cache), admission
+    return Inference(repository, admission, decoder, Scheduler(BatchLimits()), cache=cache), admission
 
 
 async def predict(
