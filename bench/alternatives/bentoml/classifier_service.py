@@ -20,7 +20,7 @@ MAX_LATENCY_MS = 60_000
 # https://docs.bentoml.com/en/latest/build-with-bentoml/parallelize-requests.html: one worker is the default; one
 # process batches all requests, and TensorFlow uses every core for a batch.
 # https://docs.bentoml.com/en/latest/reference/bentoml/configurations.html: `traffic.timeout`, seconds.
-@bentoml.service(workers=1, traffic={"timeout": 60}, logging={"access": {"enabled": False}})
+@bentoml.service(workers=WORKERS, traffic={"timeout": 60}, logging={"access": {"enabled": False}})
 class Classifier:
     """The SavedModel behind one batchable method."""
 
