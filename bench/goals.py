@@ -114,9 +114,7 @@ def goals(results: Results) -> Iterator[Goal]:
             strict=True,
         )
     yield Goal("overload at 3 times capacity: goodput to the best requests/s", _goodput_ratio, 0.90)
-    yield Goal(
-        "overload: p99 of rejected answers", _rejected_p99_ms, 50, at_least=False, strict=True, unit="ms"
-    )
+    yield Goal("overload: p99 of rejected answers", _rejected_p99_ms, 50, at_least=False, strict=True, unit="ms")
     yield Goal("overload: errors other than 503 and 504", _other_errors, 0, at_least=False, unit="")
     yield Goal("start until ready, six models", _whole("ready_s"), 2.5, at_least=False, unit="s")
     yield Goal("resident memory after load, six models", _whole_rss_mb, 600, at_least=False, unit="MB")

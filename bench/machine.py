@@ -41,7 +41,7 @@ def commit() -> str:
 
 
 def wrk_version() -> str:
-    """wrk's own words, such as "debian/4.1.0-3"."""
+    """Wrk's own words, such as "debian/4.1.0-3"."""
     words = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split()
     return words[1] if len(words) > 1 else "unknown"
 

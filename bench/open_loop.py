@@ -23,6 +23,8 @@ from bench.load import Target
 from bench.measurements import Overload
 
 MAX_CONNECTIONS: Final = 2000
+ANSWERED: Final = 200
+REJECTED: Final = 503
 LAST_ANSWERS_S: Final = 2.0
 """How long answers are awaited after the last request; they count as answered, not for goodput."""
 RECEIVE_BYTES: Final = 65536
@@ -38,7 +40,7 @@ class Connection:
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address, timeout=1)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)  # noqa: FBT003
+        self.socket.setblocking(False)
         self.sent_s = 0.0
         self.received = b""
         self.waiting = False
@@ -210,12 +212,12 @@ def main() -> None:
 def _summary(client: OpenLoop, duration_s: float) -> dict[str, object]:
     late = {status: len(found) - client.statuses_in_time[status] for status, found in client.latencies_s.items()}
     rejected_p99_s, answered_p99_s = (
-        percentile(client.latencies_s.get(status, []), 99) for status in (503, 200)
+        percentile(client.latencies_s.get(status, []), 99) for status in (REJECTED, ANSWERED)
     )
     return {
         "offered_per_s": len(client.lateness_s) / duration_s,
         "duration_s": duration_s,
-        "statuses": dict(client.statuses_in_time + Counter({s: n for s, n in late.items() if s != 200})),
+        "statuses": dict(client.statuses_in_time + Counter({s: n for s, n in late.items() if s != ANSWERED})),
         "unanswered": client.unanswered,
         "rejected_p99_ms": None if rejected_p99_s is None else rejected_p99_s * 1000,
         "answered_p99_ms": None if answered_p99_s is None else answered_p99_s * 1000,

@@ -93,9 +93,7 @@ def running(
         _stop(process)
 
 
-def _wait_until_ready(
-    process: subprocess.Popen[bytes], port: int, path: str, ready_processes: int, log: Path
-) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, ready_processes: int, log: Path) -> None:
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     ready: set[int] = set()
     while time.monotonic() < deadline_s:

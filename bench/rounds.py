@@ -112,9 +112,7 @@ class Measuring:
 
     def _unavailable(self, what: str, why: object) -> None:
         print(f"  {what}: {why}", file=sys.stderr, flush=True)
-        self._results = self._results.model_copy(
-            update={"unavailable": self._results.unavailable | {what: str(why)}}
-        )
+        self._results = self._results.model_copy(update={"unavailable": self._results.unavailable | {what: str(why)}})
 
 
 def tell(round_number: int, visited: Visit) -> None:

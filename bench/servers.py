@@ -28,6 +28,12 @@ class Answer:
     confidence: float
 
 
+def read_answer(body: bytes) -> Answer:
+    """From {"class_id", "confidence", …}."""
+    answer = json.loads(body)
+    return Answer(answer["class_id"], answer["confidence"])
+
+
 @dataclass(frozen=True)
 class Start:
     """One start of a server: where it listens, what it serves, and a folder of its own to write to."""
@@ -57,7 +63,7 @@ class Server:
     ready_path: str = "/health"
     ready_processes: int = 1
     body: BodyKind = BodyKind.FORM
-    read_answer: Callable[[bytes], Answer] = field(default=lambda body: read_answer(body))
+    read_answer: Callable[[bytes], Answer] = read_answer
     variables: Callable[[Start], Mapping[str, str]] = field(default=lambda _start: {})
     folder: Path = ROOT
     precision: str | None = None
@@ -65,12 +71,6 @@ class Server:
     """How far a probability may be from the golden one."""
     serves_models: bool = True
     """False for a floor, which answers a constant."""
-
-
-def read_answer(body: bytes) -> Answer:
-    """From {"class_id", "confidence", …}."""
-    answer = json.loads(body)
-    return Answer(answer["class_id"], answer["confidence"])
 
 
 def _bentoml_answer(body: bytes) -> Answer:
@@ -113,9 +113,7 @@ def _bentoml(start: Start) -> list[str]:
 
 def _mlserver(start: Start) -> list[str]:
     folder = start.scratch / "mlserver"
-    write_repository(
-        folder, model=start.model, port=start.port, grpc_port=free_port(), metrics_port=free_port()
-    )
+    write_repository(folder, model=start.model, port=start.port, grpc_port=free_port(), metrics_port=free_port())
     return [str(of_alternative("mlserver").folder / "bin/mlserver"), "start", str(folder)]
 
 

@@ -4,6 +4,7 @@ Also the parts of a round that are no comparison: the runtime alone, our server 
 and our server under more load than it can take. The order of all this is `bench.rounds`' part.
 """
 
+import http
 import json
 import shutil
 import subprocess
@@ -13,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from catalog.artifact import published_versions
-from catalog.labels import MODEL_NAMES
-
 from bench.environments import OURS, ROOT, WORK
 from bench.errors import BenchError
 from bench.load import Target, run_wrk
@@ -24,6 +22,8 @@ from bench.open_loop import run_open_loop
 from bench.processes import Running, free_port, post, running, tail
 from bench.servers import SERVERS, Server, Start
 from bench.uploads import BodyKind, Upload, body, golden_images, varied_uploads, write_bodies
+from catalog.artifact import published_versions
+from catalog.labels import MODEL_NAMES
 
 IMAGES: Final = ROOT / "tests/images"
 RUNTIME_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -80,7 +80,7 @@ def visit(bench: Bench, server: Server, model: str | None) -> Visit:
             told["rss_loaded_bytes"] = server_process.rss_bytes
     except BenchError as error:
         failure = str(error)
-    return Visit(server=server.name, model=model, loads=loads, failure=failure, **told)  # type: ignore[arg-type]
+    return Visit(server=server.name, model=model, loads=loads, failure=failure, **told)
 
 
 def check_answers(bench: Bench, server: Server, process: Running, model: str) -> None:
@@ -96,10 +96,8 @@ def check_answers(bench: Bench, server: Server, process: Running, model: str) ->
             )
         except OSError as error:
             raise BenchError(f"{server.name} with {model} does not answer: {error}: {tail(process.log)}") from None
-        if status != 200:
-            raise BenchError(
-                f"{server.name} with {model} answers {status}: {content[:200]!r}: {tail(process.log)}"
-            )
+        if status != http.HTTPStatus.OK:
+            raise BenchError(f"{server.name} with {model} answers {status}: {content[:200]!r}: {tail(process.log)}")
         answer = server.read_answer(content)
         wanted = float(golden.probabilities[answer.class_id])
         if (

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from bench.alternatives.saved_model import answer, decode, load_saved_model
 
 # https://lightning.ai/docs/litserve/features/batching: "max_batch_size" and "batch_timeout", seconds to wait for a
-# batch to fill. A timeout of 0 would take single requests only; a few milliseconds are what its examples use.
+# batch to fill. With 0 the worker polls without pause and takes a core from the others; longer than this costs single
+# requests more than it brings many.
 MAX_BATCH_SIZE = 64
-BATCH_TIMEOUT_S = 0.005
+BATCH_TIMEOUT_S = 0.002
 # LitServer's docstring, "workers_per_device": "For CPU, set to the number of cores available on the machine".
 WORKERS = os.cpu_count() or 1
 
