@@ -5,9 +5,10 @@ SERVE_VENV := .venv-serve
 BIN := $(VENV)/bin
 MODELS ?= sequential functional subclassing
 RECIPE ?= tutorial
+BENCH ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test check format docs lock train clean
+.PHONY: help serve test check format docs lock train bench clean
 
 .DEFAULT_GOAL := help
 
@@ -38,8 +39,11 @@ train: $(VENV)/installed ## train and publish MODELS by RECIPE; CIFAR10_DATA nam
 		$(BIN)/python -m training fit $$model --recipe $(RECIPE) $(if $(CIFAR10_DATA),--data $(CIFAR10_DATA)) || exit 1; \
 	done
 
+bench: $(VENV)/installed ## measure our server and the alternatives; BENCH=--quick for a part, BENCH=--help for more
+	$(BIN)/python -m bench $(BENCH)
+
 clean: ## remove the virtual environments and caches
-	rm -rf $(VENV) $(SERVE_VENV) .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(SERVE_VENV) .bench .mypy_cache .pytest_cache .ruff_cache .coverage
 
 $(SERVE_VENV)/installed: requirements/serve.txt scripts/install
 	PYTHON=$(PYTHON) scripts/install $(SERVE_VENV) requirements/serve.txt

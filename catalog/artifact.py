@@ -39,12 +39,12 @@ def published_versions(models: Path, name: str) -> list[int]:
         entries = list((models / name).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(int(entry.name) for entry in entries if _is_version(entry))
+    return sorted(int(entry.name) for entry in entries if is_version_name(entry.name) and entry.is_dir())
 
 
-def _is_version(entry: Path) -> bool:
-    name = entry.name
-    return name.isascii() and name.isdigit() and not name.startswith("0") and entry.is_dir()
+def is_version_name(name: str) -> bool:
+    """Whether a folder of this name is a version's."""
+    return name.isascii() and name.isdigit() and not name.startswith("0")
 
 
 def read_metadata(folder: Path) -> ModelMetadata:

@@ -6,6 +6,7 @@
     │   ├── ArtifactCorruptError      a file differs from what was published
     │   └── MetadataError             metadata.json can't be read, or says something illegal
     ├── PublishError                a version could not be published
+    ├── RolloutError                serving.json can't be read, or contradicts itself or what is published
     ├── RuntimeUnavailableError     (runtime) the runtime, device or precision asked for isn't here
     ├── ModelLoadError              (runtime) a version can't be loaded or answers wrongly
     ├── TrainingError               (training) see training.errors
@@ -57,6 +58,10 @@ class MetadataError(ArtifactError):
 
 class PublishError(ProjectError):
     """A version could not be published; nothing of it is left behind."""
+
+
+class RolloutError(ProjectError):
+    """serving.json can't be read, is not what `catalog.rollout.Rollout` allows, or names what is not published."""
 
 
 class RuntimeUnavailableError(ProjectError):

@@ -32,11 +32,13 @@ class Prediction(Record):
 
 
 class VersionState(StrEnum):
-    """Where a version is on its way to serving."""
+    """Where a version is on its way to serving: `published` is not chosen to serve, `draining` answers its last."""
 
+    PUBLISHED = "published"
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+    DRAINING = "draining"
 
 
 class VersionStatus(Record):
@@ -44,7 +46,7 @@ class VersionStatus(Record):
 
     version: Version
     state: VersionState
-    reason: Annotated[str | None, Field(description="why it failed")] = None
+    reason: Annotated[str | None, Field(description="why it failed, or is not loaded")] = None
     recipe: str | None = None
     test_accuracy: Annotated[
         Probability | None, Field(description="stored at publishing, of the artifact at the precision that serves")
@@ -52,7 +54,17 @@ class VersionStatus(Record):
     test_images: Annotated[Count | None, Field(description="how many images the accuracy was measured on")] = None
     parameters: Count | None = None
     size_bytes: Annotated[Count | None, Field(description="saved_model.pb")] = None
-    load_time_ms: Annotated[float | None, Field(ge=0, description="verify, load, golden check")] = None
+    load_time_ms: Annotated[float | None, Field(ge=0, description="verify, load, golden check, warm-up")] = None
+
+
+class ShadowStatus(Record):
+    """The version that computes on the side, and how often its most probable class was the one answered."""
+
+    version: Version
+    agreed: Count
+    disagreed: Count
+    dropped: Annotated[Count, Field(description="not computed, because the service had other work")]
+    failed: Count
 
 
 class ModelStatus(Record):
@@ -62,7 +74,16 @@ class ModelStatus(Record):
     title: str
     state: Annotated[VersionState, Field(description="ready as soon as one version is")]
     default: Annotated[bool, Field(description="answers where no model is asked for")]
-    serving_version: Annotated[Version | None, Field(description="answers where no version is asked for")]
+    serving_version: Annotated[
+        Version | None, Field(description="answers where no version is asked for, unless `split` shares them out")
+    ]
+    policy: Annotated[str, Field(description="which versions serve")]
+    labels: Annotated[dict[str, Version], Field(description="names to ask for a version by")]
+    split: Annotated[dict[Version, Count] | None, Field(description="version -> weight")] = None
+    shadow: ShadowStatus | None = None
+    problem: Annotated[
+        str | None, Field(description="why serving.json is not in force as it stands; what was before goes on")
+    ] = None
     versions: list[VersionStatus]
 
 
@@ -75,6 +96,28 @@ class ModelList(Record):
     runtime_version: str
     device: str
     precision: Precision
+
+
+class VersionReference(Record):
+    """A model's version."""
+
+    model: str
+    version: Version
+
+
+class FailedVersion(VersionReference):
+    """A version that could not be loaded; what served before goes on."""
+
+    reason: str
+
+
+class ReloadReport(Record):
+    """What a look at the models folder changed."""
+
+    loaded: list[VersionReference]
+    unloaded: list[VersionReference]
+    failed: list[FailedVersion]
+    problems: Annotated[list[str], Field(description="what can't be read, such as a broken serving.json")]
 
 
 class Liveness(Record):

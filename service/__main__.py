@@ -11,6 +11,8 @@ def main() -> int:
     # container, not at all.
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, _stop_before_serving)
+    if hasattr(signal, "SIGHUP"):  # a sign to look for new versions, which the start does anyway
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from service.serve import serve
 
     return serve(sys.argv[1:])

@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from catalog import PROJECT_VERSION
 from runtime.selection import open_runtime
+from service.api.admin import admin_routes
 from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
@@ -22,7 +23,10 @@ from service.core.decoding import Decoder
 from service.core.inference import Inference
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
-from service.core.scheduler import BatchLimits, Scheduler
+from service.core.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
+from service.core.shadow import Shadow
+from service.core.watcher import Watcher
+from service.hangup import reload_on_hangup
 from service.metrics import Metrics, Observed
 from service.middleware import HeadMiddleware, LingerMiddleware, StoppingMiddleware
 from service.observing import ObservingMiddleware
@@ -46,22 +50,32 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or read_settings()
     runtime = open_runtime(settings.runtime, settings.device, settings.precision)
-    repository = ModelRepository(settings.models, runtime, settings.default_model)
+    repository = ModelRepository(
+        settings.models,
+        runtime,
+        settings.default_model,
+        version_policy=settings.version_policy,
+        drain_limit_s=settings.shutdown_grace_s,
+    )
+    watcher = Watcher(repository, settings.poll_interval_s)
     metrics, request_log = Metrics(), RequestLog(settings.request_log_share)
     admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
     scheduler = Scheduler(_batch_limits(settings), batch_computed=metrics.batch_computed)
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels)
-    inference = Inference(repository, admission, decoder, scheduler, cache)
+    shadow = Shadow(repository, lambda: scheduler.queue_rows > 0, thread_name_prefix=f"{THREAD_NAME_PREFIX}-shadow")
+    inference = Inference(repository, admission, decoder, scheduler, cache=cache, shadow=shadow)
     metrics.watch(Observed(repository, admission, scheduler, cache))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
-        loading = asyncio.create_task(_load(repository))
+        reload_on_hangup(watcher)
+        loading = asyncio.create_task(_load(repository, watcher))
         yield
         repository.stop_loading()
         await loading
+        await asyncio.to_thread(watcher.stop)
         inference.close()
         request_log.flush()
 
@@ -72,6 +86,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(native_routes(repository))
     app.include_router(health_routes(repository))
     app.include_router(metrics_routes(metrics))
+    if settings.admin_token is not None:
+        app.include_router(admin_routes(watcher, settings.admin_token))
     app.add_api_route("/", _to_docs, include_in_schema=False)
     add_openapi(app, repository, settings)
     # The last one added sees a request first.
@@ -92,13 +108,14 @@ def _batch_limits(settings: Settings) -> BatchLimits:
     )
 
 
-async def _load(repository: ModelRepository) -> None:
+async def _load(repository: ModelRepository, watcher: Watcher) -> None:
     await asyncio.to_thread(repository.load_all)
     reason = repository.not_ready_reason
     if reason is None:
         logger.info("ready; %s answers where no model is asked for", repository.default_name())
     else:
         logger.error("not ready: %s", reason)
+    watcher.start()
 
 
 async def _to_docs() -> RedirectResponse:

@@ -5,6 +5,7 @@ ServiceError
 └── RequestError              a request that isn't answered with a prediction
     ├── InvalidRequestError   400  no image, or a broken form around it
     ├── UndecodableError      400  the bytes are no image that can be decoded
+    ├── UnauthorizedError     401  the route's secret is missing or wrong
     ├── UnknownModelError     404  no such model, version or plot
     ├── UploadTimeoutError    408  the body did not arrive in time
     ├── TooLargeError         413  too many bytes or pixels
@@ -50,6 +51,12 @@ class UndecodableError(RequestError):
     """The bytes are not an image that can be decoded."""
 
     status, kind, title = HTTPStatus.BAD_REQUEST, "undecodable-image", "The image can't be decoded"
+
+
+class UnauthorizedError(RequestError):
+    """The secret that the route asks for is missing or wrong."""
+
+    status, kind, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "The secret is missing or wrong"
 
 
 class UnknownModelError(RequestError):

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from catalog.labels import ModelName
 from catalog.metadata import Precision, RuntimeName
+from catalog.rollout import POLICY_PATTERN
 from service.errors import SettingsError
 
 PREFIX: Final = "CIFAR10_"
@@ -36,11 +37,29 @@ class Settings(BaseSettings):
     default_model: Literal["auto"] | ModelName = Field(
         "auto", description="answers where no model is asked for; auto: the ready one with the highest test accuracy"
     )
+    version_policy: str = Field(
+        "latest(1)",
+        pattern=POLICY_PATTERN,
+        description="which versions serve of a model whose serving.json doesn't say: the N newest, or all",
+        json_schema_extra={"legal": "latest(N), all"},
+    )
+    poll_interval_s: float = Field(
+        5.0, ge=0, le=3600, description="time between two looks for new versions, in seconds; 0: only when told to"
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="secret that POST /admin/reload asks for; without it there is no such route",
+        json_schema_extra={"legal": "text of at least 16 characters"},
+    )
     runtime: Literal["auto"] | RuntimeName = Field(
         "auto", description="auto: TensorFlow where it sees a GPU, else OpenVINO, else TensorFlow on the CPU"
     )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|gpu(:\d{1,2})?)$", description="auto, cpu, gpu or gpu:N; a GPU needs TensorFlow"
+        "auto",
+        pattern=r"^(auto|cpu|gpu(:\d{1,2})?)$",
+        description="auto, cpu, gpu or gpu:N; a GPU needs TensorFlow",
+        json_schema_extra={"legal": "auto, cpu, gpu, gpu:N"},
     )
     precision: Precision = Field(
         "float32", description="bfloat16 is faster where the CPU has it; its accuracy is stored beside float32's"
@@ -116,11 +135,11 @@ def flag(name: str) -> str:
 def legal_values(name: str) -> str:
     """What a setting may be, in words, from its declaration."""
     schema: dict[str, Any] = Settings.model_json_schema()["properties"][name]
+    if "legal" in schema:
+        return str(schema["legal"])
     alternatives = [value for part in (schema, *schema.get("anyOf", [])) for value in _enumerated(part)]
     if alternatives:
         return ", ".join(dict.fromkeys(alternatives))
-    if "pattern" in schema:
-        return "auto, cpu, gpu, gpu:N"
     low, high = schema.get("minimum"), schema.get("maximum")
     kind = {"integer": "whole number", "number": "number", "string": "text"}[schema["type"]]
     if low is None and "exclusiveMinimum" in schema:
@@ -139,4 +158,5 @@ def _describe(location: tuple[int | str, ...], value: object, message: str) -> s
     if name not in Settings.model_fields:
         return f"{name} = {value!r}: {message}"
     source = variable(name) if os.environ.get(variable(name)) == str(value) else flag(name)
-    return f"{source} = {value!r} is not legal; expected: {legal_values(name)}"
+    shown = "(a secret)" if name == "admin_token" else repr(value)
+    return f"{source} = {shown} is not legal; expected: {legal_values(name)}"

@@ -9,8 +9,9 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("catalog", "runtime", "service", "training")
+PACKAGES = ("bench", "catalog", "runtime", "service", "training")
 MAY_IMPORT = {
+    "bench": {"bench", "catalog"},
     "catalog": {"catalog"},
     "runtime": {"runtime", "catalog"},
     "service": {"service", "runtime", "catalog"},

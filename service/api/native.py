@@ -55,6 +55,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI document says of these error statuses."""
     titles = {
         400: "No image, or one that can't be decoded",
+        401: "The secret is missing or wrong",
         404: "No such model, version or plot",
         408: "The body did not arrive in time",
         413: "Too many bytes or pixels",

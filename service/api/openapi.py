@@ -1,7 +1,7 @@
 """The OpenAPI document: FastAPI's own, with the problem document's schema and with real examples.
 
 The examples are answers of this very service: of the models that it has loaded, of a golden image, of errors
-that its own code raises. The document is kept once loading is over, and made anew until then.
+that its own code raises. The document is made anew when the versions that serve have changed.
 """
 
 from collections.abc import Callable
@@ -35,15 +35,17 @@ Document = dict[str, Any]
 
 def add_openapi(app: FastAPI, repository: ModelRepository, settings: Settings) -> None:
     """Let the application describe itself by `openapi_document`."""
-    kept: Document = {}
+    kept: dict[int, Document] = {}
 
     def openapi() -> Document:
-        if kept:
-            return kept
+        generation = repository.generation
+        if generation in kept:
+            return kept[generation]
         plain = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         document = openapi_document(plain, repository, settings)
         if repository.is_loaded:
-            kept.update(document)
+            kept.clear()
+            kept[generation] = document
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
@@ -82,15 +84,15 @@ def _answer_examples(repository: ModelRepository) -> dict[str, Any]:
     name = min(ready, key=lambda model: not model.default).name if ready else None
     if name is None:
         return examples
-    entry = repository.find(name)
-    examples["/models/{name}"] = repository.model_status(name).model_dump(mode="json")
-    if entry.metadata is not None:
-        examples[VERSION] = entry.metadata.model_dump(mode="json")
-        try:
+    try:
+        entry = repository.find(name)
+        examples["/models/{name}"] = repository.model_status(name).model_dump(mode="json")
+        if entry.metadata is not None:
+            examples[VERSION] = entry.metadata.model_dump(mode="json")
             probabilities = read_golden(entry.folder / entry.metadata.golden.file).probabilities[0]
-        except ProjectError:  # taken away since it was loaded: an example less
-            return examples
-        examples[PREDICT] = name_classes(entry, probabilities, EXAMPLE_TOP_K).model_dump(mode="json")
+            examples[PREDICT] = name_classes(entry, probabilities, EXAMPLE_TOP_K).model_dump(mode="json")
+    except ProjectError:  # taken away at this moment, or since it was loaded: an example less
+        return examples
     return examples
 
 

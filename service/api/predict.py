@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from catalog.labels import CLASS_COUNT
 from catalog.responses import InvalidParameter, Prediction
+from service.api.parameters import VersionChoice
 from service.api.problems import client_gone_response, invalid_parameter, problem_response
 from service.api.request_body import read_image
 from service.core.inference import Inference
@@ -42,8 +43,8 @@ class PredictParameters(BaseModel):
     model: str | None = Field(
         None, description="which model; without it the one that /models marks as default", examples=["sequential"]
     )
-    version: int | None = Field(
-        None, ge=1, description="which version; without it the latest that is ready", examples=[1]
+    version: VersionChoice | None = Field(
+        None, description="which version, by number or label; without it the one that /models calls serving"
     )
     top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")
 

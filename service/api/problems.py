@@ -9,7 +9,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from catalog.responses import InvalidParameter, Problem
-from service.errors import InvalidParameterError, RequestError, UnavailableError, UnknownModelError
+from service.errors import (
+    InvalidParameterError,
+    RequestError,
+    UnauthorizedError,
+    UnavailableError,
+    UnknownModelError,
+)
 
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
@@ -26,7 +32,11 @@ class ProblemResponse(Response):
 
 def problem_response(error: RequestError) -> ProblemResponse:
     """The response to an error."""
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, UnavailableError) else None
+    headers: dict[str, str] = {}
+    if isinstance(error, UnavailableError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = "Bearer"
     return ProblemResponse(problem_of(error), headers)
 
 

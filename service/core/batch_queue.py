@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+from weakref import ref
 
-from runtime.base import Images, LoadedModel, Probabilities
+from runtime.base import Images, Probabilities
+from service.core.model_version import ModelVersion
 
 SMOOTHING: Final = 0.1
 
@@ -42,15 +44,11 @@ class BatchQueue:
     """A first-in, first-out queue in front of one version. Used from one thread, the event loop's.
 
     Args:
-        name: of the model.
-        version: its number.
-        model: computes the batches.
+        version: computes the batches; not kept alive, since what waits for it holds a lease.
     """
 
-    def __init__(self, name: str, version: int, model: LoadedModel) -> None:
-        self.name = name
-        self.version = version
-        self.model = model
+    def __init__(self, version: ModelVersion) -> None:
+        self.version = ref(version)
         self.rows = 0
         self.seconds_per_row = 0.0
         self._waiting: deque[WaitingRows] = deque()

@@ -19,6 +19,7 @@ from service.core.observation import Observation
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository, ModelVersion
 from service.core.scheduler import Scheduler
+from service.core.shadow import Shadow
 from service.errors import DeadlineError
 
 
@@ -31,6 +32,7 @@ class Inference:
         decoder: turns files into pixels.
         scheduler: turns pixels into probabilities.
         cache: remembers answers; None computes each.
+        shadow: compares answers on the side.
     """
 
     def __init__(
@@ -39,13 +41,16 @@ class Inference:
         admission: Admission,
         decoder: Decoder,
         scheduler: Scheduler,
+        *,
         cache: PredictionCache | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self._repository = repository
         self._admission = admission
         self._decoder = decoder
         self._scheduler = scheduler
         self._cache = cache
+        self._shadow = shadow
 
     def slot(self) -> Slot:
         """A place for one request, from before its body is read to its answer.
@@ -61,7 +66,7 @@ class Inference:
         observation: Observation,
         *,
         model: str | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         top_k: int,
         timeout_s: float,
     ) -> Prediction:
@@ -71,7 +76,7 @@ class Inference:
             content: a file in one of `service.images.READABLE_FORMATS`.
             observation: of the request; what is learned on the way is noted in it.
             model: None for the default model.
-            version: None for the latest that is ready.
+            version: a number or a label; None for the one that answers where none is asked for.
             top_k: how many classes, 1 to 10.
             timeout_s: longest time from now to the answer.
 
@@ -79,18 +84,20 @@ class Inference:
             RequestError: see the tree in `service.errors`.
         """
         start_s = time.monotonic()
-        chosen = self._repository.find(model, version)
-        observation.model, observation.version = chosen.name, chosen.version
         expires_s = start_s + timeout_s
-        try:
-            images = await self._decoder.decode(content, expires_s)
-            observation.decode_s = time.monotonic() - start_s
-            if self._cache is None:
-                probabilities = await self._compute(chosen, images, expires_s, observation)
-            else:
-                probabilities = await self._remember(self._cache, chosen, images, expires_s, observation)
-        except TimeoutError:
-            raise deadline_passed(timeout_s) from None
+        with self._repository.lease(model, version) as chosen:
+            observation.model, observation.version = chosen.name, chosen.version
+            try:
+                images = await self._decoder.decode(content, expires_s)
+                observation.decode_s = time.monotonic() - start_s
+                if self._cache is None:
+                    probabilities = await self._compute(chosen, images, expires_s, observation)
+                else:
+                    probabilities = await self._remember(self._cache, chosen, images, expires_s, observation)
+            except TimeoutError:
+                raise deadline_passed(timeout_s) from None
+            if self._shadow is not None:
+                self._shadow.offer(chosen, images[0], probabilities[0])
         return name_classes(chosen, probabilities[0], top_k)
 
     async def _compute(
@@ -113,6 +120,8 @@ class Inference:
 
     def close(self) -> None:
         """Compute nothing that hasn't started; what has is left to end by itself."""
+        if self._shadow is not None:
+            self._shadow.close()
         self._decoder.close()
         self._scheduler.close()
 

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Final
 
 from runtime.base import Images, Probabilities
-from service.core.repository import ModelVersion
+from service.core.model_version import ModelVersion
 
 DIGEST_BYTES: Final = 16
 ENTRY_BYTES: Final = 400

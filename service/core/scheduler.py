@@ -21,7 +21,7 @@ import numpy as np
 
 from runtime.base import Images, LoadedModel, Probabilities
 from service.core.batch_queue import BatchQueue, Computed, WaitingRows
-from service.core.repository import ModelVersion
+from service.core.model_version import ModelVersion
 from service.core.retry import retry_after_s
 from service.errors import UnavailableError
 
@@ -46,6 +46,7 @@ class BatchLimits:
 @dataclass(frozen=True, slots=True)
 class _Batch:
     queue: BatchQueue
+    version: ModelVersion | None
     requests: list[WaitingRows]
     images: list[Images]
     closed_s: float
@@ -149,9 +150,7 @@ class Scheduler:
     def _queue_of(self, version: ModelVersion) -> BatchQueue:
         queue = self._queues.get(version)
         if queue is None:
-            if version.model is None:
-                raise AssertionError(f"{version.name} version {version.version} was chosen before it was ready")
-            queue = self._queues[version] = BatchQueue(version.name, version.version, version.model)
+            queue = self._queues[version] = BatchQueue(version)
         return queue
 
     def _check_room(self, version: ModelVersion, queue: BatchQueue, rows: int) -> None:
@@ -187,7 +186,7 @@ class Scheduler:
             if requests:
                 self._idle_threads -= 1
                 self._computing.update(requests)
-                self._jobs.put(_Batch(queue, requests, [request.images for request in requests], now_s))
+                self._jobs.put(_Batch(queue, queue.version(), requests, [item.images for item in requests], now_s))
 
     def _next_turn(self, now_s: float) -> BatchQueue | None:
         """The next version in turn whose batch is closed; None where there is none, or only such that still wait."""
@@ -218,10 +217,9 @@ class Scheduler:
 
     def _finish(self, batch: _Batch, outcome: _Outcome) -> None:
         rows = sum(map(len, batch.images))
-        queue = batch.queue
-        queue.measured(rows, outcome.compute_s)
-        if self._batch_computed is not None:
-            self._batch_computed(queue.name, queue.version, rows, outcome.compute_s)
+        batch.queue.measured(rows, outcome.compute_s)
+        if self._batch_computed is not None and batch.version is not None:
+            self._batch_computed(batch.version.name, batch.version.version, rows, outcome.compute_s)
         self._idle_threads += 1
         self._computing.difference_update(batch.requests)
         for request, result in zip(batch.requests, outcome.results, strict=True):
@@ -257,8 +255,11 @@ class Scheduler:
 
 def _compute(batch: _Batch) -> _Outcome:
     start_s = time.monotonic()
-    model, images = batch.queue.model, batch.images
+    model, images = batch.version.model if batch.version is not None else None, batch.images
     results: list[Probabilities | Exception]
+    if model is None:
+        withdrawn = UnavailableError("the version was withdrawn while the request waited", retry_after_s=1)
+        return _Outcome([withdrawn for _ in images], 0.0)
     try:
         probabilities = model.predict(images[0] if len(images) == 1 else np.concatenate(images))
         ends = np.cumsum([len(part) for part in images])[:-1]

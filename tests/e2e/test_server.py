@@ -20,7 +20,7 @@ from PIL import Image
 
 from catalog.artifact import version_folder
 from catalog.responses import Prediction
-from tests.conftest import PUBLISHED, ROOT, SAMPLES, SampleImage, golden_class
+from tests.conftest import PUBLISHED, ROOT, SAMPLES, SampleImage, golden_class, newest_version
 from tests.e2e.server import Server, clean_environment, free_port, running_server
 
 pytestmark = pytest.mark.slow
@@ -231,7 +231,7 @@ def test_log_is_one_json_object_a_line(server: Server) -> None:
     httpx.get(f"{server.url}/livez")
     entries = [json.loads(line) for line in server.log.read_text().splitlines()]
     assert {"time", "level", "logger", "message"} <= set(entries[0])
-    assert any("sequential version 1 is ready" in entry["message"] for entry in entries)
+    assert any(f"sequential version {newest_version('sequential')} is ready" in entry["message"] for entry in entries)
 
 
 def test_healthcheck_asks_the_service(server: Server) -> None:

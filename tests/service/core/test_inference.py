@@ -56,7 +56,7 @@ def data_plane(
 ) -> tuple[Inference, Admission]:
     admission = Admission(slots, 2**30)
     decoder = Decoder(admission, max_image_pixels=10_000)
-    return Inference(repository, admission, decoder, Scheduler(BatchLimits()), cache), admission
+    return Inference(repository, admission, decoder, Scheduler(BatchLimits()), cache=cache), admission
 
 
 async def predict(
@@ -92,7 +92,7 @@ def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: M
     slow = stream.getvalue()[:2] + empty_comment * 1_000_000 + stream.getvalue()[2:]  # refused once it is read
 
     async def longest_pause_s() -> float:
-        request = asyncio.create_task(predict(inference, slow, top_k=1))
+        request = asyncio.create_task(predict(inference, slow, top_k=1, timeout_s=60))
         longest_s = 0.0
         while not request.done():
             start_s = time.monotonic()

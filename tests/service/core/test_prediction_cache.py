@@ -16,7 +16,7 @@ def probabilities(seed: int) -> Probabilities:
 
 
 def test_least_recently_used_go_when_the_room_is_full() -> None:
-    repository = ModelRepository(MODELS, OpenVinoRuntime())
+    repository = ModelRepository(MODELS, OpenVinoRuntime(), version_policy="all")
     repository.load_all()
     version = repository.find("sequential")
     cache = PredictionCache(3 * ENTRY_BYTES)
@@ -32,7 +32,7 @@ def test_least_recently_used_go_when_the_room_is_full() -> None:
 
 
 def test_models_and_pixels_are_kept_apart() -> None:
-    repository = ModelRepository(MODELS, OpenVinoRuntime())
+    repository = ModelRepository(MODELS, OpenVinoRuntime(), version_policy="all")
     repository.load_all()
     cache = PredictionCache(1000)
     keys = {

@@ -10,7 +10,7 @@ from runtime.golden import GoldenAnswers, read_golden
 from runtime.openvino import OpenVinoRuntime
 from service.core.repository import ModelRepository
 from service.errors import SettingsError, UnavailableError, UnknownModelError
-from tests.conftest import MODELS, PUBLISHED
+from tests.conftest import MODELS, PUBLISHED, newest_version
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,8 @@ def runtime() -> OpenVinoRuntime:
     return OpenVinoRuntime()
 
 
-def loaded(models: Path, runtime: OpenVinoRuntime) -> ModelRepository:
-    repository = ModelRepository(models, runtime)
+def loaded(models: Path, runtime: OpenVinoRuntime, version_policy: str = "latest(1)") -> ModelRepository:
+    repository = ModelRepository(models, runtime, version_policy=version_policy)
     repository.load_all()
     return repository
 
@@ -59,8 +59,9 @@ def test_nothing_is_ready_before_loading(runtime: OpenVinoRuntime) -> None:
     assert repository.not_ready_reason == "models are being loaded"
     with pytest.raises(UnavailableError, match=r"no model is ready"):
         repository.find()
-    with pytest.raises(UnavailableError, match=r"sequential version 1 is being loaded"):
-        repository.find("sequential", 1)
+    newest = newest_version("sequential")
+    with pytest.raises(UnavailableError, match=rf"sequential version {newest} is being loaded"):
+        repository.find("sequential", newest)
 
 
 def test_default_is_the_most_accurate(runtime: OpenVinoRuntime) -> None:
@@ -112,7 +113,7 @@ def test_unknown_model_and_version_name_what_there_is(one_model: Path, runtime: 
 def test_latest_ready_version_answers(one_model: Path, runtime: OpenVinoRuntime) -> None:
     add_version(one_model, 2)
     add_version(one_model, 10)
-    repository = loaded(one_model, runtime)
+    repository = loaded(one_model, runtime, "all")
     assert repository.find("sequential").version == 10
     assert repository.find("sequential", 2).version == 2
     assert [entry.version for entry in repository.model_status("sequential").versions] == [10, 2, 1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.base import Images, Probabilities
-from service.core.repository import ModelVersion
+from service.core.model_version import ModelVersion
 from service.core.scheduler import BatchLimits, Scheduler
 from service.errors import UnavailableError
 
@@ -33,7 +33,9 @@ class Recorder:
 
 def ready(model: Recorder, name: str = "sequential") -> ModelVersion:
     model.name = name
-    return ModelVersion(name, 1, Path("nowhere"), model=model)
+    version = ModelVersion(name, 1, Path("nowhere"), ())
+    version.model = model
+    return version
 
 
 def rows(*values: int) -> Images:

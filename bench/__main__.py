@@ -1,0 +1,183 @@
+"""The command line of bench: `python -m bench`, see `--help`.
+
+Decides what is measured (everything that is published, by every server that can be installed), for how long, and
+where the results go. Measuring is `bench.rounds`' part, telling `bench.report`'s.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from bench.environments import ROOT, WORK, install, versions
+from bench.errors import BenchError
+from bench.load import require_wrk
+from bench.machine import commit, describe_machine, wrk_version
+from bench.measurements import Machine, Results, read_results
+from bench.report import ROUNDS, goals_table, write_report
+from bench.rounds import Measuring
+from bench.servers import BFLOAT16_CPU_FEATURES, SERVERS, Server
+from bench.visits import RUNTIME_BATCHES, WARM_UP_SHARE, prepare
+from catalog.artifact import published_versions
+from catalog.errors import ProjectError
+from catalog.labels import MODEL_NAMES
+
+CONCURRENCY: Final = (1, 8, 64, 256)
+SECONDS: Final = 5
+ROUND_COUNT: Final = 3
+QUICK_MODELS: Final = ("sequential", "vgg16", "mobilenetv2")
+QUICK_CONCURRENCY: Final = (1, 8, 64)
+QUICK_SECONDS: Final = 2
+START_AND_STOP_S: Final = 8
+OURS_ONLY_S: Final = 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run measures."""
+
+    servers: tuple[str, ...]
+    models: tuple[str, ...]
+    concurrency: tuple[int, ...]
+    seconds: int
+    rounds: int
+
+    @property
+    def estimate_s(self) -> float:
+        """How long it takes, installing aside; starts differ from machine to machine."""
+        warm_up_s = max(1, round(self.seconds * WARM_UP_SHARE))
+        loads_s = len(self.concurrency) * (self.seconds + warm_up_s)
+        answering = sum(SERVERS[name].serves_models for name in self.servers)
+        visits = answering * len(self.models) + len(self.servers) - answering
+        precisions = {SERVERS[name].precision for name in self.servers} - {None}
+        alone_s = len(precisions) * len(self.models) * len(RUNTIME_BATCHES) * self.seconds / 4 * 1.3
+        return self.rounds * (visits * (loads_s + START_AND_STOP_S) + alone_s + OURS_ONLY_S)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 after a run or a report; 2 where it could not start."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        if parsed.report is not None:
+            results = read_results(parsed.report)
+            print(write_report(results, parsed.output or parsed.report.parent.parent))
+            return 0
+        return _measure(parsed, sys.argv[1:] if arguments is None else list(arguments))
+    except (ProjectError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
+    require_wrk()
+    published: dict[str, int] = {
+        name: found[-1] for name in MODEL_NAMES if (found := published_versions(parsed.models_folder, name))
+    }
+    plan = plan_from(parsed, list(published))
+    whole = not (parsed.quick or parsed.servers or parsed.models or parsed.concurrency or parsed.seconds)
+    whole = whole and parsed.rounds is None and parsed.models_folder == ROOT / "models"
+    # What a part of the whole says belongs into nobody's documents unless asked for.
+    output = parsed.output or (ROOT / "docs" if whole else WORK / "docs")
+    machine = describe_machine()
+    servers, unavailable = _available(plan.servers, machine)
+    print(f"this takes about {plan.estimate_s / 60:.0f} minutes", flush=True)
+    bench = prepare(
+        parsed.models_folder,
+        {name: published[name] for name in plan.models},
+        seconds=plan.seconds,
+        concurrency=plan.concurrency,
+    )
+    results = Results(
+        date=datetime.now(UTC).date().isoformat(),
+        commit=commit(),
+        command=shlex.join(["make", "bench"] if whole else [".venv/bin/python", "-m", "bench", *arguments]),
+        seconds=plan.seconds,
+        concurrency=list(plan.concurrency),
+        servers=[server.name for server in servers],
+        models=bench.versions,
+        unpublished=[name for name in MODEL_NAMES if name not in published],
+        unavailable=unavailable,
+        versions={server.title: versions(server.environment) for server in servers} | {"load": {"wrk": wrk_version()}},
+        machine=machine,
+    )
+    results = Measuring(bench, servers, results, output / ROUNDS).run(plan.rounds)
+    print(goals_table(results))
+    print(f"written: {write_report(results, output)}")
+    return 0
+
+
+def plan_from(parsed: argparse.Namespace, published: Sequence[str]) -> Plan:
+    """What the options ask for, of what is published.
+
+    Raises:
+        BenchError: a model that is asked for isn't published, or nothing is.
+    """
+    quick = parsed.quick
+    missing = [name for name in parsed.models or () if name not in published]
+    if missing or not published:
+        raise BenchError(
+            f"not published in {parsed.models_folder}: {', '.join(missing) or 'any model'}",
+            expected=f"some of {', '.join(published)}" if published else "models/NAME/VERSION/",
+        )
+    models = parsed.models or [name for name in published if not quick or name in QUICK_MODELS] or published
+    return Plan(
+        servers=tuple(parsed.servers or SERVERS),
+        models=tuple(models),
+        concurrency=tuple(parsed.concurrency or (QUICK_CONCURRENCY if quick else CONCURRENCY)),
+        seconds=parsed.seconds or (QUICK_SECONDS if quick else SECONDS),
+        rounds=parsed.rounds or (1 if quick else ROUND_COUNT),
+    )
+
+
+def _available(names: Sequence[str], machine: Machine) -> tuple[list[Server], dict[str, str]]:
+    """The servers that can be started here, and why the others can't."""
+    servers: list[Server] = []
+    unavailable: dict[str, str] = {}
+    for name in names:
+        server = SERVERS[name]
+        if server.precision == "bfloat16" and not BFLOAT16_CPU_FEATURES & set(machine.cpu_features):
+            unavailable[name] = "this CPU has no bfloat16"
+            continue
+        try:
+            install(server.environment)
+        except BenchError as error:
+            unavailable[name] = str(error)
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+        else:
+            servers.append(server)
+    if not servers:
+        raise BenchError("no server can be measured: " + "; ".join(f"{n}: {why}" for n, why in unavailable.items()))
+    return servers, unavailable
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a part, in under 10 minutes: one round, short loads")
+    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), metavar="SERVER", help=", ".join(SERVERS))
+    parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, metavar="MODEL", help="default: all published")
+    parser.add_argument("--concurrency", nargs="+", type=_positive, metavar="N", help=f"default: {CONCURRENCY}")
+    parser.add_argument("--seconds", type=_positive, help=f"of each load; default: {SECONDS}")
+    parser.add_argument("--rounds", type=_positive, help=f"default: {ROUND_COUNT}")
+    parser.add_argument("--models-folder", type=Path, default=ROOT / "models", help="the published versions: models")
+    parser.add_argument(
+        "--output", type=Path, help="folder of performance.md: docs for the whole run, .bench/docs for a part of it"
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report of a stored rounds.json anew")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return number
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    sys.exit(main())

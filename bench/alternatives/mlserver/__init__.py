@@ -1,0 +1,1 @@
+"""MLServer with adaptive batching and a custom runtime."""

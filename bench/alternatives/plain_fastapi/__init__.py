@@ -1,0 +1,1 @@
+"""Plain FastAPI: UploadFile, Pillow, TensorFlow's signature in a thread pool."""

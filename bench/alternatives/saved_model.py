@@ -1,0 +1,55 @@
+"""The SavedModel as the alternatives use it: TensorFlow's signature, images decoded by Pillow.
+
+Shared, so that they differ in their server only. Nothing here is tuned for one of them.
+"""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from catalog.labels import CLASS_NAMES
+
+FOLDER_VARIABLE = "BENCH_SAVED_MODEL"
+"""The environment variable that names the version's folder."""
+
+
+class SavedModel:
+    """The signature `serving_default` of a SavedModel, called as TensorFlow's guide does.
+
+    https://www.tensorflow.org/guide/saved_model, "Loading and using a custom model"
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import tensorflow as tf
+
+        self._constant = tf.constant
+        self._loaded = tf.saved_model.load(str(folder))
+        self._signature = self._loaded.signatures["serving_default"]
+        self.predict(np.zeros((1, 32, 32, 3), np.uint8))
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities (n, 10) of images (n, 32, 32, 3) in RGB."""
+        outputs = self._signature(images=self._constant(images))
+        return np.asarray(outputs["probabilities"].numpy(), np.float32)
+
+
+def load_saved_model() -> SavedModel:
+    """The one whose folder the environment names."""
+    return SavedModel(Path(os.environ[FOLDER_VARIABLE]))
+
+
+def decode(content: bytes) -> NDArray[np.uint8]:
+    """The pixels (32, 32, 3) of an encoded 32x32 image."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    """What is answered to one image, from its probabilities (10,)."""
+    class_id = int(probabilities.argmax())
+    return {"label": CLASS_NAMES[class_id], "class_id": class_id, "confidence": float(probabilities[class_id])}

@@ -1,0 +1,82 @@
+"""A virtual environment for each server, below .bench/, made once and again when its locked requirements change."""
+
+import hashlib
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.errors import BenchError
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+WORK: Final = ROOT / ".bench"
+INSTALL_TIMEOUT_S: Final = 1800
+NOT_WORTH_TELLING: Final = ("WARNING:", "[notice]")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Its name below .bench/venvs/, the requirements that fill it, and the packages whose versions are reported."""
+
+    name: str
+    requirements: Path
+    packages: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where it is, or will be."""
+        return WORK / "venvs" / self.name
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin/python"
+
+
+OURS: Final = Environment("ours", ROOT / "requirements/serve.txt", ("openvino", "fastapi", "uvicorn", "pillow"))
+FLOORS: Final = Environment("floors", ROOT / "bench/floors/requirements.txt", ("uvicorn", "uvloop", "python-multipart"))
+
+
+def of_alternative(name: str, *packages: str) -> Environment:
+    """The environment of bench/alternatives/NAME."""
+    return Environment(
+        name, ROOT / "bench/alternatives" / name / "requirements.txt", (*packages, "tensorflow", "pillow")
+    )
+
+
+def install(environment: Environment) -> None:
+    """Make the environment unless it is there and of the same requirements.
+
+    Raises:
+        BenchError: it can't be installed; the installer's own reason is in the message.
+    """
+    stamp = environment.folder / "requirements.sha256"
+    digest = hashlib.sha256(environment.requirements.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    print(f"installing {environment.requirements.relative_to(ROOT)}", flush=True)
+    command = ["scripts/install", str(environment.folder), str(environment.requirements)]
+    try:
+        result = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"{environment.name} was not installed within {INSTALL_TIMEOUT_S} s") from None
+    if result.returncode != 0:
+        lines = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith(NOT_WORTH_TELLING)]
+        raise BenchError(f"{environment.name} can't be installed: {lines[-1] if lines else result.returncode}")
+    stamp.write_text(digest)
+
+
+def versions(environment: Environment) -> dict[str, str]:
+    """Package -> installed version, of those that are reported, and Python's."""
+    program = (
+        "import importlib.metadata as m, json, platform, sys; "
+        "print(json.dumps({'Python': platform.python_version(), **{name: m.version(name) for name in sys.argv[1:]}}))"
+    )
+    result = subprocess.run(
+        [str(environment.python), "-c", program, *environment.packages], capture_output=True, text=True, check=True
+    )
+    found: dict[str, str] = json.loads(result.stdout)
+    return found

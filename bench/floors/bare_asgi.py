@@ -1,0 +1,20 @@
+"""An ASGI application that reads the upload and answers a constant: what uvicorn alone costs."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from bench.floors.answer import BODY, HEADERS
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+async def app(scope: Message, receive: Receive, send: Send) -> None:
+    """The constant, once the body is there."""
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])  # tells uvicorn that there is no lifespan
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    await send({"type": "http.response.body", "body": BODY})

@@ -1,0 +1,175 @@
+"""The goals, and whether a run met them: measured on raw values, shown without rounding any up.
+
+A goal of several rounds is judged by the median of the rounds' values.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from bench.measurements import Results, Round
+from bench.ratios import (
+    InRound,
+    best_alternative_rate,
+    best_rate,
+    median,
+    over_rounds,
+    p50_ms,
+    rate,
+    ratio,
+    runtime_rate,
+)
+from bench.rounds import SMALL_CNNS
+
+TRANSFER_MODELS: Final = ("vgg16", "mobilenetv2", "resnet50v2")
+ALL_MODELS: Final = 6
+FLOOR: Final = "multipart_asgi"
+DECIMALS: Final = 3
+
+
+class Verdict(StrEnum):
+    """How a goal stands."""
+
+    MET = "met"
+    NOT_MET = "not met"
+    NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted of one value."""
+
+    text: str
+    value: InRound
+    limit: float
+    at_least: bool = True
+    """Or at most."""
+    strict: bool = False
+    """The limit itself is not enough."""
+    unit: str = "times"
+
+    @property
+    def wanted(self) -> str:
+        """The limit in words."""
+        sign = ("> " if self.strict else "≥ ") if self.at_least else ("< " if self.strict else "≤ ")
+        return f"{sign}{self.limit:g} {self.unit}".strip()
+
+    def meets(self, value: float) -> bool:
+        """Whether a raw value is enough."""
+        if value == self.limit:
+            return not self.strict
+        return value > self.limit if self.at_least else value < self.limit
+
+    def shown(self, value: float) -> str:
+        """The value rounded towards the side that is worse."""
+        return f"{toward_worse(value, lower_is_worse=self.at_least):,.{DECIMALS}f} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A goal beside what was measured: the median of the rounds, and the worst of them."""
+
+    goal: Goal
+    verdict: Verdict
+    measured: str
+    worst: str
+
+
+def toward_worse(value: float, *, lower_is_worse: bool) -> float:
+    """Cut to DECIMALS decimals, never in favour of the value."""
+    # The text of a number that is exact to the last decimal must not be cut by the error of a multiplication.
+    scaled = float(f"{value * 10**DECIMALS:.6f}")
+    return (math.floor(scaled) if lower_is_worse else math.ceil(scaled)) / 10**DECIMALS
+
+
+def goals(results: Results) -> Iterator[Goal]:
+    """Every goal of the issue, for each model that it speaks of."""
+    for model in SMALL_CNNS:
+        for concurrency, limit in ((1, 3), (8, 3), (64, 4)):
+            yield _times_best("ours", model, concurrency, limit)
+    yield _times_best("ours", "mobilenetv2", 64, 4)
+    yield _times_best("ours", "resnet50v2", 8, 4)
+    yield _times_best("ours", "vgg16", 8, 2)
+    if "ours_bfloat16" in results.servers:
+        yield _times_best("ours_bfloat16", "vgg16", 8, 4)
+    for model in TRANSFER_MODELS:
+        yield Goal(
+            f"{model}: best requests/s to the runtime alone at its best batch",
+            ratio(best_rate("ours", model), runtime_rate(model, "float32")),
+            0.85,
+        )
+    for model in SMALL_CNNS:
+        yield Goal(
+            f"{model}, concurrency 64: requests/s to the ASGI server that parses the form",
+            ratio(rate("ours", model, 64), rate(FLOOR, None, 64)),
+            0.40,
+        )
+        yield Goal(
+            f"{model}, concurrency 1: p50 to the ASGI server that parses the form",
+            ratio(p50_ms("ours", model, 1), p50_ms(FLOOR, None, 1)),
+            2.5,
+            at_least=False,
+            strict=True,
+        )
+    yield Goal("overload at 3 times capacity: goodput to the best requests/s", _goodput_ratio, 0.90)
+    yield Goal("overload: p99 of rejected answers", _rejected_p99_ms, 50, at_least=False, strict=True, unit="ms")
+    yield Goal("overload: errors other than 503 and 504", _other_errors, 0, at_least=False, unit="")
+    yield Goal("start until ready, six models", _whole("ready_s"), 2.5, at_least=False, unit="s")
+    yield Goal("resident memory after load, six models", _whole_rss_mb, 600, at_least=False, unit="MB")
+    yield Goal("import of the application", _import_s, 0.7, at_least=False, unit="s")
+
+
+def judge(results: Results) -> list[Judged]:
+    """Every goal with its verdict."""
+    return [_judge(goal, over_rounds(results, goal.value)) for goal in goals(results)]
+
+
+def _judge(goal: Goal, values: list[float]) -> Judged:
+    value = median(values)
+    if value is None:
+        return Judged(goal, Verdict.NOT_MEASURED, "", "")
+    worst = min(values) if goal.at_least else max(values)
+    verdict = Verdict.MET if goal.meets(value) else Verdict.NOT_MET
+    return Judged(goal, verdict, goal.shown(value), goal.shown(worst))
+
+
+def _times_best(server: str, model: str, concurrency: int, limit: float) -> Goal:
+    precision = ", bfloat16" if server == "ours_bfloat16" else ""
+    return Goal(
+        f"{model}{precision}, concurrency {concurrency}: requests/s to the best alternative",
+        ratio(rate(server, model, concurrency), best_alternative_rate(model, concurrency)),
+        limit,
+    )
+
+
+def _goodput_ratio(one: Round) -> float | None:
+    seen = one.overload
+    return seen.goodput_per_s / seen.capacity_per_s if seen and seen.capacity_per_s else None
+
+
+def _rejected_p99_ms(one: Round) -> float | None:
+    return one.overload.rejected_p99_ms if one.overload else None
+
+
+def _other_errors(one: Round) -> float | None:
+    return float(one.overload.other_errors) if one.overload else None
+
+
+def _whole(field: str) -> InRound:
+    def in_round(one: Round) -> float | None:
+        start = one.whole_start
+        # With fewer models it would be another, easier goal.
+        return float(getattr(start, field)) if start and len(start.models) == ALL_MODELS else None
+
+    return in_round
+
+
+def _whole_rss_mb(one: Round) -> float | None:
+    rss_bytes = _whole("rss_loaded_bytes")(one)
+    return None if rss_bytes is None else rss_bytes / 1e6
+
+
+def _import_s(one: Round) -> float | None:
+    return median(one.whole_start.import_s) if one.whole_start else None

@@ -1,0 +1,85 @@
+"""Load from wrk: a closed loop of so many connections, each sending the next varied upload once answered.
+
+Builds the command, runs it and reads the line of JSON that load.lua prints. Open-loop load is `bench.open_loop`'s.
+"""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from bench.errors import BenchError
+from bench.measurements import Load
+
+SCRIPT: Final = Path(__file__).with_name("load.lua")
+MARK: Final = "bench-json: "
+ANSWER_TIMEOUT_S: Final = 30
+"""Later answers count as errors; wrk's own 2 s would make errors of what is merely slow."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go, and the folder that holds their bodies."""
+
+    url: str
+    bodies: Path
+    body_count: int
+    content_type: str
+
+
+def require_wrk() -> None:
+    """Whether there is wrk.
+
+    Raises:
+        BenchError: there isn't.
+    """
+    if shutil.which("wrk") is None:
+        raise BenchError("wrk is not installed", remedy="install it: sudo apt-get install wrk")
+
+
+def run_wrk(target: Target, *, concurrency: int, seconds: float) -> Load:
+    """Load a server and say what was seen.
+
+    Raises:
+        BenchError: wrk failed, or said nothing that can be read.
+    """
+    command = [
+        *("wrk", "--threads", "1", "--connections", str(concurrency)),
+        *("--duration", f"{max(1, round(seconds))}s", "--timeout", f"{ANSWER_TIMEOUT_S}s"),
+        *("--script", str(SCRIPT), target.url, "--", str(target.bodies), str(target.body_count), target.content_type),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise BenchError(f"wrk ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-300:]}")
+    return parse(result.stdout)
+
+
+def parse(output: str) -> Load:
+    """What wrk's output says.
+
+    Raises:
+        BenchError: the line of JSON isn't there or isn't what it must be.
+    """
+    lines = [line.removeprefix(MARK) for line in output.splitlines() if line.startswith(MARK)]
+    if len(lines) != 1:
+        raise BenchError(
+            f"wrk's output has {len(lines)} lines that start with '{MARK}': {output.strip()[-300:]}", expected="one"
+        )
+    try:
+        seen = json.loads(lines[0])
+        return Load(
+            requests=seen["requests"],
+            duration_s=seen["duration_us"] / 1e6,
+            p50_ms=seen["p50_us"] / 1e3,
+            p90_ms=seen["p90_us"] / 1e3,
+            p99_ms=seen["p99_us"] / 1e3,
+            max_ms=seen["max_us"] / 1e3,
+            error_statuses=seen["status"],
+            socket_errors={name: seen[name] for name in ("connect", "read", "write", "timeout")},
+        )
+    except (ValueError, KeyError, ValidationError) as error:
+        raise BenchError(f"wrk's line can't be read: {lines[0]}: {error}") from None

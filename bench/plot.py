@@ -1,0 +1,71 @@
+"""The plot of the report: requests/s of each server as a multiple of plain FastAPI's, a panel for each model."""
+
+import math
+from pathlib import Path
+from typing import Final
+
+from bench.measurements import Results
+from bench.ratios import median, over_rounds, rate_to_baseline
+from bench.servers import SERVERS
+from catalog.labels import MODELS
+
+COLUMNS: Final = 3
+PANEL_INCHES: Final = (3.6, 2.9)
+COLOURS: Final = ("#0072b2", "#56b4e9", "#000000", "#7f7f7f", "#d55e00", "#009e73", "#cc79a7")
+"""Okabe and Ito's, told apart by colour-blind readers too; ours are the blues."""
+
+
+def plot_rates(results: Results, file: Path) -> bool:
+    """Write the SVG; the same results give the same bytes. False where there is nothing to plot."""
+    lines = {
+        model: {name: points for name in results.servers if (points := _points(results, name, model))}
+        for model in results.models
+    }
+    if not any(lines.values()):
+        return False
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    mpl.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 8})
+    columns = min(COLUMNS, len(lines))
+    rows = math.ceil(len(lines) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows + 0.5), squeeze=False, sharey=True
+    )
+    colours = dict(zip((name for name, server in SERVERS.items() if server.serves_models), COLOURS, strict=True))
+    titles: dict[str, str] = {model.name: model.title for model in MODELS}
+    for panel, (model, servers) in zip(axes.flat, lines.items(), strict=False):
+        for name, points in servers.items():
+            places = [results.concurrency.index(concurrency) for concurrency in points]
+            panel.plot(places, list(points.values()), marker="o", markersize=3, color=colours[name], label=name)
+        panel.set_title(titles.get(model, model))
+        panel.set_yscale("log", base=2)
+        panel.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
+        panel.set_xticks(range(len(results.concurrency)), [str(concurrency) for concurrency in results.concurrency])
+        panel.set_xlabel("concurrency")
+        panel.grid(alpha=0.3)
+    for panel in list(axes.flat)[len(lines) :]:
+        panel.remove()
+    for row in axes:
+        row[0].set_ylabel("requests/s, times plain FastAPI's")
+    found = {name: None for servers in lines.values() for name in servers}
+    handles = [plt.Line2D([], [], color=colours[name], marker="o", label=SERVERS[name].title) for name in found]
+    figure.legend(handles=handles, loc="lower center", ncols=min(4, len(handles)), frameon=False)
+    figure.tight_layout(rect=(0, 0.9 / (PANEL_INCHES[1] * rows + 0.5) * 0.6, 1, 1))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return True
+
+
+def _points(results: Results, name: str, model: str) -> dict[int, float]:
+    """Concurrency -> the median of the rounds' ratios; without those where nothing was answered."""
+    if not SERVERS[name].serves_models:
+        return {}
+    found = {
+        concurrency: median(over_rounds(results, rate_to_baseline(name, model, concurrency)))
+        for concurrency in results.concurrency
+    }
+    return {concurrency: value for concurrency, value in found.items() if value}

@@ -1,0 +1,111 @@
+"""From raw rounds to ratios: each is taken within a round, and told as the median of the rounds.
+
+A ratio compares with plain FastAPI, with the best alternative, or with a floor, always of the same round.
+"""
+
+import statistics
+from collections.abc import Callable
+from typing import Final
+
+from bench.measurements import Results, Round
+from bench.servers import ALTERNATIVES, BASELINE
+
+ALTERNATIVE_NAMES: Final = tuple(server.name for server in ALTERNATIVES)
+InRound = Callable[[Round], float | None]
+
+
+def over_rounds(results: Results, value: InRound) -> list[float]:
+    """The value of each round that has one."""
+    values = (value(one) for one in results.rounds)
+    return [value for value in values if value is not None]
+
+
+def median(values: list[float]) -> float | None:
+    """The median; None of nothing."""
+    return statistics.median(values) if values else None
+
+
+def rate(server: str, model: str | None, concurrency: int) -> InRound:
+    """Good answers in a second."""
+
+    def in_round(one: Round) -> float | None:
+        load = one.load(server, model, concurrency)
+        return load.requests_per_s if load else None
+
+    return in_round
+
+
+def p50_ms(server: str, model: str | None, concurrency: int) -> InRound:
+    """The median latency; None where nothing was answered."""
+
+    def in_round(one: Round) -> float | None:
+        load = one.load(server, model, concurrency)
+        return load.p50_ms if load and load.requests else None
+
+    return in_round
+
+
+def p99_ms(server: str, model: str | None, concurrency: int) -> InRound:
+    """The latency that 99 % don't exceed; None where nothing was answered."""
+
+    def in_round(one: Round) -> float | None:
+        load = one.load(server, model, concurrency)
+        return load.p99_ms if load and load.requests else None
+
+    return in_round
+
+
+def of_visit(server: str, model: str | None, field: str) -> InRound:
+    """A field of a visit, such as "ready_s"."""
+
+    def in_round(one: Round) -> float | None:
+        visited = one.visit(server, model)
+        value = getattr(visited, field) if visited else None
+        return None if value is None else float(value)
+
+    return in_round
+
+
+def best_rate(server: str, model: str | None) -> InRound:
+    """The most good answers in a second at any concurrency."""
+
+    def in_round(one: Round) -> float | None:
+        visited = one.visit(server, model)
+        return max((load.requests_per_s for load in visited.loads.values()), default=None) if visited else None
+
+    return in_round
+
+
+def best_alternative_rate(model: str, concurrency: int) -> InRound:
+    """That of the alternative that was the fastest in this round."""
+
+    def in_round(one: Round) -> float | None:
+        rates = [found for name in ALTERNATIVE_NAMES if (found := rate(name, model, concurrency)(one)) is not None]
+        return max(rates, default=None)
+
+    return in_round
+
+
+def runtime_rate(model: str, precision: str) -> InRound:
+    """Images a second of the runtime alone at its best batch."""
+
+    def in_round(one: Round) -> float | None:
+        found = [r for r in one.runtime_alone if (r.model, r.precision) == (model, precision)]
+        return found[0].best_images_per_s if found else None
+
+    return in_round
+
+
+def ratio(value: InRound, to: InRound) -> InRound:
+    """One divided by the other within each round; None where either is missing or the divisor is 0."""
+
+    def in_round(one: Round) -> float | None:
+        numerator, denominator = value(one), to(one)
+        return None if numerator is None or not denominator else numerator / denominator
+
+    return in_round
+
+
+def rate_to_baseline(server: str, model: str | None, concurrency: int) -> InRound:
+    """Requests/s as a multiple of plain FastAPI's."""
+    return ratio(rate(server, model, concurrency), rate(BASELINE, model, concurrency))

@@ -1,0 +1,195 @@
+"""Writes performance.md from stored rounds: goals, tables of each model, machine and versions.
+
+The plot is `bench.plot`'s. Numbers are medians over the rounds, ratios medians of each round's own ratio.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.goals import judge
+from bench.measurements import Results
+from bench.plot import plot_rates
+from bench.ratios import (
+    InRound,
+    median,
+    of_visit,
+    over_rounds,
+    p50_ms,
+    p99_ms,
+    rate,
+    rate_to_baseline,
+    ratio,
+    runtime_rate,
+)
+from bench.servers import BASELINE, HTTP_FLOORS, SERVERS
+from catalog.labels import MODELS
+
+REPORT: Final = "performance.md"
+ROUNDS: Final = "performance/rounds.json"
+PLOT: Final = "performance/rates.svg"
+TITLES: Final[dict[str, str]] = {model.name: model.title for model in MODELS}
+
+
+def write_report(results: Results, folder: Path) -> Path:
+    """performance.md and its plot in a folder; returns the document's path."""
+    plotted = plot_rates(results, folder / PLOT)
+    document = folder / REPORT
+    document.write_text("\n".join(_document(results, plotted=plotted)), encoding="utf-8")
+    return document
+
+
+def goals_table(results: Results) -> str:
+    """Every goal beside what was measured."""
+    rows = [
+        [judged.goal.text, judged.goal.wanted, judged.measured, judged.worst, f"**{judged.verdict.value}**"]
+        for judged in judge(results)
+    ]
+    return table(["goal", "wanted", "median of the rounds", "worst round", ""], rows)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(heads), ["---"] * len(heads), *map(list, rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _document(results: Results, *, plotted: bool) -> Iterator[str]:
+    yield "# Performance\n"
+    yield (
+        "Our server and what one would otherwise put in front of the same SavedModel, measured in turns.\n"
+        f"Written by bench from [rounds.json]({ROUNDS}); repeat it with\n\n```\n{results.command}\n```\n"
+    )
+    yield from _conditions(results)
+    yield "## Goals\n"
+    yield ("Judged by the median of the rounds on raw values; what is shown is cut towards the worse side.\n")
+    yield goals_table(results)
+    if plotted:
+        yield "## At a glance\n"
+        yield f"![Requests/s as a multiple of plain FastAPI's, by model and concurrency]({PLOT})\n"
+    yield from _floors(results)
+    for model in results.models:
+        yield from _model(results, model)
+    yield from _versions(results)
+
+
+def _conditions(results: Results) -> Iterator[str]:
+    machine = results.machine
+    rounds = len(results.rounds)
+    yield (
+        f"- {results.date}, commit `{results.commit}`, {rounds} round{'' if rounds == 1 else 's'}.\n"
+        f"- {machine.cpu}, {machine.cores} cores ({', '.join(machine.cpu_features)}), "
+        f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.system}. wrk ran on the same cores.\n"
+        f"- Load: wrk, closed loop, {results.seconds:g} s at each concurrency after a warm-up, 32x32 PNG and JPEG in\n"
+        "  turns as the multipart field `file` (MLServer: V2 JSON with base64, the only way it batches).\n"
+        "- Each server was started for each model with that model alone; ten images were compared with `golden.npz`\n"
+        "  before any load. The alternatives' settings, with the page of their documentation, are in\n"
+        "  `bench/alternatives/`.\n"
+        "- Ratios are taken within a round and told as the median of the rounds. Resident memory is the sum over the\n"
+        "  process tree, so that pages which processes share count in each."
+    )
+    if results.unpublished:
+        yield f"- Not published, so not measured: {', '.join(results.unpublished)}."
+    for what, why in results.unavailable.items():
+        yield f"- Not measured: {what}: {why}"
+    yield ""
+
+
+def _floors(results: Results) -> Iterator[str]:
+    yield "## Floors\n"
+    rows = [
+        [
+            server.title,
+            str(concurrency),
+            _number(results, rate(server.name, None, concurrency), "{:,.0f}"),
+            _number(results, p50_ms(server.name, None, concurrency), "{:,.2f}"),
+            _number(results, p99_ms(server.name, None, concurrency), "{:,.2f}"),
+        ]
+        for server in HTTP_FLOORS
+        if server.name in results.servers
+        for concurrency in results.concurrency
+    ]
+    if rows:
+        yield table(["HTTP alone", "concurrency", "requests/s", "p50 ms", "p99 ms"], rows)
+    precisions = sorted({found.precision for one in results.rounds for found in one.runtime_alone}, reverse=True)
+    yield table(
+        ["runtime alone, images/s at its best batch", *precisions],
+        [
+            [TITLES.get(model, model), *(_number(results, runtime_rate(model, p), "{:,.0f}") for p in precisions)]
+            for model in results.models
+        ],
+    )
+
+
+def _model(results: Results, model: str) -> Iterator[str]:
+    yield f"## {TITLES.get(model, model)}\n"
+    names = [name for name in results.servers if SERVERS[name].serves_models]
+    yield table(
+        [
+            *("server", "concurrency", "requests/s", "to plain FastAPI", "to bare ASGI", "to the runtime alone"),
+            *("p50 ms", "to plain FastAPI", "p99 ms", "to plain FastAPI", "errors"),
+        ],
+        [_load_row(results, name, model, concurrency) for name in names for concurrency in results.concurrency],
+    )
+    yield table(
+        [
+            "server",
+            "start until ready, s",
+            "to plain FastAPI",
+            "memory, MB",
+            "to plain FastAPI",
+            "memory after load, MB",
+        ],
+        [_start_row(results, name, model) for name in names],
+    )
+
+
+def _load_row(results: Results, name: str, model: str, concurrency: int) -> list[str]:
+    ours = rate(name, model, concurrency)
+    precision = SERVERS[name].precision or "float32"
+    loads = [load for one in results.rounds if (load := one.load(name, model, concurrency))]
+    return [
+        SERVERS[name].title,
+        str(concurrency),
+        _number(results, ours, "{:,.0f}"),
+        _number(results, rate_to_baseline(name, model, concurrency), "{:.2f}"),
+        _number(results, ratio(ours, rate("bare_asgi", None, concurrency)), "{:.3f}"),
+        _number(results, ratio(ours, runtime_rate(model, precision)), "{:.3f}"),
+        _number(results, p50_ms(name, model, concurrency), "{:,.2f}"),
+        _to_baseline(results, p50_ms(name, model, concurrency), p50_ms(BASELINE, model, concurrency)),
+        _number(results, p99_ms(name, model, concurrency), "{:,.2f}"),
+        _to_baseline(results, p99_ms(name, model, concurrency), p99_ms(BASELINE, model, concurrency)),
+        str(sum(load.errors for load in loads)) if loads else "",
+    ]
+
+
+def _start_row(results: Results, name: str, model: str) -> list[str]:
+    cells = [SERVERS[name].title]
+    for field, scale in (("ready_s", 1.0), ("rss_ready_bytes", 1e6)):
+        value = of_visit(name, model, field)
+        cells += [
+            _number(results, value, "{:,.2f}" if scale == 1 else "{:,.0f}", scale),
+            _to_baseline(results, value, of_visit(BASELINE, model, field)),
+        ]
+    return [*cells, _number(results, of_visit(name, model, "rss_loaded_bytes"), "{:,.0f}", 1e6)]
+
+
+def _versions(results: Results) -> Iterator[str]:
+    yield "## Versions\n"
+    yield table(
+        ["what", "versions"],
+        [
+            [name, ", ".join(f"{package} {version}" for package, version in packages.items())]
+            for name, packages in results.versions.items()
+        ]
+        + [["models", ", ".join(f"{name} {version}" for name, version in results.models.items())]],
+    )
+
+
+def _to_baseline(results: Results, value: InRound, baseline: InRound) -> str:
+    return _number(results, ratio(value, baseline), "{:.2f}")
+
+
+def _number(results: Results, value: InRound, form: str, scale: float = 1.0) -> str:
+    found = median(over_rounds(results, value))
+    return "" if found is None else form.format(found / scale)

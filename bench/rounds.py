@@ -1,0 +1,126 @@
+"""The rounds: every server with every model, one at a time, in an order that is rotated from round to round.
+
+What is measured within a round lies close together in time, so that ratios of a round bear a machine that changes
+its speed. The results are stored after each visit: an interrupted run keeps what it has.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from bench.errors import BenchError
+from bench.measurements import Results, Round, RuntimeAlone, Visit
+from bench.servers import HTTP_FLOORS, Server
+from bench.visits import Bench, overload, runtime_alone, visit, whole_start
+
+SMALL_CNNS: Final = ("sequential", "functional", "subclassing")
+OUR_SERVER: Final = "ours"
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A server to visit with a model; a floor's model is None."""
+
+    server: Server
+    model: str | None
+
+
+def rotated(items: Sequence[Item], by: int) -> list[Item]:
+    """The items from the one at `by` on, then those before it."""
+    start = by % len(items) if items else 0
+    return [*items[start:], *items[:start]]
+
+
+def steps_of_round(servers: Sequence[Server], models: Sequence[str], number: int) -> list[list[Step]]:
+    """For each model the servers in this round's order; the HTTP floors stand among those of the first small CNN."""
+    beside_floors = first_small_cnn(models)
+    groups = []
+    for place, model in enumerate(rotated(models, number)):
+        answering = [Step(server, model) for server in servers if server not in HTTP_FLOORS]
+        floors = [Step(server, None) for server in servers if server in HTTP_FLOORS and model == beside_floors]
+        groups.append(rotated([*answering, *floors], number + place))
+    return groups
+
+
+def first_small_cnn(models: Sequence[str]) -> str:
+    """The one that the floors and the overload are measured beside; the first model where there is no small CNN."""
+    return next((model for model in models if model in SMALL_CNNS), models[0])
+
+
+class Measuring:
+    """A run under way: measures round by round, and stores after each step."""
+
+    def __init__(self, bench: Bench, servers: Sequence[Server], results: Results, file: Path) -> None:
+        self._bench = bench
+        self._servers = servers
+        self._results = results
+        self._file = file
+
+    def run(self, rounds: int) -> Results:
+        """Measure so many rounds; returns all that is stored."""
+        for number in range(rounds):
+            self._results = self._results.model_copy(update={"rounds": [*self._results.rounds, Round(number=number)]})
+            self._round(number)
+        return self._results
+
+    def _round(self, number: int) -> None:
+        models = list(self._bench.versions)
+        for group in steps_of_round(self._servers, models, number):
+            for step in group:
+                self._keep(visits=[visit(self._bench, step.server, step.model)])
+            self._runtime_alone(next(step.model for step in group if step.model))
+        if any(server.name == OUR_SERVER for server in self._servers):
+            self._ours_only(first_small_cnn(models))
+
+    def _runtime_alone(self, model: str) -> None:
+        for precision in dict.fromkeys(server.precision for server in self._servers if server.precision):
+            try:
+                self._keep(runtime_alone=[runtime_alone(self._bench, model, precision)])
+            except BenchError as error:
+                self._unavailable(f"runtime alone, {precision}, {model}", error)
+
+    def _ours_only(self, model: str) -> None:
+        try:
+            self._update(whole_start=whole_start(self._bench))
+            visited = self._current.visit(OUR_SERVER, model)
+            if visited and visited.loads:
+                capacity_per_s = max(load.requests_per_s for load in visited.loads.values())
+                self._update(overload=overload(self._bench, model, capacity_per_s))
+        except BenchError as error:
+            self._unavailable("ours with everything published, and under overload", error)
+
+    @property
+    def _current(self) -> Round:
+        return self._results.rounds[-1]
+
+    def _keep(self, *, visits: Sequence[Visit] = (), runtime_alone: Sequence[RuntimeAlone] = ()) -> None:
+        for found in visits:
+            tell(self._current.number, found)
+            if found.failure:
+                self._unavailable(f"{found.server}, {found.model or 'no model'}", found.failure)
+        self._update(
+            visits=[*self._current.visits, *visits], runtime_alone=[*self._current.runtime_alone, *runtime_alone]
+        )
+
+    def _update(self, **parts: object) -> None:
+        current = self._current.model_copy(update=parts)
+        self._results = self._results.model_copy(update={"rounds": [*self._results.rounds[:-1], current]})
+        self._results.write(self._file)
+
+    def _unavailable(self, what: str, why: object) -> None:
+        print(f"  {what}: {why}", file=sys.stderr, flush=True)
+        self._results = self._results.model_copy(update={"unavailable": self._results.unavailable | {what: str(why)}})
+
+
+def tell(round_number: int, visited: Visit) -> None:
+    """A line for the terminal."""
+    rates = ", ".join(f"{load.requests_per_s:,.0f}/s at {concurrency}" for concurrency, load in visited.loads.items())
+    errors = sum(load.errors for load in visited.loads.values())
+    print(
+        f"round {round_number + 1}: {visited.server:<16} {visited.model or '':<12} {rates or 'nothing'}"
+        + (f", {errors} errors" if errors else ""),
+        flush=True,
+    )

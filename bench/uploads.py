@@ -1,0 +1,130 @@
+"""The images that are uploaded, and the bodies of the requests that carry them.
+
+Real and varied: the ten shipped PNGs, JPEGs made of them, and JPEGs of every model's golden images. Sending the
+bodies is `bench.load`'s part.
+"""
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.errors import BenchError
+
+JPEG_QUALITY: Final = 90
+BOUNDARY: Final = "bench-boundary-7d4a6d158c9d"
+
+
+class BodyKind(Enum):
+    """How an image travels in a request; the value is the request's content type."""
+
+    FORM = f"multipart/form-data; boundary={BOUNDARY}"
+    V2_JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An encoded image."""
+
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
+class GoldenImage:
+    """A PNG whose right answer by a version is known: probabilities (10,)."""
+
+    upload: Upload
+    probabilities: NDArray[np.float32]
+
+
+def golden_images(images: Path, version: Path) -> list[GoldenImage]:
+    """The shipped PNGs that golden.npz of a version answers: their names end in the test set's index.
+
+    Raises:
+        BenchError: a PNG's pixels are not the golden ones.
+    """
+    golden_pixels, probabilities = _golden(version)
+    found = []
+    for file in _pngs(images):
+        index = int(file.stem.rpartition("_")[2])
+        if index >= len(golden_pixels):
+            continue
+        with Image.open(file) as image:
+            if not np.array_equal(np.asarray(image.convert("RGB")), golden_pixels[index]):
+                raise BenchError(f"{file} is not image {index} of {version}/golden.npz")
+        found.append(GoldenImage(Upload(file.read_bytes(), "image/png"), probabilities[index]))
+    return found
+
+
+def varied_uploads(images: Path, versions: list[Path]) -> list[Upload]:
+    """PNG and JPEG in turns, as far as there are PNGs, each content once."""
+    pngs = [Upload(file.read_bytes(), "image/png") for file in _pngs(images)]
+    golden = [pixels for version in versions for pixels in _golden(version)[0]]
+    contents: dict[bytes, None] = {}
+    for png in pngs:
+        with Image.open(io.BytesIO(png.content)) as image:
+            contents[jpeg(np.asarray(image.convert("RGB")))] = None
+    for pixels in golden:
+        contents[jpeg(pixels)] = None
+    # As many PNGs as JPEGs would need more PNGs than there are: the golden images once more, losslessly.
+    lossless = dict.fromkeys([png.content for png in pngs] + [_encode(pixels, "PNG") for pixels in golden])
+    uploads = []
+    for png_content, jpeg_content in zip(lossless, contents, strict=False):
+        uploads += [Upload(png_content, "image/png"), Upload(jpeg_content, "image/jpeg")]
+    return uploads
+
+
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """Pixels (32, 32, 3) as a baseline JPEG."""
+    return _encode(pixels, "JPEG", quality=JPEG_QUALITY)
+
+
+def body(upload: Upload, kind: BodyKind) -> bytes:
+    """A request's body: the multipart field `file`, or V2's JSON with the image in base64."""
+    if kind is BodyKind.V2_JSON:
+        content = base64.b64encode(upload.content).decode()
+        image = {
+            "name": "image",
+            "shape": [1],
+            "datatype": "BYTES",
+            "parameters": {"content_type": "base64"},
+            "data": [content],
+        }
+        return json.dumps({"inputs": [image]}).encode()
+    suffix = upload.media_type.partition("/")[2]
+    head = (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="image.{suffix}"\r\n'
+        f"Content-Type: {upload.media_type}\r\n\r\n"
+    )
+    return head.encode() + upload.content + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def write_bodies(folder: Path, uploads: list[Upload], kind: BodyKind) -> int:
+    """The bodies as files 0, 1, … of a folder, for wrk; returns how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, upload in enumerate(uploads):
+        (folder / str(number)).write_bytes(body(upload, kind))
+    return len(uploads)
+
+
+def _pngs(images: Path) -> list[Path]:
+    return sorted(images.glob("*.png"))
+
+
+def _golden(version: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    with np.load(version / "golden.npz", allow_pickle=False) as golden:
+        return golden["images"], golden["probabilities"]
+
+
+def _encode(pixels: NDArray[np.uint8], image_format: str, **options: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, image_format, **options)
+    return stream.getvalue()

@@ -1,0 +1,43 @@
+"""What only the operator may do: `POST /admin/reload`. There is no such route without the setting `admin_token`."""
+
+import asyncio
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import SecretStr
+
+from catalog.responses import ReloadReport
+from service.api.native import problem_responses
+from service.core.watcher import Watcher
+from service.errors import UnauthorizedError
+from service.settings import variable
+
+BEARER = HTTPBearer(auto_error=False, description=f"the setting `{variable('admin_token')}`")
+
+
+def admin_routes(watcher: Watcher, token: SecretStr) -> APIRouter:
+    """The routes, open to who sends the token as `Authorization: Bearer TOKEN`."""
+
+    async def authorize(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
+        # ASGI decodes headers as Latin-1, whatever the bytes were.
+        given = credentials.credentials.encode("latin-1") if credentials is not None else b""
+        if not secrets.compare_digest(given, token.get_secret_value().encode()):
+            raise UnauthorizedError(
+                "the token is missing" if credentials is None else "the token is wrong",
+                expected="the header 'Authorization: Bearer TOKEN'",
+                remedy=f"send what the service was started with as {variable('admin_token')}",
+            )
+
+    routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(authorize)])
+
+    @routes.post("/reload", summary="Look for new and withdrawn versions now", responses=problem_responses(401, 503))
+    async def reload() -> ReloadReport:
+        """Answers once all that is new is loaded and all that is gone unloaded; versions that failed are tried again.
+
+        Requests are answered all the while, by what was loaded before.
+        """
+        return await asyncio.wrap_future(watcher.scan_now())
+
+    return routes

@@ -1,0 +1,83 @@
+"""When the repository looks for changes: at an interval, and at once when told to; in one thread of its own.
+
+A look costs a few system calls a file; loading what is new happens in the same thread, so looks never overlap.
+"""
+
+import logging
+import threading
+from concurrent.futures import Future
+from typing import Final
+
+from catalog.responses import ReloadReport
+from service.core.repository import ModelRepository
+from service.errors import UnavailableError
+
+THREAD_NAME: Final = "watcher"
+RETRY_AFTER_STOP_S: Final = 5
+
+logger = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Has a repository follow its folder, from `start` to `stop`.
+
+    Args:
+        interval_s: time between two looks, in seconds; 0: only when told to.
+    """
+
+    def __init__(self, repository: ModelRepository, interval_s: float) -> None:
+        self._repository = repository
+        self._interval_s = interval_s or None
+        self._changed = threading.Condition()
+        self._waiting: list[Future[ReloadReport]] = []
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+
+    def start(self) -> None:
+        """Begin; what was asked for before is done first."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after what is under way; waits for it."""
+        self._repository.stop_loading()
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._answer(self._take(), UnavailableError("the service is stopping", retry_after_s=RETRY_AFTER_STOP_S))
+
+    def scan_now(self) -> "Future[ReloadReport]":
+        """Look at once, and load again what failed; the result is there once loading has ended. Any thread."""
+        future: Future[ReloadReport] = Future()
+        with self._changed:
+            self._waiting.append(future)
+            self._changed.notify()
+        return future
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._stopped, self._interval_s)
+                if self._stopped:
+                    return
+            asked = self._take()
+            try:
+                self._answer(asked, self._repository.refresh(retry_failed=bool(asked)))
+            except Exception as error:  # the next look may go better
+                logger.exception("looking for new versions")
+                self._answer(asked, error)
+
+    def _take(self) -> "list[Future[ReloadReport]]":
+        with self._changed:
+            waiting, self._waiting = self._waiting, []
+            return waiting
+
+    def _answer(self, asked: "list[Future[ReloadReport]]", outcome: ReloadReport | Exception) -> None:
+        for future in asked:
+            if not future.set_running_or_notify_cancel():  # who asked has gone
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)

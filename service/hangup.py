@@ -1,0 +1,33 @@
+"""SIGHUP: the operator's sign to look for new versions, unless it says that the terminal has gone, which stops."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+
+from service.core.watcher import Watcher
+
+logger = logging.getLogger(__name__)
+
+
+def reload_on_hangup(watcher: Watcher) -> None:
+    """Handle SIGHUP in the running event loop; without effect in another thread than the main one, or on Windows."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
+        return
+    had_terminal = _has_terminal()
+
+    def hangup() -> None:
+        if had_terminal and not _has_terminal():
+            logger.info("the terminal has gone: stopping")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        logger.info("SIGHUP: looking for new versions")
+        watcher.scan_now()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and not sys.stdin.closed and os.isatty(sys.stdin.fileno())

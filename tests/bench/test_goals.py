@@ -1,0 +1,59 @@
+import pytest
+
+from bench.goals import Judged, Verdict, judge
+from tests.bench.made_up import measured_round, overload, results, whole_start
+
+
+def judged(text: str, *rounds_of_ours: float, **parts: object) -> Judged:
+    run = results(*(measured_round(number, ours, **parts) for number, ours in enumerate(rounds_of_ours)))
+    [found] = [one for one in judge(run) if one.goal.text.startswith(text)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict", "measured"),
+    [
+        (600, Verdict.MET, "3.000 times"),
+        (599.9, Verdict.NOT_MET, "2.999 times"),
+        (500, Verdict.NOT_MET, "2.500 times"),
+    ],
+)
+def test_times_the_best_alternative(ours: float, verdict: Verdict, measured: str) -> None:
+    found = judged("sequential, concurrency 1: requests/s", ours)
+    assert (found.verdict, found.measured) == (verdict, measured)
+
+
+def test_the_median_of_the_rounds_counts_and_the_worst_is_shown() -> None:
+    found = judged("sequential, concurrency 1: requests/s", 200, 700, 800)
+    assert (found.verdict, found.measured, found.worst) == (Verdict.MET, "3.500 times", "1.000 times")
+
+
+def test_p50_is_under_the_limit_not_at_it() -> None:
+    found = judged("sequential, concurrency 1: p50", 600)  # 1.0 ms to 0.5 ms
+    assert (found.verdict, found.measured) == (Verdict.MET, "2.000 times")
+
+
+def test_what_is_not_published_is_not_measured() -> None:
+    assert judged("vgg16, concurrency 8: requests/s", 600).verdict is Verdict.NOT_MEASURED
+    assert judged("overload: p99", 600).verdict is Verdict.NOT_MEASURED
+
+
+def test_overload() -> None:
+    parts = {"overload": overload()}
+    assert judged("overload at 3 times", 600, **parts).measured == "0.950 times"
+    assert judged("overload: p99", 600, **parts).verdict is Verdict.MET
+    assert judged("overload: errors", 600, **parts).verdict is Verdict.MET  # 503 and 504 are none
+    parts = {"overload": overload(statuses={200: 100, 500: 1}, unanswered=2, rejected_p99_ms=50)}
+    assert judged("overload: errors", 600, **parts).measured == "3.000"
+    assert judged("overload: errors", 600, **parts).verdict is Verdict.NOT_MET
+    assert judged("overload: p99", 600, **parts).verdict is Verdict.NOT_MET
+
+
+def test_start_and_memory_count_with_six_models_only() -> None:
+    parts = {"whole_start": whole_start()}
+    assert judged("start until ready", 600, **parts).verdict is Verdict.MET
+    memory = judged("resident memory", 600, **parts)
+    assert (memory.verdict, memory.measured) == (Verdict.NOT_MET, "600.001 MB")  # a byte too many, not rounded away
+    assert judged("import", 600, **parts).measured == "0.600 s"
+    parts = {"whole_start": whole_start(models=3)}
+    assert judged("start until ready", 600, **parts).verdict is Verdict.NOT_MEASURED

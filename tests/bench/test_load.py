@@ -1,0 +1,60 @@
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.load import MARK, Target, parse, run_wrk
+from bench.processes import free_port, get, running
+from bench.uploads import BodyKind, varied_uploads, write_bodies
+from catalog.artifact import version_folder
+from tests.conftest import MODELS, ROOT
+
+LINE = (
+    MARK + '{"requests":5000,"duration_us":2000000,"p50_us":1500,"p90_us":2500,"p99_us":9000,"max_us":12000,'
+    '"status":1000,"connect":1,"read":2,"write":3,"timeout":4}'
+)
+OUTPUT = f"Running 2s test @ http://127.0.0.1:1/predict\n  1 threads and 8 connections\n{LINE}\n"
+
+
+def test_wrk_output_is_read() -> None:
+    seen = parse(OUTPUT)
+    assert seen.requests_per_s == 2000  # the 1,000 answers of 400 and above are no good ones
+    assert (seen.p50_ms, seen.p90_ms, seen.p99_ms, seen.max_ms) == (1.5, 2.5, 9, 12)
+    assert seen.socket_errors == {"connect": 1, "read": 2, "write": 3, "timeout": 4}
+    assert seen.errors == 1010
+
+
+@pytest.mark.parametrize(
+    "output", ["", OUTPUT.replace(MARK, "json: "), OUTPUT + OUTPUT, OUTPUT.replace('"read"', '"r"')]
+)
+def test_other_output_is_refused(output: str) -> None:
+    with pytest.raises(BenchError):
+        parse(output)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    """No port yet; real uploads."""
+    uploads = varied_uploads(ROOT / "tests/images", [version_folder(MODELS, "sequential", 2)])
+    count = write_bodies(tmp_path / "bodies", uploads, BodyKind.FORM)
+    return Target("", tmp_path / "bodies", count, BodyKind.FORM.value)
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_wrk_loads_the_bare_floor_which_is_gone_afterwards(tmp_path: Path, target: Target) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "bench.floors.bare_asgi:app", "--port", str(port)]
+    with running(
+        command, port=port, ready_path="/", ready_processes=1, variables={}, folder=ROOT, log=tmp_path / "log"
+    ) as server:
+        assert server.ready_s > 0
+        assert server.rss_bytes > 10_000_000
+        url = f"http://127.0.0.1:{port}/predict"
+        seen = run_wrk(Target(url, target.bodies, target.body_count, target.content_type), concurrency=4, seconds=1)
+    assert seen.requests > 100
+    assert seen.errors == 0
+    assert 0 < seen.p50_ms <= seen.p99_ms <= seen.max_ms
+    with pytest.raises(OSError, match="refused"):
+        get(port, "/")

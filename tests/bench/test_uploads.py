@@ -1,0 +1,49 @@
+import base64
+import io
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from bench.uploads import BodyKind, Upload, body, golden_images, varied_uploads
+from catalog.artifact import version_folder
+from tests.conftest import MODELS, ROOT, newest_version
+
+IMAGES = ROOT / "tests/images"
+VERSION = version_folder(MODELS, "sequential", newest_version("sequential"))
+
+
+def test_uploads_are_varied_png_and_jpeg_of_one_size() -> None:
+    uploads = varied_uploads(IMAGES, [VERSION])
+    assert len({upload.content for upload in uploads}) == len(uploads) >= 64
+    for number, upload in enumerate(uploads):
+        with Image.open(io.BytesIO(upload.content)) as image:
+            assert image.size == (32, 32)
+            assert Image.MIME[str(image.format)] == upload.media_type
+        assert upload.media_type == ("image/png", "image/jpeg")[number % 2]
+
+
+def test_golden_images_carry_what_the_version_answered() -> None:
+    found = golden_images(IMAGES, VERSION)
+    assert len(found) == 10
+    for golden in found:
+        assert golden.probabilities.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_form_is_one_that_our_server_reads(client: TestClient) -> None:
+    golden = golden_images(IMAGES, VERSION)[0]
+    response = client.post(
+        "/predict?model=sequential",
+        content=body(golden.upload, BodyKind.FORM),
+        headers={"Content-Type": BodyKind.FORM.value},
+    )
+    assert response.json()["class_id"] == int(golden.probabilities.argmax())
+    assert response.json()["confidence"] == pytest.approx(float(golden.probabilities.max()), abs=1e-3)
+
+
+def test_v2_json_carries_the_image_in_base64() -> None:
+    sent = json.loads(body(Upload(b"an image", "image/png"), BodyKind.V2_JSON))
+    [image] = sent["inputs"]
+    assert (image["shape"], image["datatype"]) == ([1], "BYTES")
+    assert base64.b64decode(image["data"][0]) == b"an image"
