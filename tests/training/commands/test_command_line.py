@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from catalog.artifact import read_metadata, version_folder
 from catalog.labels import MODEL_NAMES
-from tests.conftest import PUBLISHED, ROOT
+from tests.conftest import MODELS, ROOT, every_published_version
 from tests.training.commands.training_command import last_line, run
 
 
@@ -46,7 +47,10 @@ def test_folder_without_cifar10_is_refused_before_training(tmp_path: Path) -> No
 def test_list_names_every_model_and_what_is_published() -> None:
     listed = run("list").stdout
     assert all(name in listed for name in MODEL_NAMES)
-    assert listed.count("version 1, recipe tutorial, test accuracy 0.") == len(PUBLISHED)
+    for name, version in every_published_version():
+        recipe = read_metadata(version_folder(MODELS, name, version)).recipe["name"]
+        assert f"version {version}, recipe {recipe}, test accuracy 0." in listed
+    assert listed.count("test accuracy 0.") == len(every_published_version())
 
 
 @pytest.mark.slow
