@@ -41,11 +41,12 @@ def test_requests_leave_at_the_rate_and_answers_are_counted_by_status(tmp_path: 
     ):
         url = f"http://127.0.0.1:{port}/predict"
         target = Target(url, target.bodies, target.body_count, target.content_type)
-        seen = run_open_loop(target, model="sequential", capacity_per_s=50, wanted_per_s=100, seconds=1)
+        seen = run_open_loop(target, model="sequential", capacity_per_s=20, wanted_per_s=40, seconds=1)
     assert set(seen.statuses) == {200, 503}
     assert seen.not_sent == 0
-    assert seen.offered_per_s * seen.duration_s == pytest.approx(100, abs=2)
-    assert sum(seen.statuses.values()) + seen.unanswered == pytest.approx(100, abs=2)
+    assert seen.offered_per_s * seen.duration_s == pytest.approx(40, abs=1)
+    assert seen.statuses[503] == pytest.approx(20, abs=1)
+    assert 0 < seen.statuses[200] <= 21  # those in time
     assert seen.unanswered == seen.other_errors == 0
     assert seen.rejected_p99_ms
     assert seen.answered_p99_ms
