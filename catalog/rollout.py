@@ -22,7 +22,7 @@ MAX_VERSION_DIGITS: Final = 9
 
 
 def _policy(value: Any) -> Any:  # one message instead of one for each member of the union
-    if isinstance(value, str) and re.match(POLICY_PATTERN, value):
+    if isinstance(value, str) and re.fullmatch(POLICY_PATTERN, value):
         return value
     if isinstance(value, list) and value and all(type(entry) is int and entry >= 1 for entry in value):
         return value
@@ -102,6 +102,6 @@ def parse_version(text: str) -> int | str:
     """
     if text.isascii() and text.isdigit() and len(text) <= MAX_VERSION_DIGITS and int(text) >= 1:
         return int(text)
-    if re.match(LABEL_PATTERN, text):
+    if re.fullmatch(LABEL_PATTERN, text):
         return text
     raise ValueError(f"should be {LEGAL_VERSION}")

@@ -27,6 +27,7 @@ from service.core.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
 from service.core.shadow import Shadow
 from service.core.watcher import Watcher
 from service.hangup import reload_on_hangup
+from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
 from service.middleware import HeadMiddleware, LingerMiddleware, StoppingMiddleware
 from service.observing import ObservingMiddleware
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         SettingsError: the models folder can't be read, or (without `settings`) a variable is not legal.
         RuntimeUnavailableError: the runtime, device or precision asked for is not here.
     """
+    give_large_blocks_back()
     settings = settings or read_settings()
     runtime = open_runtime(settings.runtime, settings.device, settings.precision)
     repository = ModelRepository(

@@ -92,7 +92,8 @@ class Snapshot:
             reason = self.not_ready_reason("the models folder")
             return UnavailableError(f"no model is ready: {reason}", retry_after_s=self.retry_after_s)
         model = self.model(name)
-        served = [str(known) for known in self.routes[name].by_version]
+        answering = self.routes[name].by_version
+        served = [str(known) for known in sorted(answering, key=lambda known: (isinstance(known, str), known))]
         if isinstance(version, str):
             if version not in model.rollout.labels:
                 return UnknownModelError(f"{name} has no version labelled '{version[:100]}'", available=served)
@@ -117,5 +118,6 @@ class Snapshot:
         return UnavailableError(f"{entry} is being loaded", retry_after_s=RETRY_WHILE_LOADING_S)
 
 
-def _likeliest(entry: ModelVersion) -> tuple[bool, int]:
-    return entry.state is VersionState.LOADING, entry.version
+def _likeliest(entry: ModelVersion) -> tuple[bool, bool, int]:
+    """Orders by what explains best why a model doesn't answer."""
+    return entry.state is VersionState.LOADING, entry.state is VersionState.FAILED, entry.version

@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.artifact import file_records, read_metadata, version_folder
+from catalog.artifact import read_metadata, version_folder
 from catalog.responses import VersionState
 from runtime.golden import GoldenAnswers, read_golden
 from runtime.openvino import OpenVinoRuntime
 from service.core.repository import ModelRepository
 from service.errors import SettingsError, UnavailableError, UnknownModelError
 from tests.conftest import MODELS, PUBLISHED, newest_version
+from tests.version_copies import flip_a_bit, publish_copy, rewrite_checksums
 
 
 @pytest.fixture(scope="module")
@@ -22,27 +23,6 @@ def loaded(models: Path, runtime: OpenVinoRuntime, version_policy: str = "latest
     repository = ModelRepository(models, runtime, version_policy=version_policy)
     repository.load_all()
     return repository
-
-
-def add_version(models: Path, version: int) -> Path:
-    """A copy of version 1 under another number, its metadata right for it."""
-    folder = version_folder(models, "sequential", version)
-    shutil.copytree(version_folder(models, "sequential", 1), folder)
-    metadata = read_metadata(version_folder(models, "sequential", 1)).model_copy(update={"version": version})
-    (folder / "metadata.json").write_text(metadata.model_dump_json())
-    return folder
-
-
-def rewrite_checksums(folder: Path) -> None:
-    """As somebody does who changes a published version and hides it."""
-    metadata = read_metadata(folder).model_copy(update={"files": file_records(folder)})
-    (folder / "metadata.json").write_text(metadata.model_dump_json())
-
-
-def flip_a_bit(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 16
-    file.write_bytes(content)
 
 
 def test_every_published_model_of_the_clone_is_ready(runtime: OpenVinoRuntime) -> None:
@@ -111,8 +91,8 @@ def test_unknown_model_and_version_name_what_there_is(one_model: Path, runtime: 
 
 
 def test_latest_ready_version_answers(one_model: Path, runtime: OpenVinoRuntime) -> None:
-    add_version(one_model, 2)
-    add_version(one_model, 10)
+    publish_copy(one_model, 2)
+    publish_copy(one_model, 10)
     repository = loaded(one_model, runtime, "all")
     assert repository.find("sequential").version == 10
     assert repository.find("sequential", 2).version == 2
@@ -120,7 +100,7 @@ def test_latest_ready_version_answers(one_model: Path, runtime: OpenVinoRuntime)
 
 
 def test_broken_newer_version_leaves_the_old_one_answering(one_model: Path, runtime: OpenVinoRuntime) -> None:
-    flip_a_bit(add_version(one_model, 2) / "saved_model.pb")
+    publish_copy(one_model, 2, broken=True)
     repository = loaded(one_model, runtime)
     assert repository.find("sequential").version == 1
     status = repository.model_status("sequential")

@@ -1,0 +1,122 @@
+"""Versions come, go and break under a real server that is asked all the while; nobody's request fails."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from catalog.responses import ModelStatus
+from tests.conftest import ROOT, SAMPLES
+from tests.e2e.server import Server, clean_environment, free_port, running_server, wait_until_ready
+from tests.version_copies import publish_copy, withdraw, write_rollout
+
+pytestmark = pytest.mark.slow
+TIMEOUT_S = 60
+
+
+@contextmanager
+def steady_requests(server: Server) -> Iterator[list[int]]:
+    """Ask all the while; the versions that answered. Each request must get its 200."""
+    versions: list[int] = []
+    failures: list[str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client() as client:
+            while not over.is_set():
+                response = client.post(f"{server.url}/predict", files={"file": SAMPLES[3].file.read_bytes()})
+                if response.status_code == 200:
+                    versions.append(response.json()["version"])
+                else:
+                    failures.append(response.text)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    yield versions
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def model(server: Server) -> ModelStatus:
+    return ModelStatus.model_validate_json(httpx.get(f"{server.url}/models/sequential").content)
+
+
+def wait_for_version(versions: list[int], version: int) -> None:
+    """Until three answers in a row are of this version."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while versions[-3:] != [version] * 3:
+        assert time.monotonic() < deadline_s, f"{versions[-3:]} answered last"
+        time.sleep(0.02)
+
+
+def test_versions_come_and_go_and_break_and_no_request_fails(one_model: Path, tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path / "log", CIFAR10_MODELS=str(one_model), CIFAR10_POLL_INTERVAL_S="0.05") as server,
+        steady_requests(server) as versions,
+    ):
+        wait_for_version(versions, 1)
+        publish_copy(one_model, 2)
+        wait_for_version(versions, 2)
+        publish_copy(one_model, 3, broken=True)
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not (newest := model(server).versions[0]).reason:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        assert "saved_model.pb is not what was published" in newest.reason
+        withdraw(one_model, 2)
+        wait_for_version(versions, 1)
+        write_rollout(one_model, policy="all", labels={"stable": 1, "canary": 4})
+        publish_copy(one_model, 4)
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while 4 not in (status := model(server)).labels.values() or status.problem:
+            assert time.monotonic() < deadline_s, status.problem
+            time.sleep(0.02)
+        write_rollout(one_model, policy="all", split={"1": 50, "4": 50})
+        wait_for_version(versions, 4)
+        wait_for_version(versions, 1)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_hangup_makes_it_look_at_once(one_model: Path, tmp_path: Path) -> None:
+    settings = {"CIFAR10_MODELS": str(one_model), "CIFAR10_POLL_INTERVAL_S": "0"}
+    with running_server(tmp_path / "log", **settings) as server, steady_requests(server) as versions:
+        publish_copy(one_model, 2)
+        os.kill(server.process.pid, signal.SIGHUP)
+        wait_for_version(versions, 2)
+
+
+def test_hangup_of_its_terminal_stops_it(one_model: Path, tmp_path: Path) -> None:
+    port = free_port()
+    operator, terminal = pty.openpty()
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "--port", str(port), "--models", str(one_model)],
+            cwd=ROOT,
+            env=clean_environment(),
+            stdin=terminal,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+    os.close(terminal)
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}", process, tmp_path / "log")
+        os.close(operator)
+        os.kill(process.pid, signal.SIGHUP)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "the terminal has gone" in (tmp_path / "log").read_text()

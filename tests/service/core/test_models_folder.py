@@ -1,0 +1,73 @@
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from service.core.models_folder import ModelsFolder
+from service.errors import SettingsError
+from tests.version_copies import publish_copy, withdraw, write_rollout
+
+
+def test_only_versions_are_seen(one_model: Path) -> None:
+    for name in (".staging-x", "backup", "02", "0"):
+        (one_model / "sequential" / name).mkdir()
+    (one_model / "sequential/7").write_text("a file")
+    (one_model / ".hidden/1").mkdir(parents=True)
+    (one_model / "empty").mkdir()
+    (one_model / "README.md").write_text("a file")
+    found = ModelsFolder(one_model).scan()
+    assert {name: list(model.versions) for name, model in found.items()} == {"sequential": [1]}
+
+
+def test_second_look_at_the_same_files_is_equal(one_model: Path) -> None:
+    folder = ModelsFolder(one_model)
+    assert folder.scan() == folder.scan()
+
+
+def test_every_kind_of_change_is_seen(one_model: Path) -> None:
+    folder = ModelsFolder(one_model)
+    version = one_model / "sequential/1"
+
+    def touch() -> None:
+        os.utime(version / "golden.npz", ns=(1, 1))
+
+    def replace() -> None:
+        file = version / "assets.extra/tf_serving_warmup_requests"
+        status = file.stat()
+        (version / "new").write_bytes(file.read_bytes())
+        os.utime(version / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+        (version / "new").replace(file)
+
+    for change in (
+        touch,
+        replace,
+        lambda: publish_copy(one_model, 2),
+        lambda: withdraw(one_model, 2),
+        lambda: write_rollout(one_model, policy="all"),
+        lambda: write_rollout(one_model, policy=[1]),
+        (one_model / "sequential/serving.json").unlink,
+    ):
+        before = folder.scan()
+        change()
+        assert folder.scan() != before
+
+
+def test_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"there is no such folder"):
+        ModelsFolder(tmp_path / "nowhere").scan()
+
+
+def test_model_that_can_not_be_read_for_a_moment_counts_as_unchanged(
+    one_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = ModelsFolder(one_model)
+    before = folder.scan()
+    model = one_model / "sequential"
+    model.rename(one_model / ".away")
+    model.symlink_to(model)
+    with caplog.at_level(logging.WARNING):
+        assert folder.scan() == folder.scan() == before
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{model} can't be read and is passed over: Too many levels of symbolic links"
+    ]
