@@ -40,7 +40,7 @@ def settings_document() -> str:
         [
             f"`{variable(name)}`",
             f"`{flag(name)}`",
-            f"`{field.default}`",
+            "not set" if field.default is None else f"`{field.default}`",
             legal_values(name),
             str(field.description),
         ]

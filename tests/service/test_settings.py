@@ -26,6 +26,8 @@ def test_flag_wins_over_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CIFAR10_DEVICE", "cuda", "auto, cpu, gpu, gpu:N"),
         ("CIFAR10_PRECISION", "int8", "float32, bfloat16"),
         ("CIFAR10_DEFAULT_MODEL", "alexnet", "auto, sequential, functional, subclassing"),
+        ("CIFAR10_VERSION_POLICY", "latest", "latest(N), all"),
+        ("CIFAR10_POLL_INTERVAL_S", "-1", "number from 0 to 3,600"),
         ("CIFAR10_REQUEST_TIMEOUT_S", "0", "number above 0, up to 3,600"),
     ],
 )
@@ -41,6 +43,18 @@ def test_bad_variable_is_named_with_its_value_and_what_is_legal(
 def test_bad_flag_is_named_as_the_flag() -> None:
     with pytest.raises(SettingsError, match=r"--max-body-bytes = '5' is not legal; expected: whole number from 1,024"):
         read_settings(["--max-body-bytes", "5"])
+
+
+def test_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR10_ADMIN_TOKEN", "too short")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert "CIFAR10_ADMIN_TOKEN = (a secret) is not legal; expected: text of at least 16 characters" in str(
+        caught.value
+    )
+    monkeypatch.setenv("CIFAR10_ADMIN_TOKEN", "long enough to be legal")
+    assert "long enough" not in repr(read_settings())
+    assert read_settings(["--admin-token", "another that is legal"]).admin_token is not None
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))
