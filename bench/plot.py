@@ -25,10 +25,14 @@ def plot_rates(results: Results, file: Path) -> bool:
         return False
     import matplotlib as mpl
 
-    mpl.use("svg")
+    with mpl.rc_context({"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 8}):
+        _draw(results, lines, file)
+    return True
+
+
+def _draw(results: Results, lines: dict[str, dict[str, dict[int, float]]], file: Path) -> None:
     from matplotlib import pyplot as plt
 
-    mpl.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 8})
     columns = min(COLUMNS, len(lines))
     rows = math.ceil(len(lines) / columns)
     figure, axes = plt.subplots(
@@ -57,7 +61,6 @@ def plot_rates(results: Results, file: Path) -> bool:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, format="svg", metadata={"Date": None})
     plt.close(figure)
-    return True
 
 
 def _points(results: Results, name: str, model: str) -> dict[int, float]:
