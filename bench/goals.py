@@ -21,9 +21,8 @@ from bench.ratios import (
     ratio,
     runtime_rate,
 )
-from bench.rounds import SMALL_CNNS
+from catalog.labels import SMALL_CNNS, TRANSFER_MODELS
 
-TRANSFER_MODELS: Final = ("vgg16", "mobilenetv2", "resnet50v2")
 ALL_MODELS: Final = 6
 FLOOR: Final = "multipart_asgi"
 DECIMALS: Final = 3

@@ -14,8 +14,8 @@ from bench.errors import BenchError
 from bench.measurements import Results, Round, RuntimeAlone, Visit
 from bench.servers import HTTP_FLOORS, Server
 from bench.visits import Bench, overload, runtime_alone, visit, whole_start
+from catalog.labels import SMALL_CNNS
 
-SMALL_CNNS: Final = ("sequential", "functional", "subclassing")
 OUR_SERVER: Final = "ours"
 Item = TypeVar("Item")
 

@@ -45,6 +45,10 @@ MODELS: Final[tuple[ModelIdentity, ...]] = (
     ModelIdentity("resnet50v2", "ResNet50V2", "ResNet50V2 backbone with a new head"),
 )
 MODEL_NAMES: Final[tuple[ModelName, ...]] = tuple(model.name for model in MODELS)
+SMALL_CNNS: Final[tuple[ModelName, ...]] = ("sequential", "functional", "subclassing")
+"""One network, written in three styles."""
+TRANSFER_MODELS: Final[tuple[ModelName, ...]] = ("vgg16", "mobilenetv2", "resnet50v2")
+"""A backbone of `keras.applications` with a new head."""
 
 
 def identity(name: ModelName) -> ModelIdentity:

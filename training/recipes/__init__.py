@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from catalog.labels import MODEL_NAMES, ModelName
+from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
 from training.close_match import did_you_mean
 from training.errors import RecipeError
 from training.recipes.recipe import IMAGENET, NO_WEIGHTS, Augmentation, Recipe, RecipeName
-from training.recipes.tuned import SMALL_CNNS, mobilenetv2, resnet50v2, small_cnn, vgg16
+from training.recipes.tuned import mobilenetv2, resnet50v2, small_cnn, vgg16
 from training.recipes.tutorial import tutorial
 
 __all__ = ["RECIPES", "Augmentation", "Recipe", "get_recipe", "smoke", "with_backbone_weights", "with_seed"]

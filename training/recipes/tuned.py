@@ -5,12 +5,10 @@
 What each reached is in models/<name>/<version>/metadata.json, with wall time, hardware and versions.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from catalog.labels import MODEL_NAMES, ModelName
 from training.recipes.recipe import NO_WEIGHTS, Augmentation, Recipe
-
-SMALL_CNNS: Final[tuple[ModelName, ...]] = ("sequential", "functional", "subclassing")
 
 
 def small_cnn(model: ModelName) -> Recipe:
@@ -38,14 +36,10 @@ def vgg16(model: ModelName) -> Recipe:
     """
     return Recipe(
         model=model,
-        backbone_weights=NO_WEIGHTS,
         batch_normalization="folded",
-        augmentation=Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8),
         epochs=26,
-        weight_decay=0.01,
-        label_smoothing=0.05,
         precision="mixed_bfloat16",
-        **_common(model),
+        **_transfer(model),
     )
 
 
@@ -56,14 +50,10 @@ def mobilenetv2(model: ModelName) -> Recipe:
     """
     return Recipe(
         model=model,
-        backbone_weights=NO_WEIGHTS,
         batch_normalization="fused",
         upsample_to=64,
-        augmentation=Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8),
         epochs=60,
-        weight_decay=0.01,
-        label_smoothing=0.05,
-        **_common(model),
+        **_transfer(model),
     )
 
 
@@ -71,16 +61,23 @@ def resnet50v2(model: ModelName) -> Recipe:
     """ResNet50V2 on images enlarged to 64 pixels, for the same reason."""
     return Recipe(
         model=model,
-        backbone_weights=NO_WEIGHTS,
         batch_normalization="fused",
         upsample_to=64,
-        augmentation=Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8),
         epochs=30,
-        weight_decay=0.01,
-        label_smoothing=0.05,
         precision="mixed_bfloat16",
-        **_common(model),
+        **_transfer(model),
     )
+
+
+def _transfer(model: ModelName) -> dict[str, Any]:
+    """What the transfer models share: random weights, and more against over-fitting than the small CNNs have."""
+    return {
+        "backbone_weights": NO_WEIGHTS,
+        "augmentation": Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8),
+        "weight_decay": 0.01,
+        "label_smoothing": 0.05,
+        **_common(model),
+    }
 
 
 def _common(model: ModelName) -> dict[str, Any]:

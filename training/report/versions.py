@@ -11,6 +11,8 @@ from typing import Final
 from catalog.artifact import published_versions, read_metadata, verify, version_folder
 from catalog.errors import ArtifactError, ProjectError
 from catalog.labels import CLASS_COUNT, CLASS_NAMES, MODELS, ModelIdentity, ModelName, identity
+from catalog.labels import SMALL_CNNS as SMALL_CNN_NAMES
+from catalog.labels import TRANSFER_MODELS as TRANSFER_MODEL_NAMES
 from catalog.metadata import Evaluation, ModelMetadata, RuntimeName
 from runtime.golden import GoldenAnswers, read_golden
 from training.report.errors import ReportError
@@ -29,8 +31,8 @@ class Family:
     models: tuple[ModelName, ...]
 
 
-SMALL_CNNS: Final = Family("small_cnns", "The three small CNNs", ("sequential", "functional", "subclassing"))
-TRANSFER_MODELS: Final = Family("transfer_models", "The three transfer models", ("vgg16", "mobilenetv2", "resnet50v2"))
+SMALL_CNNS: Final = Family("small_cnns", "The three small CNNs", SMALL_CNN_NAMES)
+TRANSFER_MODELS: Final = Family("transfer_models", "The three transfer models", TRANSFER_MODEL_NAMES)
 FAMILIES: Final = (SMALL_CNNS, TRANSFER_MODELS)
 
 
