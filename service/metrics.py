@@ -13,11 +13,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.api.predict import CLIENT_GONE, PATH
 from service.core.admission import Admission
 from service.core.observation import Observation
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
 from service.core.scheduler import Scheduler
+from service.errors import DeadlineError, UnavailableError
 
 PREFIX: Final = "cifar10_"
 LABELS: Final = ("model", "version")
@@ -97,9 +99,9 @@ class Metrics:
             f"{PREFIX}batch_rows", "Images computed at once", LABELS, buckets=ROW_BUCKETS, registry=registry
         )
         ends = {
-            "unavailable": ("rejected", "Requests that got 503"),
-            "deadline-passed": ("expired", "Requests whose time was over, 504"),
-            "client-gone": ("cancelled", "Requests whose client went away"),
+            UnavailableError.kind: ("rejected", "Requests that got 503"),
+            DeadlineError.kind: ("expired", "Requests whose time was over, 504"),
+            CLIENT_GONE: ("cancelled", "Requests whose client went away"),
         }
         self._ends = {
             kind: Counter(f"{PREFIX}{name}", text, LABELS, registry=registry) for kind, (name, text) in ends.items()
@@ -114,7 +116,7 @@ class Metrics:
 
     def request_ended(self, observation: Observation) -> None:
         """Count a request to /predict."""
-        if observation.path != "/predict":
+        if observation.path != PATH:
             return
         labels = NO_VERSION if observation.model is None else (observation.model, str(observation.version))
         of_version = self._of_version(labels)
@@ -151,12 +153,12 @@ class _States(Collector):
         observed = self._observed
         queue_rows = GaugeMetricFamily(f"{PREFIX}queue_rows", "Images that wait", labels=LABELS)
         state = GaugeMetricFamily(f"{PREFIX}version_state", "1 for the state it is in", labels=(*LABELS, "state"))
+        waiting = observed.scheduler.queue_rows_by_version()
         for model in observed.repository.status().models:
             for version in model.versions:
                 labels = (model.name, str(version.version))
                 state.add_metric((*labels, str(version.state)), 1)
-                entry = observed.repository.get(model.name, version.version)
-                queue_rows.add_metric(labels, observed.scheduler.queue_rows_of(entry))
+                queue_rows.add_metric(labels, waiting[model.name, version.version])
         yield queue_rows
         yield state
         yield GaugeMetricFamily(

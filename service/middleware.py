@@ -6,9 +6,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import ProblemResponse, problem_of
-from service.errors import UnavailableError
+from service.core.retry import stopping
 
-RETRY_AFTER_STOP_S = 5
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 2**20
 
@@ -86,7 +85,7 @@ class StoppingMiddleware:
         except asyncio.CancelledError:
             if started:
                 raise
-            error = UnavailableError("the service is stopping", retry_after_s=RETRY_AFTER_STOP_S)
+            error = stopping()
             headers = {"Retry-After": str(error.retry_after_s), "Connection": "close"}
             await ProblemResponse(problem_of(error), headers)(scope, receive, send)
 

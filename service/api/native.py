@@ -13,6 +13,7 @@ from service.api.problems import PROBLEM_TYPE
 from service.core.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 from service.errors import UnavailableError, UnknownModelError
 from service.images import READABLE_TYPES
+from service.observing import MAX_ID_BYTES
 
 PLOT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
@@ -42,8 +43,9 @@ HEADERS = [
     {
         "name": "X-Request-ID",
         "in": "header",
-        "description": "any text of at most 128 characters; it comes back with the answer and stands in the log",
-        "schema": {"type": "string", "maxLength": 128},
+        "description": f"any text of at most {MAX_ID_BYTES} characters; "
+        "it comes back with the answer and stands in the log",
+        "schema": {"type": "string", "maxLength": MAX_ID_BYTES},
     },
 ]
 RAW_BODIES = {

@@ -53,10 +53,6 @@ class BatchQueue:
         self.seconds_per_row = 0.0
         self._waiting: deque[WaitingRows] = deque()
 
-    def __len__(self) -> int:
-        """Requests that wait."""
-        return len(self._waiting)
-
     def __iter__(self) -> Iterator[WaitingRows]:
         """The requests that wait, oldest first."""
         return iter(self._waiting)

@@ -13,7 +13,7 @@ from typing import Final
 
 from catalog.errors import ProjectError, RolloutError
 from catalog.responses import FailedVersion, ReloadReport, VersionReference, VersionState
-from catalog.rollout import Rollout, read_rollout
+from catalog.rollout import SERVING_FILE, Rollout, read_rollout
 from service.core.model_version import FileSignature, ModelVersion
 from service.core.models_folder import ModelFolder, ModelsFolder
 from service.core.served_model import ServedModel
@@ -218,7 +218,7 @@ def _check_published(rollout: Rollout, model: ServedModel) -> None:
     absent = sorted({*rollout.named, *listed}.difference(model.published))
     if absent:
         raise RolloutError(
-            f"{model.name}/serving.json names version {', '.join(map(str, absent))}, which is not published",
+            f"{model.name}/{SERVING_FILE} names version {', '.join(map(str, absent))}, which is not published",
             expected=f"any of {', '.join(map(str, sorted(model.published)))}",
             remedy="publish it, or correct the file: docs/versions.md describes it",
         )

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -22,13 +22,12 @@ import numpy as np
 from runtime.base import Images, LoadedModel, Probabilities
 from service.core.batch_queue import BatchQueue, Computed, WaitingRows
 from service.core.model_version import ModelVersion
-from service.core.retry import retry_after_s
+from service.core.retry import retry_after_s, stopping
 from service.errors import UnavailableError
 
 THREAD_NAME_PREFIX: Final = "compute"
 LONGEST_BATCH_S: Final = 0.05
 """A batch takes no more rows than take so long: the next model's turn comes soon, and no deadline is far behind."""
-STOPPING_RETRY_S: Final = 5
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +97,12 @@ class Scheduler:
         """Rows that wait, of all versions."""
         return self._rows
 
-    def queue_rows_of(self, version: ModelVersion) -> int:
-        """Rows that wait for one version."""
-        queue = self._queues.get(version)
-        return queue.rows if queue else 0
+    def queue_rows_by_version(self) -> Counter[tuple[str, int]]:
+        """Rows that wait, by model and version number."""
+        rows: Counter[tuple[str, int]] = Counter()
+        for version, queue in self._queues.items():
+            rows[version.name, version.version] += queue.rows
+        return rows
 
     def submit(self, version: ModelVersion, images: Images, expires_s: float) -> asyncio.Future[Computed]:
         """Queue a request's rows; the future brings their probabilities, or what the runtime raised, or a TimeoutError.
@@ -140,7 +141,7 @@ class Scheduler:
         self._closed = True
         for queue in self._turns:
             for waiting in queue:
-                _fail(waiting, UnavailableError("the service is stopping", retry_after_s=STOPPING_RETRY_S))
+                _fail(waiting, stopping())
         for _ in self._threads:
             self._jobs.put(None)
         for timer in (self._dispatch_timer, self._expiry_timer):
@@ -155,7 +156,7 @@ class Scheduler:
 
     def _check_room(self, version: ModelVersion, queue: BatchQueue, rows: int) -> None:
         if self._closed:
-            raise UnavailableError("the service is stopping", retry_after_s=STOPPING_RETRY_S)
+            raise stopping()
         limits = self._limits
         if queue.rows and queue.rows + rows > limits.max_queue_rows_per_model:
             raise UnavailableError(
@@ -216,12 +217,12 @@ class Scheduler:
                 self._loop.call_soon_threadsafe(self._finish, batch, outcome)
 
     def _finish(self, batch: _Batch, outcome: _Outcome) -> None:
+        self._idle_threads += 1
+        self._computing.difference_update(batch.requests)
         rows = sum(map(len, batch.images))
         batch.queue.measured(rows, outcome.compute_s)
         if self._batch_computed is not None and batch.version is not None:
             self._batch_computed(batch.version.name, batch.version.version, rows, outcome.compute_s)
-        self._idle_threads += 1
-        self._computing.difference_update(batch.requests)
         for request, result in zip(batch.requests, outcome.results, strict=True):
             if request.answer.done():
                 continue
@@ -258,8 +259,7 @@ def _compute(batch: _Batch) -> _Outcome:
     model, images = batch.version.model if batch.version is not None else None, batch.images
     results: list[Probabilities | Exception]
     if model is None:
-        withdrawn = UnavailableError("the version was withdrawn while the request waited", retry_after_s=1)
-        return _Outcome([withdrawn for _ in images], 0.0)
+        return _Outcome([_withdrawn() for _ in images], 0.0)
     try:
         probabilities = model.predict(images[0] if len(images) == 1 else np.concatenate(images))
         ends = np.cumsum([len(part) for part in images])[:-1]
@@ -275,6 +275,10 @@ def _compute_alone(model: LoadedModel, images: Images) -> Probabilities | Except
         return model.predict(images)
     except Exception as error:  # noqa: BLE001  # whatever the runtime raises belongs to this request alone
         return error
+
+
+def _withdrawn() -> UnavailableError:
+    return UnavailableError("the version was withdrawn while the request waited", retry_after_s=1)
 
 
 def _fail(waiting: WaitingRows, error: Exception) -> None:

@@ -10,10 +10,9 @@ from typing import Final
 
 from catalog.responses import ReloadReport
 from service.core.repository import ModelRepository
-from service.errors import UnavailableError
+from service.core.retry import stopping
 
 THREAD_NAME: Final = "watcher"
-RETRY_AFTER_STOP_S: Final = 5
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Watcher:
             self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join()
-        self._answer(self._take(), UnavailableError("the service is stopping", retry_after_s=RETRY_AFTER_STOP_S))
+        self._answer(self._take(), stopping())
 
     def scan_now(self) -> "Future[ReloadReport]":
         """Look at once, and load again what failed; the result is there once loading has ended. Any thread."""
