@@ -66,7 +66,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels)
     shadow = Shadow(repository, lambda: scheduler.queue_rows > 0, thread_name_prefix=f"{THREAD_NAME_PREFIX}-shadow")
-    inference = Inference(repository, admission, decoder, scheduler, cache=cache, shadow=shadow)
+    inference = Inference(
+        repository,
+        admission,
+        decoder,
+        scheduler,
+        cache=cache,
+        shadow=shadow,
+        max_request_rows=settings.max_request_rows,
+    )
     metrics.watch(Observed(repository, admission, scheduler, cache))
 
     @asynccontextmanager

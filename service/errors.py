@@ -82,7 +82,7 @@ class UploadTimeoutError(RequestError):
 class TooLargeError(RequestError):
     """The request has more bytes, or the image more pixels, than the service takes."""
 
-    status, kind, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The image is too large"
+    status, kind, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"
 
 
 class UnsupportedTypeError(RequestError):

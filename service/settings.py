@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     max_queue_rows_per_model: int = Field(
         512, ge=1, le=100_000, description="images that wait for one version of a model; more gets 503"
     )
+    max_request_rows: int = Field(
+        512, ge=1, le=100_000, description="images in one request, where a route takes several; more gets 413"
+    )
     cache_bytes: int = Field(
         0, ge=0, le=2**40, description="room for answers to images that were seen before, in bytes; 0: no cache"
     )

@@ -1,11 +1,14 @@
-"""One image in, one prediction out: decode, queue, compute, name the classes; the way that every protocol goes.
+"""Images in, probabilities out: decode, queue, compute, name the classes; the way that every protocol goes.
 
 Which version answers is `repository`'s part, how many requests may be inside is `admission`'s, who computes when is
 `scheduler`'s, HTTP is `service.api`'s.
 """
 
+import asyncio
 import time
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +17,36 @@ from catalog.labels import CLASS_NAMES
 from catalog.responses import Prediction
 from runtime.base import Images, Probabilities
 from service.core.admission import Admission, Slot
+from service.core.batch_queue import Computed
 from service.core.decoding import Decoder
 from service.core.observation import Observation
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository, ModelVersion
 from service.core.scheduler import Scheduler
 from service.core.shadow import Shadow
-from service.errors import DeadlineError
+from service.errors import DeadlineError, RequestError, TooLargeError
+
+DEFAULT_MAX_REQUEST_ROWS: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A version's answer for several images: probabilities (rows, 10) float32."""
+
+    chosen: ModelVersion
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class InferredFiles:
+    """A version's answer for several files: for each its probabilities (10,) float32, or why there are none."""
+
+    chosen: ModelVersion
+    results: list[NDArray[np.float32] | RequestError]
 
 
 class Inference:
-    """The data plane: protocols take a `slot`, read the request, and call `predict`.
+    """The data plane: protocols take a `slot`, read the request, and call `predict`, `infer` or `infer_files`.
 
     Args:
         repository: the versions that may answer.
@@ -33,6 +55,7 @@ class Inference:
         scheduler: turns pixels into probabilities.
         cache: remembers answers; None computes each.
         shadow: compares answers on the side.
+        max_request_rows: most images in one request.
     """
 
     def __init__(
@@ -44,6 +67,7 @@ class Inference:
         *,
         cache: PredictionCache | None = None,
         shadow: Shadow | None = None,
+        max_request_rows: int = DEFAULT_MAX_REQUEST_ROWS,
     ) -> None:
         self._repository = repository
         self._admission = admission
@@ -51,6 +75,7 @@ class Inference:
         self._scheduler = scheduler
         self._cache = cache
         self._shadow = shadow
+        self._max_request_rows = max_request_rows
 
     def slot(self) -> Slot:
         """A place for one request, from before its body is read to its answer.
@@ -99,6 +124,106 @@ class Inference:
             if self._shadow is not None:
                 self._shadow.offer(chosen, images[0], probabilities[0])
         return name_classes(chosen, probabilities[0], top_k)
+
+    async def infer(
+        self,
+        images: Images,
+        observation: Observation,
+        *,
+        model: str | None = None,
+        version: int | str | None = None,
+        timeout_s: float,
+    ) -> Inferred:
+        """The probabilities of images that are pixels already; called within a `slot`. More than a batch is shared out.
+
+        Args:
+            images: (rows, 32, 32, 3) uint8 RGB 0..255; no rows are answered with none.
+            observation: of the request.
+            model: None for the default model.
+            version: a number or a label; None for the one that answers where none is asked for.
+            timeout_s: longest time from now to the answer.
+
+        Raises:
+            RequestError: see the tree in `service.errors`.
+        """
+        self._check_rows(len(images))
+        expires_s = time.monotonic() + timeout_s
+        with self._repository.lease(model, version) as chosen:
+            observation.model, observation.version = chosen.name, chosen.version
+            try:
+                return Inferred(chosen, await self._compute_rows(chosen, images, expires_s, observation))
+            except TimeoutError:
+                raise deadline_passed(timeout_s) from None
+
+    async def infer_files(
+        self,
+        contents: Sequence[bytes],
+        observation: Observation,
+        *,
+        model: str | None = None,
+        version: int | str | None = None,
+        timeout_s: float,
+    ) -> InferredFiles:
+        """The probabilities of several encoded images; one that can't be decoded spoils only its own entry.
+
+        Args:
+            contents: files in one of `service.images.READABLE_FORMATS`; otherwise as `infer`.
+
+        Raises:
+            RequestError: no image of the request can be answered; see the tree in `service.errors`.
+        """
+        self._check_rows(len(contents))
+        start_s = time.monotonic()
+        expires_s = start_s + timeout_s
+        with self._repository.lease(model, version) as chosen:
+            observation.model, observation.version = chosen.name, chosen.version
+            try:
+                decoded = await asyncio.gather(*(self._decode_or_error(content, expires_s) for content in contents))
+                observation.decode_s = time.monotonic() - start_s
+                images = [result for result in decoded if not isinstance(result, RequestError)]
+                rows = np.concatenate(images) if images else np.zeros((0, 32, 32, 3), np.uint8)
+                probabilities = iter(await self._compute_rows(chosen, rows, expires_s, observation))
+            except TimeoutError:
+                raise deadline_passed(timeout_s) from None
+        results = [result if isinstance(result, RequestError) else next(probabilities) for result in decoded]
+        return InferredFiles(chosen, results)
+
+    def _check_rows(self, rows: int) -> None:
+        if rows > self._max_request_rows:
+            raise TooLargeError(
+                f"{rows:,} images in one request",
+                expected=f"at most {self._max_request_rows:,}",
+                remedy="send them in several requests",
+            )
+
+    async def _decode_or_error(self, content: bytes, expires_s: float) -> Images | RequestError:
+        try:
+            return await self._decoder.decode(content, expires_s)
+        except RequestError as error:
+            return error
+
+    async def _compute_rows(
+        self, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation
+    ) -> Probabilities:
+        """Compute a batch after the other, so that other requests have their turns in between."""
+        size = self._scheduler.max_batch_rows
+        parts = [
+            await self._scheduler.submit(chosen, images[start : start + size], expires_s)
+            for start in range(0, len(images), size)
+        ]
+        if not parts:
+            return np.zeros((0, len(CLASS_NAMES)), np.float32)
+        probabilities = parts[0].probabilities if len(parts) == 1 else np.concatenate([p.probabilities for p in parts])
+        observation.computed = Computed(
+            probabilities,
+            queue_s=sum(part.queue_s for part in parts),
+            compute_s=sum(part.compute_s for part in parts),
+            batch_rows=max(part.batch_rows for part in parts),
+        )
+        if self._shadow is not None:
+            for pixels, row in zip(images, probabilities, strict=True):
+                self._shadow.offer(chosen, pixels, row)
+        return probabilities
 
     async def _compute(
         self, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation

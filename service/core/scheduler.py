@@ -93,6 +93,11 @@ class Scheduler:
         ]
 
     @property
+    def max_batch_rows(self) -> int:
+        """Most rows that are computed at once, unless one request alone has more."""
+        return self._limits.max_batch_rows
+
+    @property
     def queue_rows(self) -> int:
         """Rows that wait, of all versions."""
         return self._rows

@@ -14,12 +14,12 @@ from runtime.base import Images, Probabilities
 from runtime.openvino import OpenVinoRuntime
 from service.core.admission import Admission
 from service.core.decoding import Decoder
-from service.core.inference import Inference
+from service.core.inference import Inference, Inferred, InferredFiles
 from service.core.observation import Observation
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
 from service.core.scheduler import BatchLimits, Scheduler
-from service.errors import DeadlineError, TooLargeError, UnavailableError, UndecodableError
+from service.errors import DeadlineError, RequestError, TooLargeError, UnavailableError, UndecodableError
 from tests.conftest import MODELS, SAMPLES, golden_class
 
 
@@ -195,3 +195,45 @@ def test_cache_answers_for_pixels_that_were_seen_before(repository: ModelReposit
     first, second, third, fourth = asyncio.run(ask())
     assert first == second == third == fourth
     assert (cache.hits, cache.misses, held.rows) == (2, 2, 2)
+
+
+def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: ModelRepository, held: HeldModel) -> None:
+    inference, _ = data_plane(repository)
+    held.release.set()
+    images = np.zeros((70, 32, 32, 3), np.uint8)
+    observation = Observation()
+
+    async def ask() -> Inferred:
+        with inference.slot():
+            return await inference.infer(images, observation, model="sequential", timeout_s=10)
+
+    assert asyncio.run(ask()).probabilities.shape == (70, 10)
+    assert held.rows == 70
+    assert observation.computed is not None
+    assert observation.computed.batch_rows == BatchLimits().max_batch_rows
+
+
+def test_no_rows_are_answered_with_none_and_too_many_are_refused(repository: ModelRepository) -> None:
+    inference, _ = data_plane(repository)
+
+    async def ask(rows: int) -> Inferred:
+        return await inference.infer(np.zeros((rows, 32, 32, 3), np.uint8), Observation(), timeout_s=10)
+
+    assert asyncio.run(ask(0)).probabilities.shape == (0, 10)
+    with pytest.raises(TooLargeError, match="513 images in one request"):
+        asyncio.run(ask(513))
+
+
+def test_each_file_has_its_own_answer_or_its_own_error(repository: ModelRepository) -> None:
+    inference, _ = data_plane(repository)
+
+    async def ask() -> InferredFiles:
+        files = [content(1), b"no image", content(2)]
+        return await inference.infer_files(files, Observation(), model="functional", timeout_s=10)
+
+    first, second, third = asyncio.run(ask()).results
+    assert isinstance(second, UndecodableError)
+    assert not isinstance(first, RequestError)
+    assert not isinstance(third, RequestError)
+    expected = [golden_class("functional", SAMPLES[index]) for index in (1, 2)]
+    assert [int(first.argmax()), int(third.argmax())] == expected
