@@ -13,6 +13,7 @@ from typing import Final
 from runtime.base import Images
 from service.core.admission import Admission
 from service.images import EncodedImage
+from service.unchanged_images import decode_unchanged
 
 THREAD_NAME_PREFIX: Final = "decode"
 IN_PLACE_BYTES: Final = 16 * 1024
@@ -46,6 +47,9 @@ class Decoder:
             RequestError: see `service.images`.
         """
         if len(content) <= IN_PLACE_BYTES:
+            pixels = decode_unchanged(content)
+            if pixels is not None:
+                return pixels[None]
             image = EncodedImage(content, max_pixels=self._max_image_pixels)
             if image.pixels <= IN_PLACE_PIXELS:
                 return image.decode()[None]
