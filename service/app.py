@@ -12,12 +12,16 @@ from fastapi_offline import FastAPIOffline
 from catalog import PROJECT_VERSION
 from runtime.selection import open_runtime
 from service.api.admin import admin_routes
+from service.api.batch import batch_routes
+from service.api.compare import compare_routes
+from service.api.explain import explain_routes
 from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
 from service.api.openapi import add_openapi
 from service.api.predict import PredictEndpoint
 from service.api.problems import add_problem_handlers
+from service.api.statistics import statistics_routes
 from service.core.admission import Admission
 from service.core.decoding import Decoder
 from service.core.inference import Inference
@@ -33,6 +37,7 @@ from service.middleware import HeadMiddleware, LingerMiddleware, StoppingMiddlew
 from service.observing import ObservingMiddleware
 from service.request_log import RequestLog
 from service.settings import Settings, read_settings
+from service.statistics import Statistics
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
@@ -75,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         shadow=shadow,
         max_request_rows=settings.max_request_rows,
     )
+    statistics = Statistics(admission, scheduler)
     metrics.watch(Observed(repository, admission, scheduler, cache))
 
     @asynccontextmanager
@@ -94,18 +100,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     add_problem_handlers(app)
     app.include_router(native_routes(repository))
+    app.include_router(batch_routes(inference, settings))
+    app.include_router(compare_routes(repository, inference, settings))
+    app.include_router(explain_routes(inference, settings))
     app.include_router(health_routes(repository))
+    app.include_router(statistics_routes(statistics))
     app.include_router(metrics_routes(metrics))
     if settings.admin_token is not None:
         app.include_router(admin_routes(watcher, settings.admin_token))
     app.add_api_route("/", _to_docs, include_in_schema=False)
-    add_openapi(app, repository, settings)
+    add_openapi(app, repository, statistics, settings)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
     app.add_middleware(PredictEndpoint, inference=inference, settings=settings)
     app.add_middleware(LingerMiddleware)
     app.add_middleware(StoppingMiddleware)
-    app.add_middleware(ObservingMiddleware, observers=(metrics.request_ended, request_log))
+    app.add_middleware(ObservingMiddleware, observers=(metrics.request_ended, statistics.request_ended, request_log))
     return app
 
 

@@ -95,6 +95,13 @@ class EncodedImage:
             raise _undecodable(str(error)) from None
 
 
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """Pixels (height, width, 3) uint8 RGB as a PNG, which keeps each as it is."""
+    stream = BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def _check_scans(content: bytes) -> None:
     if content.count(SCAN_MARKER) <= MAX_JPEG_SCANS and content.count(b"\xff") <= MAX_JPEG_SEGMENTS:
         return  # it can't have more than these

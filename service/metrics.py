@@ -13,7 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.api.predict import CLIENT_GONE, PATH
+from service.api.client_watch import CLIENT_GONE
 from service.core.admission import Admission
 from service.core.observation import Observation
 from service.core.prediction_cache import PredictionCache
@@ -80,7 +80,10 @@ class Metrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
-            f"{PREFIX}requests", "Requests to /predict by status; 0: no answer", (*LABELS, "status"), registry=registry
+            f"{PREFIX}requests",
+            "Requests for predictions by status; 0: no answer",
+            (*LABELS, "status"),
+            registry=registry,
         )
         self.total_s = Histogram(
             f"{PREFIX}request_seconds", "From a request's head to its answer", LABELS,
@@ -115,8 +118,8 @@ class Metrics:
         self._registry.register(_States(observed))
 
     def request_ended(self, observation: Observation) -> None:
-        """Count a request to /predict."""
-        if observation.path != PATH:
+        """Count a request for predictions."""
+        if not observation.is_inference:
             return
         labels = NO_VERSION if observation.model is None else (observation.model, str(observation.version))
         of_version = self._of_version(labels)

@@ -21,8 +21,8 @@ ALWAYS_LOGGED: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, 0})
 """A failure of the service, and a request that ended without any answer."""
 
 
-NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked every few seconds by machines."""
+NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
+"""Asked every few seconds by machines and open pages."""
 
 
 class RequestLog:

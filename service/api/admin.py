@@ -9,7 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
 from catalog.responses import ReloadReport
-from service.api.native import problem_responses
+from service.api.declarations import problem_responses
 from service.core.watcher import Watcher
 from service.errors import UnauthorizedError
 from service.settings import variable

@@ -10,6 +10,7 @@ WAYS: Final = (
     "a multipart form with the field 'file' (curl -F file=@cat.png), or the file as the body with its type "
     "(curl --data-binary @cat.png -H 'Content-Type: image/png')"
 )
+FILES_WAY: Final = "a multipart form with a field 'files' for each image (curl -F files=@cat.png -F files=@dog.png)"
 TYPES: Final = f"an image: {', '.join(READABLE_FORMATS)}"
 
 

@@ -1,22 +1,34 @@
-"""The one file in a multipart form (RFC 7578), from the whole body in memory.
+"""The file, or the files, in a multipart form (RFC 7578), from the whole body in memory.
 
 What nearly every client sends, a form of one field, is cut out of the body in one step; anything else is parsed by
 the library `multipart`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from multipart import MultipartError, PushMultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
-from service.api.content_type import WAYS, check_type
-from service.errors import InvalidRequestError
+from service.api.content_type import FILES_WAY, WAYS, check_type
+from service.errors import InvalidRequestError, TooLargeError
 from service.images import READABLE_TYPES
 
 FIELD: Final = "file"
+FILES_FIELD: Final = "files"
 MAX_FORM_FIELDS: Final = 64
 MAX_KEPT_HEADER_BYTES: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """A field of a form; `filename` and `content_type` as they were sent, the latter empty where it was not."""
+
+    name: str
+    filename: str | None
+    content_type: str
+    content: bytes
 
 
 def file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
@@ -66,30 +78,71 @@ def _is_readable_file(header: bytes) -> bool:
     return disposition == "form-data" and options.get("name") == FIELD and kind in READABLE_TYPES
 
 
+def files_of_form(body: bytes, options: Mapping[str, str], *, most_files: int) -> list[FormField]:
+    """The contents of the form's fields `files`, in order.
+
+    Args:
+        options: of the content type; `boundary` above all.
+        most_files: how many there may be.
+
+    Raises:
+        InvalidRequestError: there is no such field, or the form is broken.
+        TooLargeError: there are more.
+    """
+    files: list[FormField] = []
+    others: list[str] = []
+    for field in _fields(body, options, most_fields=most_files + MAX_FORM_FIELDS, expected=FILES_WAY):
+        if field.name == FILES_FIELD:
+            files.append(field)
+        else:
+            others.append(field.name)
+        if len(files) > most_files:
+            raise TooLargeError(
+                f"more than {most_files:,} files in one request",
+                expected=f"at most {most_files:,}",
+                remedy="send them in several requests",
+            )
+    if not files:
+        raise _no_field(FILES_FIELD, others, FILES_WAY)
+    return files
+
+
 def _parse(body: bytes, options: Mapping[str, str]) -> bytes:
     fields: list[str] = []
-    image = bytearray()
-    try:
-        with PushMultipartParser(options.get("boundary", ""), max_segment_count=MAX_FORM_FIELDS, strict=True) as parser:
-            in_image = False
-            for event in parser.parse(body):
-                if isinstance(event, bytes | bytearray):
-                    if in_image:
-                        image += event
-                elif event is not None:
-                    in_image = event.name == FIELD
-                    fields.append(event.name)
-                    if in_image:
-                        check_type(event.content_type or "")
-    except UnicodeDecodeError:
-        raise InvalidRequestError("a header within the multipart form is not UTF-8", expected=WAYS) from None
-    except MultipartError as error:
-        raise InvalidRequestError(
-            f"the multipart form is broken: {error}", expected=f"at most {MAX_FORM_FIELDS} fields; {WAYS}"
-        ) from None
+    image = b""
+    for field in _fields(body, options, most_fields=MAX_FORM_FIELDS, expected=WAYS):
+        fields.append(field.name)
+        if field.name == FIELD:
+            check_type(field.content_type)
+            image = field.content
     if fields.count(FIELD) > 1:
         raise InvalidRequestError(f"the form has {fields.count(FIELD)} fields '{FIELD}'", expected=f"one: {WAYS}")
     if FIELD not in fields:
-        found = f"the form has {', '.join(repr(name) for name in fields)}" if fields else "the form is empty"
-        raise InvalidRequestError(f"there is no field '{FIELD}': {found}", expected=WAYS)
-    return bytes(image)
+        raise _no_field(FIELD, fields, WAYS)
+    return image
+
+
+def _fields(body: bytes, options: Mapping[str, str], *, most_fields: int, expected: str) -> Iterator[FormField]:
+    """Each field as it is read."""
+    try:
+        with PushMultipartParser(options.get("boundary", ""), max_segment_count=most_fields, strict=True) as parser:
+            head: MultipartSegment | None = None
+            content = bytearray()
+            for event in parser.parse(body):
+                if isinstance(event, MultipartSegment):
+                    head, content = event, bytearray()
+                elif event is not None:
+                    content += event
+                elif head is not None:
+                    yield FormField(head.name, head.filename, head.content_type or "", bytes(content))
+    except UnicodeDecodeError:
+        raise InvalidRequestError("a header within the multipart form is not UTF-8", expected=expected) from None
+    except MultipartError as error:
+        raise InvalidRequestError(
+            f"the multipart form is broken: {error}", expected=f"at most {most_fields} fields; {expected}"
+        ) from None
+
+
+def _no_field(name: str, found: list[str], expected: str) -> InvalidRequestError:
+    has = f"the form has {', '.join(map(repr, found))}" if found else "the form is empty"
+    return InvalidRequestError(f"there is no field '{name}': {has}", expected=expected)

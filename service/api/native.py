@@ -1,19 +1,16 @@
 """The native HTTP interface: `POST /predict`, and what there is to know of the models."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse
 
 from catalog.metadata import ModelMetadata
 from catalog.responses import ModelList, ModelStatus, Prediction
-from service.api.multipart_form import FIELD
-from service.api.predict import MAX_TIMEOUT_MS, PATH, TIMEOUT_HEADER, PredictParameters
-from service.api.problems import PROBLEM_TYPE
+from service.api.declarations import HEADERS, IMAGE_BODY, problem_responses
+from service.api.predict import PATH, PredictParameters
 from service.core.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 from service.errors import UnavailableError, UnknownModelError
-from service.images import READABLE_TYPES
-from service.observing import MAX_ID_BYTES
 
 PLOT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
@@ -22,52 +19,6 @@ PLOT_HEADERS = {
 
 ModelPath = Annotated[str, Path(description="the model's name", examples=["sequential"])]
 VersionPath = Annotated[int, Path(ge=1, description="the version's number", examples=[1])]
-
-
-FORM_BODY = {
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "required": [FIELD],
-            "properties": {FIELD: {"type": "string", "format": "binary", "description": "the image"}},
-        }
-    }
-}
-HEADERS = [
-    {
-        "name": TIMEOUT_HEADER,
-        "in": "header",
-        "description": "the request's own deadline in milliseconds, where the service's is too long; then 504",
-        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-    },
-    {
-        "name": "X-Request-ID",
-        "in": "header",
-        "description": f"any text of at most {MAX_ID_BYTES} characters; "
-        "it comes back with the answer and stands in the log",
-        "schema": {"type": "string", "maxLength": MAX_ID_BYTES},
-    },
-]
-RAW_BODIES = {
-    kind: {"schema": {"type": "string", "format": "binary"}} for kind in sorted(READABLE_TYPES) if "x-" not in kind
-}
-
-
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI document says of these error statuses."""
-    titles = {
-        400: "No image, or one that can't be decoded",
-        401: "The secret is missing or wrong",
-        404: "No such model, version or plot",
-        408: "The body did not arrive in time",
-        413: "Too many bytes or pixels",
-        415: "Not an image type that is read",
-        422: "A parameter is not what it must be",
-        503: "Overloaded, not ready or stopping; `Retry-After` says when to come back",
-        504: "No answer within the deadline",
-    }
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {status: {"description": titles[status], "content": {PROBLEM_TYPE: schema}} for status in statuses}
 
 
 def native_routes(repository: ModelRepository) -> APIRouter:
@@ -79,7 +30,7 @@ def native_routes(repository: ModelRepository) -> APIRouter:
         tags=["predict"],
         summary="The CIFAR-10 class of one image",
         responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
-        openapi_extra={"requestBody": {"required": True, "content": FORM_BODY | RAW_BODIES}, "parameters": HEADERS},
+        openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
     )
     async def predict(_: Annotated[PredictParameters, Query()]) -> Prediction:
         """Send the image as the multipart field `file`, or as the body with its `image/…` type.

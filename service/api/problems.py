@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from catalog.responses import InvalidParameter, Problem
+from service.api.client_watch import CLIENT_GONE
 from service.errors import (
     InvalidParameterError,
     RequestError,
@@ -16,6 +17,7 @@ from service.errors import (
     UnavailableError,
     UnknownModelError,
 )
+from service.observing import observation_of
 
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
@@ -49,15 +51,18 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
 
     @app.exception_handler(RequestError)
-    async def request_error(_: Request, error: RequestError) -> Response:
+    async def request_error(request: Request, error: RequestError) -> Response:
+        observation_of(request.scope).error = error.kind
         return problem_response(error)
 
     @app.exception_handler(ClientDisconnect)
-    async def client_gone(_request: Request, _error: ClientDisconnect) -> Response:
+    async def client_gone(request: Request, _error: ClientDisconnect) -> Response:
+        observation_of(request.scope).error = CLIENT_GONE
         return client_gone_response()
 
     @app.exception_handler(RequestValidationError)
-    async def invalid_parameters(_: Request, error: RequestValidationError) -> Response:
+    async def invalid_parameters(request: Request, error: RequestValidationError) -> Response:
+        observation_of(request.scope).error = InvalidParameterError.kind
         invalid = [invalid_parameter(entry["loc"], entry.get("input"), entry["msg"]) for entry in error.errors()]
         return problem_response(InvalidParameterError(invalid))
 

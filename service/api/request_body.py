@@ -1,9 +1,10 @@
-"""From an HTTP request to the bytes of the one image that it carries: multipart field `file`, or the raw body.
+"""From an HTTP request to the bytes of the image, or of the files, that it carries: a multipart form or the raw body.
 
 The body is held in memory, never in a temporary file, and is refused as soon as it is known to be too large.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final
 
@@ -12,51 +13,77 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.api.content_type import WAYS, check_type
-from service.api.multipart_form import file_of_form
+from service.api.content_type import FILES_WAY, WAYS, check_type
+from service.api.multipart_form import FormField, file_of_form, files_of_form
 from service.core.admission import Slot
 from service.errors import InvalidRequestError, TooLargeError, UnsupportedTypeError, UploadTimeoutError
+from service.settings import Settings
 
 FORM: Final = "multipart/form-data"
 MAX_CONTENT_TYPE_CHARACTERS: Final = 1000
 _parse_content_type = lru_cache(maxsize=256)(parse_options_header)
 
 
-async def read_image(
-    headers: Headers, receive: Receive, slot: Slot, *, max_body_bytes: int, upload_timeout_s: float
-) -> bytes:
-    """The encoded image in a request.
+def image_reader(settings: Settings) -> Callable[[Headers, Receive, Slot], Awaitable[bytes]]:
+    """Reads the encoded image in a request, which is multipart field `file` or the raw body; see `_read`."""
 
-    Args:
-        slot: of the request; the body's bytes are counted in it.
+    async def read(headers: Headers, receive: Receive, slot: Slot) -> bytes:
+        content_type, options = _content_type(headers)
+        if content_type != FORM:
+            check_type(content_type)
+        body = await _read(headers, receive, slot, settings)
+        image = file_of_form(body, options) if content_type == FORM else body
+        if not image:
+            raise InvalidRequestError("the request carries no image: it has 0 bytes", expected=WAYS)
+        return image
 
-    Raises:
-        ClientDisconnect: the client went away in the middle of it.
-        InvalidRequestError: there is none, or the form is broken.
-        TooLargeError: the body has more than `max_body_bytes`.
-        UnavailableError: all requests together would hold too many bytes.
-        UnsupportedTypeError: the body or the form's file is declared as something else than an image, or compressed.
-        UploadTimeoutError: the body was not there after `upload_timeout_s`.
-    """
+    return read
+
+
+def files_reader(settings: Settings) -> Callable[[Headers, Receive, Slot], Awaitable[list[FormField]]]:
+    """Reads the files in a request, which are the multipart fields `files`; see `_read`."""
+
+    async def read(headers: Headers, receive: Receive, slot: Slot) -> list[FormField]:
+        content_type, options = _content_type(headers)
+        if content_type != FORM:
+            raise not_a_form(content_type)
+        body = await _read(headers, receive, slot, settings)
+        return files_of_form(body, options, most_files=settings.max_request_rows)
+
+    return read
+
+
+def _content_type(headers: Headers) -> tuple[str, dict[str, str]]:
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         raise UnsupportedTypeError(
             f"content encoding {encoding[:100]!r} is not read",
             expected="a body that is not compressed: image files already are",
         )
-    content_type, options = _parse_content_type(headers.get("content-type", "")[:MAX_CONTENT_TYPE_CHARACTERS])
-    if content_type != FORM:
-        check_type(content_type)
-    check_declared_size(headers.get("content-length", ""), max_body_bytes=max_body_bytes)
+    kind: tuple[str, dict[str, str]] = _parse_content_type(
+        headers.get("content-type", "")[:MAX_CONTENT_TYPE_CHARACTERS]
+    )
+    return kind
+
+
+async def _read(headers: Headers, receive: Receive, slot: Slot, settings: Settings) -> bytes:
+    """The whole body.
+
+    Args:
+        slot: of the request; the body's bytes are counted in it.
+
+    Raises:
+        ClientDisconnect: the client went away in the middle of it.
+        TooLargeError: the body has more than `max_body_bytes`.
+        UnavailableError: all requests together would hold too many bytes.
+        UploadTimeoutError: the body was not there after `upload_timeout_s`.
+    """
+    check_declared_size(headers.get("content-length", ""), max_body_bytes=settings.max_body_bytes)
     try:
-        async with asyncio.timeout(upload_timeout_s):
-            body = await _read_body(receive, slot, max_body_bytes)
+        async with asyncio.timeout(settings.upload_timeout_s):
+            return await _read_body(receive, slot, settings.max_body_bytes)
     except TimeoutError:
-        raise upload_timeout(upload_timeout_s) from None
-    image = file_of_form(body, options) if content_type == FORM else body
-    if not image:
-        raise InvalidRequestError("the request carries no image: it has 0 bytes", expected=WAYS)
-    return image
+        raise upload_timeout(settings.upload_timeout_s) from None
 
 
 async def _read_body(receive: Receive, slot: Slot, max_body_bytes: int) -> bytes:
@@ -85,6 +112,11 @@ def check_declared_size(content_length: str, *, max_body_bytes: int) -> None:
     """
     if content_length.isascii() and content_length.isdigit() and int(content_length) > max_body_bytes:
         raise _too_large(f"the body has {int(content_length):,} bytes", max_body_bytes)
+
+
+def not_a_form(content_type: str) -> UnsupportedTypeError:
+    """The error of a body that carries no files, for where several are expected."""
+    return UnsupportedTypeError(f"content of type {content_type[:100]!r} is not read", expected=FILES_WAY)
 
 
 def upload_timeout(upload_timeout_s: float) -> UploadTimeoutError:

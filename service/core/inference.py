@@ -77,6 +77,11 @@ class Inference:
         self._shadow = shadow
         self._max_request_rows = max_request_rows
 
+    @property
+    def max_request_rows(self) -> int:
+        """Most images in one request."""
+        return self._max_request_rows
+
     def slot(self) -> Slot:
         """A place for one request, from before its body is read to its answer.
 
@@ -125,6 +130,25 @@ class Inference:
                 self._shadow.offer(chosen, images[0], probabilities[0])
         return name_classes(chosen, probabilities[0], top_k)
 
+    async def decode(self, content: bytes, observation: Observation, *, timeout_s: float) -> Images:
+        """The pixels (1, 32, 32, 3) uint8 RGB 0..255 of an encoded image; called within a `slot`.
+
+        Args:
+            content: a file in one of `service.images.READABLE_FORMATS`.
+            observation: of the request.
+            timeout_s: longest time from now.
+
+        Raises:
+            RequestError: it can't be decoded, or not in time.
+        """
+        start_s = time.monotonic()
+        try:
+            images = await self._decoder.decode(content, start_s + timeout_s)
+        except TimeoutError:
+            raise deadline_passed(timeout_s) from None
+        observation.decode_s = time.monotonic() - start_s
+        return images
+
     async def infer(
         self,
         images: Images,
@@ -133,6 +157,7 @@ class Inference:
         model: str | None = None,
         version: int | str | None = None,
         timeout_s: float,
+        shadowed: bool = True,
     ) -> Inferred:
         """The probabilities of images that are pixels already; called within a `slot`. More than a batch is shared out.
 
@@ -142,6 +167,7 @@ class Inference:
             model: None for the default model.
             version: a number or a label; None for the one that answers where none is asked for.
             timeout_s: longest time from now to the answer.
+            shadowed: whether a shadow may see them; pictures that nobody sent would bend what it is compared on.
 
         Raises:
             RequestError: see the tree in `service.errors`.
@@ -151,7 +177,8 @@ class Inference:
         with self._repository.lease(model, version) as chosen:
             observation.model, observation.version = chosen.name, chosen.version
             try:
-                return Inferred(chosen, await self._compute_rows(chosen, images, expires_s, observation))
+                probabilities = await self._compute_rows(chosen, images, expires_s, observation, shadowed=shadowed)
+                return Inferred(chosen, probabilities)
             except TimeoutError:
                 raise deadline_passed(timeout_s) from None
 
@@ -203,7 +230,7 @@ class Inference:
             return error
 
     async def _compute_rows(
-        self, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation
+        self, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation, *, shadowed: bool = True
     ) -> Probabilities:
         """Compute a batch after the other, so that other requests have their turns in between."""
         size = self._scheduler.max_batch_rows
@@ -220,7 +247,7 @@ class Inference:
             compute_s=sum(part.compute_s for part in parts),
             batch_rows=max(part.batch_rows for part in parts),
         )
-        if self._shadow is not None:
+        if self._shadow is not None and shadowed:
             for pixels, row in zip(images, probabilities, strict=True):
                 self._shadow.offer(chosen, pixels, row)
         return probabilities

@@ -4,6 +4,7 @@ from typing import Final
 
 from catalog.labels import MODELS
 from catalog.metadata import Evaluation
+from catalog.published_results import TUTORIAL_RESULTS
 from catalog.responses import ModelStatus, VersionState, VersionStatus
 from runtime.base import Runtime
 from service.core.model_version import ModelVersion
@@ -37,6 +38,7 @@ def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default:
         split=rollout.split,
         shadow=shadow.comparison.status(shadow.version) if shadow else None,
         problem=model.problem,
+        tutorial=next((result for name, result in TUTORIAL_RESULTS.items() if name == model.name), None),
         versions=[_version_status(entry, model, runtime) for entry in model.listed()],
     )
 

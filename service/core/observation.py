@@ -11,7 +11,10 @@ from service.core.batch_queue import Computed
 
 @dataclass(slots=True)
 class Observation:
-    """One request. `error` is a problem's kind; `computed` is None where nothing was computed."""
+    """One request. `is_inference`: it asks for predictions. `error` is a problem's kind.
+
+    `computed` is None where nothing was computed.
+    """
 
     method: str = ""
     path: str = ""
@@ -19,6 +22,7 @@ class Observation:
     start_s: float = field(default_factory=time.monotonic)
     total_s: float = 0.0
     status: int = 0
+    is_inference: bool = False
     error: str | None = None
     model: str | None = None
     version: int | None = None

@@ -6,7 +6,8 @@ from fastapi.testclient import TestClient
 
 from catalog.artifact import version_folder
 from catalog.errors import RuntimeUnavailableError
-from catalog.responses import Prediction, Problem
+from catalog.metadata import Record
+from catalog.responses import BatchPrediction, Comparison, Explanation, Prediction, Problem, ServiceStatistics
 from runtime.golden import read_golden
 from service.app import create_app
 from service.errors import SettingsError
@@ -56,6 +57,26 @@ def test_openapi_examples_are_answers_of_this_service(client: TestClient) -> Non
         if status != "200":
             problem = Problem.model_validate(response["content"]["application/problem+json"]["example"])
             assert problem.status == int(status)
+
+
+def test_openapi_document_has_a_real_example_of_each_route_that_takes_images(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    records: dict[str, type[Record]] = {
+        "/predict/batch": BatchPrediction,
+        "/compare": Comparison,
+        "/explain": Explanation,
+    }
+    for path, record in records.items():
+        operation = document["paths"][path]["post"]
+        record.model_validate(example_of(document, path, "post"))
+        assert "multipart/form-data" in operation["requestBody"]["content"]
+        for status, response in operation["responses"].items():
+            if status != "200":
+                problem = Problem.model_validate(response["content"]["application/problem+json"]["example"])
+                assert problem.status == int(status)
+    comparison = Comparison.model_validate(example_of(document, "/compare", "post"))
+    assert all(answer.timings is not None for answer in comparison.answers)
+    ServiceStatistics.model_validate(example_of(document, "/stats", "get"))
 
 
 def example_of(document: dict[str, Any], path: str, method: str) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+"""`POST /compare`: one image, the answers of several models side by side."""
+
+import base64
+import time
+from typing import Annotated, Final
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from catalog.labels import CLASS_COUNT
+from catalog.responses import Comparison, ModelAnswer, Prediction, Timings
+from catalog.rollout import LEGAL_VERSION, parse_version
+from service.api.declarations import HEADERS, IMAGE_BODY, problem_responses
+from service.api.inference_request import answer_request
+from service.api.json_response import json_response
+from service.api.predict import DEFAULT_TOP_K
+from service.api.problems import problem_of
+from service.api.request_body import image_reader
+from service.core.comparison import Answered, Candidate, agreement, candidates, compare
+from service.core.inference import Inference
+from service.core.observation import Observation
+from service.core.repository import ModelRepository
+from service.errors import RequestError
+from service.images import encode_png
+from service.settings import Settings
+
+COMPARE_PATH: Final = "/compare"
+
+
+def _candidate(text: str) -> str:
+    _, slash, version = text.partition("/")
+    if slash:
+        try:
+            parse_version(version)
+        except ValueError:
+            raise PydanticCustomError(
+                "candidate", "should be NAME or NAME/VERSION; a version is {legal}", {"legal": LEGAL_VERSION}
+            ) from None
+    return text
+
+
+class CompareParameters(BaseModel):
+    """The query parameters of `POST /compare`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: list[Annotated[str, AfterValidator(_candidate)]] = Field(
+        [],
+        max_length=64,
+        description="NAME or NAME/VERSION, once for each that is to answer; without it every model that is ready does",
+    )
+    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes of each to list in `top`")
+
+
+def compare_routes(repository: ModelRepository, inference: Inference, settings: Settings) -> APIRouter:
+    """The route, answering from this repository by this data plane."""
+    routes = APIRouter()
+    read = image_reader(settings)
+
+    @routes.post(
+        COMPARE_PATH,
+        tags=["predict"],
+        summary="What every model says of one image",
+        response_model=Comparison,
+        responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
+        openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
+    )
+    async def compare_models(request: Request, parameters: Annotated[CompareParameters, Query()]) -> Response:
+        """Send the image as to `/predict`. It is decoded once; the models compute one after the other."""
+
+        async def answer(content: bytes, observation: Observation, timeout_s: float) -> Comparison:
+            start_s = time.monotonic()
+            versions = candidates(repository, [_parsed(text) for text in parameters.model])
+            images = await inference.decode(content, observation, timeout_s=timeout_s)
+            decode_s = time.monotonic() - start_s
+            answers = await compare(
+                inference, images, versions, top_k=parameters.top_k, timeout_s=max(0.0, timeout_s - decode_s)
+            )
+            return comparison(answers, images[0], decode_s)
+
+        return json_response(
+            await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
+        )
+
+    return routes
+
+
+def comparison(answers: list[Answered], image: NDArray[np.uint8], decode_s: float) -> Comparison:
+    """The answer's record.
+
+    Args:
+        image: (32, 32, 3) uint8 RGB 0..255.
+        decode_s: from the file to it.
+    """
+    return Comparison(
+        answers=[_model_answer(answered, decode_s) for answered in answers],
+        agreement=agreement([answered.result for answered in answers if isinstance(answered.result, Prediction)]),
+        decode_ms=_ms(decode_s),
+        model_input=f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}",
+    )
+
+
+def _parsed(text: str) -> Candidate:
+    name, slash, version = text.partition("/")
+    return name, parse_version(version) if slash else None
+
+
+def _model_answer(answered: Answered, decode_s: float) -> ModelAnswer:
+    computed = answered.computed
+    return ModelAnswer(
+        model=answered.chosen.name,
+        version=answered.chosen.version,
+        prediction=None if isinstance(answered.result, RequestError) else answered.result,
+        error=problem_of(answered.result) if isinstance(answered.result, RequestError) else None,
+        timings=None
+        if computed is None
+        else Timings(decode_ms=_ms(decode_s), queue_ms=_ms(computed.queue_s), compute_ms=_ms(computed.compute_s)),
+    )
+
+
+def _ms(duration_s: float) -> float:
+    return round(duration_s * 1000, 3)

@@ -1,0 +1,96 @@
+"""`POST /explain`: one image, and what in it mattered to a model."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from catalog.labels import CLASS_COUNT
+from catalog.responses import Explanation, InvalidParameter
+from service.api.declarations import HEADERS, IMAGE_BODY, problem_responses
+from service.api.inference_request import answer_request
+from service.api.json_response import json_response
+from service.api.parameters import VersionChoice
+from service.api.request_body import image_reader
+from service.core.explanation import SIDE, explain, patch_starts
+from service.core.inference import Inference
+from service.core.observation import Observation
+from service.errors import InvalidParameterError
+from service.settings import Settings
+
+EXPLAIN_PATH: Final = "/explain"
+
+
+class ExplainParameters(BaseModel):
+    """The query parameters of `POST /explain`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(
+        None, description="which model; without it the one that /models marks as default", examples=["sequential"]
+    )
+    version: VersionChoice | None = Field(
+        None, description="which version, by number or label; without it the one that /models calls serving"
+    )
+    patch: int = Field(8, ge=1, le=SIDE, description="side of the square that hides a part of the picture, in pixels")
+    stride: int = Field(
+        4, ge=1, le=SIDE, description="from one square to the next, in pixels; at most `patch`. Smaller is finer"
+    )
+    class_id: int | None = Field(
+        None, ge=0, lt=CLASS_COUNT, description="the class to explain; without it the most probable one"
+    )
+
+
+def explain_routes(inference: Inference, settings: Settings) -> APIRouter:
+    """The route, answering by this data plane."""
+    routes = APIRouter()
+    read = image_reader(settings)
+
+    @routes.post(
+        EXPLAIN_PATH,
+        tags=["predict"],
+        summary="What in one image mattered to a model",
+        response_model=Explanation,
+        responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
+        openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
+    )
+    async def explain_image(request: Request, parameters: Annotated[ExplainParameters, Query()]) -> Response:
+        """Occlusion sensitivity: a square of the picture's mean colour hides one part after the other.
+
+        Where the class becomes less probable, what was hidden spoke for it. Each square costs one image.
+        """
+        check_occlusions(parameters.patch, parameters.stride, most_images=inference.max_request_rows)
+
+        async def answer(content: bytes, observation: Observation, timeout_s: float) -> Explanation:
+            return await explain(
+                inference,
+                content,
+                observation,
+                model=parameters.model,
+                version=parameters.version,
+                patch=parameters.patch,
+                stride=parameters.stride,
+                class_id=parameters.class_id,
+                timeout_s=timeout_s,
+            )
+
+        return json_response(
+            await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
+        )
+
+    return routes
+
+
+def check_occlusions(patch: int, stride: int, *, most_images: int) -> None:
+    """Whether these squares hide every pixel, and are few enough.
+
+    Raises:
+        InvalidParameterError: they don't, or are not.
+    """
+    if stride > patch:
+        expected = f"at most patch = {patch}: a larger one leaves pixels that no square hides"
+        raise InvalidParameterError([InvalidParameter(name="stride", value=str(stride), expected=expected)])
+    images = 1 + len(patch_starts(patch, stride)) ** 2
+    if images > most_images:
+        expected = f"more: with patch = {patch} it takes {images:,} images, and a request may take {most_images:,}"
+        raise InvalidParameterError([InvalidParameter(name="stride", value=str(stride), expected=expected)])

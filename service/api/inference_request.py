@@ -1,0 +1,74 @@
+"""How every native route that predicts takes a request: a slot, the deadline, the body, and a watch on its client.
+
+What a body may be is `request_body`'s part, what is done with it the route's.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
+
+from catalog.responses import InvalidParameter
+from service.api.client_watch import ClientWatch
+from service.core.admission import Slot
+from service.core.inference import Inference
+from service.core.observation import Observation
+from service.errors import InvalidParameterError
+from service.observing import observation_of
+from service.settings import Settings
+
+TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+MAX_TIMEOUT_MS: Final = 3_600_000
+
+Body = TypeVar("Body")
+Answer = TypeVar("Answer")
+
+
+async def answer_request(
+    scope: Scope,
+    receive: Receive,
+    inference: Inference,
+    settings: Settings,
+    *,
+    read: Callable[[Headers, Receive, Slot], Awaitable[Body]],
+    answer: Callable[[Body, Observation, float], Awaitable[Answer]],
+) -> Answer:
+    """Read a request and answer it, within one slot.
+
+    Args:
+        read: takes headers, `receive` and slot, and gives the body.
+        answer: takes the body, the request's observation, and the longest time to the answer in seconds.
+
+    Raises:
+        ClientDisconnect: the client went away.
+        RequestError: there is no slot, or what `read` and `answer` raise.
+    """
+    observation = observation_of(scope)
+    observation.is_inference = True
+    watch = ClientWatch(receive)
+    try:
+        with inference.slot() as slot:
+            headers = Headers(scope=scope)
+            timeout_s = _timeout_s(headers, settings.request_timeout_s)
+            body = await read(headers, watch.receive, slot)
+            watch.begin()
+            try:
+                return await answer(body, observation, timeout_s)
+            except asyncio.CancelledError:
+                watch.raise_if_gone()
+                raise
+    finally:
+        watch.end()
+
+
+def _timeout_s(headers: Headers, longest_s: float) -> float:
+    """The request's own deadline, where it names one; never longer than the service's."""
+    asked = headers.get(TIMEOUT_HEADER)
+    if asked is None:
+        return longest_s
+    if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:10]) <= MAX_TIMEOUT_MS):
+        expected = f"a whole number of milliseconds, 1 to {MAX_TIMEOUT_MS:,}"
+        raise InvalidParameterError([InvalidParameter(name=TIMEOUT_HEADER, value=asked[:100], expected=expected)])
+    return min(longest_s, int(asked) / 1000)

@@ -1,0 +1,23 @@
+"""`GET /stats`: how busy the service is, in one small answer."""
+
+from typing import Final
+
+from fastapi import APIRouter, Response
+
+from catalog.responses import ServiceStatistics
+from service.statistics import Statistics
+
+STATISTICS_PATH: Final = "/stats"
+
+
+def statistics_routes(statistics: Statistics) -> APIRouter:
+    """The route, answering from these counts."""
+    routes = APIRouter()
+
+    @routes.get(STATISTICS_PATH, tags=["health"], summary="How busy the service is, in a few numbers")
+    async def show_statistics(response: Response) -> ServiceStatistics:
+        """Of this process alone, since it started; `/metrics` has the rest."""
+        response.headers["Cache-Control"] = "no-store"
+        return statistics.now()
+
+    return routes

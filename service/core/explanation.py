@@ -1,0 +1,123 @@
+"""What mattered to a model, by occlusion sensitivity: hide a part of the picture, see how far the class falls.
+
+The method is Zeiler and Fergus's (https://arxiv.org/abs/1311.2901, 2013): a square of the picture's mean colour slides
+over it. It needs nothing of a model but its answers, so it works with every runtime; the pictures are computed as any
+other request's, a batch at a time.
+"""
+
+import time
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.labels import CLASS_NAMES, IMAGE_SHAPE
+from catalog.responses import Explanation
+from runtime.base import Images, Probabilities
+from service.core.inference import Inference
+from service.core.model_version import ModelVersion
+from service.core.observation import Observation
+
+SIDE: Final = IMAGE_SHAPE[0]
+
+Masks = NDArray[np.bool_]
+"""(patches, 32, 32): True where a patch hides."""
+
+
+async def explain(
+    inference: Inference,
+    content: bytes,
+    observation: Observation,
+    *,
+    model: str | None = None,
+    version: int | str | None = None,
+    patch: int,
+    stride: int,
+    class_id: int | None = None,
+    timeout_s: float,
+) -> Explanation:
+    """How much each pixel of an encoded image mattered for a class; called within a slot.
+
+    Args:
+        content: a file in one of `service.images.READABLE_FORMATS`.
+        observation: of the request.
+        model: None for the default model.
+        version: a number or a label; None for the one that answers where none is asked for.
+        patch: side of the square in pixels, 1 to 32.
+        stride: from one square to the next in pixels, 1 to `patch`.
+        class_id: which class; None for the most probable one of the whole picture.
+        timeout_s: longest time from now to the answer.
+
+    Raises:
+        RequestError: see the tree in `service.errors`.
+    """
+    expires_s = time.monotonic() + timeout_s
+    image = (await inference.decode(content, observation, timeout_s=timeout_s))[0]
+    inferred = await inference.infer(
+        occlusions(image, patch, stride),
+        observation,
+        model=model,
+        version=version,
+        timeout_s=max(0.0, expires_s - time.monotonic()),
+        shadowed=False,
+    )
+    return explanation(inferred.chosen, inferred.probabilities, patch=patch, stride=stride, class_id=class_id)
+
+
+def occlusions(image: NDArray[np.uint8], patch: int, stride: int) -> Images:
+    """(1 + patches, 32, 32, 3) uint8: the whole picture, then with each patch hidden; to be computed by a model."""
+    return np.concatenate([image[None], occluded(image, patch_masks(patch, stride))])
+
+
+def explanation(
+    chosen: ModelVersion, probabilities: Probabilities, *, patch: int, stride: int, class_id: int | None = None
+) -> Explanation:
+    """What the probabilities (1 + patches, 10) of `occlusions` say; None explains the whole picture's class."""
+    whole, hidden = probabilities[0], probabilities[1:]
+    explained = int(whole.argmax()) if class_id is None else class_id
+    drops = whole[explained] - hidden[:, explained]
+    return Explanation(
+        model=chosen.name,
+        version=chosen.version,
+        label=CLASS_NAMES[explained],
+        class_id=explained,
+        confidence=min(1.0, max(0.0, float(whole[explained]))),
+        patch_pixels=patch,
+        stride_pixels=stride,
+        importance=importance(drops, patch_masks(patch, stride)).round(5).tolist(),
+        images=len(probabilities),
+    )
+
+
+def patch_starts(patch: int, stride: int) -> list[int]:
+    """Where patches begin along a side; the last one ends at the border, so that each pixel is hidden at least once."""
+    last = SIDE - patch
+    starts = list(range(0, last + 1, stride))
+    return starts if starts[-1] == last else [*starts, last]
+
+
+def patch_masks(patch: int, stride: int) -> Masks:
+    """One mask for each place of the square, from the top left, row after row."""
+    starts = patch_starts(patch, stride)
+    masks = np.zeros((len(starts), len(starts), SIDE, SIDE), np.bool_)
+    for row, top in enumerate(starts):
+        for column, left in enumerate(starts):
+            masks[row, column, top : top + patch, left : left + patch] = True
+    return masks.reshape(-1, SIDE, SIDE)
+
+
+def occluded(image: NDArray[np.uint8], masks: Masks) -> Images:
+    """The picture (32, 32, 3) uint8, once for each mask, with its own mean colour where the mask hides it.
+
+    The mean colour and not grey or black: a patch should take something away and put as little as possible in.
+    """
+    mean_colour = image.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
+    return np.where(masks[..., None], mean_colour, image)
+
+
+def importance(drops: Probabilities, masks: Masks) -> NDArray[np.float64]:
+    """(32, 32): the mean drop (patches,) over the patches that hide a pixel; 0 where none does."""
+    total = np.tensordot(drops.astype(np.float64), masks.astype(np.float64), axes=1)
+    covering: NDArray[np.float64] = np.maximum(1, masks.sum(axis=0)).astype(np.float64)
+    mean: NDArray[np.float64] = total / covering
+    return mean
