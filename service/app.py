@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
 
 from catalog import PROJECT_VERSION
 from runtime.selection import open_runtime
@@ -19,7 +20,7 @@ from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
 from service.api.openapi import add_openapi
-from service.api.predict import PredictEndpoint
+from service.api.predict import PATH, PredictEndpoint
 from service.api.problems import add_problem_handlers
 from service.api.statistics import statistics_routes
 from service.core.admission import Admission
@@ -33,7 +34,7 @@ from service.core.watcher import Watcher
 from service.hangup import reload_on_hangup
 from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
-from service.middleware import HeadMiddleware, LingerMiddleware, StoppingMiddleware
+from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
 from service.observing import ObservingMiddleware
 from service.request_log import RequestLog
 from service.settings import Settings, read_settings
@@ -47,7 +48,7 @@ Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents.
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> ASGIApp:
     """The ASGI application; its models are loaded after start-up, while /livez already answers.
 
     Raises:
@@ -110,13 +111,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(admin_routes(watcher, settings.admin_token))
     app.add_api_route("/", _to_docs, include_in_schema=False)
     add_openapi(app, repository, statistics, settings)
+    observers = (metrics.request_ended, statistics.request_ended, request_log)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(PredictEndpoint, inference=inference, settings=settings)
     app.add_middleware(LingerMiddleware)
     app.add_middleware(StoppingMiddleware)
-    app.add_middleware(ObservingMiddleware, observers=(metrics.request_ended, statistics.request_ended, request_log))
-    return app
+    app.add_middleware(ObservingMiddleware, observers=observers)
+    predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
+    return FastLanes(app, {PATH: ObservingMiddleware(predict, observers)})
 
 
 def _batch_limits(settings: Settings) -> BatchLimits:

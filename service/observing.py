@@ -1,9 +1,10 @@
 """The middleware that observes every request: times it, gives it an id, and tells metrics and log when it has ended."""
 
+import itertools
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,13 +29,16 @@ class ObservingMiddleware:
     def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
         self._app = app
         self._observers = observers
+        # Unlike anybody else's, and like the others of this process but for the count: drawn once, not for each.
+        self._drawn_id = os.urandom(10).hex()
+        self._count = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id = _clients_id(scope) or b"%s%012x" % (self._drawn_id.encode(), next(self._count))
         observation = Observation(scope["method"], scope["path"], request_id.decode())
         scope[SCOPE_KEY] = observation
 
@@ -58,8 +62,8 @@ def observation_of(scope: Scope) -> Observation:
     return observation
 
 
-def _request_id(scope: Scope) -> bytes:
+def _clients_id(scope: Scope) -> bytes | None:
     for name, value in scope["headers"]:
         if name == REQUEST_ID and 0 < len(value) <= MAX_ID_BYTES and value.isascii() and value.decode().isprintable():
             return bytes(value)
-    return uuid4().hex.encode()
+    return None

@@ -52,6 +52,7 @@ def serve(arguments: Sequence[str]) -> int:
             app,
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             access_log=False,
+            proxy_headers=False,  # nothing here depends on who asks
             log_config=logging_config(settings.log_level),
             server_header=False,
         )

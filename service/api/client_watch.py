@@ -1,4 +1,7 @@
-"""Notices that a client went away while its answer takes long, and cancels its request, so that it costs no more."""
+"""Watches the client of a request: that its body comes in time, and that it is still there while its answer takes long.
+
+Where it isn't, the request is cancelled, so that it costs no more.
+"""
 
 import asyncio
 from typing import Final
@@ -11,24 +14,32 @@ CLIENT_GONE: Final = "client-gone"
 
 
 class ClientWatch:
-    """Watches one client; most answers are there before it looks for the first time.
+    """Watches one client, within the task of its request; most answers are there before it looks for the first time.
 
     Args:
-        receive: of the request; while the watch runs nobody else may call it.
+        receive: of the request; after `begin` nobody else may call it.
     """
 
     def __init__(self, receive: Receive) -> None:
-        self.receive = receive
-        self._gone = False
+        self._receive = receive
+        self._loop = asyncio.get_running_loop()
+        self._cause: Exception | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
 
+    def expect_body(self, timeout_s: float, too_late: Exception) -> None:
+        """Cancel the request unless `begin` is called in time.
+
+        Args:
+            timeout_s: longest time from now.
+            too_late: what the cancellation then means.
+        """
+        self._timer = self._loop.call_later(timeout_s, self._cancel, _current_task(), too_late)
+
     def begin(self) -> None:
-        """Watch from now on; the body was read."""
-        task = asyncio.current_task()
-        if task is None:
-            raise AssertionError("no task: an ASGI server runs each request in one")
-        self._timer = asyncio.get_running_loop().call_later(LOOK_FOR_CLIENT_AFTER_S, self._start, task)
+        """Look for the client from now on; the body was read."""
+        self.end()
+        self._timer = self._loop.call_later(LOOK_FOR_CLIENT_AFTER_S, self._start, _current_task())
 
     def end(self) -> None:
         """Watch no longer."""
@@ -37,22 +48,32 @@ class ClientWatch:
         if self._look is not None:
             self._look.cancel()
 
-    def raise_if_gone(self) -> None:
-        """Turn the cancellation that came from here into what it means.
+    def raise_cause(self) -> None:
+        """Turn a cancellation that came from here into what it means; of any other, do nothing.
 
         Raises:
             ClientDisconnect: the client went away.
+            Exception: the body came too late.
         """
-        task = asyncio.current_task()
-        if self._gone and task is not None:
-            task.uncancel()
-            raise ClientDisconnect
+        if self._cause is not None:
+            _current_task().uncancel()
+            raise self._cause
 
-    def _start(self, task: asyncio.Task[object]) -> None:
+    def _start(self, task: "asyncio.Task[object]") -> None:
         self._look = asyncio.create_task(self._wait(task))
 
-    async def _wait(self, task: asyncio.Task[object]) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
+    async def _wait(self, task: "asyncio.Task[object]") -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
+        self._cancel(task, ClientDisconnect())
+
+    def _cancel(self, task: "asyncio.Task[object]", cause: Exception) -> None:
+        self._cause = cause
         task.cancel()
+
+
+def _current_task() -> "asyncio.Task[object]":
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("no task: an ASGI server runs each request in one")
+    return task

@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from catalog.responses import InvalidParameter
 from service.api.client_watch import ClientWatch
+from service.api.request_body import RawHeaders, upload_timeout
 from service.core.admission import Slot
 from service.core.inference import Inference
 from service.core.observation import Observation
@@ -20,6 +20,7 @@ from service.observing import observation_of
 from service.settings import Settings
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+RAW_TIMEOUT_HEADER: Final = TIMEOUT_HEADER.lower().encode()
 MAX_TIMEOUT_MS: Final = 3_600_000
 
 Body = TypeVar("Body")
@@ -32,7 +33,7 @@ async def answer_request(
     inference: Inference,
     settings: Settings,
     *,
-    read: Callable[[Headers, Receive, Slot], Awaitable[Body]],
+    read: Callable[[RawHeaders, Receive, Slot], Awaitable[Body]],
     answer: Callable[[Body, Observation, float], Awaitable[Answer]],
 ) -> Answer:
     """Read a request and answer it, within one slot.
@@ -50,24 +51,25 @@ async def answer_request(
     watch = ClientWatch(receive)
     try:
         with inference.slot() as slot:
-            headers = Headers(scope=scope)
+            headers = dict(scope["headers"])
             timeout_s = _timeout_s(headers, settings.request_timeout_s)
-            body = await read(headers, watch.receive, slot)
+            watch.expect_body(settings.upload_timeout_s, upload_timeout(settings.upload_timeout_s))
+            body = await read(headers, receive, slot)
             watch.begin()
-            try:
-                return await answer(body, observation, timeout_s)
-            except asyncio.CancelledError:
-                watch.raise_if_gone()
-                raise
+            return await answer(body, observation, timeout_s)
+    except asyncio.CancelledError:
+        watch.raise_cause()
+        raise
     finally:
         watch.end()
 
 
-def _timeout_s(headers: Headers, longest_s: float) -> float:
+def _timeout_s(headers: RawHeaders, longest_s: float) -> float:
     """The request's own deadline, where it names one; never longer than the service's."""
-    asked = headers.get(TIMEOUT_HEADER)
-    if asked is None:
+    raw = headers.get(RAW_TIMEOUT_HEADER)
+    if raw is None:
         return longest_s
+    asked = raw.decode("latin-1")
     if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:10]) <= MAX_TIMEOUT_MS):
         expected = f"a whole number of milliseconds, 1 to {MAX_TIMEOUT_MS:,}"
         raise InvalidParameterError([InvalidParameter(name=TIMEOUT_HEADER, value=asked[:100], expected=expected)])

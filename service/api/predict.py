@@ -1,4 +1,4 @@
-"""`POST /predict`, the hot path: a plain ASGI endpoint that answers before routing, validation and the rest begin.
+"""`POST /predict`, the hot path: a plain ASGI endpoint in a lane past routing and validation.
 
 Its parameters and answers are declared by pydantic models, from which the OpenAPI document is made (`native`).
 """
@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from catalog.labels import CLASS_COUNT
-from catalog.responses import Prediction
 from service.api.client_watch import CLIENT_GONE
 from service.api.inference_request import answer_request
 from service.api.parameters import VersionChoice
-from service.api.problems import client_gone_response, invalid_parameter, problem_response
+from service.api.prediction_json import encode_prediction
+from service.api.problems import client_gone_response, internal_error_response, invalid_parameter, problem_response
 from service.api.request_body import image_reader
 from service.core.inference import Inference
 from service.core.observation import Observation
@@ -46,29 +46,24 @@ class PredictParameters(BaseModel):
 
 
 class PredictEndpoint:
-    """Answers `POST /predict` itself and passes everything else on.
+    """Answers `POST /predict`.
 
     Args:
-        app: the rest of the application.
         inference: the data plane.
         settings: limits and times.
     """
 
-    def __init__(self, app: ASGIApp, inference: Inference, settings: Settings) -> None:
-        self._app = app
+    def __init__(self, inference: Inference, settings: Settings) -> None:
         self._inference = inference
         self._settings = settings
         self._read_image = image_reader(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or pass on."""
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
+        """Answer."""
         observation = observation_of(scope)
         observation.is_inference = True
         try:
-            prediction = await self._answer(scope, receive)
+            body = await self._answer(scope, receive)
         except RequestError as error:
             observation.error = error.kind
             await problem_response(error)(scope, receive, send)
@@ -77,24 +72,23 @@ class PredictEndpoint:
             observation.error = CLIENT_GONE
             await client_gone_response()(scope, receive, send)
             return
-        body = prediction.model_dump_json().encode()
+        except Exception as error:
+            await internal_error_response(error)(scope, receive, send)
+            raise  # for the server's log
         headers = [JSON_HEADER, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Prediction:
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         query: bytes = scope["query_string"]
         parameters = (_kept_parameters if len(query) <= MAX_KEPT_QUERY_BYTES else parse_parameters)(query)
 
-        async def predict(content: bytes, observation: Observation, timeout_s: float) -> Prediction:
-            return await self._inference.predict(
-                content,
-                observation,
-                model=parameters.model,
-                version=parameters.version,
-                top_k=parameters.top_k,
-                timeout_s=timeout_s,
+        async def predict(content: bytes, observation: Observation, timeout_s: float) -> bytes:
+            inferred = await self._inference.predict(
+                content, observation, model=parameters.model, version=parameters.version, timeout_s=timeout_s
             )
+            chosen, probabilities = inferred.chosen, inferred.probabilities[0]
+            return encode_prediction(chosen.name, chosen.version, probabilities, parameters.top_k)
 
         return await answer_request(
             scope, receive, self._inference, self._settings, read=self._read_image, answer=predict

@@ -47,6 +47,19 @@ def client_gone_response() -> Response:
     return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
+def internal_error_response(error: Exception) -> ProblemResponse:
+    """For what should never happen."""
+    return ProblemResponse(
+        Problem(
+            type=KIND_PREFIX + "internal-error",
+            title="The service failed",
+            status=HTTPStatus.INTERNAL_SERVER_ERROR,
+            detail=f"an unexpected {type(error).__name__}; the service's log tells more",
+            remedy="please report it with the log",
+        )
+    )
+
+
 def add_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
 
@@ -82,15 +95,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> Response:
-        return ProblemResponse(
-            Problem(
-                type=KIND_PREFIX + "internal-error",
-                title="The service failed",
-                status=HTTPStatus.INTERNAL_SERVER_ERROR,
-                detail=f"an unexpected {type(error).__name__}; the service's log tells more",
-                remedy="please report it with the log",
-            )
-        )
+        return internal_error_response(error)
 
 
 def problem_of(error: RequestError) -> Problem:

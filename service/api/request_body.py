@@ -3,13 +3,11 @@
 The body is held in memory, never in a temporary file, and is refused as soon as it is known to be too large.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
 from multipart import parse_options_header
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -20,14 +18,16 @@ from service.errors import InvalidRequestError, TooLargeError, UnsupportedTypeEr
 from service.settings import Settings
 
 FORM: Final = "multipart/form-data"
-MAX_CONTENT_TYPE_CHARACTERS: Final = 1000
-_parse_content_type = lru_cache(maxsize=256)(parse_options_header)
+MAX_CONTENT_TYPE_BYTES: Final = 1000
+
+RawHeaders = Mapping[bytes, bytes]
+"""A request's headers as ASGI has them: names in lower case, and of one that is given twice the last."""
 
 
-def image_reader(settings: Settings) -> Callable[[Headers, Receive, Slot], Awaitable[bytes]]:
+def image_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awaitable[bytes]]:
     """Reads the encoded image in a request, which is multipart field `file` or the raw body; see `_read`."""
 
-    async def read(headers: Headers, receive: Receive, slot: Slot) -> bytes:
+    async def read(headers: RawHeaders, receive: Receive, slot: Slot) -> bytes:
         content_type, options = _content_type(headers)
         if content_type != FORM:
             check_type(content_type)
@@ -40,10 +40,10 @@ def image_reader(settings: Settings) -> Callable[[Headers, Receive, Slot], Await
     return read
 
 
-def files_reader(settings: Settings) -> Callable[[Headers, Receive, Slot], Awaitable[list[FormField]]]:
+def files_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awaitable[list[FormField]]]:
     """Reads the files in a request, which are the multipart fields `files`; see `_read`."""
 
-    async def read(headers: Headers, receive: Receive, slot: Slot) -> list[FormField]:
+    async def read(headers: RawHeaders, receive: Receive, slot: Slot) -> list[FormField]:
         content_type, options = _content_type(headers)
         if content_type != FORM:
             raise not_a_form(content_type)
@@ -53,20 +53,23 @@ def files_reader(settings: Settings) -> Callable[[Headers, Receive, Slot], Await
     return read
 
 
-def _content_type(headers: Headers) -> tuple[str, dict[str, str]]:
-    encoding = headers.get("content-encoding", "identity").lower()
+def _content_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
     if encoding != "identity":
         raise UnsupportedTypeError(
             f"content encoding {encoding[:100]!r} is not read",
             expected="a body that is not compressed: image files already are",
         )
-    kind: tuple[str, dict[str, str]] = _parse_content_type(
-        headers.get("content-type", "")[:MAX_CONTENT_TYPE_CHARACTERS]
-    )
+    return _parse_content_type(headers.get(b"content-type", b"")[:MAX_CONTENT_TYPE_BYTES])
+
+
+@lru_cache(maxsize=256)
+def _parse_content_type(raw: bytes) -> tuple[str, dict[str, str]]:
+    kind: tuple[str, dict[str, str]] = parse_options_header(raw.decode("latin-1"))
     return kind
 
 
-async def _read(headers: Headers, receive: Receive, slot: Slot, settings: Settings) -> bytes:
+async def _read(headers: RawHeaders, receive: Receive, slot: Slot, settings: Settings) -> bytes:
     """The whole body.
 
     Args:
@@ -76,17 +79,9 @@ async def _read(headers: Headers, receive: Receive, slot: Slot, settings: Settin
         ClientDisconnect: the client went away in the middle of it.
         TooLargeError: the body has more than `max_body_bytes`.
         UnavailableError: all requests together would hold too many bytes.
-        UploadTimeoutError: the body was not there after `upload_timeout_s`.
     """
-    check_declared_size(headers.get("content-length", ""), max_body_bytes=settings.max_body_bytes)
-    try:
-        async with asyncio.timeout(settings.upload_timeout_s):
-            return await _read_body(receive, slot, settings.max_body_bytes)
-    except TimeoutError:
-        raise upload_timeout(settings.upload_timeout_s) from None
-
-
-async def _read_body(receive: Receive, slot: Slot, max_body_bytes: int) -> bytes:
+    max_body_bytes = settings.max_body_bytes
+    check_declared_size(headers.get(b"content-length", b"").decode("latin-1"), max_body_bytes=max_body_bytes)
     chunks: list[bytes] = []
     received_bytes = 0
     more = True

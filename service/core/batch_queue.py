@@ -50,7 +50,7 @@ class BatchQueue:
     def __init__(self, version: ModelVersion) -> None:
         self.version = ref(version)
         self.rows = 0
-        self.seconds_per_row = 0.0
+        self.seconds_per_row = version.row_s
         self._waiting: deque[WaitingRows] = deque()
 
     def __iter__(self) -> Iterator[WaitingRows]:
@@ -70,7 +70,8 @@ class BatchQueue:
     def take(self, most_rows: int, now_s: float) -> list[WaitingRows]:
         """The next batch: whole requests of together at most so many rows, or one that alone has more.
 
-        Requests that nobody waits for any more, or whose time is over, are dropped on the way, never computed.
+        Requests that nobody waits for any more, or whose time is over (they get a TimeoutError), are dropped on the
+        way, never computed.
         """
         batch: list[WaitingRows] = []
         rows = 0
@@ -81,6 +82,8 @@ class BatchQueue:
                     break
                 batch.append(first)
                 rows += len(first.images)
+            elif not first.answer.done():
+                first.answer.set_exception(TimeoutError())
             self._waiting.popleft()
             self.rows -= len(first.images)
         return batch

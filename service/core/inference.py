@@ -97,17 +97,15 @@ class Inference:
         *,
         model: str | None = None,
         version: int | str | None = None,
-        top_k: int,
         timeout_s: float,
-    ) -> Prediction:
-        """The most probable classes of an encoded image; called within a `slot`.
+    ) -> Inferred:
+        """The probabilities (1, 10) of an encoded image; called within a `slot`.
 
         Args:
             content: a file in one of `service.images.READABLE_FORMATS`.
             observation: of the request; what is learned on the way is noted in it.
             model: None for the default model.
             version: a number or a label; None for the one that answers where none is asked for.
-            top_k: how many classes, 1 to 10.
             timeout_s: longest time from now to the answer.
 
         Raises:
@@ -128,7 +126,7 @@ class Inference:
                 raise deadline_passed(timeout_s) from None
             if self._shadow is not None:
                 self._shadow.offer(chosen, images[0], probabilities[0])
-        return name_classes(chosen, probabilities[0], top_k)
+            return Inferred(chosen, probabilities)
 
     async def decode(self, content: bytes, observation: Observation, *, timeout_s: float) -> Images:
         """The pixels (1, 32, 32, 3) uint8 RGB 0..255 of an encoded image; called within a `slot`.
@@ -255,7 +253,11 @@ class Inference:
     async def _compute(
         self, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation
     ) -> Probabilities:
-        computed = observation.computed = await self._scheduler.submit(chosen, images, expires_s)
+        is_alone = self._admission.pending <= 1
+        computed = self._scheduler.compute_now(chosen, images) if is_alone else None
+        if computed is None:
+            computed = await self._scheduler.submit(chosen, images, expires_s)
+        observation.computed = computed
         return computed.probabilities
 
     async def _remember(

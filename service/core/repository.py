@@ -6,8 +6,7 @@ new one and swaps it whole. What is loaded when is `service.core.reconciler`'s p
 """
 
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,7 +14,7 @@ from catalog.labels import ModelName
 from catalog.responses import ModelList, ModelStatus, Readiness, ReloadReport
 from runtime.base import Runtime
 from service.core.model_status import in_order, model_status, stored_evaluation
-from service.core.model_version import ModelVersion
+from service.core.model_version import Lease, ModelVersion
 from service.core.models_folder import ModelsFolder
 from service.core.reconciler import Reconciler
 from service.core.routing import Route
@@ -124,9 +123,8 @@ class ModelRepository:
         """
         return self._snapshot.find(name, version, self._random)
 
-    @contextmanager
-    def lease(self, name: str | None = None, version: int | str | None = None) -> Iterator[ModelVersion]:
-        """The version that `find` gives, which stays loaded while the block runs.
+    def lease(self, name: str | None = None, version: int | str | None = None) -> Lease:
+        """The version that `find` gives, which stays loaded while the `with` block runs.
 
         Raises:
             RequestError: as `find` does.
@@ -134,10 +132,7 @@ class ModelRepository:
         chosen = self.find(name, version)
         while not chosen.acquire():  # swapped out since it was found: by now the snapshot has another
             chosen = self.find(name, version)
-        try:
-            yield chosen
-        finally:
-            chosen.release()
+        return Lease(chosen)
 
     def shadow_of(self, name: str) -> ModelVersion | None:
         """The version that computes on the side what others of this model answer."""

@@ -26,6 +26,7 @@ from service.core.retry import retry_after_s, stopping
 from service.errors import UnavailableError
 
 THREAD_NAME_PREFIX: Final = "compute"
+IN_PLACE_S: Final = 0.001
 LONGEST_BATCH_S: Final = 0.05
 """A batch takes no more rows than take so long: the next model's turn comes soon, and no deadline is far behind."""
 
@@ -140,6 +141,31 @@ class Scheduler:
         if self._expiry_timer is None or expires_s < self._expiry_timer.when() - loop.time() + now_s:
             self._expire_at(expires_s)
         return waiting.answer
+
+    def compute_now(self, version: ModelVersion, images: Images) -> Computed | None:
+        """Compute at once, on the event loop, where that holds it up for less than a way through a thread costs.
+
+        Only for a request that is alone in the service: with others, threads compute while the event loop reads them.
+
+        Args:
+            version: ready, and held by the caller.
+            images: (rows, 32, 32, 3) uint8 RGB 0..255.
+
+        Returns:
+            None where the rows should be submitted instead.
+        """
+        queue = self._queue_of(version)
+        if not 0 < queue.seconds_per_row * len(images) <= IN_PLACE_S or version.model is None:
+            return None
+        if self._closed or self._rows or self._computing or self._limits.batch_wait_s:
+            return None
+        start_s = time.monotonic()
+        probabilities = version.model.predict(images)
+        compute_s = time.monotonic() - start_s
+        queue.measured(len(images), compute_s)
+        if self._batch_computed is not None:
+            self._batch_computed(version.name, version.version, len(images), compute_s)
+        return Computed(probabilities, 0.0, compute_s, len(images))
 
     def close(self) -> None:
         """Compute nothing that hasn't started; who still waits gets 503."""

@@ -14,7 +14,7 @@ from runtime.base import Images, Probabilities
 from runtime.openvino import OpenVinoRuntime
 from service.core.admission import Admission
 from service.core.decoding import Decoder
-from service.core.inference import Inference, Inferred, InferredFiles
+from service.core.inference import Inference, Inferred, InferredFiles, name_classes
 from service.core.observation import Observation
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
@@ -46,7 +46,8 @@ def repository() -> ModelRepository:
 @pytest.fixture
 def held(repository: ModelRepository) -> Iterator[HeldModel]:
     model = HeldModel()
-    repository.find("sequential").model = model
+    version = repository.find("sequential")
+    version.model, version.row_s = model, 1.0
     yield model
     model.release.set()
 
@@ -64,7 +65,8 @@ async def predict(
 ) -> Prediction:
     """As a protocol calls it."""
     with inference.slot():
-        return await inference.predict(body, Observation(), model=model, top_k=top_k, timeout_s=timeout_s)
+        inferred = await inference.predict(body, Observation(), model=model, timeout_s=timeout_s)
+    return name_classes(inferred.chosen, inferred.probabilities[0], top_k)
 
 
 def content(index: int = 0) -> bytes:

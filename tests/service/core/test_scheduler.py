@@ -197,3 +197,46 @@ def test_closing_answers_those_who_wait_and_ends_the_threads() -> None:
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
     assert model.batches == [1]
+
+
+def test_rows_whose_time_is_over_when_they_come_are_told_so() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            await scheduler.submit(version, rows(1), time.monotonic())
+        assert (await scheduler.submit(version, rows(2), soon())).probabilities[0, 0] == 2
+
+    run(scenario)
+    assert model.batches == [1]
+    scheduler.close()
+
+
+def test_quick_model_computes_in_place_where_nothing_else_is_to_be_done() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+    version.row_s = 0.0001
+
+    async def scenario() -> None:
+        computed = scheduler.compute_now(version, rows(7))
+        assert computed is not None
+        assert (computed.probabilities[0, 0], computed.batch_rows, computed.queue_s) == (7, 1, 0)
+        assert scheduler.compute_now(version, rows(*range(100))) is None  # takes too long
+        waiting = scheduler.submit(version, rows(1), soon())
+        assert scheduler.compute_now(version, rows(7)) is None  # has to wait its turn
+        await waiting
+
+    run(scenario)
+    scheduler.close()
+
+
+@pytest.mark.parametrize("row_s", [0.0, 0.1])
+def test_model_that_is_slow_or_unknown_never_computes_in_place(row_s: float) -> None:
+    scheduler, version = Scheduler(BatchLimits()), ready(Recorder())
+    version.row_s = row_s
+
+    async def scenario() -> None:
+        assert scheduler.compute_now(version, rows(7)) is None
+
+    run(scenario)
