@@ -35,13 +35,9 @@ class WaitingRows:
     queued_s: float
     expires_s: float
 
-    def is_wanted(self, now_s: float) -> bool:
-        """Whether somebody still waits, and there is time left."""
-        return not self.answer.done() and now_s < self.expires_s
-
 
 class BatchQueue:
-    """A first-in, first-out queue in front of one version. Used from one thread, the event loop's.
+    """A first-in, first-out queue in front of one version. Its user guards it: it is used from several threads.
 
     Args:
         version: computes the batches; not kept alive, since what waits for it holds a lease.
@@ -67,26 +63,31 @@ class BatchQueue:
         self._waiting.append(waiting)
         self.rows += len(waiting.images)
 
-    def take(self, most_rows: int, now_s: float) -> list[WaitingRows]:
+    def take(self, most_rows: int, now_s: float) -> tuple[list[WaitingRows], list[WaitingRows]]:
         """The next batch: whole requests of together at most so many rows, or one that alone has more.
 
-        Requests that nobody waits for any more, or whose time is over (they get a TimeoutError), are dropped on the
-        way, never computed.
+        Requests that nobody waits for any more are dropped on the way, never computed.
+
+        Returns:
+            The batch, and what was dropped because its time is over.
         """
         batch: list[WaitingRows] = []
+        expired: list[WaitingRows] = []
         rows = 0
         while self._waiting:
             first = self._waiting[0]
-            if first.is_wanted(now_s):
+            if first.answer.done():
+                pass
+            elif now_s >= first.expires_s:
+                expired.append(first)
+            else:
                 if batch and rows + len(first.images) > most_rows:
                     break
                 batch.append(first)
                 rows += len(first.images)
-            elif not first.answer.done():
-                first.answer.set_exception(TimeoutError())
             self._waiting.popleft()
             self.rows -= len(first.images)
-        return batch
+        return batch, expired
 
     def measured(self, rows: int, compute_s: float) -> None:
         """Learn from a batch how long a row takes."""

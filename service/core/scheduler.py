@@ -1,7 +1,8 @@
 """Gives the runtime its work: forms batches out of all versions' queues in turn, and brings results to their callers.
 
 A batch closes when it is full or when the runtime is free, whichever is first: an idle runtime waits for nobody,
-unless `batch_wait_s` says so. Lives on the event loop; threads only compute.
+unless `batch_wait_s` says so. Requests come and are answered on the event loop; threads take batches by themselves,
+so that the runtime never waits for the event loop between two of them.
 """
 
 import asyncio
@@ -13,7 +14,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -26,7 +26,8 @@ from service.core.retry import retry_after_s, stopping
 from service.errors import UnavailableError
 
 THREAD_NAME_PREFIX: Final = "compute"
-IN_PLACE_S: Final = 0.001
+QUICK_S: Final = 0.001
+"""What takes no longer may hold up the event loop, and is not worth waiting for others to share a batch with."""
 LONGEST_BATCH_S: Final = 0.05
 """A batch takes no more rows than take so long: the next model's turn comes soon, and no deadline is far behind."""
 
@@ -65,7 +66,7 @@ class Scheduler:
 
     Args:
         limits: of batches and queues.
-        parallel_batches: how many batches the runtime computes at once.
+        parallel_batches: how many batches are computed at once, of all versions together.
         batch_computed: told of each: model, version, rows, seconds.
     """
 
@@ -78,15 +79,17 @@ class Scheduler:
     ) -> None:
         self._limits = limits
         self._batch_computed = batch_computed
+        self._lock = threading.Lock()
+        """Guards the queues, their turns and counts, and what is being computed."""
+        self._work = threading.Condition(self._lock)
         self._queues: WeakKeyDictionary[ModelVersion, BatchQueue] = WeakKeyDictionary()
         self._turns: deque[BatchQueue] = deque()
         self._rows = 0
         self._computing: set[WaitingRows] = set()
-        self._idle_threads = parallel_batches
-        self._jobs: SimpleQueue[_Batch | None] = SimpleQueue()
-        self._dispatch_timer: asyncio.Handle | None = None
-        self._expiry_timer: asyncio.TimerHandle | None = None
+        self._idle_threads = 0
         self._closed = False
+        self._expiry_timer: asyncio.TimerHandle | None = None
+        self._call: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [
             threading.Thread(target=self._compute_forever, name=f"{THREAD_NAME_PREFIX}-{number}", daemon=True)
@@ -106,8 +109,9 @@ class Scheduler:
     def queue_rows_by_version(self) -> Counter[tuple[str, int]]:
         """Rows that wait, by model and version number."""
         rows: Counter[tuple[str, int]] = Counter()
-        for version, queue in self._queues.items():
-            rows[version.name, version.version] += queue.rows
+        with self._lock:
+            for version, queue in self._queues.items():
+                rows[version.name, version.version] += queue.rows
         return rows
 
     def submit(self, version: ModelVersion, images: Images, expires_s: float) -> asyncio.Future[Computed]:
@@ -124,20 +128,20 @@ class Scheduler:
             UnavailableError: the queue is full, or the service is stopping.
         """
         now_s = time.monotonic()
-        queue = self._queue_of(version)
-        self._check_room(version, queue, len(images))
         loop = self._running_loop()
         waiting = WaitingRows(images, loop.create_future(), now_s, expires_s)
-        if not queue.rows:
-            self._turns.append(queue)
-        queue.append(waiting)
-        self._rows += len(images)
-        if isinstance(self._dispatch_timer, asyncio.TimerHandle) and queue.rows >= self._most_rows(queue):
-            self._dispatch_timer.cancel()
-            self._dispatch_timer = None
-        if self._idle_threads and self._dispatch_timer is None:
+        with self._lock:
+            queue = self._queue_of(version)
+            self._check_room(version, queue, len(images))
+            if not queue.rows:
+                self._turns.append(queue)
+            queue.append(waiting)
+            self._rows += len(images)
+            if self._idle_threads and queue.seconds_per_row <= QUICK_S:
+                self._work.notify()
+        if self._idle_threads and self._call is None and queue.seconds_per_row > QUICK_S:
             # At the end of this turn of the event loop, so that what came in together is computed together.
-            self._dispatch_timer = loop.call_soon(self._dispatch)
+            self._call = loop.call_soon(self._call_thread)
         if self._expiry_timer is None or expires_s < self._expiry_timer.when() - loop.time() + now_s:
             self._expire_at(expires_s)
         return waiting.answer
@@ -155,7 +159,7 @@ class Scheduler:
             None where the rows should be submitted instead.
         """
         queue = self._queue_of(version)
-        if not 0 < queue.seconds_per_row * len(images) <= IN_PLACE_S or version.model is None:
+        if not 0 < queue.seconds_per_row * len(images) <= QUICK_S or version.model is None:
             return None
         if self._closed or self._rows or self._computing or self._limits.batch_wait_s:
             return None
@@ -169,15 +173,14 @@ class Scheduler:
 
     def close(self) -> None:
         """Compute nothing that hasn't started; who still waits gets 503."""
-        self._closed = True
-        for queue in self._turns:
-            for waiting in queue:
-                _fail(waiting, stopping())
-        for _ in self._threads:
-            self._jobs.put(None)
-        for timer in (self._dispatch_timer, self._expiry_timer):
-            if timer is not None:
-                timer.cancel()
+        with self._lock:
+            self._closed = True
+            left = [waiting for queue in self._turns for waiting in queue]
+            self._work.notify_all()
+        for waiting in left:
+            _fail(waiting, stopping())
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
 
     def _queue_of(self, version: ModelVersion) -> BatchQueue:
         queue = self._queues.get(version)
@@ -205,53 +208,71 @@ class Scheduler:
                 thread.start()
         return self._loop
 
-    def _dispatch(self) -> None:
-        """Give every idle thread a batch: of each version in turn, as long as there is one."""
-        self._dispatch_timer = None
-        now_s = time.monotonic()
-        while self._idle_threads and (queue := self._next_turn(now_s)) is not None:
-            rows_before = queue.rows
-            requests = queue.take(self._most_rows(queue), now_s)
-            self._rows -= rows_before - queue.rows
-            if queue.rows:
-                self._turns.append(queue)
-            if requests:
-                self._idle_threads -= 1
-                self._computing.update(requests)
-                self._jobs.put(_Batch(queue, queue.version(), requests, [item.images for item in requests], now_s))
+    def _call_thread(self) -> None:
+        self._call = None
+        with self._lock:
+            self._work.notify()
 
-    def _next_turn(self, now_s: float) -> BatchQueue | None:
-        """The next version in turn whose batch is closed; None where there is none, or only such that still wait."""
+    def _compute_forever(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            outcome = _compute(batch)
+            self._on_loop(self._finish, batch, outcome)
+
+    def _next_batch(self) -> _Batch | None:
+        """Wait for a batch, of each version in turn; None once there will be no more."""
+        with self._lock:
+            while not self._closed:
+                now_s = time.monotonic()
+                queue, wait_s = self._next_turn(now_s)
+                if queue is None:
+                    self._idle_threads += 1
+                    self._work.wait(wait_s)
+                    self._idle_threads -= 1
+                elif (batch := self._take(queue, now_s)) is not None:
+                    return batch
+        return None
+
+    def _next_turn(self, now_s: float) -> tuple[BatchQueue | None, float | None]:
+        """The next version in turn whose batch is closed; where there is none, how long until one closes by itself."""
         first_closing_s = math.inf
         for _ in range(len(self._turns)):
             queue = self._turns.popleft()
             closing_s = queue.oldest_s + self._limits.batch_wait_s
             if now_s >= closing_s or queue.rows >= self._most_rows(queue):
-                return queue
+                return queue, None
             self._turns.append(queue)
             first_closing_s = min(first_closing_s, closing_s)
-        if self._turns:
-            self._dispatch_timer = self._running_loop().call_later(first_closing_s - now_s, self._dispatch)
-        return None
+        return None, first_closing_s - now_s if self._turns else None
+
+    def _take(self, queue: BatchQueue, now_s: float) -> _Batch | None:
+        rows_before = queue.rows
+        requests, expired = queue.take(self._most_rows(queue), now_s)
+        self._rows -= rows_before - queue.rows
+        if queue.rows:
+            self._turns.append(queue)
+        for waiting in expired:
+            self._on_loop(_fail, waiting, TimeoutError())
+        if not requests:
+            return None
+        self._computing.update(requests)
+        return _Batch(queue, queue.version(), requests, [waiting.images for waiting in requests], now_s)
 
     def _most_rows(self, queue: BatchQueue) -> int:
         if not queue.seconds_per_row:
             return self._limits.max_batch_rows
         return min(self._limits.max_batch_rows, max(1, int(LONGEST_BATCH_S / queue.seconds_per_row)))
 
-    def _compute_forever(self) -> None:
-        while (batch := self._jobs.get()) is not None:
-            outcome = _compute(batch)
-            if self._loop is None:
-                raise AssertionError("a batch was closed before there was an event loop")
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._finish, batch, outcome)
+    def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
+        if self._loop is None:
+            raise AssertionError("there was work before there was an event loop")
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     def _finish(self, batch: _Batch, outcome: _Outcome) -> None:
-        self._idle_threads += 1
-        self._computing.difference_update(batch.requests)
         rows = sum(map(len, batch.images))
-        batch.queue.measured(rows, outcome.compute_s)
+        with self._lock:
+            self._computing.difference_update(batch.requests)
+            batch.queue.measured(rows, outcome.compute_s)
         if self._batch_computed is not None and batch.version is not None:
             self._batch_computed(batch.version.name, batch.version.version, rows, outcome.compute_s)
         for request, result in zip(batch.requests, outcome.results, strict=True):
@@ -262,8 +283,6 @@ class Scheduler:
             else:
                 queue_s = batch.closed_s - request.queued_s
                 request.answer.set_result(Computed(result, queue_s, outcome.compute_s, rows))
-        if not self._closed and self._turns and self._dispatch_timer is None:
-            self._dispatch()
 
     def _expire_at(self, expires_s: float) -> None:
         if self._expiry_timer is not None:
@@ -275,7 +294,8 @@ class Scheduler:
         """Answer those whose time is over; what is being computed for them keeps its thread until it returns."""
         self._expiry_timer = None
         now_s = time.monotonic()
-        pending = [*self._computing, *(waiting for queue in self._turns for waiting in queue)]
+        with self._lock:
+            pending = [*self._computing, *(waiting for queue in self._turns for waiting in queue)]
         unanswered = [waiting for waiting in pending if not waiting.answer.done()]
         for waiting in unanswered:
             if waiting.expires_s <= now_s:
