@@ -15,6 +15,11 @@ Probabilities = NDArray[np.float32]
 class LoadedModel(Protocol):
     """One version, ready to compute. `predict` may be called from several threads at once."""
 
+    @property
+    def parallel_calls(self) -> int:
+        """How many calls at once are worth it; more of them wait for one another."""
+        ...
+
     def predict(self, images: Images) -> Probabilities:
         """Class probabilities (batch, 10) float32 of images (batch, 32, 32, 3) uint8 RGB 0..255."""
         ...

@@ -73,6 +73,8 @@ class TensorFlowRuntime:
 class TensorFlowModel:
     """The `serving_default` signature of a loaded SavedModel."""
 
+    parallel_calls = 1
+
     def __init__(self, loaded: "tf.Module", placement: str) -> None:
         self._loaded = loaded  # a signature doesn't keep its SavedModel alive
         self._placement = placement

@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from catalog import PROJECT_VERSION
+from runtime.cores import usable_cores
 from runtime.selection import open_runtime
 from service.api.admin import admin_routes
 from service.api.batch import batch_routes
@@ -68,7 +69,11 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     watcher = Watcher(repository, settings.poll_interval_s)
     metrics, request_log = Metrics(), RequestLog(settings.request_log_share)
     admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
-    scheduler = Scheduler(_batch_limits(settings), batch_computed=metrics.batch_computed)
+    scheduler = Scheduler(
+        _batch_limits(settings),
+        parallel_batches=max(1, usable_cores() - 1),
+        batch_computed=metrics.batch_computed,
+    )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels)
     shadow = Shadow(repository, lambda: scheduler.queue_rows > 0, thread_name_prefix=f"{THREAD_NAME_PREFIX}-shadow")

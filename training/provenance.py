@@ -1,11 +1,12 @@
 """Where a version came from: this project's commit, the packages' versions, the machine."""
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Final
+
+from runtime.cores import usable_cores
 
 PACKAGES: Final = ("tensorflow", "keras", "openvino", "numpy", "scikit-learn", "tensorflow-serving-api")
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
@@ -44,5 +45,4 @@ def hardware() -> str:
     if cpu_info.exists():
         names = [line.partition(":")[2].strip() for line in cpu_info.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {cores} cores, {platform.system()} {platform.machine()}"
+    return f"{model}, {usable_cores()} cores, {platform.system()} {platform.machine()}"

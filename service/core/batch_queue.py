@@ -39,6 +39,8 @@ class WaitingRows:
 class BatchQueue:
     """A first-in, first-out queue in front of one version. Its user guards it: it is used from several threads.
 
+    `rows` wait; each takes about `seconds_per_row`; `free_calls` more batches may be computed beside those that are.
+
     Args:
         version: computes the batches; not kept alive, since what waits for it holds a lease.
     """
@@ -47,6 +49,7 @@ class BatchQueue:
         self.version = ref(version)
         self.rows = 0
         self.seconds_per_row = version.row_s
+        self.free_calls = version.model.parallel_calls if version.model is not None else 1
         self._waiting: deque[WaitingRows] = deque()
 
     def __iter__(self) -> Iterator[WaitingRows]:

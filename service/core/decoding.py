@@ -5,12 +5,12 @@ What decoding is and what it refuses is `service.images`' part.
 
 import asyncio
 import contextlib
-import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from runtime.base import Images
+from runtime.cores import usable_cores
 from service.core.admission import Admission
 from service.images import EncodedImage
 from service.unchanged_images import decode_unchanged
@@ -33,7 +33,7 @@ class Decoder:
     def __init__(self, admission: Admission, *, max_image_pixels: int) -> None:
         self._admission = admission
         self._max_image_pixels = max_image_pixels
-        self._threads = ThreadPoolExecutor(max_workers=_usable_cores(), thread_name_prefix=THREAD_NAME_PREFIX)
+        self._threads = ThreadPoolExecutor(max_workers=usable_cores(), thread_name_prefix=THREAD_NAME_PREFIX)
 
     async def decode(self, content: bytes, expires_s: float) -> Images:
         """The pixels (1, 32, 32, 3) uint8 RGB 0..255 of an encoded image.
@@ -75,7 +75,3 @@ class Decoder:
                 loop.call_soon_threadsafe(self._admission.leave)
 
         work.add_done_callback(leave)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -253,12 +253,17 @@ class Inference:
     async def _compute(
         self, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation
     ) -> Probabilities:
-        is_alone = self._admission.pending <= 1
-        computed = self._scheduler.compute_now(chosen, images) if is_alone else None
+        computed = self._scheduler.compute_now(chosen, images) if await self._is_alone() else None
         if computed is None:
             computed = await self._scheduler.submit(chosen, images, expires_s)
         observation.computed = computed
         return computed.probabilities
+
+    async def _is_alone(self) -> bool:
+        """Whether no other request is in the service, those counted that came in the same turn of the event loop."""
+        if self._admission.pending <= 1:
+            await asyncio.sleep(0)
+        return self._admission.pending <= 1
 
     async def _remember(
         self, cache: PredictionCache, chosen: ModelVersion, images: Images, expires_s: float, observation: Observation

@@ -216,6 +216,8 @@ class Scheduler:
     def _compute_forever(self) -> None:
         while (batch := self._next_batch()) is not None:
             outcome = _compute(batch)
+            with self._lock:
+                batch.queue.free_calls += 1
             self._on_loop(self._finish, batch, outcome)
 
     def _next_batch(self) -> _Batch | None:
@@ -238,11 +240,12 @@ class Scheduler:
         for _ in range(len(self._turns)):
             queue = self._turns.popleft()
             closing_s = queue.oldest_s + self._limits.batch_wait_s
-            if now_s >= closing_s or queue.rows >= self._most_rows(queue):
+            if queue.free_calls and (now_s >= closing_s or queue.rows >= self._most_rows(queue)):
                 return queue, None
             self._turns.append(queue)
-            first_closing_s = min(first_closing_s, closing_s)
-        return None, first_closing_s - now_s if self._turns else None
+            if queue.free_calls:
+                first_closing_s = min(first_closing_s, closing_s)
+        return None, first_closing_s - now_s if first_closing_s < math.inf else None
 
     def _take(self, queue: BatchQueue, now_s: float) -> _Batch | None:
         rows_before = queue.rows
@@ -254,6 +257,7 @@ class Scheduler:
             self._on_loop(_fail, waiting, TimeoutError())
         if not requests:
             return None
+        queue.free_calls -= 1
         self._computing.update(requests)
         return _Batch(queue, queue.version(), requests, [waiting.images for waiting in requests], now_s)
 

@@ -20,7 +20,7 @@ from runtime.golden import check_golden
 from service.core.model_version import ModelVersion
 
 WARM_UP_ROWS: Final = (1, 2, 4, 8, 16, 32)
-TIMED_CALLS: Final = 3
+TIMED_CALLS: Final = 5
 
 logger = logging.getLogger(__name__)
 

@@ -26,6 +26,8 @@ from tests.conftest import MODELS, SAMPLES, golden_class
 class HeldModel:
     """A model that answers only once it is released."""
 
+    parallel_calls = 1
+
     def __init__(self) -> None:
         self.release = threading.Event()
         self.rows = 0

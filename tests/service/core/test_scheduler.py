@@ -16,6 +16,8 @@ from service.errors import UnavailableError
 class Recorder:
     """A model that answers with each image's first value, and remembers the sizes of its batches."""
 
+    parallel_calls = 1
+
     def __init__(self, *, takes_s: float = 0.0) -> None:
         self.batches: list[int] = []
         self.takes_s = takes_s
@@ -240,3 +242,17 @@ def test_model_that_is_slow_or_unknown_never_computes_in_place(row_s: float) -> 
         assert scheduler.compute_now(version, rows(7)) is None
 
     run(scenario)
+
+
+def test_version_computes_no_more_batches_at_once_than_its_runtime_has_calls_for() -> None:
+    model = Recorder(takes_s=0.05)
+    scheduler, version = Scheduler(BatchLimits(max_batch_rows=1), parallel_batches=3), ready(model)
+    other = ready(Recorder(takes_s=0.05), "functional")
+
+    async def scenario() -> None:
+        start_s = time.monotonic()
+        await asyncio.gather(*(scheduler.submit(entry, rows(1), soon()) for entry in (version, version, other)))
+        assert 0.1 <= time.monotonic() - start_s < 0.15  # two after each other, and the other's beside them
+
+    run(scenario)
+    scheduler.close()

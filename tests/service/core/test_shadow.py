@@ -53,6 +53,8 @@ def offer_all(repository: ModelRepository, shadow: Shadow) -> int:
 
 
 class StuckModel:
+    parallel_calls = 1
+
     def __init__(self) -> None:
         self.release = threading.Event()
 
