@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -136,9 +136,13 @@ class AsyncClient:
 
         return predict_in_order_async(one, images, concurrency=concurrency, retries=self._retries)
 
-    async def compare(self, image: ImageSource, *, top_k: int | None = None) -> Comparison:
-        """What every ready model says of one image, side by side."""
-        return await self._ask(_calls.compare(await _encoded(image), top_k=top_k), self._retries)
+    async def compare(self, image: ImageSource, *, models: Sequence[str] = (), top_k: int | None = None) -> Comparison:
+        """What several models say of one image, side by side.
+
+        Args:
+            models: NAME or NAME/VERSION each; without any, every model that is ready.
+        """
+        return await self._ask(_calls.compare(await _encoded(image), models=models, top_k=top_k), self._retries)
 
     async def explain(
         self,
@@ -192,7 +196,7 @@ class AsyncClient:
         patience = ReadinessPatience(timeout_s)
         while True:
             try:
-                readiness = await self.ready()
+                readiness = await self._ask(_calls.ready(), NO_RETRIES, patience.timeouts(self._timeouts))
                 if readiness.ready:
                     return readiness
                 wait_s = patience.not_ready(readiness)
@@ -212,8 +216,9 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _ask(self, call: Call[AnyRecord], retries: Retries) -> AnyRecord:
-        attempts = Attempts(describe_request(call.method, self.base_url, call.path), self._timeouts, retries)
+    async def _ask(self, call: Call[AnyRecord], retries: Retries, timeouts: Timeouts | None = None) -> AnyRecord:
+        request = describe_request(call.method, self.base_url, call.path)
+        attempts = Attempts(request, timeouts or self._timeouts, retries)
         while True:
             try:
                 return read_answer(await self._send(call, attempts), call.record, accepted=call.accepted)

@@ -1,6 +1,6 @@
 """What each call sends and which record answers it: the one description that both clients share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic
 from urllib.parse import quote
@@ -33,7 +33,7 @@ class Call(Generic[AnyRecord]):
     method: str
     path: str
     record: type[AnyRecord]
-    parameters: Mapping[str, str | int] = field(default_factory=dict)
+    parameters: Mapping[str, str | int | list[str]] = field(default_factory=dict)
     sent: Mapping[str, Any] = field(default_factory=dict)
     accepted: frozenset[int] = OK
 
@@ -55,9 +55,10 @@ def predict_batch(
     return Call("POST", "/predict/batch", BatchPrediction, parameters, {"files": files})
 
 
-def compare(image: EncodedImage, *, top_k: int | None) -> Call[Comparison]:
+def compare(image: EncodedImage, *, models: Sequence[str], top_k: int | None) -> Call[Comparison]:
     """`POST /compare`."""
-    return Call("POST", "/compare", Comparison, _given(top_k=top_k), _body(image))
+    parameters = _given(top_k=top_k) | ({"model": list(models)} if models else {})
+    return Call("POST", "/compare", Comparison, parameters, _body(image))
 
 
 def explain(
@@ -103,5 +104,5 @@ def _body(image: EncodedImage) -> dict[str, Any]:
     return {"content": image.content, "headers": {"Content-Type": image.content_type}}
 
 
-def _given(**parameters: str | int | None) -> dict[str, str | int]:
+def _given(**parameters: str | int | None) -> dict[str, str | int | list[str]]:
     return {name: value for name, value in parameters.items() if value is not None}

@@ -1,9 +1,11 @@
 """How long to wait for a service that starts, and which error to end with."""
 
 import time
+from dataclasses import replace
 from typing import Final
 
 from catalog.responses import Readiness
+from client._config import Timeouts
 from client._errors import ClientError, NotReadyError
 
 POLL_S: Final = 0.2
@@ -19,6 +21,11 @@ class ReadinessPatience:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._ends_s = time.monotonic() + timeout_s
+
+    def timeouts(self, usual: Timeouts) -> Timeouts:
+        """The time-outs of a question that is asked now."""
+        left_s = max(POLL_S, self._ends_s - time.monotonic())
+        return replace(usual, total_s=left_s if usual.total_s is None else min(usual.total_s, left_s))
 
     def not_ready(self, readiness: Readiness) -> float:
         """Seconds until the next question.

@@ -1,0 +1,101 @@
+"""How `predict` writes each image's answer as it comes: a line of a table, a line of JSON, a row of CSV."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from catalog.errors import ProjectError
+from catalog.labels import CLASS_NAMES
+from catalog.responses import Prediction
+from client.commands.columns import percent, printable
+
+WIDEST_NAME: Final = 60
+LABEL_WIDTH: Final = max(len(name) for name in CLASS_NAMES)
+CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_label", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An image's name, and its answer or why there is none; `true_label` where its folder says so."""
+
+    name: str
+    prediction: Prediction | None = None
+    error: ProjectError | None = None
+    true_label: str | None = None
+
+
+class Rows(Protocol):
+    """Writes rows to standard output."""
+
+    complete: bool
+    """Whether an image without an answer is always a row, since a program reads them."""
+
+    def write(self, row: Row) -> None:
+        """One more."""
+
+
+class TableRows:
+    """Lines whose columns line up, without knowing what comes.
+
+    Args:
+        names: all that will come.
+    """
+
+    complete = False
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._width = min(WIDEST_NAME, max((len(printable(name)) for name in names), default=0))
+
+    def write(self, row: Row) -> None:
+        """`cat.png  cat  95.6 %  vgg16/1  dog 0.6 %, ship 0.5 %`, a mark where the folder says another class."""
+        name = printable(row.name).ljust(self._width)
+        if row.prediction is None:
+            print(f"{name}  error: {row.error}")
+            return
+        found = row.prediction
+        others = ", ".join(f"{other.label} {percent(other.probability)}" for other in found.top[1:])
+        wrong = f"  not {row.true_label}" if row.true_label not in {None, found.label} else ""
+        label, confidence = found.label.ljust(LABEL_WIDTH), percent(found.confidence).rjust(7)
+        print(f"{name}  {label}  {confidence}  {found.model}/{found.version}  {others}{wrong}".rstrip())
+
+
+class JsonRows:
+    """One JSON object a line."""
+
+    complete = True
+
+    def write(self, row: Row) -> None:
+        """`{"file": …, "prediction": {…}, "error": null}`, and `true_label` where its folder says so."""
+        record: dict[str, object] = {
+            "file": row.name,
+            "prediction": row.prediction.model_dump(mode="json") if row.prediction else None,
+            "error": error_record(row.error) if row.error else None,
+        }
+        if row.true_label is not None:
+            record["true_label"] = row.true_label
+        print(json.dumps(record))
+
+
+class CsvRows:
+    """Comma-separated values with a header."""
+
+    complete = True
+
+    def __init__(self) -> None:
+        self._csv = csv.writer(sys.stdout, lineterminator="\n")
+        self._csv.writerow(CSV_COLUMNS)
+
+    def write(self, row: Row) -> None:
+        """One row; what there is not stays empty."""
+        found = row.prediction
+        answer = (found.label, found.confidence, found.model, found.version) if found else ("", "", "", "")
+        self._csv.writerow((row.name, *answer, row.true_label or "", str(row.error) if row.error else ""))
+
+
+def error_record(error: ProjectError) -> dict[str, str]:
+    """An error for programs: its class, and its words apart."""
+    words = {"problem": error.problem, "expected": error.expected, "remedy": error.remedy}
+    return {"name": type(error).__name__} | {name: text for name, text in words.items() if text}
