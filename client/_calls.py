@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Generic
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from catalog.responses import (
     ServiceStatistics,
 )
 from client._answers import AnyRecord
+from client._errors import ImageSourceError
 from client._images import EncodedImage
 
 OK: Final = frozenset({200})
@@ -49,8 +51,15 @@ def predict(
 def predict_batch(
     images: Iterable[EncodedImage], *, model: str | None, version: int | str | None, top_k: int | None
 ) -> Call[BatchPrediction]:
-    """`POST /predict/batch`."""
-    files = [("files", (image.name or "image", image.content, image.content_type)) for image in images]
+    """`POST /predict/batch`.
+
+    Raises:
+        ImageSourceError: there are none.
+    """
+    # Without its folders, which are nobody's business.
+    files = [("files", (Path(image.name or "image").name, image.content, image.content_type)) for image in images]
+    if not files:
+        raise ImageSourceError("there are no images", expected="one or more")
     parameters = _given(model=model, version=version, top_k=top_k)
     return Call("POST", "/predict/batch", BatchPrediction, parameters, {"files": files})
 

@@ -5,10 +5,12 @@ from enum import IntEnum
 from catalog.errors import ProjectError
 from client._errors import (
     AddressError,
+    DeadlineError,
     GatewayError,
     NotReadyError,
     TransportError,
     UnauthorizedError,
+    UnavailableError,
     UnexpectedAnswerError,
 )
 
@@ -23,8 +25,8 @@ class ExitCode(IntEnum):
     """An option, a value or an address that can't be; argparse's own code."""
     PARTLY = 3
     """Some images were answered, others not."""
-    UNREACHABLE = 4
-    """The service can't be reached, doesn't answer in time, or is not ready in time."""
+    NO_ANSWER = 4
+    """The service can't be reached, is overloaded or not ready, or doesn't answer in time."""
     NOT_THE_SERVICE = 5
     """Something else answers at the address."""
     UNAUTHORIZED = 6
@@ -38,8 +40,8 @@ class ExitCode(IntEnum):
 def exit_code(error: ProjectError) -> ExitCode:
     """What an error ends a command with that has nothing else to show."""
     match error:
-        case TransportError() | GatewayError() | NotReadyError():
-            return ExitCode.UNREACHABLE
+        case TransportError() | GatewayError() | NotReadyError() | UnavailableError() | DeadlineError():
+            return ExitCode.NO_ANSWER
         case UnexpectedAnswerError():
             return ExitCode.NOT_THE_SERVICE
         case AddressError():

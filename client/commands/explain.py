@@ -50,21 +50,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _describe(explanation: Explanation) -> str:
-    greatest = max(max(row) for row in explanation.importance)
-    patch, fall = explanation.patch_pixels, max(greatest, 0)
-    lines = [
-        f"{explanation.model} version {explanation.version}: {explanation.label}, {percent(explanation.confidence)}",
-        f"the darker, the more it falls when {patch} x {patch} pixels there are hidden; by {fall:.3f} at most",
-    ]
+    patch, greatest = explanation.patch_pixels, max(max(row) for row in explanation.importance)
+    title = f"{explanation.model} version {explanation.version}: {explanation.label}, {percent(explanation.confidence)}"
+    if greatest <= 0:
+        return f"{title}\nits probability falls nowhere when {patch} x {patch} pixels are hidden"
+    legend = f"the darker, the more it falls when {patch} x {patch} pixels there are hidden; by {greatest:.3f} at most"
     # A character is about twice as high as wide.
     rows = [
         [(upper + lower) / 2 for upper, lower in zip(*pair, strict=True)]
         for pair in zip(explanation.importance[::2], explanation.importance[1::2], strict=True)
     ]
-    return "\n".join([*lines, "", *("".join(_shade(value, greatest) for value in row).rstrip() for row in rows)])
+    return "\n".join([title, legend, "", *("".join(_shade(value, greatest) for value in row).rstrip() for row in rows)])
 
 
 def _shade(importance: float, greatest: float) -> str:
-    if greatest <= 0 or importance <= 0:
+    if importance <= 0:
         return SHADES[0]
     return SHADES[min(len(SHADES) - 1, int(importance / greatest * len(SHADES)))]

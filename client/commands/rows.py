@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from catalog.labels import CLASS_NAMES
 from catalog.responses import Prediction
 from client.commands.columns import percent, printable
 
-WIDEST_NAME: Final = 60
+WIDEST_NAME: Final = 100
+BESIDE_NAME: Final = 64
+"""Columns of a terminal that the rest of a row takes, with two more classes."""
+LEAST_NAME: Final = 16
 LABEL_WIDTH: Final = max(len(name) for name in CLASS_NAMES)
 CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_label", "error")
 
@@ -47,11 +51,14 @@ class TableRows:
     complete = False
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._width = min(WIDEST_NAME, max((len(printable(name)) for name in names), default=0))
+        widest = WIDEST_NAME
+        if sys.stdout.isatty():
+            widest = max(LEAST_NAME, min(widest, shutil.get_terminal_size().columns - BESIDE_NAME))
+        self._width = min(widest, max((len(printable(name)) for name in names), default=0))
 
     def write(self, row: Row) -> None:
         """`cat.png  cat  95.6 %  vgg16/1  dog 0.6 %, ship 0.5 %`, a mark where the folder says another class."""
-        name = printable(row.name).ljust(self._width)
+        name = self._fitting(printable(row.name))
         if row.prediction is None:
             print(f"{name}  error: {row.error}")
             return
@@ -60,6 +67,9 @@ class TableRows:
         wrong = f"  not {row.true_label}" if row.true_label not in {None, found.label} else ""
         label, confidence = found.label.ljust(LABEL_WIDTH), percent(found.confidence).rjust(7)
         print(f"{name}  {label}  {confidence}  {found.model}/{found.version}  {others}{wrong}".rstrip())
+
+    def _fitting(self, name: str) -> str:
+        return name.ljust(self._width) if len(name) <= self._width else f"…{name[1 - self._width :]}"
 
 
 class JsonRows:

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -41,20 +42,21 @@ class ScriptedServer:
 
 
 @contextlib.contextmanager
-def scripted_server(*answers: bytes, delay_s: float = 0.0) -> Iterator[ScriptedServer]:
-    """The server, on a port of its own."""
+def scripted_server(*answers: bytes, delay_s: float = 0.0, stop_after: int = sys.maxsize) -> Iterator[ScriptedServer]:
+    """The server, on a port of its own; it listens no longer after so many connections."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
         server = ScriptedServer(answers, delay_s, f"http://127.0.0.1:{listening.getsockname()[1]}")
         threads: list[threading.Thread] = []
 
         def accept() -> None:
-            while not server.stopped.is_set():
+            while not server.stopped.is_set() and len(threads) < stop_after:
                 with contextlib.suppress(TimeoutError):
                     connection, _ = listening.accept()
                     connection.settimeout(5)
                     threads.append(threading.Thread(target=server.answer, args=(connection,)))
                     threads[-1].start()
+            listening.close()
 
         accepting = threading.Thread(target=accept)
         accepting.start()

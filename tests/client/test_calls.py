@@ -40,6 +40,30 @@ def test_models_model_metadata_and_readiness_agree(server: Server, ask: Ask) -> 
     assert ask(server.url, "ready").ready
 
 
+@both
+def test_batch_gives_each_file_its_own_answer_in_order(server: Server, ask: Ask) -> None:
+    images = [*(sample.file for sample in SAMPLES), b"GIF8 nonsense"]
+    answered = ask(server.url, "predict_batch", images, model="sequential", version=2, top_k=1)
+    assert (answered.model, answered.version) == ("sequential", 2)
+    *good, bad = answered.results
+    assert [result.prediction.class_id for result in good] == [golden_class("sequential", s, 2) for s in SAMPLES]
+    assert [result.name for result in good] == [sample.file.name for sample in SAMPLES]
+    assert bad.prediction is None
+    assert bad.error.type.endswith(client.UndecodableError.kind)
+
+
+@both
+def test_compare_explain_and_stats_are_those_of_the_service(server: Server, ask: Ask) -> None:
+    compared = ask(server.url, "compare", CAT.file, models=["functional/2", "sequential"], top_k=1)
+    assert [(answer.model, len(answer.prediction.top)) for answer in compared.answers] == [
+        ("functional", 1),
+        ("sequential", 1),
+    ]
+    explained = ask(server.url, "explain", CAT.file, model="sequential", class_id=5, patch=16, stride=16)
+    assert (explained.label, explained.patch_pixels, explained.images) == ("dog", 16, 5)
+    assert ask(server.url, "stats").requests_total > 0
+
+
 REFUSED: list[tuple[str, list[Any], dict[str, Any], type[Exception], str]] = [
     ("predict", [CAT.file], {"model": "vgg61"}, client.UnknownModelError, "vgg61.*Expected: one of.*vgg16"),
     ("predict", [CAT.file], {"version": 99}, client.UnknownModelError, "99"),
@@ -47,6 +71,10 @@ REFUSED: list[tuple[str, list[Any], dict[str, Any], type[Exception], str]] = [
     ("predict", [b"GIF89a nonsense"], {}, client.UndecodableError, "What to do"),
     ("predict", [b""], {}, client.InvalidRequestError, "0 bytes"),
     ("predict", [b"x" * 25_000_000], {}, client.TooLargeError, "25,000,000 bytes"),
+    ("predict_batch", [[]], {}, client.ImageSourceError, "no images"),
+    ("predict_batch", [[b"GIF8 nonsense"] * 513], {}, client.TooLargeError, "512"),
+    ("compare", [CAT.file], {"models": ["vgg61"]}, client.UnknownModelError, "vgg61"),
+    ("explain", [CAT.file], {"patch": 33}, client.InvalidParameterError, "patch = 33"),
     ("model", ["../livez"], {}, client.UnknownRouteError, "/models/"),
     ("metadata", ["sequential", 0], {}, client.InvalidParameterError, "version = 0"),
 ]
