@@ -12,6 +12,7 @@ import client
 from client import AsyncClient, Client, Readiness
 from service.app import create_app
 from service.settings import Settings
+from tests.client.asgi_lifespan import started
 from tests.client.asking import Ask, both
 from tests.client.scripted_server import ANSWERED, scripted_server
 from tests.conftest import MODELS, PUBLISHED, SAMPLES, golden_class
@@ -129,7 +130,7 @@ def test_the_application_itself_can_be_asked_over_httpxs_asgi_transport() -> Non
     async def ask() -> tuple[Readiness, str]:
         app = create_app(Settings(models=MODELS, poll_interval_s=0))
         async with (
-            app.router.lifespan_context(app),
+            started(app),
             AsyncClient("http://service", transport=httpx.ASGITransport(app)) as asking,
         ):
             readiness = await asking.wait_until_ready(timeout_s=60)
