@@ -24,7 +24,7 @@ from client._answers import MAX_ANSWER_BYTES, Answer, AnyRecord, httpx_errors, r
 from client._attempts import Attempts
 from client._calls import Call
 from client._config import DEFAULT_URL, NO_RETRIES, Retries, Timeouts, parse_base_url
-from client._connection import MAX_CONNECTIONS, connection_options, describe_request
+from client._connection import MAX_CONNECTIONS, certificates, connection_options, describe_request
 from client._errors import ClientError, GatewayError, TransportError, UnavailableError
 from client._images import EncodedImage, ImageSource, encode_image
 from client._many import ImageResult, check_concurrency, predict_in_order_async
@@ -69,7 +69,9 @@ class AsyncClient:
         self._timeouts = timeouts
         self._retries = retries
         options = connection_options(token, headers, max_connections)
-        self._http = httpx.AsyncClient(base_url=self.base_url, verify=verify, transport=transport, **options)
+        self._http = httpx.AsyncClient(
+            base_url=self.base_url, verify=certificates(self.base_url, verify), transport=transport, **options
+        )
 
     async def predict(
         self,
