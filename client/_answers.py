@@ -150,7 +150,7 @@ def _raise_problem(answer: Answer) -> None:
     except ValidationError:
         return
     if document.type.startswith(KIND_PREFIX):
-        raise problem_error(document, retry_after_s=answer.retry_after_s)
+        raise problem_error(document, retry_after_s=answer.retry_after_s, request_id=answer.headers.get("x-request-id"))
 
 
 def _describe(answer: Answer) -> str:

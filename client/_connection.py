@@ -22,11 +22,16 @@ def connection_options(token: str | None, headers: Mapping[str, str] | None, max
     """
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json"} | dict(headers or {})
     if token is not None:
-        if not (token.isascii() and token.isprintable() and token.strip() == token != ""):
+        if not is_token(token):
             raise ValueError("the token holds characters that no header may: expected printable ASCII")
         sent["Authorization"] = f"Bearer {token}"
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=MAX_IDLE_CONNECTIONS)
     return {"headers": sent, "limits": limits}
+
+
+def is_token(text: str) -> bool:
+    """Whether a header may hold it."""
+    return text.isascii() and text.isprintable() and text.strip() == text != ""
 
 
 def certificates(base_url: httpx.URL, verify: ssl.SSLContext | bool) -> ssl.SSLContext | bool:

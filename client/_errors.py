@@ -120,19 +120,21 @@ class ProblemError(ClientError):
     Args:
         document: the document.
         retry_after_s: from `Retry-After`, where there is one.
+        request_id: by which the service's log names the request.
     """
 
     kind: ClassVar[str] = ""
     """The last part of the document's `type`; empty for the class that holds every other kind."""
 
-    def __init__(self, document: Problem, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, document: Problem, *, retry_after_s: float | None = None, request_id: str | None = None) -> None:
         super().__init__(document.detail, expected=document.expected or "", remedy=document.remedy or "")
         self.document = document
         self.status: int = document.status
         self.retry_after_s = retry_after_s
+        self.request_id = request_id
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_problem_error, (type(self), self.document, self.retry_after_s)
+        return _rebuild_problem_error, (type(self), self.document, self.retry_after_s, self.request_id)
 
 
 class InvalidRequestError(ProblemError):
@@ -200,7 +202,7 @@ class InvalidParameterError(ProblemError):
 
 
 class InternalError(ProblemError):
-    """The service failed; its log tells more."""
+    """The service failed; its log tells more, under `request_id`."""
 
     kind = "internal-error"
 
@@ -220,16 +222,21 @@ class DeadlineError(ProblemError):
 _CLASSES: Final[dict[str, type[ProblemError]]] = {found.kind: found for found in ProblemError.__subclasses__()}
 
 
-def problem_error(document: Problem, *, retry_after_s: float | None = None) -> ProblemError:
+def problem_error(
+    document: Problem, *, retry_after_s: float | None = None, request_id: str | None = None
+) -> ProblemError:
     """The error of a problem document; one of an unknown kind is a plain `ProblemError`."""
     kind = document.type.removeprefix(KIND_PREFIX)
     if kind == UnknownModelError.kind and document.available is None:
         kind = UnknownRouteError.kind
-    return _CLASSES.get(kind, ProblemError)(document, retry_after_s=retry_after_s)
+    error = _CLASSES.get(kind, ProblemError)
+    return error(document, retry_after_s=retry_after_s, request_id=request_id)
 
 
-def _rebuild_problem_error(error: type[ProblemError], document: Problem, retry_after_s: float | None) -> ProblemError:
-    return error(document, retry_after_s=retry_after_s)
+def _rebuild_problem_error(
+    error: type[ProblemError], document: Problem, retry_after_s: float | None, request_id: str | None
+) -> ProblemError:
+    return error(document, retry_after_s=retry_after_s, request_id=request_id)
 
 
 def _rebuild_gateway_error(problem: str, status: int, retry_after_s: float | None, remedy: str) -> GatewayError:

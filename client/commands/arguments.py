@@ -5,6 +5,7 @@ import os
 from typing import Any, Final
 
 from client._config import DEFAULT_URL, Retries, Timeouts
+from client._connection import is_token
 from client.commands.errors import CommandLineError
 
 URL_VARIABLE: Final = "CIFAR10_URL"
@@ -64,7 +65,7 @@ def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
         CommandLineError: the token can't be one.
     """
     token = arguments.token or None
-    if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token):
+    if token is not None and not is_token(token):
         raise CommandLineError("the token holds characters that no header may", expected="printable ASCII")
     return {
         "base_url": arguments.url,

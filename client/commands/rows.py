@@ -14,9 +14,8 @@ from catalog.responses import Prediction
 from client.commands.columns import percent, printable
 
 WIDEST_NAME: Final = 100
-BESIDE_NAME: Final = 64
-"""Columns of a terminal that the rest of a row takes, with two more classes."""
-LEAST_NAME: Final = 16
+NAMES_SHARE: Final = 3
+"""A terminal gives a third of its columns to the names."""
 LABEL_WIDTH: Final = max(len(name) for name in CLASS_NAMES)
 CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_label", "error")
 
@@ -51,25 +50,26 @@ class TableRows:
     complete = False
 
     def __init__(self, names: Sequence[str]) -> None:
-        widest = WIDEST_NAME
-        if sys.stdout.isatty():
-            widest = max(LEAST_NAME, min(widest, shutil.get_terminal_size().columns - BESIDE_NAME))
-        self._width = min(widest, max((len(printable(name)) for name in names), default=0))
+        self._columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+        widest = max((len(printable(name)) for name in names), default=0)
+        self._name_width = min(widest, WIDEST_NAME, self._columns // NAMES_SHARE)
 
     def write(self, row: Row) -> None:
-        """`cat.png  cat  95.6 %  vgg16/1  dog 0.6 %, ship 0.5 %`, a mark where the folder says another class."""
+        """`cat.png  cat  95.6 %  vgg16/1  dog 0.6 %, ship 0.5 %`; a terminal's line takes what fits of it."""
         name = self._fitting(printable(row.name))
         if row.prediction is None:
             print(f"{name}  error: {row.error}")
             return
         found = row.prediction
-        others = ", ".join(f"{other.label} {percent(other.probability)}" for other in found.top[1:])
-        wrong = f"  not {row.true_label}" if row.true_label not in {None, found.label} else ""
         label, confidence = found.label.ljust(LABEL_WIDTH), percent(found.confidence).rjust(7)
-        print(f"{name}  {label}  {confidence}  {found.model}/{found.version}  {others}{wrong}".rstrip())
+        wrong = f"not {row.true_label}  " if row.true_label not in {None, found.label} else ""
+        others = ", ".join(f"{other.label} {percent(other.probability)}" for other in found.top[1:])
+        line = f"{name}  {label}  {confidence}  {found.model}/{found.version}  {wrong}{others}".rstrip()
+        print(line if len(line) <= self._columns else f"{line[: self._columns - 1]}…")
 
     def _fitting(self, name: str) -> str:
-        return name.ljust(self._width) if len(name) <= self._width else f"…{name[1 - self._width :]}"
+        width = self._name_width
+        return name.ljust(width) if len(name) <= width else f"…{name[len(name) - width + 1 :]}"
 
 
 class JsonRows:

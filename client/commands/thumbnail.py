@@ -47,9 +47,14 @@ class Thumbnails:
                 raise CommandLineError("thumbnails need Pillow", remedy="pip install pillow")
 
     def show(self, image: ImageSource) -> None:
-        """Draw one that was answered."""
-        if self._way is not None:
-            print(draw(_seen_by_the_model(image), self._way))
+        """Draw one that was answered, if Pillow can read it here too."""
+        if self._way is None:
+            return
+        try:
+            picture = _seen_by_the_model(image)
+        except Exception:  # noqa: BLE001  # a broken file makes Pillow raise anything; the answer is what was asked for
+            return
+        print(draw(picture, self._way))
 
 
 def terminal_way(environment: Mapping[str, str]) -> str | None:

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.client.asgi_lifespan import started
 from tests.client.asking import Ask, both
-from tests.client.scripted_server import ANSWERED, scripted_server
+from tests.client.scripted_server import ANSWERED, problem, scripted_server
 from tests.conftest import MODELS, PUBLISHED, SAMPLES, golden_class
 from tests.e2e.server import Server
 
@@ -111,6 +111,14 @@ def test_token_and_headers_go_with_every_request(ask: Ask) -> None:
     assert b"\r\nauthorization: bearer s3cret\r\n" in head
     assert b"\r\nx-request-id: mine" in head
     assert b"\r\nuser-agent: cifar10-client/" in head
+
+
+@both
+def test_error_names_the_request_as_the_services_log_does(ask: Ask) -> None:
+    answer = problem(500, "internal-error", X_Request_ID="theirs")
+    with scripted_server(answer) as scripted, pytest.raises(client.InternalError) as raised:
+        ask(scripted.url, "models")
+    assert raised.value.request_id == "theirs"
 
 
 def test_connections_are_kept_and_shared(service: Client) -> None:

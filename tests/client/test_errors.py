@@ -82,11 +82,12 @@ def test_what_httpx_keeps_outside_of_its_trees_becomes_one_too(error: Exception)
 
 def test_errors_survive_pickling_so_that_worker_processes_can_raise_them() -> None:
     for error in (
-        problem_error(document("unavailable", 503), retry_after_s=3),
+        problem_error(document("unavailable", 503), retry_after_s=3, request_id="a1"),
         GatewayError("a proxy says no", status=502, retry_after_s=1.5, remedy="look"),
         client.UnreachableError("nobody answers", remedy="start it"),
     ):
         again = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
         assert type(again) is type(error)
         assert str(again) == str(error)
-        assert getattr(again, "retry_after_s", None) == getattr(error, "retry_after_s", None)
+        for name in ("retry_after_s", "request_id", "status"):
+            assert getattr(again, name, None) == getattr(error, name, None)
