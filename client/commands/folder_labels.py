@@ -64,41 +64,44 @@ class Tally:
         """Those whose most probable class is their folder's."""
         return sum(self.matrix[label][label] for label in range(CLASS_COUNT))
 
-    def record(self) -> dict[str, object]:
-        """For programs."""
-        low, high = wilson_interval(self.correct, self.n)
-        return {
-            "n": self.n,
-            "correct": self.correct,
-            "accuracy": self.correct / self.n,
-            "accuracy_95_percent": [low, high],
-            "confusion_matrix": self.matrix,
-            "versions": [
-                {"model": model, "version": version, "images": images}
-                for (model, version), images in self.versions.items()
-            ],
-        }
 
-    def lines(self) -> list[str]:
-        """For people."""
-        low, high = wilson_interval(self.correct, self.n)
-        header = ["true \\ found", *(name[:SHOWN_LETTERS] for name in CLASS_NAMES)]
-        rows = [
-            [name, *(str(count or ".") for count in row)] for name, row in zip(CLASS_NAMES, self.matrix, strict=True)
-        ]
-        table = aligned([header, *rows], right=frozenset(range(1, CLASS_COUNT + 1)))
-        counts = f"{self.correct:,} of {self.n:,} images, 95 % interval {low:.4f} to {high:.4f}"
-        return [*table, "", f"accuracy {self.correct / self.n:.4f}: {counts}"]
+StoredEvaluation = tuple[str, int, Evaluation | None]
+"""A model, its version, and what was measured of it at publishing; None where that can't be had."""
 
 
-def stored_line(model: str, version: int, stored: Evaluation | None) -> str:
-    """What was measured of a version when it was published."""
-    if stored is None:
-        return f"nothing is stored of {model} version {version}"
-    return (
-        f"stored   {stored.accuracy:.4f}: {stored.correct:,} of {stored.n:,} images of CIFAR-10's test set, "
-        f"{model} version {version} in {stored.precision}"
-    )
+def evaluation_record(tally: Tally, stored: Iterable[StoredEvaluation]) -> dict[str, object]:
+    """An evaluation of at least one image, for programs."""
+    low, high = wilson_interval(tally.correct, tally.n)
+    return {
+        "n": tally.n,
+        "correct": tally.correct,
+        "accuracy": tally.correct / tally.n,
+        "accuracy_95_percent": [low, high],
+        "confusion_matrix": tally.matrix,
+        "versions": [
+            {"model": model, "version": version, "images": images}
+            for (model, version), images in tally.versions.items()
+        ],
+        "stored": [
+            {"model": model, "version": version, "accuracy": found.accuracy, "n": found.n}
+            for model, version, found in stored
+            if found is not None
+        ],
+    }
+
+
+def evaluation_lines(tally: Tally, stored: Iterable[StoredEvaluation]) -> list[str]:
+    """An evaluation of at least one image, for people."""
+    low, high = wilson_interval(tally.correct, tally.n)
+    header = ["true \\ found", *(name[:SHOWN_LETTERS] for name in CLASS_NAMES)]
+    rows = [[name, *(str(count or ".") for count in row)] for name, row in zip(CLASS_NAMES, tally.matrix, strict=True)]
+    counts = f"{tally.correct:,} of {tally.n:,} images, 95 % interval {low:.4f} to {high:.4f}"
+    return [
+        *aligned([header, *rows], right=frozenset(range(1, CLASS_COUNT + 1))),
+        "",
+        f"accuracy {tally.correct / tally.n:.4f}: {counts}",
+        *(_stored_line(*entry) for entry in stored),
+    ]
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -108,3 +111,12 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def _stored_line(model: str, version: int, stored: Evaluation | None) -> str:
+    if stored is None:
+        return f"nothing is stored of {model} version {version}"
+    return (
+        f"stored   {stored.accuracy:.4f}: {stored.correct:,} of {stored.n:,} images of CIFAR-10's test set, "
+        f"{model} version {version} in {stored.precision}"
+    )

@@ -12,6 +12,7 @@ from catalog.errors import ProjectError
 from catalog.labels import CLASS_NAMES
 from catalog.responses import Prediction
 from client.commands.columns import percent, printable
+from client.commands.folder_labels import StoredEvaluation, Tally, evaluation_lines, evaluation_record
 
 WIDEST_NAME: Final = 100
 NAMES_SHARE: Final = 3
@@ -38,6 +39,9 @@ class Rows(Protocol):
 
     def write(self, row: Row) -> None:
         """One more."""
+
+    def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
+        """What all rows together say of the versions that answered, beside what is stored of them."""
 
 
 class TableRows:
@@ -67,6 +71,10 @@ class TableRows:
         line = f"{name}  {label}  {confidence}  {found.model}/{found.version}  {wrong}{others}".rstrip()
         print(line if len(line) <= self._columns else f"{line[: self._columns - 1]}…")
 
+    def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
+        """Below the table."""
+        print("\n".join(["", *evaluation_lines(tally, stored)]))
+
     def _fitting(self, name: str) -> str:
         width = self._name_width
         return name.ljust(width) if len(name) <= width else f"…{name[len(name) - width + 1 :]}"
@@ -88,6 +96,10 @@ class JsonRows:
             record["true_label"] = row.true_label
         print(json.dumps(record))
 
+    def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
+        """The last line: `{"evaluation": {…}}`."""
+        print(json.dumps({"evaluation": evaluation_record(tally, stored)}))
+
 
 class CsvRows:
     """Comma-separated values with a header."""
@@ -103,6 +115,10 @@ class CsvRows:
         found = row.prediction
         answer = (found.label, found.confidence, found.model, found.version) if found else ("", "", "", "")
         self._csv.writerow((row.name, *answer, row.true_label or "", str(row.error) if row.error else ""))
+
+    def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
+        """On standard error, since it is no row."""
+        print("\n".join(evaluation_lines(tally, stored)), file=sys.stderr)
 
 
 def error_record(error: ProjectError) -> dict[str, str]:
