@@ -27,6 +27,7 @@ class ScriptedServer:
 
     answers: Sequence[bytes]
     delay_s: float = 0.0
+    byte_every_s: float = 0.0
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
     arrived_s: list[float] = field(default_factory=list)
@@ -38,15 +39,25 @@ class ScriptedServer:
             self.arrived_s.append(time.monotonic())
             reply = self.answers[min(len(self.requests), len(self.answers)) - 1]
             self.stopped.wait(self.delay_s)
-            connection.sendall(reply)
+            if not self.byte_every_s:
+                connection.sendall(reply)
+                return
+            head = reply.partition(b"\r\n\r\n")[0]
+            connection.sendall(head)
+            for byte in reply[len(head) :]:
+                if self.stopped.wait(self.byte_every_s):
+                    return
+                connection.sendall(bytes([byte]))
 
 
 @contextlib.contextmanager
-def scripted_server(*answers: bytes, delay_s: float = 0.0, stop_after: int = sys.maxsize) -> Iterator[ScriptedServer]:
+def scripted_server(
+    *answers: bytes, delay_s: float = 0.0, byte_every_s: float = 0.0, stop_after: int = sys.maxsize
+) -> Iterator[ScriptedServer]:
     """The server, on a port of its own; it listens no longer after so many connections."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
-        server = ScriptedServer(answers, delay_s, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        server = ScriptedServer(answers, delay_s, byte_every_s, f"http://127.0.0.1:{listening.getsockname()[1]}")
         threads: list[threading.Thread] = []
 
         def accept() -> None:

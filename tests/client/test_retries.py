@@ -1,6 +1,8 @@
 """What is tried again and what is not, how long is waited, and that no call outlives its total time-out."""
 
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -89,6 +91,32 @@ def test_retry_after_may_be_a_date_or_nonsense(ask: Ask, retry_after: str, secon
     with scripted_server(answer) as scripted, pytest.raises(client.UnavailableError) as raised:
         ask(scripted.url, "predict", b"x", options={"retries": Retries(attempts=1)})
     assert raised.value.retry_after_s == seconds
+
+
+@both
+def test_retry_after_may_be_a_date_to_come(ask: Ask) -> None:
+    to_come = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    answer = problem(503, "unavailable", Retry_After=to_come)
+    with scripted_server(answer) as scripted, pytest.raises(client.UnavailableError) as raised:
+        ask(scripted.url, "predict", b"x", options=options(total_s=50))
+    assert raised.value.retry_after_s is not None
+    assert 90 < raised.value.retry_after_s <= 100
+
+
+@both
+def test_call_may_take_as_long_as_it_takes(ask: Ask) -> None:
+    endless = QUICK | {"timeouts": Timeouts(total_s=None)}
+    with scripted_server(LOST, ANSWERED) as scripted:
+        assert ask(scripted.url, "predict", b"x", options=endless) == PREDICTION
+
+
+@both
+def test_answer_that_trickles_in_is_given_up_after_the_total_time_out(ask: Ask) -> None:
+    with scripted_server(ANSWERED, byte_every_s=0.02) as scripted:
+        begin_s = time.monotonic()
+        with pytest.raises(client.AnswerTimeoutError, match=r"no answer within 0\.6 s"):
+            ask(scripted.url, "predict", b"x", options=options(total_s=0.6))
+        assert time.monotonic() - begin_s < 2
 
 
 @both

@@ -139,6 +139,29 @@ def test_bench_counts_from_when_a_request_was_due_in_an_open_loop(run: Run) -> N
     assert 200 <= record["latency_ms"]["p50"] < 2000
 
 
+def test_bench_says_where_it_could_not_send_what_was_due(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.commands.load.MOST_OUTSTANDING", 2)
+    answer = http_answer(200, "application/json", PREDICTED)
+    with scripted_server(answer, delay_s=0.3) as scripted:
+        ended = run("bench", CAT, "--rate", 50, "--duration", 0.2, "--url", scripted.url)
+    assert ended.code == ExitCode.PARTLY
+    assert ended.out.startswith("open loop, 50 requests/s due: latencies count from when a request was due")
+    assert "8 not sent: " in ended.out
+
+
+def test_compare_of_which_a_model_fails_shows_the_others(run: Run) -> None:
+    answered = {"model": "functional", "version": 2, "prediction": PREDICTION.model_dump(), "timings": None}
+    problem_document = {"type": "urn:x", "title": "t", "status": 503, "detail": "too much to do"}
+    failed = {"model": "vgg16", "version": 1, "error": problem_document}
+    agreement = {"label": "cat", "models": 1, "of": 1}
+    body = {"answers": [answered, failed], "agreement": agreement, "decode_ms": 1, "model_input": "data:,"}
+    with scripted_server(http_answer(200, "application/json", json.dumps(body))) as scripted:
+        ended = run("compare", CAT, "--url", scripted.url)
+    assert ended.code == ExitCode.PARTLY
+    assert "too much to do" in ended.out
+    assert "1 of 1 say cat" in ended.out
+
+
 def test_bench_counts_what_was_refused(run: Run) -> None:
     answer = http_answer(200, "application/json", PREDICTED)
     with scripted_server(answer, problem(503, "unavailable")) as scripted:
