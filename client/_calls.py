@@ -56,8 +56,7 @@ def predict_batch(
     Raises:
         ImageSourceError: there are none.
     """
-    # Without its folders, which are nobody's business.
-    files = [("files", (Path(image.name or "image").name, image.content, image.content_type)) for image in images]
+    files = [("files", (_form_name(image), image.content, image.content_type)) for image in images]
     if not files:
         raise ImageSourceError("there are no images", expected="one or more")
     parameters = _given(model=model, version=version, top_k=top_k)
@@ -107,6 +106,11 @@ def ready() -> Call[Readiness]:
 def stats() -> Call[ServiceStatistics]:
     """`GET /stats`."""
     return Call("GET", "/stats", ServiceStatistics)
+
+
+def _form_name(image: EncodedImage) -> str:
+    """A file's name without its folders, which are nobody's business, and as UTF-8, which a name need not be."""
+    return Path(image.name or "image").name.encode("utf-8", "replace").decode()
 
 
 def _body(image: EncodedImage) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -51,6 +52,16 @@ def test_batch_gives_each_file_its_own_answer_in_order(server: Server, ask: Ask)
     assert [result.name for result in good] == [sample.file.name for sample in SAMPLES]
     assert bad.prediction is None
     assert bad.error.type.endswith(client.UndecodableError.kind)
+
+
+@both
+def test_batch_takes_files_of_any_name(server: Server, ask: Ask, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("b\udcff.png", 'quo"te.png', "zwei\nZeilen.png", "Käse.png")]
+    for file in files:
+        file.write_bytes(CAT.file.read_bytes())
+    answered = ask(server.url, "predict_batch", files, model="sequential")
+    assert [result.prediction.label for result in answered.results] == ["cat"] * 4
+    assert answered.results[3].name == "Käse.png"
 
 
 @both
