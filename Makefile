@@ -2,13 +2,14 @@
 PYTHON ?= python3.11
 VENV := .venv
 SERVE_VENV := .venv-serve
+CLIENT_VENV := .venv-client
 BIN := $(VENV)/bin
 MODELS ?= sequential functional subclassing
 RECIPE ?= tutorial
 BENCH ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test check format docs lock train bench clean
+.PHONY: help serve client test check format docs lock train bench clean
 
 .DEFAULT_GOAL := help
 
@@ -17,6 +18,9 @@ help: ## list the targets
 
 serve: $(SERVE_VENV)/installed ## install what serving needs, and serve on CIFAR10_HOST:CIFAR10_PORT
 	@exec $(SERVE_VENV)/bin/python -m service
+
+client: $(CLIENT_VENV)/installed ## install what the client and its command line need
+	@echo "in this folder: $(CLIENT_VENV)/bin/python -m client --help"
 
 test: $(VENV)/installed ## install what the tests need, and run them with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
@@ -43,10 +47,13 @@ bench: $(VENV)/installed ## measure our server and the alternatives; BENCH=--qui
 	$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove the virtual environments and caches
-	rm -rf $(VENV) $(SERVE_VENV) .bench .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(SERVE_VENV) $(CLIENT_VENV) .bench .mypy_cache .pytest_cache .ruff_cache .coverage
 
 $(SERVE_VENV)/installed: requirements/serve.txt scripts/install
 	PYTHON=$(PYTHON) scripts/install $(SERVE_VENV) requirements/serve.txt
+
+$(CLIENT_VENV)/installed: requirements/client.txt scripts/install
+	PYTHON=$(PYTHON) scripts/install $(CLIENT_VENV) requirements/client.txt
 
 $(VENV)/installed: requirements/dev.txt scripts/install
 	PYTHON=$(PYTHON) scripts/install $(VENV) requirements/dev.txt

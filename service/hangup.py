@@ -30,4 +30,7 @@ def reload_on_hangup(watcher: Watcher) -> None:
 
 
 def _has_terminal() -> bool:
-    return sys.stdin is not None and not sys.stdin.closed and os.isatty(sys.stdin.fileno())
+    try:
+        return sys.stdin is not None and os.isatty(sys.stdin.fileno())
+    except (OSError, ValueError):  # closed, or an object without a file behind it, as in a notebook
+        return False

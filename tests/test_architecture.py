@@ -9,10 +9,11 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("bench", "catalog", "runtime", "service", "training")
+PACKAGES = ("bench", "catalog", "client", "runtime", "service", "training")
 MAY_IMPORT = {
     "bench": {"bench", "catalog"},
     "catalog": {"catalog"},
+    "client": {"client", "catalog"},
     "runtime": {"runtime", "catalog"},
     "service": {"service", "runtime", "catalog"},
     "training": {"training", "runtime", "catalog"},

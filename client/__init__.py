@@ -1,0 +1,101 @@
+"""Asks the service from Python: `Client` and `AsyncClient`, their results and errors. See docs/client.md.
+
+Results are the catalog's own records. Nothing here imports more than httpx and the catalog; the command line
+(`client.commands`) is apart.
+"""
+
+from catalog.responses import (
+    BatchPrediction,
+    BatchResult,
+    ClassProbability,
+    Comparison,
+    Explanation,
+    ModelAnswer,
+    ModelList,
+    ModelStatus,
+    Prediction,
+    Problem,
+    Readiness,
+    ServiceStatistics,
+    VersionStatus,
+)
+from client._async_client import AsyncClient
+from client._client import Client
+from client._config import (
+    DEFAULT_URL,
+    Retries,
+    Timeouts,
+)
+from client._errors import (
+    AddressError,
+    AnswerTimeoutError,
+    ClientError,
+    ConnectionLostError,
+    DeadlineError,
+    GatewayError,
+    ImageSourceError,
+    InternalError,
+    InvalidParameterError,
+    InvalidRequestError,
+    NotReadyError,
+    ProblemError,
+    TooLargeError,
+    TransportError,
+    UnauthorizedError,
+    UnavailableError,
+    UndecodableError,
+    UnexpectedAnswerError,
+    UnknownModelError,
+    UnknownRouteError,
+    UnreachableError,
+    UnsupportedTypeError,
+    UploadTimeoutError,
+)
+from client._images import ImageSource
+from client._many import ImageResult
+
+__all__ = [
+    "DEFAULT_URL",
+    "AddressError",
+    "AnswerTimeoutError",
+    "AsyncClient",
+    "BatchPrediction",
+    "BatchResult",
+    "ClassProbability",
+    "Client",
+    "ClientError",
+    "Comparison",
+    "ConnectionLostError",
+    "DeadlineError",
+    "Explanation",
+    "GatewayError",
+    "ImageResult",
+    "ImageSource",
+    "ImageSourceError",
+    "InternalError",
+    "InvalidParameterError",
+    "InvalidRequestError",
+    "ModelAnswer",
+    "ModelList",
+    "ModelStatus",
+    "NotReadyError",
+    "Prediction",
+    "Problem",
+    "ProblemError",
+    "Readiness",
+    "Retries",
+    "ServiceStatistics",
+    "Timeouts",
+    "TooLargeError",
+    "TransportError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UndecodableError",
+    "UnexpectedAnswerError",
+    "UnknownModelError",
+    "UnknownRouteError",
+    "UnreachableError",
+    "UnsupportedTypeError",
+    "UploadTimeoutError",
+    "VersionStatus",
+]

@@ -1,0 +1,117 @@
+"""What the commands' options have in common, and how they become a client."""
+
+import argparse
+import os
+from typing import Any, Final
+
+from client._config import DEFAULT_URL, Retries, Timeouts
+from client._connection import is_token
+from client.commands.errors import CommandLineError
+
+URL_VARIABLE: Final = "CIFAR10_URL"
+TOKEN_VARIABLE: Final = "CIFAR10_TOKEN"  # noqa: S105  # the name of a variable
+DEFAULT_TIMEOUT_S: Final = Timeouts().total_s
+DEFAULT_RETRIES: Final = Retries().attempts - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that takes options in full only, and refuses what is unknown with its own usage."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False} | settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what is unknown here: left to the parser above, a command's usage would be forgotten."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
+
+
+def add_service(command: argparse.ArgumentParser) -> None:
+    """Where the service is and how patiently it is asked."""
+    command.add_argument(
+        "--url",
+        default=os.environ.get(URL_VARIABLE) or DEFAULT_URL,
+        metavar="URL",
+        help=f"the service's address; default: the variable {URL_VARIABLE}, or {DEFAULT_URL}",
+    )
+    command.add_argument(
+        "--timeout",
+        type=seconds,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"longest time for a request with its retries: {DEFAULT_TIMEOUT_S:g}",
+    )
+    command.add_argument(
+        "--retries",
+        type=whole_number,
+        default=DEFAULT_RETRIES,
+        metavar="N",
+        help=f"how often a request is tried again that the service could not take: {DEFAULT_RETRIES}",
+    )
+    command.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE),
+        metavar="SECRET",
+        help=f"sent as Authorization: Bearer; better in the variable {TOKEN_VARIABLE}, which other users don't see",
+    )
+
+
+def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `Client` and `AsyncClient` that these options are.
+
+    Raises:
+        CommandLineError: the token can't be one.
+    """
+    token = arguments.token or None
+    if token is not None and not is_token(token):
+        raise CommandLineError("the token holds characters that no header may", expected="printable ASCII")
+    return {
+        "base_url": arguments.url,
+        "timeouts": Timeouts(total_s=arguments.timeout),
+        "retries": Retries(attempts=arguments.retries + 1),
+        "token": token,
+    }
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """--model and --version."""
+    command.add_argument("--model", metavar="NAME", help="which model; default: the service's own choice")
+    command.add_argument("--version", metavar="N", help="which version, by number or label; default: the serving one")
+
+
+def add_top_k(command: argparse.ArgumentParser) -> None:
+    """--top-k."""
+    command.add_argument("--top-k", type=positive_number, metavar="K", help="how many classes to show, 1 to 10: 3")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """--json."""
+    command.add_argument("--json", action="store_true", help="print the service's answer as JSON")
+
+
+def seconds(text: str) -> float:
+    """Seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}': expected seconds above 0")
+    return value
+
+
+def whole_number(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number, 0 or more")
+    return int(text)
+
+
+def positive_number(text: str) -> int:
+    """A whole number, 1 or more."""
+    value = whole_number(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("'0': expected a whole number, 1 or more")
+    return value

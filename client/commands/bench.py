@@ -1,0 +1,140 @@
+"""`bench`: how fast the service answers this client, in a closed or an open loop, with a histogram."""
+
+import argparse
+import asyncio
+import json
+import os
+from bisect import bisect_left
+from typing import Final
+
+from catalog.labels import IMAGE_SHAPE
+from client._async_client import AsyncClient
+from client._config import NO_RETRIES
+from client._images import encode_image
+from client._png import encode_png
+from client.commands.arguments import add_json, add_model, add_service, client_options, positive_number, seconds
+from client.commands.columns import aligned
+from client.commands.exit_codes import ExitCode, exit_code
+from client.commands.files import named_images
+from client.commands.load import MOST_OUTSTANDING, Load, Measured, percentile
+
+DEFAULT_CONCURRENCY: Final = 8
+DEFAULT_DURATION_S: Final = 10.0
+RANDOM_IMAGES: Final = 64
+PERCENTILES: Final = (50, 90, 99, 99.9, 100)
+EDGES_MS: Final = tuple(step * 10**power for power in range(-1, 5) for step in (1, 2, 5))
+"""Upper edges of the histogram's bars."""
+BAR_WIDTH: Final = 40
+LATE_MS: Final = 5.0
+"""A request that leaves later than this is this client's delay, not the service's."""
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The options."""
+    command.description = (
+        "A closed loop (--concurrency) shows what the service can do, and hides how long requests would have waited. "
+        "An open loop (--rate) shows what callers who don't wait for each other would see. This client's own time is "
+        "in the numbers; `make bench` compares servers by a faster one."
+    )
+    command.add_argument("files", nargs="*", metavar="FILE", help="images to send; default: 64 of random pixels")
+    add_model(command)
+    how = command.add_mutually_exclusive_group()
+    how.add_argument(
+        "--concurrency",
+        type=positive_number,
+        default=DEFAULT_CONCURRENCY,
+        metavar="N",
+        help=f"closed loop: callers who each wait for their answer: {DEFAULT_CONCURRENCY}",
+    )
+    how.add_argument("--rate", type=seconds, metavar="PER_SECOND", help="open loop: requests due in a second")
+    command.add_argument(
+        "--duration",
+        type=seconds,
+        default=DEFAULT_DURATION_S,
+        metavar="SECONDS",
+        help=f"how long requests are sent: {DEFAULT_DURATION_S:g}",
+    )
+    add_json(command)
+    add_service(command)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    images = [encode_image(named.image).content for named in named_images(arguments.files)] or _random_images()
+    measured = asyncio.run(_measure(arguments, images))
+    print(json.dumps(_record(arguments, measured)) if arguments.json else "\n".join(_lines(arguments, measured)))
+    if not measured.errors and not measured.not_sent:
+        return ExitCode.DONE
+    if measured.latencies_s or measured.last_error is None:
+        return ExitCode.PARTLY
+    return exit_code(measured.last_error)
+
+
+async def _measure(arguments: argparse.Namespace, images: list[bytes]) -> Measured:
+    most = arguments.concurrency if arguments.rate is None else MOST_OUTSTANDING
+    options = client_options(arguments) | {"retries": NO_RETRIES, "max_connections": most}
+    async with AsyncClient(**options) as client:
+        await client.predict(images[0], model=arguments.model, version=arguments.version)  # a wrong name is told now
+        load = Load(client, images, arguments.model, arguments.version, arguments.duration)
+        if arguments.rate is None:
+            return await load.closed_loop(arguments.concurrency)
+        return await load.open_loop(arguments.rate)
+
+
+def _lines(arguments: argparse.Namespace, measured: Measured) -> list[str]:
+    answered = len(measured.latencies_s)
+    if arguments.rate is None:
+        lines = [
+            f"closed loop, {arguments.concurrency} callers: latencies hide what callers would have waited for a turn"
+        ]
+    else:
+        lines = [f"open loop, {arguments.rate:g} requests/s due: latencies count from when a request was due"]
+        late_ms = 1000 * percentile(measured.lateness_s, 99) if measured.lateness_s else 0.0
+        if late_ms > LATE_MS:
+            lines.append(f"this client was too slow for it: 1 in 100 requests left {late_ms:.0f} ms late or more")
+    lines.append(f"{answered / measured.duration_s:,.1f} answers/s: {answered:,} in {measured.duration_s:.1f} s")
+    lines += [f"{count:,} times {name}" for name, count in measured.errors.most_common()]
+    if measured.last_error is not None:
+        lines.append(f"the last of them: {measured.last_error}")
+    if measured.not_sent:
+        lines.append(f"{measured.not_sent:,} not sent: {MOST_OUTSTANDING:,} were unanswered")
+    if answered:
+        found = (f"p{percent:g} {1000 * measured.percentile_s(percent):.1f} ms" for percent in PERCENTILES)
+        lines += [", ".join(found).replace("p100", "most"), "", *_histogram(measured.latencies_s)]
+    return lines
+
+
+def _histogram(latencies_s: list[float]) -> list[str]:
+    counts = [0] * (len(EDGES_MS) + 1)
+    for latency_s in latencies_s:
+        counts[bisect_left(EDGES_MS, 1000 * latency_s)] += 1
+    names = [*(f"up to {edge:g} ms" for edge in EDGES_MS), f"above {EDGES_MS[-1]:g} ms"]
+    seen = [at for at, count in enumerate(counts) if count]
+    rows = [
+        (names[at], f"{counts[at]:,}", "█" * round(BAR_WIDTH * counts[at] / max(counts)))
+        for at in range(seen[0], seen[-1] + 1)
+    ]
+    return aligned(rows, right=frozenset({0, 1}))
+
+
+def _record(arguments: argparse.Namespace, measured: Measured) -> dict[str, object]:
+    latencies_ms = {
+        f"p{percent:g}": 1000 * measured.percentile_s(percent) for percent in PERCENTILES if measured.latencies_s
+    }
+    return {
+        "loop": "closed" if arguments.rate is None else "open",
+        "concurrency": arguments.concurrency if arguments.rate is None else None,
+        "due_per_s": arguments.rate,
+        "answered": len(measured.latencies_s),
+        "answered_per_s": len(measured.latencies_s) / measured.duration_s,
+        "duration_s": measured.duration_s,
+        "latency_ms": latencies_ms if measured.latencies_s else None,
+        "lateness_p99_ms": 1000 * percentile(measured.lateness_s, 99) if measured.lateness_s else None,
+        "errors": dict(measured.errors),
+        "not_sent": measured.not_sent,
+    }
+
+
+def _random_images() -> list[bytes]:
+    height, width, channels = IMAGE_SHAPE
+    return [encode_png(os.urandom(height * width * channels), height=height, width=width) for _ in range(RANDOM_IMAGES)]

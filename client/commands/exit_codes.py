@@ -1,0 +1,51 @@
+"""What the command line ends with; docs/client.md lists it."""
+
+from enum import IntEnum
+
+from catalog.errors import ProjectError
+from client._errors import (
+    AddressError,
+    DeadlineError,
+    GatewayError,
+    NotReadyError,
+    TransportError,
+    UnauthorizedError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
+
+
+class ExitCode(IntEnum):
+    """Stable, for scripts."""
+
+    DONE = 0
+    FAILED = 1
+    """Nothing was answered: the service refused it, or a file can't be read."""
+    USAGE = 2
+    """An option, a value or an address that can't be; argparse's own code."""
+    PARTLY = 3
+    """Some images were answered, others not."""
+    NO_ANSWER = 4
+    """The service can't be reached, is overloaded or not ready, or doesn't answer in time."""
+    NOT_THE_SERVICE = 5
+    """Something else answers at the address."""
+    UNAUTHORIZED = 6
+    """The secret is missing or wrong."""
+    STOPPED = 130
+    """Ctrl-C."""
+    NO_READER = 141
+    """Whoever read the output, such as `head`, has gone."""
+
+
+def exit_code(error: ProjectError) -> ExitCode:
+    """What an error ends a command with that has nothing else to show."""
+    match error:
+        case TransportError() | GatewayError() | NotReadyError() | UnavailableError() | DeadlineError():
+            return ExitCode.NO_ANSWER
+        case UnexpectedAnswerError():
+            return ExitCode.NOT_THE_SERVICE
+        case AddressError():
+            return ExitCode.USAGE
+        case UnauthorizedError():
+            return ExitCode.UNAUTHORIZED
+    return ExitCode.FAILED

@@ -1,0 +1,53 @@
+"""Value objects refuse what they can't be; an address is read as people write it."""
+
+import math
+
+import pytest
+
+from client import AddressError, Client, Retries, Timeouts
+from client._config import parse_base_url
+
+
+@pytest.mark.parametrize("values", [{"connect_s": 0}, {"read_s": -1}, {"total_s": 0}, {"read_s": math.nan}])
+def test_time_out_that_is_none_is_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Timeouts(**values)
+
+
+@pytest.mark.parametrize("values", [{"attempts": 0}, {"first_wait_s": -1.0}, {"longest_wait_s": math.nan}])
+def test_retries_that_are_none_are_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Retries(**values)  # type: ignore[arg-type]  # as a caller without a type checker would
+
+
+def test_waits_grow_to_their_limit_are_spread_and_never_shorter_than_retry_after() -> None:
+    retries = Retries(first_wait_s=0.5, longest_wait_s=4)
+    for attempts_made, longest_s in ((1, 0.5), (2, 1), (3, 2), (4, 4), (50, 4), (5000, 4)):
+        waits_s = [retries.wait_s(attempts_made) for _ in range(200)]
+        assert 0 <= min(waits_s) < longest_s * 0.2
+        assert longest_s * 0.8 < max(waits_s) <= longest_s
+    assert 7 <= retries.wait_s(1, 7) <= 7.5
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        ("https://example.org/models-of-ours/", "https://example.org/models-of-ours/"),
+        ("[::1]:9000", "http://[::1]:9000"),
+    ],
+)
+def test_address_is_read_as_people_write_it(text: str, address: str) -> None:
+    assert str(parse_base_url(text)) == address
+
+
+@pytest.mark.parametrize("text", ["", "ftp://x", "http://", "http://x:port", "http://x/?model=y", "http://x/#a", "a b"])
+def test_what_is_no_address_is_told_before_anything_is_sent(text: str) -> None:
+    with pytest.raises(AddressError, match="Expected: an address such as http://127"):
+        Client(text)
+
+
+@pytest.mark.parametrize("token", ["", "two\nlines", "schlüssel", " spaces "])
+def test_token_that_no_header_may_hold_is_refused(token: str) -> None:
+    with pytest.raises(ValueError, match="token"):
+        Client(token=token)

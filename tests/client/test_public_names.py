@@ -1,0 +1,27 @@
+"""What `client` exports, and what importing it costs."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import client
+from tests.conftest import ROOT
+
+PRIVATE_MODULES = [f"client.{file.stem}" for file in (ROOT / "client").glob("_[a-z]*.py")]
+
+
+def test_exported_names_are_there_sorted_and_are_those_that_the_private_modules_name() -> None:
+    assert client.__all__ == sorted(client.__all__, key=lambda name: (not name.isupper(), name))
+    named = [name for module in PRIVATE_MODULES for name in getattr(import_module(module), "__all__", [])]
+    assert len(named) > 20
+    assert set(named) <= set(client.__all__)
+    records = {
+        name for name in client.__all__ if getattr(getattr(client, name), "__module__", "") == "catalog.responses"
+    }
+    assert set(client.__all__) == {*named, *records}
+
+
+def test_importing_the_client_imports_no_image_library_and_nothing_of_the_service_or_the_command_line() -> None:
+    program = "import sys, client; print(*sorted({'numpy', 'PIL', 'argparse', 'service'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
