@@ -26,7 +26,7 @@ def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default:
     Args:
         policy: the setting, for a model without a policy of its own.
     """
-    rollout, shadow = model.rollout, route.shadow
+    rollout, shadow = model.in_force or model.rollout, route.shadow
     return ModelStatus(
         name=model.name,
         title=next((known.title for known in MODELS if known.name == model.name), model.name),

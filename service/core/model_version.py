@@ -11,8 +11,9 @@ from catalog.metadata import ModelMetadata
 from catalog.responses import ShadowStatus, VersionState
 from runtime.base import LoadedModel
 
-FileSignature = tuple[tuple[str, int, int, int], ...]
-"""Path, modification time in ns, size in bytes and inode of every file of a version: what changes when it does."""
+FileSignature = tuple[tuple[str, int, int], ...]
+"""Path, modification time in ns and size in bytes of every file of a version: what changes when it does. No inodes: on
+some network volumes they change by themselves."""
 
 
 class ModelVersion:

@@ -81,7 +81,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int, int, int]]:
+def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int, int]]:
     try:
         for entry in list(_entries(folder)):
             name = f"{prefix}{entry.name}"
@@ -93,6 +93,6 @@ def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int, int, int]]:
         return
 
 
-def _signature(entry: os.DirEntry[str], name: str) -> tuple[str, int, int, int]:
+def _signature(entry: os.DirEntry[str], name: str) -> tuple[str, int, int]:
     status = entry.stat()
-    return name, status.st_mtime_ns, status.st_size, status.st_ino
+    return name, status.st_mtime_ns, status.st_size

@@ -189,6 +189,7 @@ class Reconciler:
             self._models[entry.name] = replace(model, published={**model.published, entry.version: fresh})
 
     def _publish(self) -> None:
+        self._models = {name: model.with_rollout_in_force() for name, model in self._models.items()}
         for model in self._models.values():
             missing = set(model.missing(self._default_policy))
             for entry in model.published.values():

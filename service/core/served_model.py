@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from catalog.responses import VersionState
 from catalog.rollout import Rollout
@@ -18,21 +18,30 @@ class ServedModel:
     """A model's versions.
 
     Args:
-        rollout: what is in force.
-        problem: why serving.json is not in force as it stands.
+        rollout: what serving.json asks for; decides what is loaded.
+        in_force: what decides who answers: `rollout`, once all that it names is loaded; until then the one before, so
+            that no label, share or shadow is without its version in between. None before there was any.
+        problem: why serving.json is not what it must be.
         published: what the folder holds.
         serving: what is loaded and answers; also what was withdrawn or replaced, until something else answers.
     """
 
     name: str
     rollout: Rollout = field(default_factory=Rollout)
+    in_force: Rollout | None = None
     problem: str | None = None
     published: Mapping[int, ModelVersion] = field(default_factory=dict)
     serving: Mapping[int, ModelVersion] = field(default_factory=dict)
 
     def route(self) -> Route:
         """Which version answers."""
-        return build_route(self.serving, self.rollout)
+        return build_route(self.serving, self.in_force or self.rollout)
+
+    def with_rollout_in_force(self) -> "ServedModel":
+        """The same model, its rollout in force if all that it names serves."""
+        if self.in_force != self.rollout and self.rollout.named <= self.serving.keys():
+            return replace(self, in_force=self.rollout)
+        return self
 
     def wanted(self, default_policy: str) -> frozenset[int]:
         """The published versions that should serve."""
@@ -41,7 +50,9 @@ class ServedModel:
             for version, entry in self.published.items()
             if entry.state is not VersionState.FAILED or version in self.serving
         }
-        return wanted_versions(self.rollout, default_policy, usable=usable, serving=self.serving.keys())
+        still_named = self.in_force.named & self.serving.keys() if self.in_force is not None else frozenset()
+        wanted = wanted_versions(self.rollout, default_policy, usable=usable, serving=self.serving.keys())
+        return wanted | (still_named & usable)
 
     def missing(self, default_policy: str) -> list[ModelVersion]:
         """The versions to load, the newest first."""

@@ -8,7 +8,7 @@ import pytest
 
 from catalog.artifact import version_folder
 from catalog.responses import ReloadReport, VersionState
-from runtime.openvino import OpenVinoRuntime
+from runtime.openvino import OpenVinoModel, OpenVinoRuntime
 from service.core.repository import ModelRepository
 from service.errors import UnavailableError, UnknownModelError
 from tests.version_copies import flip_a_bit, publish_copy, withdraw, write_rollout
@@ -202,6 +202,36 @@ def test_rollout_is_followed_from_a_canary_to_everyone(one_model: Path, reposito
     write_rollout(one_model, labels={"stable": 2})
     assert names(repository.refresh()) == ([], [1], [])
     assert {repository.find("sequential").version for _ in range(20)} == {2}
+
+
+def test_label_moves_once_its_new_version_is_loaded(
+    one_model: Path, repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rollout(one_model, labels={"stable": 1, "canary": 1})
+    repository.refresh()
+    publish_copy(one_model, 2)
+    write_rollout(one_model, labels={"stable": 1, "canary": 2})
+    answered = []
+    load = OpenVinoRuntime.load
+
+    def load_while_asked(runtime: OpenVinoRuntime, folder: Path) -> OpenVinoModel:
+        answered.append(repository.find("sequential", "canary").version)
+        return load(runtime, folder)
+
+    monkeypatch.setattr(OpenVinoRuntime, "load", load_while_asked)
+    repository.refresh()
+    assert answered == [1]
+    assert repository.find("sequential", "canary").version == 2
+
+
+def test_label_stays_where_its_new_version_is_broken(one_model: Path, repository: ModelRepository) -> None:
+    write_rollout(one_model, labels={"canary": 1})
+    repository.refresh()
+    publish_copy(one_model, 2, broken=True)
+    write_rollout(one_model, labels={"canary": 2})
+    assert names(repository.refresh()) == ([], [], [2])
+    assert repository.find("sequential", "canary").version == 1
+    assert repository.model_status("sequential").labels == {"canary": 1}
 
 
 def test_broken_rollout_is_reported_and_the_one_before_stays(one_model: Path, repository: ModelRepository) -> None:
