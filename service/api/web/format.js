@@ -13,6 +13,9 @@ export function percent(share) {
   return `${one.format(share * 100)} %`;
 }
 
+/** A difference of two shares: 0.326 -> "32.6 points". */
+export const points = (difference) => `${one.format(difference * 100)} points`;
+
 export function milliseconds(value) {
   if (value >= 1000) return `${two.format(value / 1000)} s`;
   return `${(value < 10 ? one : none).format(value)} ms`;

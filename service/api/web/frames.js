@@ -47,8 +47,7 @@ export function startFrames() {
 function placeCrop(crop, image) {
   const { naturalWidth: width, naturalHeight: height } = image;
   const side = Math.min(width, height) / Math.max(width, height);
-  crop.style.setProperty("--width", width > height ? side : 1);
-  crop.style.setProperty("--height", height > width ? side : 1);
+  crop.style.setProperty("--side", side);
   crop.classList.toggle("shown", side < 0.99);
 }
 

@@ -3,7 +3,7 @@
 import { explanationKey, isWaiting } from "./asking.js";
 import { CLASSES } from "./bars.js";
 import { byId, element, fill, whenChanged } from "./dom.js";
-import { count, percent } from "./format.js";
+import { count, percent, points } from "./format.js";
 import { showProblem } from "./problem.js";
 import { changed, state } from "./state.js";
 
@@ -66,9 +66,9 @@ function inWords({ label, confidence, importance, images }) {
   );
   const most =
     strongest >= 0.0005
-      ? `Hiding the ${placeOf(values.indexOf(strongest))} takes ${percent(strongest)} off ${label}, which has ${percent(confidence)}.`
-      : `No single square takes anything off ${label}, which has ${percent(confidence)}.`;
-  const least = weakest <= -0.005 ? ` Hiding the ${placeOf(values.indexOf(weakest))} adds ${percent(-weakest)}.` : "";
+      ? `Hiding the ${placeOf(values.indexOf(strongest))} takes ${points(strongest)} off the ${percent(confidence)} of ${label}.`
+      : `No single square takes anything off the ${percent(confidence)} of ${label}.`;
+  const least = weakest <= -0.005 ? ` Hiding the ${placeOf(values.indexOf(weakest))} adds ${points(-weakest)}.` : "";
   return [legend, element("p", {}, most + least), element("p", { class: "hint" }, `${count(images)} images were computed for this.`)];
 }
 
@@ -76,8 +76,8 @@ function placeOf(index) {
   const third = (position) => Math.min(2, Math.floor((position * 3) / SIDE));
   const row = ["top", "middle", "bottom"][third(Math.floor(index / SIDE))];
   const column = ["left", "centre", "right"][third(index % SIDE)];
-  if (column === "centre") return row === "middle" ? "centre" : row;
-  return row === "middle" ? column : `${row} ${column}`;
+  if (column === "centre") return row === "middle" ? "centre" : `${row} part`;
+  return row === "middle" ? `${column} part` : `${row} ${column}`;
 }
 
 /** The importance as a picture to lie over the pixels: warm where a part spoke for the class, blue where against. */
