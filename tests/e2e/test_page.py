@@ -117,7 +117,7 @@ def test_a_sample_is_answered_by_keyboard_alone(page: Page) -> None:
 
 def test_the_camera_takes_a_picture(page: Page) -> None:
     page.click("#camera")
-    page.wait_for_function("document.querySelector('#camera-video').videoWidth > 0")
+    page.wait_for_function("() => document.querySelector('#camera-video').videoWidth > 0")
     page.click("#camera-take")
     expect(page.locator("#camera-dialog")).to_be_hidden()
     expect(page.locator(".timings")).to_be_visible()
