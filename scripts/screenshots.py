@@ -18,7 +18,6 @@ from tests.e2e.server import running_server
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs/images"
 SAMPLE: Final = "bird"
-COLOURS: Final = 256
 DESKTOP: Final = {"width": 1360, "height": 880}
 PHONE: Final = {"width": 390, "height": 844}
 
@@ -57,9 +56,9 @@ def compare(page: Page) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """What is seen, with few enough colours to be small."""
+    """What is seen, in 256 colours: a third of the size."""
     with Image.open(BytesIO(page.screenshot())) as image:
-        image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGES / name, optimize=True)
+        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(IMAGES / name, optimize=True)
 
 
 if __name__ == "__main__":
