@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
@@ -21,6 +20,7 @@ from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
 from service.api.openapi import add_openapi
+from service.api.page import page_routes
 from service.api.predict import PATH, PredictEndpoint
 from service.api.problems import add_problem_handlers
 from service.api.statistics import statistics_routes
@@ -114,7 +114,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.include_router(metrics_routes(metrics))
     if settings.admin_token is not None:
         app.include_router(admin_routes(watcher, settings.admin_token))
-    app.add_api_route("/", _to_docs, include_in_schema=False)
+    app.include_router(page_routes())
     add_openapi(app, repository, statistics, settings)
     observers = (metrics.request_ended, statistics.request_ended, request_log)
     # The last one added sees a request first.
@@ -143,7 +143,3 @@ async def _load(repository: ModelRepository, watcher: Watcher) -> None:
     else:
         logger.error("not ready: %s", reason)
     watcher.start()
-
-
-async def _to_docs() -> RedirectResponse:
-    return RedirectResponse("/docs")

@@ -1,0 +1,65 @@
+"""Takes the pictures of the page that the README shows, into docs/images: a real server, a headless Chromium.
+
+python -m scripts.screenshots
+"""
+
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from tests.e2e.browser import chromium
+from tests.e2e.server import running_server
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs/images"
+SAMPLE: Final = "bird"
+DESKTOP: Final = {"width": 1360, "height": 880}
+PHONE: Final = {"width": 390, "height": 844}
+
+
+def main() -> int:
+    """Write the files anew."""
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "log") as server, chromium() as browser:
+        one = opened(browser, server.url, DESKTOP, "light")
+        one.check("#explain-on")
+        one.select_option("#explain-stride", "2")
+        one.wait_for_selector("#seen canvas")
+        save(one, "page.png")
+        compare(one)
+        save(one, "page_compare.png")
+        save(opened(browser, server.url, DESKTOP, "dark"), "page_dark.png")
+        save(opened(browser, server.url, PHONE, "light"), "page_phone.png")
+    return 0
+
+
+def opened(browser: Browser, url: str, viewport: Any, scheme: Any) -> Page:
+    """The page with an answer on it."""
+    page = browser.new_page(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+    page.goto(url)
+    page.click(f"#samples button:has(img[alt={SAMPLE}])")
+    page.wait_for_selector(".timings")
+    page.wait_for_selector(".classes")
+    page.mouse.move(0, 0)
+    return page
+
+
+def compare(page: Page) -> None:
+    """Let all models answer."""
+    page.check("#mode [value=all]")
+    page.wait_for_selector(".cards > li")
+
+
+def save(page: Page, name: str) -> None:
+    """What is seen, in 256 colours: a third of the size."""
+    with Image.open(BytesIO(page.screenshot())) as image:
+        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(IMAGES / name, optimize=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

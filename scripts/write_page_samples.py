@@ -1,0 +1,45 @@
+"""Writes the page's sample pictures, one of each class, from the golden images of a published version.
+
+    python -m scripts.write_page_samples
+
+The golden images are the first of the test set. Some are easy, on some our models disagree; which is the point.
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from catalog.artifact import version_folder
+from catalog.labels import CLASS_NAMES
+from runtime.golden import read_golden
+from service.api.page import WEB
+
+ROOT = Path(__file__).resolve().parent.parent
+POSITIONS = {
+    "airplane": 52,
+    "automobile": 37,
+    "bird": 25,
+    "cat": 46,
+    "deer": 36,
+    "dog": 16,
+    "frog": 7,
+    "horse": 20,
+    "ship": 1,
+    "truck": 14,
+}
+
+
+def main() -> int:
+    """Write the files anew."""
+    golden = read_golden(version_folder(ROOT / "models", "sequential", 1) / "golden.npz")
+    for label, position in POSITIONS.items():
+        if CLASS_NAMES[golden.labels[position]] != label:
+            raise ValueError(f"test image {position} is no {label}")
+        file = WEB / "samples" / f"{label}_{position:04}.png"
+        Image.fromarray(golden.images[position]).save(file, optimize=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+// The answer to the picture: of one model, or of all that are ready side by side.
+
+import { askAgain, isWaiting } from "./asking.js";
+import { makeBars } from "./bars.js";
+import { byId, element, fill, whenChanged } from "./dom.js";
+import { milliseconds, percent } from "./format.js";
+import { showProblem } from "./problem.js";
+import { changed, keyOf, titleOf } from "./state.js";
+
+const PARTS = [["decode_ms", "decode"], ["queue_ms", "queue"], ["compute_ms", "compute"]];
+
+export function startAnswers() {
+  byId("mode").addEventListener("change", (event) => changed({ mode: event.target.value }));
+  const single = makeSingle();
+  const all = makeComparison();
+  return ({ current: picture, chosen, mode, list }) => {
+    const body = byId("answer-body");
+    const busy = Boolean(picture && chosen && !picture.error && !hasAnswer(picture, chosen, mode));
+    body.setAttribute("aria-busy", String(busy));
+    showProblem(byId("answer-problem"), picture?.error, () => askAgain(picture));
+    body.hidden = Boolean(picture?.error);
+    const view = mode === "all" ? all : single;
+    if (body.firstElementChild !== view.root) body.replaceChildren(view.root);
+    view.show(picture, chosen, list);
+  };
+}
+
+function hasAnswer(picture, chosen, mode) {
+  return mode === "all" ? picture.comparison : picture.answers.has(keyOf(chosen)) && !isWaiting(picture, keyOf(chosen));
+}
+
+function makeSingle() {
+  const label = element("span", { class: "label" });
+  const confidence = element("span", { class: "confidence" });
+  const by = element("p", { class: "by" });
+  const bars = makeBars();
+  const times = element("div");
+  const showTimes = whenChanged((timings) => fill(times, timings ? timingsOf(timings) : null));
+  const root = element(
+    "div",
+    { class: "single" },
+    element("div", { "aria-live": "polite" }, element("p", { class: "headline" }, label, confidence), by),
+    bars.root,
+    times,
+  );
+  const show = (picture, chosen, list) => {
+    const answer = picture && chosen ? picture.answers.get(keyOf(chosen)) : null;
+    const prediction = answer?.prediction;
+    setText(label, prediction?.label ?? (picture ? "…" : "No picture yet"));
+    setText(confidence, prediction ? percent(prediction.confidence) : "");
+    setText(by, prediction ? `${titleOf(list, answer.model)}, version ${answer.version}` : picture ? "computing" : "It can be one of these ten classes.");
+    root.classList.toggle("empty", !prediction);
+    bars.show(prediction ?? null);
+    showTimes(answer?.timings ?? null);
+  };
+  return { root, show };
+}
+
+function makeComparison() {
+  const root = element("div", { class: "comparison" });
+  const draw = whenChanged(({ comparison, titles }) => {
+    if (!comparison) {
+      fill(root, element("p", { class: "by" }, titles ? "computing" : "Every model that is ready answers, side by side."));
+      return;
+    }
+    const { agreement, answers } = comparison;
+    fill(
+      root,
+      element("div", { "aria-live": "polite" }, agreementOf(agreement)),
+      element("ul", { class: "cards" }, answers.map((answer) => cardOf(answer, agreement, titles[answer.model]))),
+    );
+  });
+  const show = (picture, _, list) => {
+    const titles = picture ? Object.fromEntries((list?.models ?? []).map((model) => [model.name, model.title])) : null;
+    draw({ comparison: picture?.comparison ?? null, titles });
+  };
+  return { root, show };
+}
+
+function agreementOf({ label, models, of }) {
+  if (!of) return element("p", { class: "by" }, "No model could answer.");
+  const who = models === of ? (of === 1 ? "The only model says so." : `All ${of} models say so.`) : `${models} of ${of} models say so.`;
+  return [element("p", { class: "headline" }, element("span", { class: "label" }, label)), element("p", { class: "by" }, who)];
+}
+
+function cardOf({ model, version, prediction, error, timings }, agreement, title) {
+  const head = element("h3", {}, title, " ", element("span", {}, `v${version}`));
+  if (!prediction) {
+    const place = element("div");
+    showProblem(place, { problem: error });
+    return element("li", { class: "differs" }, head, element("p", { class: "by" }, error.detail));
+  }
+  const bars = makeBars();
+  bars.show(prediction);
+  const agrees = prediction.label === agreement.label;
+  return element(
+    "li",
+    { class: agrees ? "agrees" : "differs", "data-model": model },
+    head,
+    element("p", { class: "says" }, element("span", {}, prediction.label), " ", percent(prediction.confidence)),
+    element("p", { class: "mark" }, agrees ? "with the majority" : "differs"),
+    bars.root,
+    timings ? timingsOf(timings) : null,
+  );
+}
+
+/** Where the time went, as a line in parts and in words. */
+function timingsOf(timings) {
+  const total = PARTS.reduce((sum, [name]) => sum + timings[name], 0);
+  const parts = PARTS.map(([name, word]) => {
+    const part = element("span", { class: `part ${word}` });
+    part.style.setProperty("--share", total ? timings[name] / total : 0);
+    return part;
+  });
+  return element(
+    "div",
+    { class: "timings" },
+    element("div", { class: "line", "aria-hidden": "true" }, parts),
+    element("dl", {}, PARTS.map(([name, word]) => element("div", { class: word }, element("dt", {}, word), element("dd", {}, milliseconds(timings[name]))))),
+  );
+}
+
+function setText(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}

@@ -1,0 +1,134 @@
+// Asks the service what is needed for what is shown, each thing once, and keeps the answers with the picture.
+
+import * as service from "./service.js";
+import { changed, keyOf, readyVersions, state } from "./state.js";
+
+const BATCH_FILES = 32;
+const BATCH_BYTES = 8e6;
+const waiting = new Set();
+
+/** Ask for whatever is missing; called after each change. */
+export function askForMissing() {
+  const { current: picture, chosen } = state;
+  if (!chosen) return;
+  if (picture && !picture.error) {
+    if (state.mode === "all") askComparison(picture);
+    else askOne(picture, chosen);
+    if (state.explain.on && state.mode === "one") askExplanation(picture);
+  }
+  askOthers(chosen);
+}
+
+/** Forget this picture's error and ask again. */
+export function askAgain(picture) {
+  picture.error = null;
+  changed();
+}
+
+export const isWaiting = (picture, key) => waiting.has(`${picture.id} ${key}`);
+
+function askOne(picture, chosen) {
+  const key = keyOf(chosen);
+  if (picture.answers.get(key)?.timings) return;
+  once(picture, key, async () => keep(picture, await service.compare(picture.small ?? picture.content, [key])));
+}
+
+function askComparison(picture) {
+  const keys = readyVersions(state.list).map(keyOf).join(" ");
+  if (picture.comparison?.keys === keys) return;
+  once(picture, `all ${keys}`, async () => {
+    const comparison = await service.compare(picture.small ?? picture.content);
+    keep(picture, comparison);
+    picture.comparison = { ...comparison, keys };
+  });
+}
+
+function keep(picture, comparison) {
+  picture.seen ??= comparison.model_input;
+  picture.decodeMs ??= comparison.decode_ms;
+  picture.small ??= asFile(comparison.model_input);
+  for (const answer of comparison.answers) {
+    if (answer.timings) answer.timings.decode_ms = picture.decodeMs;
+    if (answer.error && !answer.prediction && state.mode === "one") throw new service.ServiceError(answer.error);
+    picture.answers.set(keyOf(answer), answer);
+  }
+}
+
+/** "model/version/patch/stride/class": what an explanation is kept under. */
+export function explanationKey(chosen, { patch, stride, classId }) {
+  return [keyOf(chosen), patch, stride, classId ?? "answer"].join("/");
+}
+
+function askExplanation(picture) {
+  const key = explanationKey(state.chosen, state.explain);
+  if (picture.explanations.has(key)) return;
+  const asked = { ...state.chosen, ...state.explain };
+  once(picture, `explain ${key}`, async () => {
+    const explained = await service.explain(picture.small ?? picture.content, asked).catch((error) => ({ error }));
+    picture.explanations.set(key, explained);
+  });
+}
+
+/** The other pictures' classes, several in one request. */
+function askOthers(chosen) {
+  const key = keyOf(chosen);
+  const missing = state.pictures.filter(
+    (picture) => picture !== state.current && !picture.error && !picture.answers.has(key) && !isWaiting(picture, key),
+  );
+  for (const pictures of inBatches(missing)) {
+    const name = pictures.map((picture) => picture.id).join(" ");
+    once({ id: name }, key, () => askBatch(pictures, chosen, key));
+    for (const picture of pictures) waiting.add(`${picture.id} ${key}`);
+  }
+}
+
+async function askBatch(pictures, chosen, key) {
+  const files = pictures.map((picture) => ({ name: picture.name, content: picture.small ?? picture.content }));
+  try {
+    const { results } = await service.predictBatch(files, chosen);
+    results.forEach(({ prediction, error }, place) => {
+      if (error) pictures[place].error = new service.ServiceError(error);
+      else pictures[place].answers.set(key, { ...chosen, prediction, error: null, timings: null });
+    });
+  } catch (error) {
+    for (const picture of pictures) picture.error = error;
+  } finally {
+    for (const picture of pictures) waiting.delete(`${picture.id} ${key}`);
+  }
+}
+
+function* inBatches(pictures) {
+  let batch = [];
+  let bytes = 0;
+  for (const picture of pictures) {
+    const more = (picture.small ?? picture.content).size;
+    if (batch.length && (batch.length === BATCH_FILES || bytes + more > BATCH_BYTES)) {
+      yield batch;
+      batch = [];
+      bytes = 0;
+    }
+    batch.push(picture);
+    bytes += more;
+  }
+  if (batch.length) yield batch;
+}
+
+async function once(picture, key, work) {
+  const name = `${picture.id} ${key}`;
+  if (waiting.has(name)) return;
+  waiting.add(name);
+  changed();
+  try {
+    await work();
+  } catch (error) {
+    picture.error = error;
+  } finally {
+    waiting.delete(name);
+    changed();
+  }
+}
+
+function asFile(dataUrl) {
+  const bytes = Uint8Array.from(atob(dataUrl.slice(dataUrl.indexOf(",") + 1)), (letter) => letter.charCodeAt(0));
+  return new File([bytes], "model-input.png", { type: "image/png" });
+}

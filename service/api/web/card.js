@@ -1,0 +1,124 @@
+// The card of the chosen version: its metadata in words, its plots, its results beside the tutorial's.
+
+import { byId, element, fill, whenChanged } from "./dom.js";
+import { count, day, duration, fixed, percent, size } from "./format.js";
+import { showProblem } from "./problem.js";
+import * as service from "./service.js";
+import { changed, keyOf } from "./state.js";
+
+const PLOTS = {
+  learning_curves: "Learning curves",
+  confusion_matrix: "Confusion matrix",
+  sample_predictions: "The first test images",
+};
+const RUNTIMES = { openvino: "OpenVINO", tensorflow: "TensorFlow" };
+
+export function startCard() {
+  const known = new Map();
+  const ask = async (chosen) => {
+    const key = keyOf(chosen);
+    known.set(key, { waiting: true });
+    try {
+      known.set(key, { metadata: await service.metadata(chosen.model, chosen.version) });
+    } catch (error) {
+      known.set(key, { error });
+    }
+    changed();
+  };
+  const draw = whenChanged((_, entry, model, list, retry) => {
+    if (entry.metadata) drawCard(entry.metadata, model?.tutorial ?? null, list);
+    else if (entry.error) showProblem(byId("card"), entry.error, retry);
+  });
+  return ({ chosen, list }) => {
+    if (!chosen) return;
+    const key = keyOf(chosen);
+    if (!known.has(key)) ask(chosen);
+    const entry = known.get(key);
+    draw([key, Boolean(entry.metadata), Boolean(entry.error)], entry, list.models.find(({ name }) => name === chosen.model), list, () => ask(chosen));
+  };
+}
+
+function drawCard(metadata, tutorial, list) {
+  const tested = evaluationOf(metadata, list);
+  const raw = service.address(`models/${metadata.name}/versions/${metadata.version}`);
+  fill(
+    byId("card"),
+    element(
+      "div",
+      { class: "panel-head" },
+      element("h2", { id: "card-title" }, `${metadata.title}, version ${metadata.version}`),
+      element("a", { href: raw }, "raw metadata"),
+    ),
+    element(
+      "div",
+      { class: "columns" },
+      element("div", { class: "prose" }, inWords(metadata, tested).map((text) => element("p", {}, text)), tutorial && tested ? besideTutorial(metadata, tested, tutorial) : null),
+      tested ? perClass(tested) : null,
+    ),
+    element("div", { class: "plots" }, Object.keys(PLOTS).filter((name) => name in metadata.plots).map((name) => plotOf(metadata, name))),
+  );
+}
+
+/** The stored evaluation on the test set at the precision that serves, this runtime's before another's. */
+function evaluationOf({ evaluations }, { precision, runtime }) {
+  const matching = evaluations.filter((entry) => entry.split === "test" && entry.precision === precision);
+  return matching.find((entry) => entry.runtime === runtime) ?? matching[0] ?? null;
+}
+
+function inWords({ architecture, parameters, export: exported, recipe, training, dataset, published_at }, tested) {
+  const frozen = parameters.total - parameters.trainable;
+  const schedule = [recipe.epochs && `${recipe.epochs} epochs`, recipe.batch_size && `batches of ${recipe.batch_size}`, recipe.optimizer].filter(Boolean);
+  const start = recipe.backbone_weights && recipe.backbone_weights !== "none" ? `, from ${recipe.backbone_weights} weights` : "";
+  const words = [
+    `A ${architecture}: ${count(parameters.total)} parameters${frozen ? `, ${count(parameters.trainable)} of them trained` : ""}, ${size(exported.size_bytes)} on disk.`,
+    `Trained by the recipe “${recipe.name}”${start} on ${count(dataset.train)} images of ${dataset.name}: ${schedule.join(", ")}; ${duration(training.wall_time_s)} on ${training.hardware}, published on ${day(published_at)}.`,
+  ];
+  if (tested) {
+    const weakest = tested.per_class.reduce((least, entry) => (entry.f1 < least.f1 ? entry : least));
+    words.push(
+      `On the ${count(tested.n)} test images, which it never saw, ${RUNTIMES[tested.runtime]} in ${tested.precision} puts ${count(tested.correct)} into the right class (${percent(tested.accuracy)}), and ${percent(tested.top_k_accuracy["3"] ?? 0)} have it among the first three. It is weakest on ${weakest.label}. Its confidence is off by ${percent(tested.expected_calibration_error)} on average.`,
+    );
+  }
+  return words;
+}
+
+function besideTutorial({ parameters }, tested, tutorial) {
+  const rows = [
+    ["test accuracy", percent(tested.accuracy), percent(tutorial.test_accuracy)],
+    ["test loss", fixed(tested.loss), fixed(tutorial.test_loss)],
+    ["parameters", count(parameters.total), count(tutorial.parameters)],
+    ["of them trained", count(parameters.trainable), count(tutorial.trainable)],
+  ];
+  return element(
+    "table",
+    {},
+    element("caption", {}, "Beside the tutorial that this project reproduces (2023, TensorFlow 2.10, 20 epochs)"),
+    element("thead", {}, element("tr", {}, ["", "here", "tutorial"].map((head) => (head ? element("th", { scope: "col" }, head) : element("td"))))),
+    element("tbody", {}, rows.map(([head, ...cells]) => element("tr", {}, element("th", { scope: "row" }, head), cells.map((cell) => element("td", {}, cell))))),
+  );
+}
+
+function perClass({ per_class: results }) {
+  const cell = (share) => {
+    const made = element("td", { class: "share" }, percent(share));
+    made.style.setProperty("--share", share);
+    return made;
+  };
+  return element(
+    "table",
+    { class: "classes" },
+    element("caption", {}, "Each class on the test set"),
+    element("thead", {}, element("tr", {}, ["class", "precision", "recall", "F1"].map((head) => element("th", { scope: "col" }, head)))),
+    element("tbody", {}, results.map(({ label, precision, recall, f1 }) => element("tr", {}, element("th", { scope: "row" }, label), [precision, recall, f1].map(cell)))),
+  );
+}
+
+function plotOf({ name, version, title }, plot) {
+  const url = service.address(`models/${name}/versions/${version}/plots/${plot}`);
+  return element(
+    "figure",
+    {},
+    element("a", { href: url }, element("img", { src: url, alt: `${PLOTS[plot]} of ${title}, version ${version}`, loading: "lazy" })),
+    element("figcaption", {}, PLOTS[plot]),
+  );
+}

@@ -1,0 +1,21 @@
+// Starts the page: each part draws what it owns after a change, then what is missing is asked for.
+
+import { askForMissing } from "./asking.js";
+import { startAnswers } from "./answers.js";
+import { startCamera } from "./camera.js";
+import { startCard } from "./card.js";
+import { startFrames } from "./frames.js";
+import { startModels } from "./models.js";
+import { startNumbers } from "./numbers.js";
+import { startPictures } from "./pictures.js";
+import { startSaliency } from "./saliency.js";
+import { changed, onChange } from "./state.js";
+import { startTheme } from "./theme.js";
+
+startTheme();
+startPictures();
+startCamera();
+for (const start of [startModels, startFrames, startAnswers, startSaliency, startCard]) onChange(start());
+onChange(askForMissing);
+startNumbers();
+changed();

@@ -1,0 +1,126 @@
+// The live list of models: which are ready, how good, how large; and the choice of one.
+
+import { byId, element, fill, whenChanged } from "./dom.js";
+import { count, parameters, percent, size } from "./format.js";
+import { showReadiness } from "./numbers.js";
+import { showProblem } from "./problem.js";
+import * as service from "./service.js";
+import { changed, readyVersions, state } from "./state.js";
+
+const EVERY_MS = 10_000;
+const WHILE_LOADING_MS = 1000;
+const RUNTIMES = { openvino: "OpenVINO", tensorflow: "TensorFlow" };
+
+export function startModels() {
+  const draw = whenChanged((_, list, chosen) => drawModels(list, chosen));
+  let timer;
+  const ask = async () => {
+    clearTimeout(timer);
+    if (!document.hidden) await renew();
+    timer = setTimeout(ask, state.chosen && !state.listError ? EVERY_MS : WHILE_LOADING_MS);
+  };
+  ask();
+  document.addEventListener("visibilitychange", ask);
+  return ({ list, listError, chosen }) => {
+    showReadiness(list, listError);
+    showProblem(byId("models-problem"), listError, list ? null : renew);
+    if (list) draw([list, chosen], list, chosen);
+  };
+}
+
+async function renew() {
+  try {
+    const list = await service.models();
+    const back = state.listError ? { pictures: withoutErrors(state.pictures) } : {};
+    changed({ list, listError: null, chosen: stillThere(list, state.chosen) ?? defaultOf(list), ...back });
+  } catch (error) {
+    changed({ listError: error });
+  }
+}
+
+/** The service is back: what failed because it was away is asked again. */
+function withoutErrors(pictures) {
+  for (const picture of pictures) if (picture.error && !picture.error.problem?.status) picture.error = null;
+  return pictures;
+}
+
+function stillThere(list, chosen) {
+  const model = list.models.find(({ name }) => name === chosen?.model);
+  return model?.versions.some(({ version, state }) => version === chosen.version && state === "ready") ? chosen : null;
+}
+
+function defaultOf(list) {
+  const ready = readyVersions(list);
+  return ready.find(({ model }) => model === list.default_model) ?? ready[0] ?? null;
+}
+
+function drawModels(list, chosen) {
+  const tested = list.models.flatMap(({ versions }) => versions).find(({ test_images }) => test_images)?.test_images;
+  byId("models-hint").textContent =
+    `${RUNTIMES[list.runtime]} ${list.runtime_version} on the ${list.device.toUpperCase()}, ${list.precision}.` +
+    (tested ? ` Accuracy on ${count(tested)} test images, stored with each version; the mark is the tutorial's.` : "");
+  fill(byId("models"), element("ul", { class: "list" }, list.models.map((model) => rowOf(model, chosen))));
+}
+
+function rowOf(model, chosen) {
+  const isChosen = chosen?.model === model.name;
+  const shown = (isChosen && model.versions.find(({ version }) => version === chosen.version)) || serving(model);
+  const usable = model.serving_version !== null;
+  const radio = element("input", {
+    type: "radio",
+    name: "model",
+    id: `model-${model.name}`,
+    checked: isChosen,
+    disabled: !usable,
+    onchange: () => changed({ chosen: { model: model.name, version: model.serving_version } }),
+  });
+  return element(
+    "li",
+    { class: "model", "data-state": model.state },
+    element("label", { for: radio.id }, radio, element("span", { class: "name" }, model.title), model.default ? element("span", { class: "tag" }, "default") : null),
+    versionsOf(model, shown, isChosen),
+    accuracyOf(shown, model.tutorial),
+    element("p", { class: "facts" }, factsOf(shown)),
+    usable ? null : element("p", { class: "reason" }, `${shown.state}${shown.reason ? `: ${shown.reason}` : ""}`),
+  );
+}
+
+const serving = (model) => model.versions.find(({ version }) => version === model.serving_version) ?? model.versions[0];
+
+function versionsOf(model, shown, isChosen) {
+  if (model.versions.length === 1) return element("span", { class: "version" }, versionText(shown, false));
+  const options = model.versions.map((entry) =>
+    element(
+      "option",
+      { value: String(entry.version), selected: entry === shown, disabled: entry.state !== "ready" },
+      versionText(entry, true),
+    ),
+  );
+  const choose = (event) => changed({ chosen: { model: model.name, version: Number(event.target.value) } });
+  return element("select", { class: "version", id: `version-${model.name}`, "aria-label": `Version of ${model.title}`, "data-chosen": isChosen, onchange: choose }, options);
+}
+
+function versionText({ version, recipe, state: versionState }, withState) {
+  const words = [`v${version}`, recipe, withState && versionState !== "ready" ? versionState : null];
+  return words.filter(Boolean).join(", ");
+}
+
+function accuracyOf({ test_accuracy: accuracy }, tutorial) {
+  const bar = element("span", { class: "accuracy", "aria-hidden": "true" });
+  bar.style.setProperty("--share", accuracy ?? 0);
+  if (tutorial) {
+    const mark = element("span", { class: "mark", title: `tutorial: ${percent(tutorial.test_accuracy)}` });
+    mark.style.setProperty("--share", tutorial.test_accuracy);
+    bar.append(mark);
+  }
+  return bar;
+}
+
+function factsOf({ test_accuracy: accuracy, parameters: weights, size_bytes: bytes }) {
+  const facts = [
+    accuracy === null ? null : element("strong", {}, percent(accuracy)),
+    weights === null ? null : `${parameters(weights)} parameters`,
+    bytes === null ? null : size(bytes),
+  ];
+  return facts.filter(Boolean).flatMap((fact, place) => (place ? [" · ", fact] : [fact]));
+}

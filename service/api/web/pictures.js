@@ -1,0 +1,117 @@
+// The pictures that somebody gave: chosen, dropped, pasted, taken, or one of the samples.
+
+import { byId, element } from "./dom.js";
+import { showProblem } from "./problem.js";
+import { changed, state } from "./state.js";
+import { ServiceError } from "./service.js";
+
+const MOST_PICTURES = 200;
+let nextId = 1;
+
+/** A picture, and what the service has said of it so far. */
+class Picture {
+  constructor(name, content) {
+    this.id = nextId++;
+    this.name = name;
+    this.content = content;
+    this.url = URL.createObjectURL(content);
+    /** The 32x32 pixels as the service decoded them: a data URL, and the same as a file. */
+    this.seen = null;
+    this.small = null;
+    this.decodeMs = null;
+    /** "model/version" -> ModelAnswer. */
+    this.answers = new Map();
+    this.comparison = null;
+    this.explanations = new Map();
+    this.error = null;
+  }
+}
+
+export function startPictures() {
+  const input = byId("files");
+  byId("choose").addEventListener("click", () => input.click());
+  for (const chooser of [input, byId("photo")]) {
+    chooser.addEventListener("change", () => {
+      addPictures(chooser.files);
+      chooser.value = "";
+    });
+  }
+  document.addEventListener("paste", (event) => {
+    if (event.clipboardData?.files.length) {
+      event.preventDefault();
+      addPictures(event.clipboardData.files);
+    }
+  });
+  startDrop();
+  for (const button of document.querySelectorAll("#samples button")) {
+    button.addEventListener("click", () => addSample(button.firstElementChild));
+  }
+}
+
+/** Add files as pictures, the first of them to be looked at. */
+export function addPictures(files) {
+  const added = [...files].slice(0, MOST_PICTURES).map((file) => new Picture(file.name || "pasted picture", file));
+  if (!added.length) return;
+  const kept = [...state.pictures, ...added];
+  for (const gone of kept.splice(0, Math.max(0, kept.length - MOST_PICTURES))) URL.revokeObjectURL(gone.url);
+  notice(files.length > MOST_PICTURES ? tooMany(files.length) : null);
+  changed({ pictures: kept, current: added[0] });
+}
+
+async function addSample(image) {
+  const name = `${image.alt} of the test set`;
+  const known = state.pictures.find((picture) => picture.name === name);
+  if (known) {
+    changed({ current: known });
+    return;
+  }
+  try {
+    const response = await fetch(image.src);
+    addPictures([new File([await response.blob()], name, { type: "image/png" })]);
+  } catch {
+    notice(new ServiceError({ title: "The sample can't be loaded", detail: "The service does not answer" }));
+  }
+}
+
+export function removePictures() {
+  for (const picture of state.pictures) URL.revokeObjectURL(picture.url);
+  changed({ pictures: [], current: null });
+}
+
+function startDrop() {
+  const veil = byId("drop");
+  let depth = 0;
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const show = (now) => {
+    depth = now;
+    veil.classList.toggle("shown", depth > 0);
+  };
+  addEventListener("dragenter", (event) => carriesFiles(event) && show(depth + 1));
+  addEventListener("dragleave", (event) => carriesFiles(event) && show(Math.max(0, depth - 1)));
+  addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
+  addEventListener("drop", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    show(0);
+    addPictures(event.dataTransfer.files);
+  });
+}
+
+function notice(error) {
+  showProblem(byId("picture-notice"), error);
+}
+
+function tooMany(given) {
+  return new ServiceError({
+    title: `${MOST_PICTURES} of ${given.toLocaleString("en")} pictures were taken`,
+    detail: "A page is no place for more",
+    remedy: "For whole folders there is the command line: cifar10 predict FOLDER",
+  });
+}
+
+/** An `img` of the original, which says so where this browser can't show it. */
+export function originalImage(picture, { onload = null } = {}) {
+  const image = element("img", { src: picture.url, alt: `Original: ${picture.name}`, onload });
+  image.addEventListener("error", () => image.replaceWith(element("p", {}, "This browser can't show the file")));
+  return image;
+}

@@ -1,0 +1,34 @@
+// Light, dark, or as the system has it; remembered by this browser.
+
+import { byId } from "./dom.js";
+
+const NEXT = { auto: "light", light: "dark", dark: "auto" };
+const KEY = "theme";
+
+export function startTheme() {
+  const button = byId("theme");
+  const show = (theme) => {
+    document.documentElement.dataset.theme = theme;
+    button.textContent = `Theme: ${theme}`;
+  };
+  let theme = remembered();
+  show(theme);
+  button.addEventListener("click", () => {
+    theme = NEXT[theme];
+    show(theme);
+    try {
+      localStorage.setItem(KEY, theme);
+    } catch {
+      // Storage is forbidden here: it holds until the page is closed.
+    }
+  });
+}
+
+function remembered() {
+  try {
+    const theme = localStorage.getItem(KEY);
+    return theme in NEXT ? theme : "auto";
+  } catch {
+    return "auto";
+  }
+}

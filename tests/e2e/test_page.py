@@ -1,0 +1,235 @@
+"""The page in a real browser against a real server: what somebody does on it, and what they then see."""
+
+import base64
+import shutil
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, Route, expect
+
+from catalog.artifact import version_folder
+from catalog.labels import CLASS_NAMES
+from tests.conftest import MODELS, SAMPLES, golden_class
+from tests.e2e.browser import chromium
+from tests.e2e.server import Server, running_server
+
+pytestmark = pytest.mark.browser
+
+CAT, SHIP = SAMPLES[3], SAMPLES[8]
+VERSIONS = (("sequential", 1), ("sequential", 2), ("functional", 2))
+DESKTOP = {"width": 1360, "height": 900}
+PHONE = {"width": 375, "height": 720}
+PASTE = """data => {
+  const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], "pasted.png", {type: "image/png"}));
+  document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}));
+}"""
+DROP = """data => {
+  const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], "dropped.png", {type: "image/png"}));
+  for (const kind of ["dragenter", "dragover", "drop"])
+    document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("page")
+    for name, version in VERSIONS:
+        shutil.copytree(version_folder(MODELS, name, version), version_folder(folder / "models", name, version))
+    settings = {"CIFAR10_MODELS": str(folder / "models"), "CIFAR10_VERSION_POLICY": "all"}
+    with running_server(folder / "log", **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    yield from opened(browser, server)
+
+
+def opened(browser: Browser, server: Server, viewport: Any = DESKTOP, **options: Any) -> Iterator[Page]:
+    """The page; whatever it writes to its console, such as a breach of the security policy, fails the test."""
+    context = browser.new_context(viewport=viewport, **options)
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console", lambda message: complaints.append(message.text) if "Failed to load" not in message.text else None
+    )
+    page.goto(server.url)
+    expect(page.locator(".model")).to_have_count(2)
+    yield page
+    assert not complaints
+    context.close()
+
+
+def choose(page: Page, *files: Path | dict[str, Any]) -> None:
+    page.set_input_files("#files", list(files))  # type: ignore[arg-type]  # Playwright's type is of lists of one kind
+
+
+def label_of(model: str, version: int) -> str:
+    return CLASS_NAMES[golden_class(model, CAT, version)]
+
+
+def headline(page: Page) -> Any:
+    return page.locator("#answer-body .headline .label")
+
+
+def test_a_chosen_picture_is_answered_with_ten_bars_and_times(page: Page) -> None:
+    choose(page, CAT.file)
+    expect(headline(page)).to_have_text("cat")
+    expect(page.locator(".bars .value")).to_have_count(10)
+    expect(page.locator(".bars .best .label")).to_have_text("cat")
+    expect(page.locator(".timings dt")).to_have_text(["decode", "queue", "compute"])
+    seen = page.locator("#seen img").get_attribute("src") or ""
+    with Image.open(BytesIO(base64.b64decode(seen.partition(",")[2]))) as image:
+        assert (image.size, image.tobytes()) == ((32, 32), CAT.pixels.tobytes())
+
+
+@pytest.mark.parametrize("way", [PASTE, DROP], ids=["paste", "drop"])
+def test_a_pasted_or_dropped_picture_is_answered(page: Page, way: str) -> None:
+    page.evaluate(way, base64.b64encode(SHIP.file.read_bytes()).decode())
+    expect(headline(page)).to_have_text("ship")
+
+
+def test_a_sample_is_answered_by_keyboard_alone(page: Page) -> None:
+    page.locator("#samples button").nth(8).focus()
+    page.keyboard.press("Enter")
+    expect(headline(page)).to_have_text("ship")
+    page.locator("#mode input").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".cards > li")).to_have_count(2)
+
+
+def test_the_camera_takes_a_picture(page: Page) -> None:
+    page.click("#camera")
+    page.wait_for_function("() => document.querySelector('#camera-video').videoWidth > 0")
+    page.click("#camera-take")
+    expect(page.locator("#camera-dialog")).to_be_hidden()
+    expect(page.locator(".timings")).to_be_visible()
+
+
+def test_several_pictures_have_their_classes_in_the_strip(page: Page) -> None:
+    text = {"name": "notes.png", "mimeType": "image/png", "buffer": b"hello, I am text"}
+    files = [
+        {"name": each.file.name, "mimeType": "image/png", "buffer": each.file.read_bytes()} for each in (CAT, SHIP)
+    ]
+    choose(page, *files, text)
+    expect(page.locator("#strip li button[aria-label] span")).to_have_text(["cat", "ship", "error"])
+    page.locator("#strip li button").nth(1).click()
+    expect(headline(page)).to_have_text("ship")
+    page.locator("#strip li button").nth(2).click()
+    expect(page.locator("#answer-problem")).to_contain_text("not an image that can be read")
+
+
+def test_all_models_are_compared(page: Page) -> None:
+    choose(page, CAT.file)
+    page.check("#mode [value=all]")
+    expect(page.locator(".cards > li")).to_have_count(2)
+    expect(page.locator("#answer-body .headline .label")).to_have_text("cat")
+    expect(page.locator("#answer-body")).to_contain_text("All 2 models say so.")
+    expect(page.locator(".cards .timings")).to_have_count(2)
+
+
+def test_models_and_versions_are_switched_with_their_cards(page: Page) -> None:
+    choose(page, CAT.file)
+    page.check("#model-sequential")
+    expect(page.locator("#answer-body .by")).to_have_text("Sequential CNN, version 2")
+    page.select_option("#version-sequential", "1")
+    expect(page.locator("#answer-body .by")).to_have_text("Sequential CNN, version 1")
+    expect(headline(page)).to_have_text(label_of("sequential", 1))
+    expect(page.locator("#card-title")).to_have_text("Sequential CNN, version 1")
+    expect(page.locator("#card")).to_contain_text("tutorial")
+    expect(page.locator("#card")).to_contain_text("70.2 %")
+    expect(page.locator(".classes tbody tr")).to_have_count(10)
+    for plot in page.locator(".plots img").all():
+        plot.scroll_into_view_if_needed()
+        page.wait_for_function("image => image.naturalWidth > 0", arg=plot.element_handle())
+
+
+def test_what_mattered_is_drawn_and_said(page: Page) -> None:
+    choose(page, CAT.file)
+    page.check("#explain-on")
+    expect(page.locator("#seen canvas")).to_have_attribute("aria-label", "What mattered for cat")
+    expect(page.locator("#explain-result")).to_contain_text("50 images were computed")
+    page.select_option("#explain-class", "5")
+    expect(page.locator("#explain-result")).to_contain_text("for dog")
+    page.select_option("#explain-stride", "8")
+    expect(page.locator("#explain-result")).to_contain_text("17 images were computed")
+    page.uncheck("#explain-on")
+    expect(page.locator("#seen canvas")).to_have_count(0)
+
+
+def test_errors_are_shown_in_words_where_they_happen(page: Page) -> None:
+    choose(page, {"name": "cat.txt", "mimeType": "text/plain", "buffer": b"meow"})
+    expect(page.locator("#answer-problem")).to_contain_text("Not an image type that is read")
+    page.route("**/compare*", lambda route: route.abort())
+    choose(page, CAT.file)
+    expect(page.locator("#answer-problem")).to_contain_text("The service can't be reached")
+    page.unroute("**/compare*")
+    page.click("#answer-problem button")
+    expect(headline(page)).to_have_text("cat")
+
+
+def test_a_service_that_went_away_is_seen_and_found_again(page: Page) -> None:
+    def refuse(route: Route) -> None:
+        route.abort()
+
+    page.route("**/models", refuse)
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#readiness")).to_have_text("not reachable")
+    page.unroute("**/models")
+    expect(page.locator("#readiness")).to_have_text("2 models ready")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_everybody_can_use_it_in_either_scheme_at_either_width(
+    browser: Browser, server: Server, scheme: Any, viewport: Any
+) -> None:
+    for page in opened(browser, server, viewport, color_scheme=scheme, reduced_motion="reduce"):
+        assert violations(page) == ""
+        page.locator("#samples button").nth(2).click()
+        page.check("#explain-on")
+        expect(page.locator("#seen canvas")).to_be_visible()
+        expect(page.locator(".classes")).to_be_visible()
+        assert violations(page) == ""
+        page.check("#mode [value=all]")
+        expect(page.locator(".cards > li")).to_have_count(2)
+        assert violations(page) == ""
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= viewport["width"], "it has to be scrolled sideways"
+
+
+def test_the_theme_can_be_chosen_and_is_remembered(page: Page) -> None:
+    def ground() -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    light = ground()
+    page.click("#theme")
+    assert ground() == light
+    page.click("#theme")
+    dark = ground()
+    assert dark != light
+    page.reload()
+    expect(page.locator("#theme")).to_have_text("Theme: dark")
+    assert ground() == dark
+
+
+def violations(page: Page) -> str:
+    results = Axe().run(page)
+    return results.generate_report() if results.violations_count else ""
