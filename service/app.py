@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -19,7 +20,9 @@ from service.api.explain import explain_routes
 from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
+from service.api.open_inference.routes import open_inference_routes
 from service.api.openapi import add_openapi
+from service.api.plain_errors import PlainErrorsMiddleware
 from service.api.predict import PATH, PredictEndpoint
 from service.api.problems import add_problem_handlers
 from service.api.statistics import statistics_routes
@@ -44,6 +47,9 @@ DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
 Models are switched with the query parameter `model`; every answer says which model and version gave it.
 Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents."""
+
+PLAIN_ERRORS: Final = ("/v1/", "/v2")
+"""Below these paths an error is `{"error": "…"}`."""
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +110,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.include_router(batch_routes(inference, settings))
     app.include_router(compare_routes(repository, inference, settings))
     app.include_router(explain_routes(inference, settings))
+    app.include_router(open_inference_routes(repository, inference, settings))
     app.include_router(health_routes(repository))
     app.include_router(statistics_routes(statistics))
     app.include_router(metrics_routes(metrics))
@@ -116,6 +123,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.add_middleware(HeadMiddleware)
     app.add_middleware(LingerMiddleware)
     app.add_middleware(StoppingMiddleware)
+    app.add_middleware(PlainErrorsMiddleware, prefixes=PLAIN_ERRORS)
     app.add_middleware(ObservingMiddleware, observers=observers)
     predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
     return FastLanes(app, {PATH: ObservingMiddleware(predict, observers)})

@@ -147,6 +147,16 @@ class ModelRepository:
         """
         return self._snapshot.get(name, version)
 
+    def answering_versions(self, name: str) -> list[int]:
+        """The numbers of a model's versions that answer now, ascending.
+
+        Raises:
+            UnknownModelError: there is no such model.
+        """
+        snapshot = self._snapshot
+        snapshot.model(name)
+        return sorted(known for known in snapshot.routes[name].by_version if isinstance(known, int))
+
     def default_name(self) -> str | None:
         """The model that answers where none is asked for: the one set, or the best that is ready; else None."""
         return self._snapshot.default_name
