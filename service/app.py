@@ -20,6 +20,7 @@ from service.api.explain import explain_routes
 from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
+from service.api.open_inference.repository_routes import repository_routes
 from service.api.open_inference.routes import open_inference_routes
 from service.api.openapi import add_openapi
 from service.api.plain_errors import PlainErrorsMiddleware
@@ -116,6 +117,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.include_router(metrics_routes(metrics))
     if settings.admin_token is not None:
         app.include_router(admin_routes(watcher, settings.admin_token))
+        app.include_router(repository_routes(repository, settings.admin_token))
     app.add_api_route("/", _to_docs, include_in_schema=False)
     add_openapi(app, repository, statistics, settings)
     observers = (metrics.request_ended, statistics.request_ended, request_log)

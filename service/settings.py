@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="secret that POST /admin/reload asks for; without it there is no such route",
+        description="secret that /admin and /v2/repository ask for; without it there are no such routes",
         json_schema_extra={"legal": "text of at least 16 characters"},
     )
     runtime: Literal["auto"] | RuntimeName = Field(
