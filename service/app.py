@@ -27,6 +27,7 @@ from service.api.plain_errors import PlainErrorsMiddleware
 from service.api.predict import PATH, PredictEndpoint
 from service.api.problems import add_problem_handlers
 from service.api.statistics import statistics_routes
+from service.api.tensorflow_serving.routes import tensorflow_serving_routes
 from service.core.admission import Admission
 from service.core.decoding import Decoder
 from service.core.inference import Inference
@@ -112,6 +113,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.include_router(compare_routes(repository, inference, settings))
     app.include_router(explain_routes(inference, settings))
     app.include_router(open_inference_routes(repository, inference, settings))
+    app.include_router(tensorflow_serving_routes(repository, inference, settings))
     app.include_router(health_routes(repository))
     app.include_router(statistics_routes(statistics))
     app.include_router(metrics_routes(metrics))

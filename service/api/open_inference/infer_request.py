@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.base import Images
-from service.api.open_inference.tensors import (
+from service.api.tensors import (
     BYTES_PER_IMAGE,
     EXPECTED_INPUT,
     IMAGES,

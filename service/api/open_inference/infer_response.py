@@ -7,7 +7,7 @@ import orjson
 from fastapi import Response
 
 from service.api.open_inference.infer_request import BINARY_SIZE, HEADER_LENGTH, InferRequest
-from service.api.open_inference.tensors import PROBABILITIES, bytes_of_elements, classifications
+from service.api.tensors import PROBABILITIES, bytes_of_elements, classifications
 from service.core.inference import Inferred
 
 BINARY_TYPE: Final = "application/octet-stream"

@@ -8,7 +8,7 @@ from catalog import PROJECT_VERSION
 from catalog.metadata import TensorSpec
 from catalog.rollout import parse_version
 from service.api.native import metadata_of
-from service.api.open_inference.tensors import IMAGES
+from service.api.tensors import IMAGES
 from service.core.repository import ModelRepository
 from service.errors import InvalidRequestError
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 
 from service.api.declarations import HEADERS
 from service.api.inference_request import answer_request
+from service.api.inferring import infer_all
 from service.api.open_inference.infer_request import HEADER_LENGTH, RequestDocument, parse_infer_request
 from service.api.open_inference.infer_response import BINARY_TYPE, JSON_TYPE, infer_response
-from service.api.open_inference.inferring import infer
 from service.api.open_inference.metadata import (
     ModelDescription,
     ServerMetadata,
@@ -20,8 +20,8 @@ from service.api.open_inference.metadata import (
     extensions,
     requested_version,
 )
-from service.api.open_inference.tensors import IMAGES, PROBABILITIES
 from service.api.request_body import body_reader
+from service.api.tensors import IMAGES, PROBABILITIES
 from service.core.inference import Inference
 from service.core.observation import Observation
 from service.core.repository import ModelRepository
@@ -100,13 +100,14 @@ def open_inference_routes(repository: ModelRepository, inference: Inference, set
 
         async def answer(body: bytes, observation: Observation, timeout_s: float) -> Response:
             asked = parse_infer_request(body, header_length)
-            inferred = await infer(
+            inferred = await infer_all(
                 inference,
-                asked,
+                asked.images,
+                asked.files,
                 observation,
                 model=model,
                 version=requested_version(version),
-                timeout_s=timeout_s,
+                timeout_s=min(timeout_s, asked.timeout_s or timeout_s),
             )
             return infer_response(asked, inferred)
 

@@ -128,7 +128,22 @@ def files_from_values(head: TensorHead, values: object) -> list[bytes]:
     Raises:
         InvalidRequestError: they are not of that shape, or not base64.
     """
-    return [_decode(head, text) for text in _flatten(head, values, EXPECTED_BASE64)]
+    return [decode_base64(head.name, text) for text in _flatten(head, values, EXPECTED_BASE64)]
+
+
+def decode_base64(name: str, text: object) -> bytes:
+    """A file from base64.
+
+    Args:
+        name: of the input, for the error.
+
+    Raises:
+        InvalidRequestError: it is no string of base64.
+    """
+    try:
+        return a2b_base64(cast("str", text), strict_mode=True)
+    except (Base64Error, ValueError, TypeError) as error:
+        raise InvalidRequestError(f"an element of input '{name}': {error}", expected=EXPECTED_BASE64) from None
 
 
 def as_many_as_said(head: TensorHead, files: list[bytes]) -> list[bytes]:
@@ -184,7 +199,7 @@ def shown(value: object) -> str:
 def _flatten(head: TensorHead, values: object, expected: str) -> list[object]:
     """The elements, from one list or from lists nested as the shape says; by passes over whole levels, not rows."""
     if not isinstance(values, list):
-        raise InvalidRequestError(f"input '{head.name}' has no list 'data'", expected=expected)
+        raise InvalidRequestError(f"the values of input '{head.name}' are no list", expected=expected)
     total = prod(head.shape)
     if len(values) == total and not (values and isinstance(values[0], list)):
         return values
@@ -193,15 +208,8 @@ def _flatten(head: TensorHead, values: object, expected: str) -> list[object]:
         lists = cast("list[list[object]]", level)
         if set(map(type, level)) != {list} or set(map(len, lists)) != {size}:
             raise InvalidRequestError(
-                f"'data' of input '{head.name}' is not of the shape {list(head.shape)} at depth {depth}",
+                f"the values of input '{head.name}' are not of the shape {list(head.shape)} at depth {depth}",
                 expected=f"{total:,} elements: {expected}",
             )
         level = list(chain.from_iterable(lists))
     return level
-
-
-def _decode(head: TensorHead, text: object) -> bytes:
-    try:
-        return a2b_base64(cast("str", text), strict_mode=True)
-    except (Base64Error, ValueError, TypeError) as error:
-        raise InvalidRequestError(f"an element of input '{head.name}': {error}", expected=EXPECTED_BASE64) from None
