@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
 from fastapi import FastAPI
@@ -36,13 +36,14 @@ from service.core.repository import ModelRepository
 from service.core.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
 from service.core.shadow import Shadow
 from service.core.watcher import Watcher
+from service.errors import SettingsError
 from service.hangup import reload_on_hangup
 from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
 from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
 from service.observing import ObservingMiddleware
 from service.request_log import RequestLog
-from service.settings import Settings, read_settings
+from service.settings import Settings, read_settings, variable
 from service.statistics import Statistics
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
@@ -90,6 +91,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         max_request_rows=settings.max_request_rows,
     )
     statistics = Statistics(admission, scheduler)
+    observers = (metrics.request_ended, statistics.request_ended, request_log)
+    serving_grpc = _import_serving_grpc() if settings.grpc_port else None
     metrics.watch(Observed(repository, admission, scheduler, cache))
 
     @asynccontextmanager
@@ -97,7 +100,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
         reload_on_hangup(watcher)
         loading = asyncio.create_task(_load(repository, watcher))
-        yield
+        async with serving_grpc(repository, inference, settings, observers) if serving_grpc else nullcontext():
+            yield
         repository.stop_loading()
         await loading
         await asyncio.to_thread(watcher.stop)
@@ -119,10 +123,9 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.include_router(metrics_routes(metrics))
     if settings.admin_token is not None:
         app.include_router(admin_routes(watcher, settings.admin_token))
-        app.include_router(repository_routes(repository, settings.admin_token))
+        app.include_router(repository_routes(repository, inference, settings, settings.admin_token))
     app.add_api_route("/", _to_docs, include_in_schema=False)
     add_openapi(app, repository, statistics, settings)
-    observers = (metrics.request_ended, statistics.request_ended, request_log)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
     app.add_middleware(LingerMiddleware)
@@ -140,6 +143,18 @@ def _batch_limits(settings: Settings) -> BatchLimits:
         max_queue_rows=settings.max_queue_rows,
         max_queue_rows_per_model=settings.max_queue_rows_per_model,
     )
+
+
+def _import_serving_grpc() -> "Callable[..., AbstractAsyncContextManager[None]]":
+    try:
+        from service.api.open_inference_grpc.server import serving_grpc
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{variable('grpc_port')} is set, and the package {error.name} is not installed",
+            expected="this project's extra 'grpc'",
+            remedy=f"install requirements/grpc.txt, or set {variable('grpc_port')} to 0",
+        ) from None
+    return serving_grpc
 
 
 async def _load(repository: ModelRepository, watcher: Watcher) -> None:

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from catalog import PROJECT_VERSION
 from catalog.metadata import TensorSpec
-from catalog.rollout import parse_version
+from catalog.rollout import LEGAL_VERSION, parse_version
 from service.api.native import metadata_of
 from service.api.tensors import IMAGES
 from service.core.repository import ModelRepository
@@ -60,8 +60,8 @@ def requested_version(text: str) -> int | str | None:
         return None
     try:
         return parse_version(text)
-    except ValueError as error:
-        raise InvalidRequestError(f"version {text[:100]!r} {error}") from None
+    except ValueError:
+        raise InvalidRequestError(f"there can be no version {text[:100]!r}", expected=LEGAL_VERSION) from None
 
 
 def describe_model(repository: ModelRepository, name: str, version: str) -> ModelDescription:
