@@ -152,7 +152,7 @@ def _import_serving_grpc() -> "Callable[..., AbstractAsyncContextManager[None]]"
         raise SettingsError(
             f"{variable('grpc_port')} is set, and the package {error.name} is not installed",
             expected="this project's extra 'grpc'",
-            remedy=f"install requirements/grpc.txt, or set {variable('grpc_port')} to 0",
+            remedy=f"install requirements/serve.txt, or set {variable('grpc_port')} to 0",
         ) from None
     return serving_grpc
 
