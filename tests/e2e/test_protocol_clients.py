@@ -1,12 +1,13 @@
 """A real server asked by the protocols' own clients: tritonclient over HTTP and over gRPC, blocking and asyncio."""
 
 import asyncio
+import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,7 +27,7 @@ from tritonclient.utils import InferenceServerException
 from catalog.artifact import version_folder
 from catalog.labels import CLASS_NAMES
 from runtime.golden import read_golden
-from tests.conftest import MODELS, SAMPLES, golden_class, newest_version
+from tests.conftest import MODELS, ROOT, SAMPLES, golden_class, newest_version
 from tests.e2e.server import free_port, running_server
 from tests.version_copies import publish_copy
 
@@ -277,9 +278,26 @@ def test_metrics_count_grpc_requests(server: Addresses) -> None:
 def test_port_that_is_taken_is_said_before_anything_is_loaded(server: Addresses) -> None:
     port = server.grpc.partition(":")[2]
     command = [sys.executable, "-m", "service", "--port", str(free_port()), "--grpc-port", port]
-    result = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False
-    )
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
     assert f"port {port}" in result.stderr
     assert "CIFAR10_GRPC_PORT" in result.stderr
+
+
+DOCUMENT = (ROOT / "docs/protocols.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```(sh|python)\n(.*?)^```", DOCUMENT, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(("language", "program"), EXAMPLES, ids=range(len(EXAMPLES)))
+def test_examples_of_the_document_work_as_they_stand(server: Addresses, language: str, program: str) -> None:
+    text = program.replace("localhost:8000", server.http).replace("localhost:8001", server.grpc)
+    command = (
+        ["bash", "-euo", "pipefail", "-c", text] if language == "sh" else [sys.executable, "-W", "error", "-c", text]
+    )
+    environment = os.environ | {"CIFAR10_ADMIN_TOKEN": GIVEN}
+    result = subprocess.run(
+        command, cwd=ROOT / "tests/images", env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    if "infer" in program and "classification" in program:
+        assert "3:cat" in result.stdout
