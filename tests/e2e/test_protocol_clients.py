@@ -3,11 +3,13 @@
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -31,6 +33,7 @@ from tests.conftest import MODELS, ROOT, SAMPLES, golden_class, newest_version
 from tests.e2e.server import free_port, running_server
 from tests.version_copies import publish_copy
 
+pytestmark = pytest.mark.slow
 MODEL = "sequential"
 GIVEN = "a-secret-of-some-length"
 AUTHORIZED = {"authorization": f"Bearer {GIVEN}"}
@@ -42,10 +45,11 @@ VERSION = str(newest_version(MODEL))
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a server listens."""
+    """Where a server listens, and its process."""
 
     http: str
     grpc: str
+    process: "subprocess.Popen[str]"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
         CIFAR10_ADMIN_TOKEN=GIVEN,
         CIFAR10_MAX_BODY_BYTES=str(2**21),
     ) as running:
-        yield Addresses(running.url.removeprefix("http://"), f"127.0.0.1:{port}")
+        yield Addresses(running.url.removeprefix("http://"), f"127.0.0.1:{port}", running.process)
 
 
 @pytest.fixture(params=["http", "grpc"])
@@ -301,3 +305,24 @@ def test_examples_of_the_document_work_as_they_stand(server: Addresses, language
     assert result.returncode == 0, result.stderr
     if "infer" in program and "classification" in program:
         assert "3:cat" in result.stdout
+
+
+def test_stop_answers_what_was_accepted_over_grpc_and_exits_0(server: Addresses) -> None:
+    # The last test here: it ends the server that the others share.
+    answered: SimpleQueue[Any] = SimpleQueue()
+    client = triton_grpc.InferenceServerClient(server.grpc)
+    given = triton_grpc.InferInput("images", [512, 32, 32, 3], "UINT8")
+    given.set_data_from_numpy(GOLDEN.images.repeat(8, axis=0))
+    for _ in range(4):
+        client.async_infer(MODEL, [given], callback=lambda result, error: answered.put(error or result))
+    while answered.empty() and "cifar10_pending_requests 0.0" in httpx.get(f"http://{server.http}/metrics").text:
+        pass
+    server.process.send_signal(signal.SIGTERM)
+    for _ in range(4):
+        answer = answered.get(timeout=20)
+        assert not isinstance(answer, Exception), answer
+        assert answer.as_numpy("probabilities").shape == (512, 10)
+    assert server.process.wait(20) == 0
+    with pytest.raises(InferenceServerException, match="UNAVAILABLE"):
+        client.is_server_live()
+    client.close()
