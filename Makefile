@@ -9,7 +9,7 @@ RECIPE ?= tutorial
 BENCH ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve client test check format docs lock train bench clean
+.PHONY: help serve client test check format docs lock proto train bench clean
 
 .DEFAULT_GOAL := help
 
@@ -37,6 +37,9 @@ docs: $(VENV)/installed ## write the generated documents and the README's table 
 
 lock: $(VENV)/installed ## compile requirements/*.txt from pyproject.toml
 	scripts/lock
+
+proto: $(VENV)/installed ## write the messages of the gRPC interface from their .proto
+	scripts/proto
 
 train: $(VENV)/installed ## train and publish MODELS by RECIPE; CIFAR10_DATA names the data's folder
 	for model in $(MODELS); do \

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Final
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -19,11 +20,15 @@ from service.api.explain import explain_routes
 from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
+from service.api.open_inference.repository_routes import repository_routes
+from service.api.open_inference.routes import open_inference_routes
 from service.api.openapi import add_openapi
 from service.api.page import page_routes
+from service.api.plain_errors import PlainErrorsMiddleware
 from service.api.predict import PATH, PredictEndpoint
 from service.api.problems import add_problem_handlers
 from service.api.statistics import statistics_routes
+from service.api.tensorflow_serving.routes import tensorflow_serving_routes
 from service.core.admission import Admission
 from service.core.decoding import Decoder
 from service.core.inference import Inference
@@ -32,19 +37,23 @@ from service.core.repository import ModelRepository
 from service.core.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
 from service.core.shadow import Shadow
 from service.core.watcher import Watcher
+from service.errors import SettingsError
 from service.hangup import reload_on_hangup
 from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
 from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
 from service.observing import ObservingMiddleware
 from service.request_log import RequestLog
-from service.settings import Settings, read_settings
+from service.settings import Settings, read_settings, variable
 from service.statistics import Statistics
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
 Models are switched with the query parameter `model`; every answer says which model and version gave it.
 Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents."""
+
+PLAIN_ERRORS: Final = ("/v1/", "/v2")
+"""Below these paths an error is `{"error": "…"}`."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +96,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         max_request_rows=settings.max_request_rows,
     )
     statistics = Statistics(admission, scheduler)
+    observers = (metrics.request_ended, statistics.request_ended, request_log)
+    serving_grpc = _import_serving_grpc() if settings.grpc_port else None
     metrics.watch(Observed(repository, admission, scheduler, cache))
 
     @asynccontextmanager
@@ -94,7 +105,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
         reload_on_hangup(watcher)
         loading = asyncio.create_task(_load(repository, watcher))
-        yield
+        async with serving_grpc(repository, inference, settings, observers) if serving_grpc else nullcontext():
+            yield
         repository.stop_loading()
         await loading
         await asyncio.to_thread(watcher.stop)
@@ -109,18 +121,21 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.include_router(batch_routes(inference, settings))
     app.include_router(compare_routes(repository, inference, settings))
     app.include_router(explain_routes(inference, settings))
+    app.include_router(open_inference_routes(repository, inference, settings))
+    app.include_router(tensorflow_serving_routes(repository, inference, settings))
     app.include_router(health_routes(repository))
     app.include_router(statistics_routes(statistics))
     app.include_router(metrics_routes(metrics))
     if settings.admin_token is not None:
         app.include_router(admin_routes(watcher, settings.admin_token))
+        app.include_router(repository_routes(repository, inference, settings, settings.admin_token))
     app.include_router(page_routes())
     add_openapi(app, repository, statistics, settings)
-    observers = (metrics.request_ended, statistics.request_ended, request_log)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
     app.add_middleware(LingerMiddleware)
     app.add_middleware(StoppingMiddleware)
+    app.add_middleware(PlainErrorsMiddleware, prefixes=PLAIN_ERRORS)
     app.add_middleware(ObservingMiddleware, observers=observers)
     predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
     return FastLanes(app, {PATH: ObservingMiddleware(predict, observers)})
@@ -133,6 +148,18 @@ def _batch_limits(settings: Settings) -> BatchLimits:
         max_queue_rows=settings.max_queue_rows,
         max_queue_rows_per_model=settings.max_queue_rows_per_model,
     )
+
+
+def _import_serving_grpc() -> "Callable[..., AbstractAsyncContextManager[None]]":
+    try:
+        from service.api.open_inference_grpc.server import serving_grpc
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{variable('grpc_port')} is set, and the package {error.name} is not installed",
+            expected="this project's extra 'grpc'",
+            remedy=f"install requirements/serve.txt, or set {variable('grpc_port')} to 0",
+        ) from None
+    return serving_grpc
 
 
 async def _load(repository: ModelRepository, watcher: Watcher) -> None:

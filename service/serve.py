@@ -17,7 +17,7 @@ from service.core.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.errors import SettingsError
 from service.logging import logging_config
-from service.settings import Settings, read_settings, variable
+from service.settings import read_settings, variable
 
 BACKLOG = 2048
 LAST_WORK_S = 0.5
@@ -42,7 +42,9 @@ def serve(arguments: Sequence[str]) -> int:
     """
     try:
         settings = read_settings(arguments)
-        listening = _listen(settings)
+        listening = _listen(settings.host, settings.port, "port")
+        if settings.grpc_port:  # gRPC's own server binds it later, and says less where it can't
+            _listen(settings.host, settings.grpc_port, "grpc_port").close()
         app = create_app(settings)
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,16 +70,16 @@ def serve(arguments: Sequence[str]) -> int:
     return code
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise SettingsError(
-            f"can't listen on {settings.host} port {settings.port}: {reason}",
+            f"can't listen on {host} port {port}: {reason}",
             expected="an address of this machine and a port that is free",
-            remedy=f"change {variable('host')} or {variable('port')}",
+            remedy=f"change {variable('host')} or {variable(setting)}",
         ) from None
 
 

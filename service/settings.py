@@ -33,6 +33,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on")
+    grpc_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="TCP port of the Open Inference Protocol over gRPC; 0: none. Needs the extra grpc",
+    )
     models: Path = Field(Path("models"), description="folder with the published versions, models/NAME/VERSION/")
     default_model: Literal["auto"] | ModelName = Field(
         "auto", description="answers where no model is asked for; auto: the ready one with the highest test accuracy"
@@ -49,7 +55,7 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="secret that POST /admin/reload asks for; without it there is no such route",
+        description="secret that /admin and /v2/repository ask for; without it there are no such routes",
         json_schema_extra={"legal": "text of at least 16 characters"},
     )
     runtime: Literal["auto"] | RuntimeName = Field(

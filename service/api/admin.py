@@ -1,7 +1,11 @@
-"""What only the operator may do: `POST /admin/reload`. There is no such route without the setting `admin_token`."""
+"""What only the operator may do: `POST /admin/reload`. There is no such route without the setting `admin_token`.
+
+Other routes for the operator ask for the same secret, by `authorization`.
+"""
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -17,20 +21,33 @@ from service.settings import variable
 BEARER = HTTPBearer(auto_error=False, description=f"the setting `{variable('admin_token')}`")
 
 
-def admin_routes(watcher: Watcher, token: SecretStr) -> APIRouter:
-    """The routes, open to who sends the token as `Authorization: Bearer TOKEN`."""
+def authorization(token: SecretStr) -> Callable[..., Awaitable[None]]:
+    """A dependency of routes that are open to who sends the token as `Authorization: Bearer TOKEN`."""
 
     async def authorize(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
         # ASGI decodes headers as Latin-1, whatever the bytes were.
-        given = credentials.credentials.encode("latin-1") if credentials is not None else b""
-        if not secrets.compare_digest(given, token.get_secret_value().encode()):
-            raise UnauthorizedError(
-                "the token is missing" if credentials is None else "the token is wrong",
-                expected="the header 'Authorization: Bearer TOKEN'",
-                remedy=f"send what the service was started with as {variable('admin_token')}",
-            )
+        check_token(credentials.credentials.encode("latin-1") if credentials is not None else None, token)
 
-    routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(authorize)])
+    return authorize
+
+
+def check_token(given: bytes | None, token: SecretStr) -> None:
+    """Whether this is the token.
+
+    Raises:
+        UnauthorizedError: it is not, or there is none.
+    """
+    if not secrets.compare_digest(given or b"", token.get_secret_value().encode()):
+        raise UnauthorizedError(
+            "the token is missing" if given is None else "the token is wrong",
+            expected="the header 'Authorization: Bearer TOKEN'",
+            remedy=f"send what the service was started with as {variable('admin_token')}",
+        )
+
+
+def admin_routes(watcher: Watcher, token: SecretStr) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(authorization(token))])
 
     @routes.post("/reload", summary="Look for new and withdrawn versions now", responses=problem_responses(401, 503))
     async def reload() -> ReloadReport:

@@ -3,6 +3,7 @@
 The body is held in memory, never in a temporary file, and is refused as soon as it is known to be too large.
 """
 
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Final
@@ -19,6 +20,9 @@ from service.settings import Settings
 
 FORM: Final = "multipart/form-data"
 MAX_CONTENT_TYPE_BYTES: Final = 1000
+COMPRESSIONS: Final = ("gzip", "deflate")
+ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
+"""What zlib takes to tell the two apart by themselves."""
 
 RawHeaders = Mapping[bytes, bytes]
 """A request's headers as ASGI has them: names in lower case, and of one that is given twice the last."""
@@ -51,6 +55,37 @@ def files_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Aw
         return files_of_form(body, options, most_files=settings.max_request_rows)
 
     return read
+
+
+def body_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awaitable[bytes]]:
+    """Reads the whole body, compressed by gzip or deflate (RFC 9110, 8.4.1) or not; see `_read`."""
+
+    async def read(headers: RawHeaders, receive: Receive, slot: Slot) -> bytes:
+        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
+        if encoding not in (*COMPRESSIONS, "identity"):
+            raise UnsupportedTypeError(
+                f"content encoding {encoding[:100]!r} is not read", expected=f"{', '.join(COMPRESSIONS)} or none"
+            )
+        body = await _read(headers, receive, slot, settings)
+        if encoding in COMPRESSIONS:
+            body = _decompress(body, settings.max_body_bytes)
+            slot.hold_bytes(len(body))
+        return body
+
+    return read
+
+
+def _decompress(body: bytes, max_body_bytes: int) -> bytes:
+    stream = zlib.decompressobj(ZLIB_OR_GZIP)
+    try:
+        content = stream.decompress(body, max_body_bytes + 1)
+    except zlib.error as error:
+        raise InvalidRequestError(f"the body can't be decompressed: {error}") from None
+    if len(content) > max_body_bytes:
+        raise _too_large(f"the body has more than {max_body_bytes:,} bytes, decompressed", max_body_bytes)
+    if not stream.eof:
+        raise InvalidRequestError("the compressed body is cut off")
+    return content
 
 
 def _content_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:

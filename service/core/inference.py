@@ -44,6 +44,20 @@ class InferredFiles:
     chosen: ModelVersion
     results: list[NDArray[np.float32] | RequestError]
 
+    def all_or_error(self) -> Inferred:
+        """The same, for protocols that know one answer for all files of a request.
+
+        Raises:
+            RequestError: of the first file that has no probabilities.
+        """
+        rows: list[NDArray[np.float32]] = []
+        for index, result in enumerate(self.results):
+            if isinstance(result, RequestError):
+                result.problem = f"image {index}: {result.problem}"
+                raise result
+            rows.append(result)
+        return Inferred(self.chosen, np.stack(rows) if rows else np.zeros((0, len(CLASS_NAMES)), np.float32))
+
 
 class Inference:
     """The data plane: protocols take a `slot`, read the request, and call `predict`, `infer` or `infer_files`.

@@ -55,6 +55,8 @@ def _version_status(entry: ModelVersion, model: ServedModel, runtime: Runtime) -
     reason = entry.reason
     if entry.state is VersionState.FAILED and entry.version in model.serving:
         reason = f"{reason} The files that were there before go on answering."
+    if model.is_unloaded and reason is None:
+        reason = "The model was unloaded by the operator."
     return VersionStatus(
         version=entry.version,
         state=entry.state,

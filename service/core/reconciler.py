@@ -6,7 +6,7 @@ leaves only once another answers instead, and one that fails changes nothing but
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from service.core.model_version import FileSignature, ModelVersion
 from service.core.models_folder import ModelFolder, ModelsFolder
 from service.core.served_model import ServedModel
 from service.core.version_loading import VersionLoader
+from service.errors import UnknownModelError
 
 NOTHING: Final = ModelFolder({}, ())
 
@@ -65,7 +66,7 @@ class Reconciler:
         self._settled = False
         self._stopped = False
         self._one_at_a_time = threading.Lock()
-        self._take_in(folder.scan(), retry_failed=False)
+        self._take_in(folder.scan(), retry=())
         self._publish()
 
     def stop(self) -> None:
@@ -82,7 +83,7 @@ class Reconciler:
             found = self._scan()
             changes = _Changes()
             if retry_failed or not self._settled or found != self._found:
-                self._take_in(found, retry_failed=retry_failed)
+                self._take_in(found, retry=found if retry_failed else ())
                 self._follow(changes)
             problems = [model.problem for model in self._models.values()]
             return ReloadReport(
@@ -91,6 +92,23 @@ class Reconciler:
                 failed=changes.failed,
                 problems=[problem for problem in (self._folder_problem, *problems) if problem],
             )
+
+    def load(self, name: str) -> None:
+        """Have a model serve by its policy, looking for new versions and trying again those that failed."""
+        self._change(name, is_unloaded=False)
+
+    def unload(self, name: str) -> None:
+        """Take a model out of service until `load`, whatever is published; blocks until its versions are unloaded."""
+        self._change(name, is_unloaded=True)
+
+    def _change(self, name: str, *, is_unloaded: bool) -> None:
+        with self._one_at_a_time:
+            self._take_in(self._scan(), retry=() if is_unloaded else (name,))
+            model = self._models.get(name)
+            if model is None:
+                raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self._models))
+            self._models[name] = replace(model, is_unloaded=is_unloaded)
+            self._follow(_Changes())
 
     def _scan(self) -> Mapping[str, ModelFolder]:
         """What the folder holds; while it can't be read, what it held: a volume that is away withdraws nothing."""
@@ -103,11 +121,11 @@ class Reconciler:
         self._folder_problem = problem
         return found
 
-    def _take_in(self, found: Mapping[str, ModelFolder], *, retry_failed: bool) -> None:
+    def _take_in(self, found: Mapping[str, ModelFolder], *, retry: Container[str]) -> None:
         for name in {**self._models, **found}:
             model = self._models.get(name, ServedModel(name))
             published = {
-                version: self._entry(model, version, signature, retry_failed=retry_failed)
+                version: self._entry(model, version, signature, retry_failed=name in retry)
                 for version, signature in found.get(name, NOTHING).versions.items()
             }
             model = replace(model, published=published)

@@ -86,6 +86,24 @@ class ModelRepository:
         """
         return self._reconciler.refresh(retry_failed=retry_failed)
 
+    def load(self, name: str) -> None:
+        """Have a model serve by its policy again, trying what failed; blocks until that is settled.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            UnavailableError: none of its versions could be loaded.
+        """
+        self._reconciler.load(name)
+        self._snapshot.find(name, None, self._random)
+
+    def unload(self, name: str) -> None:
+        """Take a model out of service until `load` or a restart; blocks until its versions are unloaded.
+
+        Raises:
+            UnknownModelError: there is no such model.
+        """
+        self._reconciler.unload(name)
+
     def stop_loading(self) -> None:
         """Have `load_all` and `refresh` return after the version that they are at; from any thread."""
         self._reconciler.stop()
@@ -146,6 +164,16 @@ class ModelRepository:
             UnknownModelError: there is no such model or version.
         """
         return self._snapshot.get(name, version)
+
+    def answering_versions(self, name: str) -> list[int]:
+        """The numbers of a model's versions that answer now, ascending.
+
+        Raises:
+            UnknownModelError: there is no such model.
+        """
+        snapshot = self._snapshot
+        snapshot.model(name)
+        return sorted(known for known in snapshot.routes[name].by_version if isinstance(known, int))
 
     def default_name(self) -> str | None:
         """The model that answers where none is asked for: the one set, or the best that is ready; else None."""

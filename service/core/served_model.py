@@ -24,6 +24,7 @@ class ServedModel:
         problem: why serving.json is not what it must be.
         published: what the folder holds.
         serving: what is loaded and answers; also what was withdrawn or replaced, until something else answers.
+        is_unloaded: whether the operator took it out of service, whatever its policy says.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ServedModel:
     problem: str | None = None
     published: Mapping[int, ModelVersion] = field(default_factory=dict)
     serving: Mapping[int, ModelVersion] = field(default_factory=dict)
+    is_unloaded: bool = False
 
     def route(self) -> Route:
         """Which version answers."""
@@ -45,6 +47,8 @@ class ServedModel:
 
     def wanted(self, default_policy: str) -> frozenset[int]:
         """The published versions that should serve."""
+        if self.is_unloaded:
+            return frozenset()
         usable = {
             version
             for version, entry in self.published.items()

@@ -112,9 +112,8 @@ class Snapshot:
             )
         if entry.state in (VersionState.PUBLISHED, VersionState.DRAINING):
             policy = describe_policy(model.rollout, self.default_policy)
-            return UnknownModelError(
-                f"{entry} is published but not served: the policy {policy} doesn't choose it", available=served
-            )
+            why = "it was unloaded by the operator" if model.is_unloaded else f"the policy {policy} doesn't choose it"
+            return UnknownModelError(f"{entry} is published but not served: {why}", available=served)
         return UnavailableError(f"{entry} is being loaded", retry_after_s=RETRY_WHILE_LOADING_S)
 
 

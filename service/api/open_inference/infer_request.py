@@ -1,0 +1,233 @@
+"""From the body of an infer request, JSON or JSON with binary tensors behind it, to what the data plane takes.
+
+The binary tensor extension is Triton's: https://docs.nvidia.com/deeplearning/triton-inference-server, "Binary Tensor
+Data Extension".
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runtime.base import Images
+from service.api.tensors import (
+    BYTES_PER_IMAGE,
+    EXPECTED_INPUT,
+    IMAGES,
+    PROBABILITIES,
+    TensorHead,
+    class_count,
+    files_from_bytes,
+    files_from_values,
+    images_from_bytes,
+    images_from_values,
+    shown,
+)
+from service.errors import InvalidRequestError
+
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+BINARY_SIZE: Final = "binary_data_size"
+BINARY_OUTPUT: Final = "binary_data"
+BINARY_OUTPUTS: Final = "binary_data_output"
+CLASSIFICATION: Final = "classification"
+SHARED_MEMORY: Final = "shared_memory_region"
+TIMEOUT: Final = "timeout"
+MAX_DIMENSIONS: Final = 8
+MAX_HEADER_LENGTH_DIGITS: Final = 12
+
+Parameters = dict[str, Any]
+Size = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class RequestInput(BaseModel):
+    """An input tensor; parameters that mean nothing here are passed over, as the protocol asks for."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    shape: list[Size] = Field(max_length=MAX_DIMENSIONS)
+    datatype: str
+    parameters: Parameters = Field(default_factory=dict)
+    data: Any = Field(None, description="the elements, flat or nested; left out where they follow in binary")
+
+
+class RequestOutput(BaseModel):
+    """An output that is asked for."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class RequestDocument(BaseModel):
+    """The JSON of an infer request."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: str | None = Field(None, description="comes back with the answer")
+    parameters: Parameters = Field(default_factory=dict)
+    inputs: list[RequestInput]
+    outputs: list[RequestOutput] = Field(default_factory=list, description="none: all that there are")
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """What is to be inferred, and in which form the answer is to be.
+
+    Args:
+        images: (rows, 32, 32, 3) uint8 RGB 0..255; None where there are files.
+        files: encoded images; None where there are pixels.
+        classes: how many of each row to name, instead of probabilities; None for probabilities.
+        is_binary: whether the output goes behind the JSON.
+        timeout_s: the request's own deadline, where it has one.
+    """
+
+    id: str | None
+    images: Images | None
+    files: list[bytes] | None
+    classes: int | None
+    is_binary: bool
+    timeout_s: float | None
+
+
+def parse_infer_request(body: bytes, header_length: str | None) -> InferRequest:
+    """Read a request.
+
+    Args:
+        header_length: the HTTP header `Inference-Header-Content-Length`; None where there is none.
+
+    Raises:
+        InvalidRequestError: naming what is wrong with it.
+    """
+    if header_length is None:
+        document, binary = _document(body), memoryview(b"")
+    else:
+        length = _header_length(header_length, len(body))
+        if length == 0:
+            return _raw_request(body)
+        document, binary = _document(memoryview(body)[:length]), memoryview(body)[length:]
+    if len(document.inputs) != 1:
+        raise InvalidRequestError(f"the request has {len(document.inputs)} inputs", expected=EXPECTED_INPUT)
+    (given,) = document.inputs
+    head = TensorHead(given.name, given.datatype, given.shape)
+    images, files = _contents(head, given, binary)
+    classes, is_binary = _output(document)
+    return InferRequest(document.id, images, files, classes, is_binary, timeout_of(document.parameters))
+
+
+def timeout_of(parameters: Parameters) -> float | None:
+    """The deadline in Triton's parameter `timeout`, in seconds; None where there is none.
+
+    Raises:
+        InvalidRequestError: it is no whole number of microseconds.
+    """
+    asked = parameters.get(TIMEOUT)
+    if asked is None or asked == 0:
+        return None
+    if type(asked) is not int or asked < 0:
+        raise InvalidRequestError(f"{TIMEOUT} = {shown(asked)}", expected="a whole number of microseconds")
+    return asked / 1e6
+
+
+def check_output_names(names: list[str]) -> None:
+    """Whether these outputs can be given.
+
+    Raises:
+        InvalidRequestError: there is no such output, or one is asked for twice.
+    """
+    for name in names:
+        if name != PROBABILITIES:
+            raise InvalidRequestError(f"there is no output {shown(name)}", expected=f"'{PROBABILITIES}'")
+    if len(names) > 1:
+        raise InvalidRequestError(f"output '{PROBABILITIES}' is asked for {len(names)} times", expected="once")
+
+
+def refuse_shared_memory(parameters: Parameters, name: str) -> None:
+    """Say so where a tensor is to go through shared memory.
+
+    Raises:
+        InvalidRequestError: it is.
+    """
+    if SHARED_MEMORY in parameters:
+        raise InvalidRequestError(
+            f"tensor '{name}' is to go through shared memory, which this server doesn't have",
+            expected="its contents in the request",
+        )
+
+
+def _document(content: bytes | memoryview) -> RequestDocument:
+    try:
+        return RequestDocument.model_validate(orjson.loads(content))
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequestError(f"the request is not JSON: {error}", expected=EXPECTED_INPUT) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the request"
+        raise InvalidRequestError(f"{where}: {first['msg']}") from None
+
+
+def _header_length(text: str, body_length: int) -> int:
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_HEADER_LENGTH_DIGITS
+    if not is_number or int(text) > body_length:
+        raise InvalidRequestError(
+            f"{HEADER_LENGTH} = {shown(text)}",
+            expected=f"the number of bytes of the JSON, at most the {body_length:,} bytes of the body",
+        )
+    return int(text)
+
+
+def _raw_request(body: bytes) -> InferRequest:
+    """A body without any JSON: the pixels alone, as many images as that makes."""
+    if not body or len(body) % BYTES_PER_IMAGE:
+        raise InvalidRequestError(
+            f"{HEADER_LENGTH} is 0, and the body has {len(body):,} bytes",
+            expected=f"a multiple of {BYTES_PER_IMAGE:,}: 32x32 pixels of 3 bytes each",
+        )
+    head = TensorHead(IMAGES, "UINT8", [len(body) // BYTES_PER_IMAGE, 32, 32, 3])
+    return InferRequest(None, images_from_bytes(head, body), None, classes=None, is_binary=False, timeout_s=None)
+
+
+def _contents(
+    head: TensorHead, given: RequestInput, binary: memoryview
+) -> tuple[Images, None] | tuple[None, list[bytes]]:
+    refuse_shared_memory(given.parameters, given.name)
+    size = given.parameters.get(BINARY_SIZE)
+    if size is None:
+        if len(binary):
+            raise InvalidRequestError(
+                f"{len(binary):,} bytes follow the JSON, and input '{head.name}' has no {BINARY_SIZE}",
+                expected=f"{BINARY_SIZE} in the input's parameters",
+            )
+        if head.is_pixels:
+            return images_from_values(head, given.data), None
+        return None, files_from_values(head, given.data)
+    if type(size) is not int or size != len(binary):
+        raise InvalidRequestError(
+            f"input '{head.name}' has {BINARY_SIZE} = {shown(size)}, and {len(binary):,} bytes follow the JSON",
+            expected=f"as many as {BINARY_SIZE} says, and the header {HEADER_LENGTH}",
+        )
+    if given.data is not None:
+        raise InvalidRequestError(f"input '{head.name}' has both 'data' and {BINARY_SIZE}", expected="one of them")
+    if head.is_pixels:
+        return images_from_bytes(head, binary), None
+    return None, files_from_bytes(head, binary)
+
+
+def _output(document: RequestDocument) -> tuple[int | None, bool]:
+    check_output_names([output.name for output in document.outputs])
+    parameters = document.outputs[0].parameters if document.outputs else {}
+    refuse_shared_memory(parameters, PROBABILITIES)
+    asked = parameters.get(CLASSIFICATION)
+    is_binary = _flag(parameters, BINARY_OUTPUT)
+    if is_binary is None:
+        is_binary = _flag(document.parameters, BINARY_OUTPUTS) or False
+    return None if asked is None else class_count(asked), is_binary
+
+
+def _flag(parameters: Parameters, name: str) -> bool | None:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequestError(f"{name} = {shown(value)}", expected="true or false")
+    return value

@@ -1,0 +1,98 @@
+"""The routes of the model repository extension, for the operator: there are none without the setting `admin_token`.
+
+Their bodies are read here and not by FastAPI, since Triton's clients name no content type, and only once the token
+was seen.
+"""
+
+import asyncio
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+
+from service.api.admin import authorization
+from service.api.open_inference.repository import IndexEntry, load_model, repository_index, unload_model
+from service.api.open_inference.routes import PREFIX, TAG, Model, error_responses
+from service.api.request_body import body_reader, upload_timeout
+from service.core.inference import Inference
+from service.core.repository import ModelRepository
+from service.errors import InvalidRequestError
+from service.settings import Settings
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+class IndexRequest(BaseModel):
+    """What the index is asked for."""
+
+    ready: bool = Field(False, description="only what is ready")
+
+
+class ChangeRequest(BaseModel):
+    """What comes with loading or unloading; parameters that mean nothing here are passed over."""
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def repository_routes(
+    repository: ModelRepository, inference: Inference, settings: Settings, token: SecretStr
+) -> APIRouter:
+    """The routes, changing this repository."""
+    routes = APIRouter(
+        prefix=f"{PREFIX}/repository",
+        tags=[TAG],
+        dependencies=[Depends(authorization(token))],
+        responses=error_responses(401),
+    )
+    read_body = body_reader(settings)
+
+    async def read(request: Request, kind: type[Document]) -> Document:
+        try:
+            with inference.slot() as slot:
+                async with asyncio.timeout(settings.upload_timeout_s):
+                    body = await read_body(dict(request.scope["headers"]), request.receive, slot)
+            return kind.model_validate_json(body or b"{}")
+        except TimeoutError:
+            raise upload_timeout(settings.upload_timeout_s) from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the request"
+            raise InvalidRequestError(f"{where}: {first['msg']}") from None
+
+    @routes.post(
+        "/index",
+        summary="Every published version and its state",
+        responses=error_responses(400),
+        openapi_extra=_declared(IndexRequest),
+    )
+    async def index(request: Request) -> list[IndexEntry]:
+        asked = await read(request, IndexRequest)
+        return repository_index(repository, only_ready=asked.ready)
+
+    @routes.post(
+        "/models/{model}/load",
+        summary="Have a model serve again, trying what failed",
+        responses=error_responses(400, 404, 503),
+        openapi_extra=_declared(ChangeRequest),
+    )
+    async def load(request: Request, model: Model) -> Response:
+        asked = await read(request, ChangeRequest)
+        await load_model(repository, model, asked.parameters)
+        return Response()
+
+    @routes.post(
+        "/models/{model}/unload",
+        summary="Take a model out of service until it is loaded again",
+        responses=error_responses(400, 404),
+        openapi_extra=_declared(ChangeRequest),
+    )
+    async def unload(request: Request, model: Model) -> Response:
+        await read(request, ChangeRequest)
+        await unload_model(repository, model)
+        return Response()
+
+    return routes
+
+
+def _declared(kind: type[BaseModel]) -> dict[str, Any]:
+    return {"requestBody": {"content": {"application/json": {"schema": kind.model_json_schema()}}}}

@@ -1,0 +1,188 @@
+"""The Open Inference Protocol's routes under `/v2`; the repository extension is `repository_routes`' part.
+
+https://github.com/kserve/open-inference-protocol, version 2.
+"""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel
+
+from service.api.declarations import HEADERS
+from service.api.inference_request import answer_request
+from service.api.inferring import infer_all
+from service.api.open_inference.infer_request import HEADER_LENGTH, RequestDocument, parse_infer_request
+from service.api.open_inference.infer_response import BINARY_TYPE, JSON_TYPE, infer_response
+from service.api.open_inference.metadata import (
+    ModelDescription,
+    ServerMetadata,
+    describe_model,
+    extensions,
+    requested_version,
+)
+from service.api.request_body import body_reader
+from service.api.tensors import IMAGES, PROBABILITIES
+from service.core.inference import Inference
+from service.core.observation import Observation
+from service.core.repository import ModelRepository
+from service.errors import UnavailableError
+from service.settings import Settings
+
+PREFIX: Final = "/v2"
+TAG: Final = "Open Inference Protocol (V2)"
+Model = Annotated[str, Path(description="the model's name", examples=["sequential"])]
+Version = Annotated[str, Path(description="a number or a label", examples=["1"])]
+
+
+class ServerLive(BaseModel):
+    """The process answers."""
+
+    live: bool = True
+
+
+class ServerReady(BaseModel):
+    """Whether requests are answered."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Whether a model, or one version of it, answers."""
+
+    name: str
+    ready: bool
+
+
+class PlainError(BaseModel):
+    """Why a request is not answered."""
+
+    error: str
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document says of these error statuses."""
+    return {status: {"model": PlainError} for status in statuses}
+
+
+INFER_ERRORS: Final = error_responses(400, 404, 408, 413, 503, 504)
+INFER_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        JSON_TYPE: {
+            "schema": {key: value for key, value in RequestDocument.model_json_schema().items() if key != "$defs"}
+            | {"properties": {"id": {"type": "string"}, "inputs": {"type": "array"}, "outputs": {"type": "array"}}},
+            "example": {
+                "inputs": [{"name": IMAGES, "datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [128] * 3072}],
+                "outputs": [{"name": PROBABILITIES, "parameters": {"classification": 3}}],
+            },
+        },
+        BINARY_TYPE: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+INFER_HEADERS: Final = [
+    *HEADERS,
+    {
+        "name": HEADER_LENGTH,
+        "in": "header",
+        "description": "the number of bytes of the JSON, where tensors follow it in binary",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+]
+
+
+def open_inference_routes(repository: ModelRepository, inference: Inference, settings: Settings) -> APIRouter:
+    """The routes, answering from this repository and by this data plane."""
+    routes = APIRouter(prefix=PREFIX, tags=[TAG])
+    read = body_reader(settings)
+
+    async def answer_infer(request: Request, model: str, version: str) -> Response:
+        header_length = request.headers.get(HEADER_LENGTH)
+
+        async def answer(body: bytes, observation: Observation, timeout_s: float) -> Response:
+            asked = parse_infer_request(body, header_length)
+            inferred = await infer_all(
+                inference,
+                asked.images,
+                asked.files,
+                observation,
+                model=model,
+                version=requested_version(version),
+                timeout_s=min(timeout_s, asked.timeout_s or timeout_s),
+            )
+            return infer_response(asked, inferred)
+
+        return await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
+
+    def model_ready(response: Response, model: str, version: str) -> ModelReady:
+        try:
+            repository.find(model, requested_version(version))
+        except UnavailableError as error:
+            response.status_code = error.status
+            response.headers["Retry-After"] = str(error.retry_after_s)
+            return ModelReady(name=model, ready=False)
+        return ModelReady(name=model, ready=True)
+
+    @routes.get("", summary="The server, and the extensions that it speaks")
+    async def server_metadata() -> ServerMetadata:
+        return ServerMetadata(extensions=extensions(with_repository=settings.admin_token is not None))
+
+    @routes.get("/health/live", summary="Does the process answer?")
+    async def server_live() -> ServerLive:
+        return ServerLive()
+
+    @routes.get("/health/ready", summary="Are requests answered?", responses={503: {"model": ServerReady}})
+    async def server_ready(response: Response) -> ServerReady:
+        reason = repository.not_ready_reason
+        if reason is not None:
+            response.status_code = UnavailableError.status
+            response.headers["Retry-After"] = str(repository.retry_after_s)
+        return ServerReady(ready=reason is None)
+
+    @routes.get("/models/{model}", summary="A model's tensors and versions", responses=error_responses(400, 404, 503))
+    async def model_metadata(model: Model) -> ModelDescription:
+        return describe_model(repository, model, "")
+
+    @routes.get(
+        "/models/{model}/versions/{version}",
+        summary="A version's tensors",
+        responses=error_responses(400, 404, 503),
+    )
+    async def version_metadata(model: Model, version: Version) -> ModelDescription:
+        return describe_model(repository, model, version)
+
+    @routes.get("/models/{model}/ready", summary="Does a model answer?", responses=error_responses(404, 503))
+    async def is_model_ready(response: Response, model: Model) -> ModelReady:
+        return model_ready(response, model, "")
+
+    @routes.get(
+        "/models/{model}/versions/{version}/ready",
+        summary="Does a version answer?",
+        responses=error_responses(400, 404, 503),
+    )
+    async def is_version_ready(response: Response, model: Model, version: Version) -> ModelReady:
+        return model_ready(response, model, version)
+
+    @routes.post(
+        "/models/{model}/infer",
+        summary="Probabilities or classes of images",
+        responses=INFER_ERRORS,
+        openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
+    )
+    async def infer_model(request: Request, model: Model) -> Response:
+        """One input: `images` (UINT8, n x 32 x 32 x 3), or `image_bytes` (BYTES, n files; base64 in JSON).
+
+        Either may follow the JSON in binary, and so may the output: the binary tensor data extension.
+        """
+        return await answer_infer(request, model, "")
+
+    @routes.post(
+        "/models/{model}/versions/{version}/infer",
+        summary="Probabilities or classes of images, by one version",
+        responses=INFER_ERRORS,
+        openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
+    )
+    async def infer_version(request: Request, model: Model, version: Version) -> Response:
+        """As without a version."""
+        return await answer_infer(request, model, version)
+
+    return routes

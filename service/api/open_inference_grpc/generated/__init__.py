@@ -1,0 +1,1 @@
+"""Written by protoc from open_inference.proto (`make proto`); neither edited nor checked."""

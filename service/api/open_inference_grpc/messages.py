@@ -1,0 +1,103 @@
+"""Between the protocol's messages and what REST, too, asks and answers with (`service.api.open_inference`)."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from runtime.base import Images
+from service.api.open_inference.infer_request import (
+    CLASSIFICATION,
+    InferRequest,
+    Parameters,
+    check_output_names,
+    refuse_shared_memory,
+    timeout_of,
+)
+from service.api.open_inference_grpc.generated import open_inference_pb2 as pb2
+from service.api.tensors import (
+    EXPECTED_INPUT,
+    PROBABILITIES,
+    TensorHead,
+    as_many_as_said,
+    bytes_of_elements,
+    class_count,
+    classifications,
+    files_from_bytes,
+    images_from_bytes,
+    images_from_values,
+)
+from service.core.inference import Inferred
+from service.errors import InvalidRequestError
+
+CONTENTS_OF: Final = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}
+
+
+def read_infer_request(message: Any) -> InferRequest:
+    """A `ModelInferRequest`; `is_binary` is set where its contents are raw, and then those of the answer are, too.
+
+    Raises:
+        InvalidRequestError: naming what is wrong with it.
+    """
+    if len(message.inputs) != 1:
+        raise InvalidRequestError(f"the request has {len(message.inputs)} inputs", expected=EXPECTED_INPUT)
+    (given,) = message.inputs
+    refuse_shared_memory(_parameters(given.parameters), given.name)
+    head = TensorHead(given.name, given.datatype, list(given.shape))
+    images, files = _contents(head, given, message.raw_input_contents)
+    check_output_names([output.name for output in message.outputs])
+    output_parameters = _parameters(message.outputs[0].parameters) if message.outputs else {}
+    refuse_shared_memory(output_parameters, PROBABILITIES)
+    asked = output_parameters.get(CLASSIFICATION)
+    return InferRequest(
+        id=message.id,
+        images=images,
+        files=files,
+        classes=None if asked is None else class_count(asked),
+        is_binary=bool(message.raw_input_contents),
+        timeout_s=timeout_of(_parameters(message.parameters)),
+    )
+
+
+def infer_response(request: InferRequest, inferred: Inferred) -> Any:
+    """The `ModelInferResponse` to a request."""
+    probabilities = inferred.probabilities
+    message = pb2.ModelInferResponse(
+        model_name=inferred.chosen.name, model_version=str(inferred.chosen.version), id=request.id
+    )
+    output = message.outputs.add(name=PROBABILITIES)
+    if request.classes is None:
+        output.datatype = "FP32"
+        output.shape.extend(probabilities.shape)
+        if request.is_binary:
+            message.raw_output_contents.append(probabilities.astype("<f4", copy=False).tobytes())
+        else:
+            output.contents.fp32_contents.extend(probabilities.ravel().tolist())
+        return message
+    texts = [text.encode() for text in classifications(probabilities, request.classes)]
+    output.datatype = "BYTES"
+    output.shape.extend((len(probabilities), request.classes))
+    if request.is_binary:
+        message.raw_output_contents.append(bytes_of_elements(texts))
+    else:
+        output.contents.bytes_contents.extend(texts)
+    return message
+
+
+def _contents(head: TensorHead, given: Any, raw: Any) -> tuple[Images, None] | tuple[None, list[bytes]]:
+    """The input's images, or its files: from the raw contents, or from the typed ones."""
+    if raw and (len(raw) != 1 or given.HasField("contents")):
+        raise InvalidRequestError(
+            f"the request has {len(raw)} raw_input_contents and {'' if given.HasField('contents') else 'no '}contents",
+            expected="one raw_input_contents for the one input, or contents in it",
+        )
+    if raw:
+        return (images_from_bytes(head, raw[0]), None) if head.is_pixels else (None, files_from_bytes(head, raw[0]))
+    values = getattr(given.contents, CONTENTS_OF[head.datatype])
+    if head.is_pixels:
+        return images_from_values(head, list(values)), None
+    return None, as_many_as_said(head, list(values))
+
+
+def _parameters(parameters: Mapping[str, Any]) -> Parameters:
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
+    }

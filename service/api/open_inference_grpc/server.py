@@ -1,0 +1,68 @@
+"""The gRPC server beside the HTTP one, on the same event loop: its port, health, reflection, start and stop."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
+from grpc_reflection.v1alpha.reflection import enable_server_reflection
+
+from service.api.open_inference_grpc.service import SERVICE, InferenceService
+from service.core.inference import Inference
+from service.core.repository import ModelRepository
+from service.observing import Observer
+from service.settings import Settings
+
+LOOK_AT_READINESS_EVERY_S: Final = 0.25
+WHOLE_SERVER: Final = ""
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def serving_grpc(
+    repository: ModelRepository, inference: Inference, settings: Settings, observers: Sequence[Observer]
+) -> AsyncIterator[None]:
+    """Answer gRPC while the block runs; what was accepted by its end is answered, within the grace time.
+
+    Raises:
+        RuntimeError: the port is taken.
+    """
+    server = grpc.aio.server(
+        # Without so_reuseport=0 a second process would share the port in silence.
+        options=(("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.so_reuseport", 0))
+    )
+    status = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    server.add_generic_rpc_handlers((InferenceService(repository, inference, settings, observers).handlers(),))
+    enable_server_reflection((SERVICE, HEALTH, REFLECTION), server)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    server.add_insecure_port(f"{host}:{settings.grpc_port}")
+    await server.start()
+    logger.info("gRPC on %s:%d", host, settings.grpc_port)
+    following = asyncio.create_task(_follow_readiness(repository, status))
+    try:
+        yield
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        await status.enter_graceful_shutdown()
+        await server.stop(settings.shutdown_grace_s)
+
+
+async def _follow_readiness(repository: ModelRepository, status: health.HealthServicer) -> None:
+    """Let the health service say what /readyz says."""
+    while True:
+        is_ready = repository.not_ready_reason is None
+        states = health_pb2.HealthCheckResponse
+        for name in (WHOLE_SERVER, SERVICE):
+            await status.set(name, states.SERVING if is_ready else states.NOT_SERVING)
+        await asyncio.sleep(LOOK_AT_READINESS_EVERY_S)

@@ -1,0 +1,1 @@
+"""TensorFlow Serving's REST interface: what its clients speak, under `/v1`."""

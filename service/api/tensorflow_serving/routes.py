@@ -1,0 +1,139 @@
+"""TensorFlow Serving's routes under `/v1/models`.
+
+https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from catalog.errors import ArtifactError
+from catalog.metadata import ModelMetadata
+from catalog.rollout import LEGAL_VERSION, parse_version
+from service.api.declarations import HEADERS
+from service.api.inference_request import answer_request
+from service.api.inferring import infer_all
+from service.api.native import metadata_of
+from service.api.open_inference.routes import error_responses
+from service.api.request_body import body_reader
+from service.api.tensorflow_serving.answers import model_metadata, prediction_response, version_states
+from service.api.tensorflow_serving.requests import (
+    Document,
+    PredictRequest,
+    classify_request,
+    predict_request,
+    read_document,
+)
+from service.core.inference import Inference
+from service.core.observation import Observation
+from service.core.repository import RETRY_AFTER_FAILURE_S, ModelRepository
+from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
+from service.settings import Settings
+
+PREFIX: Final = "/v1/models"
+TAG: Final = "TensorFlow Serving (V1)"
+MODEL, VERSION, LABEL = "model", "version", "label"
+PATHS: Final = {
+    f"/{{{MODEL}}}": "a model",
+    f"/{{{MODEL}}}/versions/{{{VERSION}}}": "a version",
+    f"/{{{MODEL}}}/labels/{{{LABEL}}}": "the version with a label",
+}
+BODY: Final[Document] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "object"},
+            "example": {"signature_name": "encoded_images", "instances": [{"b64": "iVBORw0KGgo…"}]},
+        }
+    },
+}
+
+ReadRequest = Callable[[Document, ModelMetadata], PredictRequest]
+
+
+def tensorflow_serving_routes(repository: ModelRepository, inference: Inference, settings: Settings) -> APIRouter:
+    """The routes, answering from this repository and by this data plane."""
+    routes = APIRouter(prefix=PREFIX, tags=[TAG])
+    read = body_reader(settings)
+
+    async def answer_with(request: Request, read_request: ReadRequest) -> Response:
+        model, version = request.path_params[MODEL], _asked_version(request)
+
+        async def answer(body: bytes, observation: Observation, timeout_s: float) -> Response:
+            metadata = metadata_of(repository.find(model, version))
+            asked = read_request(read_document(body), metadata)
+            inferred = await infer_all(
+                inference, asked.images, asked.files, observation, model=model, version=version, timeout_s=timeout_s
+            )
+            return prediction_response(asked, inferred.probabilities)
+
+        return await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
+
+    async def status(request: Request) -> dict[str, Any]:
+        model, version = request.path_params[MODEL], _asked_version(request)
+        found = repository.model_status(model)
+        number = found.labels.get(version) if isinstance(version, str) else version
+        versions = [known for known in found.versions if version is None or known.version == number]
+        if not versions:
+            raise UnknownModelError(
+                f"{model} has no version {version}",
+                available=[*(str(known.version) for known in found.versions), *found.labels],
+            )
+        return version_states(versions)
+
+    async def metadata(request: Request) -> dict[str, Any]:
+        entry = repository.find(request.path_params[MODEL], _asked_version(request))
+        try:
+            return model_metadata(entry)
+        except ArtifactError as error:
+            raise UnavailableError(error.problem, retry_after_s=RETRY_AFTER_FAILURE_S, remedy=error.remedy) from None
+
+    async def predict(request: Request) -> Response:
+        """Row form `{"instances": […]}` or column form `{"inputs": […]}`; `encoded_images` takes files."""
+        return await answer_with(request, predict_request)
+
+    async def classify(request: Request) -> Response:
+        """`{"examples": [{"images": […]}, …]}`; each answer is the ten classes with their probabilities."""
+        return await answer_with(request, classify_request)
+
+    async def regress(_: Request) -> Response:
+        raise InvalidRequestError("the models classify; they have no signature for regression", expected=":classify")
+
+    for path, what in PATHS.items():
+        parameters = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in (MODEL, VERSION, LABEL)
+            if f"{{{name}}}" in path
+        ]
+        read_only: dict[str, Any] = {"methods": ["GET"], "openapi_extra": {"parameters": parameters}}
+        computing: dict[str, Any] = {
+            "methods": ["POST"],
+            "openapi_extra": {"parameters": [*parameters, *HEADERS], "requestBody": BODY},
+            "responses": error_responses(400, 404, 408, 413, 503, 504),
+        }
+        routes.add_api_route(f"{path}:predict", predict, summary=f"Probabilities by {what}", **computing)
+        routes.add_api_route(f"{path}:classify", classify, summary=f"Classes by {what}", **computing)
+        routes.add_api_route(f"{path}:regress", regress, include_in_schema=False, methods=["POST"])
+        routes.add_api_route(path, status, summary=f"State of {what}", responses=error_responses(400, 404), **read_only)
+        routes.add_api_route(
+            f"{path}/metadata",
+            metadata,
+            summary=f"Signatures of {what}",
+            responses=error_responses(400, 404, 503),
+            **read_only,
+        )
+    return routes
+
+
+def _asked_version(request: Request) -> int | str | None:
+    text = request.path_params.get(VERSION) or request.path_params.get(LABEL)
+    if text is None:
+        return None
+    try:
+        version = parse_version(text)
+    except ValueError:
+        version = None
+    if version is None or isinstance(version, int) != (VERSION in request.path_params):
+        raise InvalidRequestError(f"{request.url.path[:200]} names no version or label", expected=LEGAL_VERSION)
+    return version

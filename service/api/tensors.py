@@ -1,0 +1,215 @@
+"""The tensors that go in and out, in each form that they travel in: values, raw bytes, encoded files.
+
+Knows nothing of HTTP or gRPC; every way of saying a tensor wrongly is an `InvalidRequestError` that names it.
+"""
+
+import struct
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+from typing import Final, cast
+
+import numpy as np
+
+from catalog.labels import CLASS_COUNT, CLASS_NAMES, IMAGE_SHAPE
+from runtime.base import Images, Probabilities
+from service.errors import InvalidRequestError
+
+IMAGES: Final = "images"
+IMAGE_BYTES: Final = "image_bytes"
+PROBABILITIES: Final = "probabilities"
+DATATYPES: Final = {IMAGES: "UINT8", IMAGE_BYTES: "BYTES"}
+BYTES_PER_IMAGE: Final = prod(IMAGE_SHAPE)
+MAX_SHOWN_CHARACTERS: Final = 60
+EXPECTED_INPUT: Final = (
+    f"one input: '{IMAGES}', UINT8 [n, 32, 32, 3], RGB 0..255; or '{IMAGE_BYTES}', BYTES [n], PNG or JPEG files"
+)
+EXPECTED_VALUES: Final = "whole numbers from 0 to 255, in one flat list or nested as the shape says"
+EXPECTED_BASE64: Final = "base64 strings, in one flat list or nested as the shape says"
+ELEMENT_LENGTH: Final = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHead:
+    """What is said of an input tensor before its contents; checked when it is made.
+
+    Raises:
+        InvalidRequestError: it is not an input that the models take.
+    """
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if self.name not in DATATYPES:
+            raise InvalidRequestError(f"there is no input {shown(self.name)}", expected=EXPECTED_INPUT)
+        if self.datatype != DATATYPES[self.name]:
+            raise InvalidRequestError(
+                f"input '{self.name}' has the datatype {shown(self.datatype)}", expected=EXPECTED_INPUT
+            )
+        is_legal = bool(self.shape) and self.shape[0] >= 0
+        if self.name == IMAGES:
+            is_legal = is_legal and tuple(self.shape[1:]) == IMAGE_SHAPE
+        else:
+            is_legal = is_legal and tuple(self.shape[1:]) in ((), (1,))
+        if not is_legal:
+            raise InvalidRequestError(
+                f"input '{self.name}' has the shape {shown(list(self.shape))}", expected=EXPECTED_INPUT
+            )
+
+    @property
+    def rows(self) -> int:
+        """How many images."""
+        return self.shape[0]
+
+    @property
+    def is_pixels(self) -> bool:
+        """Whether the images are pixels; otherwise they are encoded files."""
+        return self.name == IMAGES
+
+
+def images_from_bytes(head: TensorHead, content: bytes | memoryview) -> Images:
+    """The images in raw bytes, row-major, not copied.
+
+    Raises:
+        InvalidRequestError: there are more or fewer bytes than the shape says.
+    """
+    if len(content) != head.rows * BYTES_PER_IMAGE:
+        raise InvalidRequestError(
+            f"input '{head.name}' has {len(content):,} bytes of data",
+            expected=f"{head.rows * BYTES_PER_IMAGE:,} bytes, as the shape {list(head.shape)} says",
+        )
+    return np.frombuffer(content, np.uint8).reshape(-1, *IMAGE_SHAPE)
+
+
+def images_from_values(head: TensorHead, values: object) -> Images:
+    """The images in numbers, flat or nested.
+
+    Raises:
+        InvalidRequestError: they are not of that shape, or not whole numbers from 0 to 255.
+    """
+    flat = _flatten(head, values, EXPECTED_VALUES)
+    try:
+        return images_from_bytes(head, bytes(cast("list[int]", flat)))
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"input '{head.name}': {error}", expected=EXPECTED_VALUES) from None
+
+
+def files_from_bytes(head: TensorHead, content: bytes | memoryview) -> list[bytes]:
+    """The files in raw bytes: each is its length, 4 bytes little-endian, and its content.
+
+    Raises:
+        InvalidRequestError: the lengths don't add up, or there are more or fewer files than the shape says.
+    """
+    files: list[bytes] = []
+    position = 0
+    while position < len(content):
+        start = position + ELEMENT_LENGTH.size
+        if start > len(content):
+            raise InvalidRequestError(f"input '{head.name}' ends within the length of element {len(files)}")
+        (length,) = ELEMENT_LENGTH.unpack_from(content, position)
+        position = start + length
+        if position > len(content):
+            raise InvalidRequestError(
+                f"element {len(files)} of input '{head.name}' has a length of {length:,} bytes",
+                expected=f"at most {len(content) - start:,}: there are no more",
+            )
+        files.append(bytes(content[start:position]))
+    return as_many_as_said(head, files)
+
+
+def files_from_values(head: TensorHead, values: object) -> list[bytes]:
+    """The files in base64 strings, flat or nested.
+
+    Raises:
+        InvalidRequestError: they are not of that shape, or not base64.
+    """
+    return [decode_base64(head.name, text) for text in _flatten(head, values, EXPECTED_BASE64)]
+
+
+def decode_base64(name: str, text: object) -> bytes:
+    """A file from base64.
+
+    Args:
+        name: of the input, for the error.
+
+    Raises:
+        InvalidRequestError: it is no string of base64.
+    """
+    try:
+        return a2b_base64(cast("str", text), strict_mode=True)
+    except (Base64Error, ValueError, TypeError) as error:
+        raise InvalidRequestError(f"an element of input '{name}': {error}", expected=EXPECTED_BASE64) from None
+
+
+def as_many_as_said(head: TensorHead, files: list[bytes]) -> list[bytes]:
+    """The files themselves.
+
+    Raises:
+        InvalidRequestError: the shape says another number.
+    """
+    if len(files) != head.rows:
+        raise InvalidRequestError(
+            f"input '{head.name}' has {len(files):,} elements",
+            expected=f"{head.rows:,}, as the shape {list(head.shape)} says",
+        )
+    return files
+
+
+def bytes_of_elements(elements: Iterable[bytes]) -> bytes:
+    """A BYTES tensor in its raw form: each element is its length and its content."""
+    return b"".join(ELEMENT_LENGTH.pack(len(element)) + element for element in elements)
+
+
+def classifications(probabilities: Probabilities, classes: int) -> list[str]:
+    """The best classes of each row as Triton writes them, "value:index:label", all rows one after the other.
+
+    Args:
+        classes: how many of each row, 1 to 10.
+
+    https://docs.nvidia.com/deeplearning/triton-inference-server, "Classification Extension"
+    """
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :classes]
+    values = np.take_along_axis(probabilities, best, axis=1)
+    pairs = zip(values.ravel().tolist(), best.ravel().tolist(), strict=True)
+    return [f"{value:.6f}:{index}:{CLASS_NAMES[index]}" for value, index in pairs]
+
+
+def class_count(asked: object) -> int:
+    """How many classes the parameter `classification` asks for; more than there are means all, as Triton does it.
+
+    Raises:
+        InvalidRequestError: it is no whole number above 0.
+    """
+    if type(asked) is not int or asked < 1:
+        raise InvalidRequestError(f"classification = {shown(asked)}", expected=f"a whole number, 1 to {CLASS_COUNT}")
+    return min(asked, CLASS_COUNT)
+
+
+def shown(value: object) -> str:
+    """A value from a request as it may stand in an error."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
+
+
+def _flatten(head: TensorHead, values: object, expected: str) -> list[object]:
+    """The elements, from one list or from lists nested as the shape says; by passes over whole levels, not rows."""
+    if not isinstance(values, list):
+        raise InvalidRequestError(f"the values of input '{head.name}' are no list", expected=expected)
+    total = prod(head.shape)
+    if len(values) == total and not (values and isinstance(values[0], list)):
+        return values
+    level: list[object] = [values]
+    for depth, size in enumerate(head.shape):
+        lists = cast("list[list[object]]", level)
+        if set(map(type, level)) != {list} or set(map(len, lists)) != {size}:
+            raise InvalidRequestError(
+                f"the values of input '{head.name}' are not of the shape {list(head.shape)} at depth {depth}",
+                expected=f"{total:,} elements: {expected}",
+            )
+        level = list(chain.from_iterable(lists))
+    return level
