@@ -23,7 +23,7 @@ client: $(CLIENT_VENV)/installed ## install what the client and its command line
 	@echo "in this folder: $(CLIENT_VENV)/bin/python -m client --help"
 
 test: $(VENV)/installed ## install what the tests need, and run them with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 check: $(VENV)/installed ## formatting, lint, types, generated documents
 	scripts/check
