@@ -155,18 +155,6 @@ def test_expired_rows_get_their_error_in_time_and_are_not_computed() -> None:
     scheduler.close()
 
 
-def test_time_that_is_over_before_the_queue_is_looked_at_is_an_error_too() -> None:
-    scheduler, version = Scheduler(BatchLimits()), ready(Recorder())
-
-    async def scenario() -> None:
-        with pytest.raises(TimeoutError):
-            await scheduler.submit(version, rows(1), time.monotonic() - 1)
-        assert scheduler.queue_rows == 0
-
-    run(scenario)
-    scheduler.close()
-
-
 def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
     model, other = Recorder(takes_s=0.05), Recorder()
     scheduler = Scheduler(BatchLimits(max_batch_rows=1, max_queue_rows=5, max_queue_rows_per_model=3))
