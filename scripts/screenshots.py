@@ -56,9 +56,11 @@ def compare(page: Page) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """What is seen, in 256 colours: a third of the size."""
+    """What is seen, in 256 colours: half the size. Flat colours stay what they are, the pictures are dithered."""
     with Image.open(BytesIO(page.screenshot())) as image:
-        image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(IMAGES / name, optimize=True)
+        seen = image.convert("RGB")
+        palette = seen.quantize(256, Image.Quantize.MEDIANCUT)
+        seen.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(IMAGES / name, optimize=True)
 
 
 if __name__ == "__main__":
