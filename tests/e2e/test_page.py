@@ -24,6 +24,7 @@ CAT, SHIP = SAMPLES[3], SAMPLES[8]
 VERSIONS = (("sequential", 1), ("sequential", 2), ("functional", 2))
 DESKTOP = {"width": 1360, "height": 900}
 PHONE = {"width": 375, "height": 720}
+PROBLEM: dict[str, Any] = {"type": "urn:x", "title": "Busy", "status": 503, "detail": "512 images wait for sequential"}
 PASTE = """data => {
   const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
   const transfer = new DataTransfer();
@@ -185,6 +186,20 @@ def test_errors_are_shown_in_words_where_they_happen(page: Page) -> None:
     expect(headline(page)).to_have_text("cat")
 
 
+def test_a_model_that_fails_in_a_comparison_says_so_and_is_asked_again(page: Page) -> None:
+    choose(page, CAT.file)
+    expect(headline(page)).to_have_text("cat")
+    body = page.request.post(f"{page.url}compare", headers={"Content-Type": "image/png"}, data=CAT.file.read_bytes())
+    comparison = body.json()
+    comparison["answers"][0] |= {"prediction": None, "timings": None, "error": PROBLEM}
+    page.route("**/compare*", lambda route: route.fulfill(json=comparison))
+    page.check("#mode [value=all]")
+    expect(page.locator(".cards > li").first).to_contain_text(PROBLEM["detail"])
+    page.unroute("**/compare*")
+    page.locator(".cards > li button").first.click()
+    expect(page.locator(".cards .timings")).to_have_count(2)
+
+
 def test_a_service_that_went_away_is_seen_and_found_again(page: Page) -> None:
     def refuse(route: Route) -> None:
         route.abort()
@@ -196,10 +211,11 @@ def test_a_service_that_went_away_is_seen_and_found_again(page: Page) -> None:
     expect(page.locator("#readiness")).to_have_text("2 models ready")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("viewport", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop, light", "phone, dark"]
+)
 def test_everybody_can_use_it_in_either_scheme_at_either_width(
-    browser: Browser, server: Server, scheme: Any, viewport: Any
+    browser: Browser, server: Server, viewport: Any, scheme: Any
 ) -> None:
     for page in opened(browser, server, viewport, color_scheme=scheme, reduced_motion="reduce"):
         assert violations(page) == ""

@@ -5,6 +5,7 @@ import { makeBars } from "./bars.js";
 import { byId, element, fill, whenChanged } from "./dom.js";
 import { milliseconds, percent } from "./format.js";
 import { showProblem } from "./problem.js";
+import { ServiceError } from "./service.js";
 import { changed, keyOf, titleOf } from "./state.js";
 
 const PARTS = [["decode_ms", "decode"], ["queue_ms", "queue"], ["compute_ms", "compute"]];
@@ -58,7 +59,8 @@ function makeSingle() {
 
 function makeComparison() {
   const root = element("div", { class: "comparison" });
-  const draw = whenChanged(({ comparison, titles }) => {
+  const draw = whenChanged(({ comparison, titles }, picture) => {
+    const retry = () => askAgain(picture);
     if (!comparison) {
       fill(root, element("p", { class: "by" }, titles ? "computing" : "Every model that is ready answers, side by side."));
       return;
@@ -67,12 +69,12 @@ function makeComparison() {
     fill(
       root,
       element("div", { "aria-live": "polite" }, agreementOf(agreement)),
-      element("ul", { class: "cards" }, answers.map((answer) => cardOf(answer, agreement, titles[answer.model]))),
+      element("ul", { class: "cards" }, answers.map((answer) => cardOf(answer, agreement, titles[answer.model], retry))),
     );
   });
   const show = (picture, _, list) => {
     const titles = picture ? Object.fromEntries((list?.models ?? []).map((model) => [model.name, model.title])) : null;
-    draw({ comparison: picture?.comparison ?? null, titles });
+    draw({ id: picture?.id, comparison: picture?.comparison ?? null, titles }, picture);
   };
   return { root, show };
 }
@@ -83,12 +85,12 @@ function agreementOf({ label, models, of }) {
   return [element("p", { class: "headline" }, element("span", { class: "label" }, label)), element("p", { class: "by" }, who)];
 }
 
-function cardOf({ model, version, prediction, error, timings }, agreement, title) {
+function cardOf({ model, version, prediction, error, timings }, agreement, title, retry) {
   const head = element("h3", {}, title, " ", element("span", {}, `v${version}`));
   if (!prediction) {
     const place = element("div");
-    showProblem(place, { problem: error });
-    return element("li", { class: "differs" }, head, element("p", { class: "by" }, error.detail));
+    showProblem(place, new ServiceError(error), retry);
+    return element("li", { class: "differs" }, head, place);
   }
   const bars = makeBars();
   bars.show(prediction);

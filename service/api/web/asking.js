@@ -19,9 +19,11 @@ export function askForMissing() {
   askOthers(chosen);
 }
 
-/** Forget this picture's error and ask again. */
+/** Forget what failed of this picture and ask again. */
 export function askAgain(picture) {
   picture.error = null;
+  if (picture.comparison?.answers.some((answer) => answer.error)) picture.comparison = null;
+  for (const [key, { error }] of picture.explanations) if (error) picture.explanations.delete(key);
   changed();
 }
 

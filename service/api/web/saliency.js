@@ -1,6 +1,6 @@
 // What mattered: the choices, the picture drawn over the pixels, and the same in words.
 
-import { explanationKey, isWaiting } from "./asking.js";
+import { askAgain, explanationKey, isWaiting } from "./asking.js";
 import { CLASSES } from "./bars.js";
 import { byId, element, fill, whenChanged } from "./dom.js";
 import { count, percent, points } from "./format.js";
@@ -28,7 +28,7 @@ export function startSaliency() {
 
   const showResult = whenChanged(({ waiting }, explanation) => {
     const place = byId("explain-result");
-    if (explanation?.error) showProblem(place, explanation.error);
+    if (explanation?.error) showProblem(place, explanation.error, () => askAgain(state.current));
     else if (explanation) fill(place, ...inWords(explanation));
     else fill(place, waiting ? element("p", { class: "by" }, "computing") : null);
   });
