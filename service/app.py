@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import FastAPI
@@ -38,7 +39,7 @@ from service.core.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
 from service.core.shadow import Shadow
 from service.core.watcher import Watcher
 from service.errors import SettingsError
-from service.hangup import reload_on_hangup
+from service.hangup import is_worker, reload_on_hangup, tell_other_workers
 from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
 from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
@@ -56,6 +57,17 @@ PLAIN_ERRORS: Final = ("/v1/", "/v2")
 """Below these paths an error is `{"error": "…"}`."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What routes answer from."""
+
+    repository: ModelRepository
+    inference: Inference
+    statistics: Statistics
+    metrics: Metrics
+    watcher: Watcher
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -105,8 +117,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
         reload_on_hangup(watcher)
         loading = asyncio.create_task(_load(repository, watcher))
+        if is_worker():  # until then the others take the connections
+            await loading
+        sharing = asyncio.create_task(metrics.share_states())
         async with serving_grpc(repository, inference, settings, observers) if serving_grpc else nullcontext():
             yield
+        sharing.cancel()
         repository.stop_loading()
         await loading
         await asyncio.to_thread(watcher.stop)
@@ -117,19 +133,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     add_problem_handlers(app)
-    app.include_router(native_routes(repository))
-    app.include_router(batch_routes(inference, settings))
-    app.include_router(compare_routes(repository, inference, settings))
-    app.include_router(explain_routes(inference, settings))
-    app.include_router(open_inference_routes(repository, inference, settings))
-    app.include_router(tensorflow_serving_routes(repository, inference, settings))
-    app.include_router(health_routes(repository))
-    app.include_router(statistics_routes(statistics))
-    app.include_router(metrics_routes(metrics))
-    if settings.admin_token is not None:
-        app.include_router(admin_routes(watcher, settings.admin_token))
-        app.include_router(repository_routes(repository, inference, settings, settings.admin_token))
-    app.include_router(page_routes())
+    _add_routes(app, Parts(repository, inference, statistics, metrics, watcher), settings)
     add_openapi(app, repository, statistics, settings)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
@@ -139,6 +143,23 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.add_middleware(ObservingMiddleware, observers=observers)
     predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
     return FastLanes(app, {PATH: ObservingMiddleware(predict, observers)})
+
+
+def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
+    """The table of routes; `POST /predict` has a lane of its own."""
+    app.include_router(native_routes(parts.repository))
+    app.include_router(batch_routes(parts.inference, settings))
+    app.include_router(compare_routes(parts.repository, parts.inference, settings))
+    app.include_router(explain_routes(parts.inference, settings))
+    app.include_router(open_inference_routes(parts.repository, parts.inference, settings))
+    app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, settings))
+    app.include_router(health_routes(parts.repository))
+    app.include_router(statistics_routes(parts.statistics))
+    app.include_router(metrics_routes(parts.metrics))
+    if settings.admin_token is not None:
+        app.include_router(admin_routes(parts.watcher, settings.admin_token, tell_others=tell_other_workers))
+        app.include_router(repository_routes(parts.repository, parts.inference, settings, settings.admin_token))
+    app.include_router(page_routes())
 
 
 def _batch_limits(settings: Settings) -> BatchLimits:

@@ -1,4 +1,7 @@
-"""SIGHUP: the operator's sign to look for new versions, unless it says that the terminal has gone, which stops."""
+"""SIGHUP: the operator's sign to look for new versions, unless it says that the terminal has gone, which stops.
+
+The supervisor of several workers passes it on to all of them, and one of them may ask it to.
+"""
 
 import asyncio
 import logging
@@ -6,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from multiprocessing import parent_process
 
 from service.core.watcher import Watcher
 
@@ -16,10 +20,10 @@ def reload_on_hangup(watcher: Watcher) -> None:
     """Handle SIGHUP in the running event loop; without effect in another thread than the main one, or on Windows."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
         return
-    had_terminal = _has_terminal()
+    had_terminal = has_terminal()
 
     def hangup() -> None:
-        if had_terminal and not _has_terminal():
+        if had_terminal and not has_terminal():
             logger.info("the terminal has gone: stopping")
             os.kill(os.getpid(), signal.SIGTERM)
             return
@@ -29,7 +33,19 @@ def reload_on_hangup(watcher: Watcher) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
 
 
-def _has_terminal() -> bool:
+def is_worker() -> bool:
+    """Whether this process is one of several that serve together."""
+    return parent_process() is not None
+
+
+def tell_other_workers() -> None:
+    """Have all workers look for new versions; without effect where there is one process."""
+    if is_worker():
+        os.kill(os.getppid(), signal.SIGHUP)
+
+
+def has_terminal() -> bool:
+    """Whether this process was started in a terminal that is still there."""
     try:
         return sys.stdin is not None and os.isatty(sys.stdin.fileno())
     except (OSError, ValueError):  # closed, or an object without a file behind it, as in a notebook

@@ -3,6 +3,7 @@
 Durations and counts come from the observation of each request and of each batch; states are read when somebody asks.
 """
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
 from service.core.scheduler import Scheduler
 from service.errors import DeadlineError, UnavailableError
+from service.shared_metrics import SHARE_EVERY_S, exposition_of_all, is_shared, write_states
 
 PREFIX: Final = "cifar10_"
 LABELS: Final = ("model", "version")
@@ -110,12 +112,18 @@ class Metrics:
             kind: Counter(f"{PREFIX}{name}", text, LABELS, registry=registry) for kind, (name, text) in ends.items()
         }
         self._versions: dict[tuple[str, str], _OfVersion] = {}
-        ProcessCollector(registry=registry)
+        self._states: list[Collector] = [ProcessCollector(registry=None)]
         PlatformCollector(registry=registry)
 
     def watch(self, observed: Observed) -> None:
         """Read these states, too, whenever somebody asks."""
-        self._registry.register(_States(observed))
+        self._states.append(_States(observed))
+
+    async def share_states(self) -> None:
+        """Where there are several processes, have each know the others' states; until cancelled."""
+        while is_shared():
+            write_states(self._collect_states())
+            await asyncio.sleep(SHARE_EVERY_S)
 
     def request_ended(self, observation: Observation) -> None:
         """Count a request for predictions."""
@@ -139,8 +147,18 @@ class Metrics:
         of_version.batch_rows.observe(rows)
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """Everything in Prometheus' text format; of all processes, where there are several."""
+        if is_shared():
+            write_states(self._collect_states())
+            return exposition_of_all()
+        states = CollectorRegistry()
+        for state in self._states:
+            states.register(state)
+        return generate_latest(self._registry) + generate_latest(states)
+
+    def _collect_states(self) -> Iterator[Metric]:
+        for state in self._states:
+            yield from state.collect()
 
     def _of_version(self, labels: tuple[str, str]) -> _OfVersion:
         if labels not in self._versions:

@@ -39,6 +39,12 @@ class Settings(BaseSettings):
         le=65535,
         description="TCP port of the Open Inference Protocol over gRPC; 0: none. Needs the extra grpc",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that serve, on the CPU; each holds all models in its own memory",
+    )
     models: Path = Field(Path("models"), description="folder with the published versions, models/NAME/VERSION/")
     default_model: Literal["auto"] | ModelName = Field(
         "auto", description="answers where no model is asked for; auto: the ready one with the highest test accuracy"

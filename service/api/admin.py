@@ -45,16 +45,22 @@ def check_token(given: bytes | None, token: SecretStr) -> None:
         )
 
 
-def admin_routes(watcher: Watcher, token: SecretStr) -> APIRouter:
-    """The routes."""
+def admin_routes(watcher: Watcher, token: SecretStr, *, tell_others: Callable[[], None]) -> APIRouter:
+    """The routes.
+
+    Args:
+        tell_others: has other processes that serve look for new versions, too; returns at once.
+    """
     routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(authorization(token))])
 
     @routes.post("/reload", summary="Look for new and withdrawn versions now", responses=problem_responses(401, 503))
     async def reload() -> ReloadReport:
         """Answers once all that is new is loaded and all that is gone unloaded; versions that failed are tried again.
 
-        Requests are answered all the while, by what was loaded before.
+        Requests are answered all the while, by what was loaded before. With several workers the answer tells of one;
+        the others look at the same time.
         """
+        tell_others()
         return await asyncio.wrap_future(watcher.scan_now())
 
     return routes

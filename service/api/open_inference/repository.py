@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from catalog.responses import ModelStatus, VersionState, VersionStatus
 from service.core.repository import ModelRepository
 from service.errors import InvalidRequestError
+from service.hangup import is_worker
 
 STATES: Final = {
     VersionState.READY: "READY",
@@ -54,6 +55,7 @@ async def load_model(repository: ModelRepository, name: str, parameters: dict[st
 
     Raises:
         InvalidRequestError: another configuration or other files are to be loaded than are published.
+        InvalidRequestError: there are several processes that serve.
         RequestError: there is no such model, or none of its versions can be loaded.
     """
     foreign = [key for key in parameters if key == OVERRIDES or key.startswith(FILE_OVERRIDE)]
@@ -63,6 +65,7 @@ async def load_model(repository: ModelRepository, name: str, parameters: dict[st
             expected="no such parameter",
             remedy="publish a new version in the models folder, or write its serving.json",
         )
+    _check_alone()
     await asyncio.to_thread(repository.load, name)
 
 
@@ -70,9 +73,20 @@ async def unload_model(repository: ModelRepository, name: str) -> None:
     """Unload a model; its versions stay published.
 
     Raises:
+        InvalidRequestError: there are several processes that serve.
         UnknownModelError: there is no such model.
     """
+    _check_alone()
     await asyncio.to_thread(repository.unload, name)
+
+
+def _check_alone() -> None:
+    if is_worker():
+        raise InvalidRequestError(
+            "this is one of several processes that serve, and the change would be its own",
+            expected="a service with one worker",
+            remedy="write the model's serving.json, which all of them follow: docs/versions.md",
+        )
 
 
 def _reason(model: ModelStatus, version: VersionStatus) -> str:

@@ -36,8 +36,11 @@ async def serving_grpc(
         RuntimeError: the port is taken.
     """
     server = grpc.aio.server(
-        # Without so_reuseport=0 a second process would share the port in silence.
-        options=(("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.so_reuseport", 0))
+        # With so_reuseport another service would share the port in silence; the workers of one are meant to.
+        options=(
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
+            ("grpc.so_reuseport", int(settings.workers > 1)),
+        )
     )
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
