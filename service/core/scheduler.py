@@ -28,7 +28,7 @@ from service.errors import UnavailableError
 THREAD_NAME_PREFIX: Final = "compute"
 QUICK_S: Final = 0.001
 """What takes no longer may hold up the event loop, and is not worth waiting for others to share a batch with."""
-LONGEST_BATCH_S: Final = 0.05
+LONGEST_BATCH_S: Final = 0.1
 """A batch takes no more rows than take so long: the next model's turn comes soon, and no deadline is far behind."""
 
 logger = logging.getLogger(__name__)
