@@ -8,6 +8,7 @@ import asyncio
 import random
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import BinaryIO, Final
 
@@ -92,4 +93,9 @@ def _line(observation: Observation) -> bytes:
 
 
 def _string(text: str) -> str:
+    return f'"{text}"' if text.isascii() and text.isalnum() else _escaped(text)
+
+
+@lru_cache(maxsize=256)
+def _escaped(text: str) -> str:
     return to_json(text).decode()

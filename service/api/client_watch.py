@@ -4,6 +4,7 @@ Where it isn't, the request is cancelled, so that it costs no more.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -27,14 +28,15 @@ class ClientWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
 
-    def expect_body(self, timeout_s: float, too_late: Exception) -> None:
+    def expect_body(self, timeout_s: float, too_late: Callable[[float], Exception]) -> None:
         """Cancel the request unless `begin` is called in time.
 
         Args:
             timeout_s: longest time from now.
-            too_late: what the cancellation then means.
+            too_late: makes of it the error that the cancellation then means.
         """
-        self._timer = self._loop.call_later(timeout_s, self._cancel, _current_task(), too_late)
+        task = _current_task()
+        self._timer = self._loop.call_later(timeout_s, lambda: self._cancel(task, too_late(timeout_s)))
 
     def begin(self) -> None:
         """Look for the client from now on; the body was read."""

@@ -53,7 +53,7 @@ async def answer_request(
         with inference.slot() as slot:
             headers = dict(scope["headers"])
             timeout_s = _timeout_s(headers, settings.request_timeout_s)
-            watch.expect_body(settings.upload_timeout_s, upload_timeout(settings.upload_timeout_s))
+            watch.expect_body(settings.upload_timeout_s, upload_timeout)
             body = await read(headers, receive, slot)
             watch.begin()
             return await answer(body, observation, timeout_s)
