@@ -1,9 +1,11 @@
 import pytest
 from pydantic import ValidationError
 
-from catalog.labels import MODEL_NAMES
+from catalog.artifact import read_metadata
+from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
+from tests.conftest import MODELS
 from training.errors import RecipeError
-from training.recipes import Recipe, get_recipe, smoke, with_backbone_weights
+from training.recipes import Recipe, get_recipe, smoke, tuned, with_backbone_weights
 
 
 @pytest.mark.parametrize("model", list(MODEL_NAMES))
@@ -97,3 +99,22 @@ def test_tuned_small_cnns_differ_in_their_seed_alone(model: str) -> None:
     assert get_recipe("tuned", model).model_dump(exclude={"model", "seed"}) == get_recipe(
         "tuned", "sequential"
     ).model_dump(exclude={"model", "seed"})
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_docstring_of_a_tuned_recipe_says_what_its_last_version_reached(name: ModelName) -> None:
+    docstring = {
+        **dict.fromkeys(SMALL_CNNS, tuned.small_cnn),
+        "vgg16": tuned.vgg16,
+        "mobilenetv2": tuned.mobilenetv2,
+    }.get(name, tuned.resnet50v2).__doc__
+    published = [read_metadata(folder) for folder in sorted(MODELS.glob(f"{name}/[0-9]*"))]
+    reached = [
+        evaluation.accuracy
+        for metadata in published
+        if metadata.recipe["name"] == "tuned"
+        for evaluation in metadata.evaluations
+        if (evaluation.split, evaluation.runtime, evaluation.precision) == ("test", "openvino", "float32")
+    ]
+    assert docstring is not None
+    assert f"{reached[-1]:.4f}" in docstring if reached else "Not trained to its end" in docstring

@@ -17,6 +17,10 @@ def small_cnn(model: ModelName) -> Recipe:
     The tutorial's run knows its 40,000 images by heart after ten epochs. Here every image is moved and mirrored anew
     in each epoch, so that a hundred epochs still teach; SGD with momentum and weight decay finds flatter ground than
     Adam; bfloat16 makes it 1.6 times as fast.
+
+    `python -m training fit MODEL --recipe tuned`, 100 epochs: sequential 0.8792, functional 0.8804, subclassing 0.8790
+    of the test images; three seeds of one network, so these are its spread. 24 to 26 minutes each on two cores of an
+    AMD EPYC with bfloat16 instructions (sequential 57, beside other work); TensorFlow 2.21, Keras 3.15.
     """
     return Recipe(
         model=model,
@@ -33,6 +37,9 @@ def vgg16(model: ModelName) -> Recipe:
 
     Without normalization this depth learns slowly and only at small learning rates. What is exported has the layers,
     and the 14,789,258 parameters, of `keras.applications.VGG16` and the head.
+
+    `python -m training fit vgg16 --recipe tuned`, 26 epochs: 0.9260 of the test images, short of the goal of 0.93. 2.6
+    hours on two cores of an AMD EPYC with bfloat16 instructions, beside other work; TensorFlow 2.21, Keras 3.15.
     """
     return Recipe(
         model=model,
@@ -48,6 +55,8 @@ def mobilenetv2(model: ModelName) -> Recipe:
 
     In float32, since the depthwise convolutions are slower in bfloat16; and with half the weight decay of the two
     larger networks, of whose parameters it has a tenth.
+
+    Not trained to its end yet. An epoch takes 2 minutes on two cores of an AMD EPYC with AVX-512 and 9 on one without.
     """
     return Recipe(
         model=model,
@@ -59,7 +68,10 @@ def mobilenetv2(model: ModelName) -> Recipe:
 
 
 def resnet50v2(model: ModelName) -> Recipe:
-    """ResNet50V2 on images enlarged to 64 pixels, for the same reason."""
+    """ResNet50V2 on images enlarged to 64 pixels, for the same reason.
+
+    Not trained to its end yet. An epoch takes about 6 minutes on two cores of an AMD EPYC with bfloat16 instructions.
+    """
     return Recipe(
         model=model,
         batch_normalization="fused",
