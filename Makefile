@@ -9,7 +9,7 @@ RECIPE ?= tutorial
 BENCH ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve client test check format docs lock proto train bench clean
+.PHONY: help serve client test coverage check format docs lock proto train bench clean
 
 .DEFAULT_GOAL := help
 
@@ -22,8 +22,11 @@ serve: $(SERVE_VENV)/installed ## install what serving needs, and serve on CIFAR
 client: $(CLIENT_VENV)/installed ## install what the client and its command line need
 	@echo "in this folder: $(CLIENT_VENV)/bin/python -m client --help"
 
-test: $(VENV)/installed ## install what the tests need, and run them with coverage
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
+test: $(VENV)/installed ## install what the tests need, and run them in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+coverage: $(VENV)/installed ## the same, and which lines they run
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 check: $(VENV)/installed ## formatting, lint, types, generated documents
 	scripts/check
