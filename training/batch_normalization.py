@@ -37,16 +37,6 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc] 
         return outputs
 
 
-def with_fused_kernels(network: keras.Model) -> keras.Model:
-    """The same network, all weights drawn anew, with `FusedBatchNormalization` where it normalizes."""
-
-    def clone(layer: Any) -> Any:
-        fused = isinstance(layer, layers.BatchNormalization)
-        return (FusedBatchNormalization if fused else layer.__class__).from_config(layer.get_config())
-
-    return _named_as(network, keras.models.clone_model(network, clone_function=clone))
-
-
 def after_convolutions(network: keras.Model) -> keras.Model:
     """The same network, all weights drawn anew, each convolution normalized before its ReLU.
 

@@ -6,24 +6,19 @@ Which layers a network has is `training.architectures`' part, training it `train
 import hashlib
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import keras
 import numpy as np
 
 from training.architectures import ARCHITECTURES
 from training.architectures.transfer import BACKBONE_LAYER, BACKBONES, ChangeBackbone, backbone_of
-from training.batch_normalization import after_convolutions, fold, with_fused_kernels
+from training.batch_normalization import after_convolutions, fold
 from training.close_match import did_you_mean
 from training.errors import BackboneWeightsError, RecipeError
+from training.fast_layers import with_fast_layers
 from training.recipes import Recipe
 from training.recipes.recipe import IMAGENET
-
-CHANGES_OF_BACKBONE: Final[dict[str, ChangeBackbone | None]] = {
-    "keras": None,
-    "fused": with_fused_kernels,
-    "folded": after_convolutions,
-}
 
 
 def build(recipe: Recipe) -> Any:
@@ -33,7 +28,7 @@ def build(recipe: Recipe) -> Any:
         BackboneWeightsError: the backbone's weights can't be had, or are another network's.
         RecipeError: it frees a layer that the backbone hasn't got.
     """
-    model = _new_model(recipe, recipe.precision, CHANGES_OF_BACKBONE[recipe.batch_normalization])
+    model = _new_model(recipe, recipe.precision, _change_of_backbone(recipe))
     if recipe.initialization == "he_normal":
         _draw_he_normal(model)
     if recipe.model in BACKBONES:
@@ -86,6 +81,12 @@ def weights_sha256(model: Any) -> str:
 
 def _parts(layer: Any) -> list[Any]:
     return layer.layers if isinstance(layer, keras.Model) else []
+
+
+def _change_of_backbone(recipe: Recipe) -> ChangeBackbone | None:
+    if recipe.batch_normalization == "folded":
+        return after_convolutions
+    return with_fast_layers if recipe.layers == "fast" else None
 
 
 def _new_model(recipe: Recipe, precision: str, change_backbone: ChangeBackbone | None = None) -> Any:

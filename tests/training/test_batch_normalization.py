@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 from numpy.typing import NDArray
 
-from training.batch_normalization import FusedBatchNormalization, after_convolutions, fold, with_fused_kernels
+from training.batch_normalization import FusedBatchNormalization, after_convolutions, fold
 
 pytestmark = pytest.mark.slow
 
@@ -43,16 +43,6 @@ def test_fused_layer_answers_as_keras_own_and_keeps_still_when_frozen() -> None:
     fused(images(3), training=True)
     for kept, now in zip(before, fused.get_weights(), strict=True):
         np.testing.assert_array_equal(kept, now)
-
-
-def test_network_with_fused_kernels_has_the_same_weights_and_answers() -> None:
-    inputs = layers.Input((8, 8, 3))
-    network = keras.Model(inputs, layers.BatchNormalization(name="normalized")(layers.Conv2D(4, 3)(inputs)), name="net")
-    fused = with_fused_kernels(network)
-    assert fused.name == "net"
-    assert isinstance(fused.get_layer("normalized"), FusedBatchNormalization)
-    fused.set_weights(network.get_weights())
-    np.testing.assert_allclose(fused(images(1)), network(images(1)), atol=1e-5)
 
 
 def test_folded_network_answers_as_the_normalized_one_it_was_trained_as() -> None:

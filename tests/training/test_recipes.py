@@ -65,10 +65,10 @@ def test_mistyped_names_bring_the_close_one() -> None:
         ("sequential", {"momentum": 0.9}, "needs sgd"),
         ("vgg16", {"backbone_weights": None}, "given for a model with a backbone"),
         ("vgg16", {"input_scaling": "by_eye"}, "divide_by_255"),
-        ("vgg16", {"batch_normalization": "fused", "backbone_weights": "none"}, "a backbone with BatchNormalization"),
+        ("vgg16", {"layers": "fast", "backbone_weights": "none"}, "a backbone with BatchNormalization"),
         ("mobilenetv2", {"batch_normalization": "folded", "backbone_weights": "none"}, "without BatchNormalization"),
         ("sequential", {"batch_normalization": "folded"}, "without BatchNormalization"),
-        ("mobilenetv2", {"batch_normalization": "fused"}, "the backbone's weights are none"),
+        ("vgg16", {"batch_normalization": "folded"}, "the backbone's weights are none"),
         ("vgg16", {"batch_normalization": "folded", "backbone_weights": "none"}, "all layers train"),
     ],
 )

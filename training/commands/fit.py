@@ -40,9 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, export, measure and publish."""
     if arguments.smoke:
         arguments.when_stopped = ""  # there is nothing that another run could go on from
+    from training.allocation import keep_memory
     from training.data import load_cifar10
     from training.recipes import smoke
 
+    keep_memory()
     recipe = chosen_recipe(arguments)
     if not arguments.smoke:
         _train(arguments, recipe, arguments.models, arguments.checkpoints)

@@ -50,10 +50,11 @@ class Recipe(BaseModel):
     """Whether a frozen backbone's outputs are kept (training.features); the result is the same."""
     upsample_to: int | None = Field(default=None, ge=32, le=224)
     """Side in pixels to which the graph of a transfer model enlarges the images."""
-    batch_normalization: Literal["keras", "fused", "folded"] = "keras"
-    """How a backbone's batches are normalized in training (training.batch_normalization). `fused`: its own layers, by
-    TensorFlow's fused kernel. `folded`: a backbone without any gets one after each convolution, folded into the
-    convolution's weights in the end: what is exported is the plain backbone."""
+    batch_normalization: Literal["keras", "folded"] = "keras"
+    """`folded`: a backbone that has none is normalized after each convolution (training.batch_normalization), which is
+    folded into the convolution's weights in the end: what is exported is the plain backbone."""
+    layers: Literal["keras", "fast"] = "keras"
+    """`fast`: a backbone of layers that compute the same in less time (training.fast_layers), in training alone."""
     initialization: Literal["keras", "he_normal"] = "keras"
     """`keras`: Glorot uniform. `he_normal` suits deep stacks of ReLU without normalisation (arXiv:1502.01852)."""
 
@@ -95,12 +96,12 @@ class Recipe(BaseModel):
             raise ValueError("backbone_weights: given for a model with a backbone, and for no other")
         if not transfer and (self.trainable_layers != "all" or self.upsample_to is not None):
             raise ValueError("trainable_layers, upsample_to: only for a model with a backbone")
-        if self.batch_normalization == "fused" and self.model not in NORMALIZED:
-            raise ValueError("batch_normalization fused: only for a backbone with BatchNormalization")
+        if self.layers == "fast" and self.model not in NORMALIZED:
+            raise ValueError("layers fast: only for a backbone with BatchNormalization")
         if self.batch_normalization == "folded" and (not transfer or self.model in NORMALIZED):
             raise ValueError("batch_normalization folded: only for a backbone without BatchNormalization")
-        if self.batch_normalization != "keras" and self.backbone_weights != NO_WEIGHTS:
-            raise ValueError("batch_normalization fused, folded: the backbone's weights are none")
+        if self.batch_normalization == "folded" and self.backbone_weights != NO_WEIGHTS:
+            raise ValueError("batch_normalization folded: the backbone's weights are none")
         if self.batch_normalization == "folded" and self.trainable_layers != "all":
             raise ValueError("batch_normalization folded: all layers train")
         if self.label_smoothing and self.loss != "categorical_crossentropy":
