@@ -62,7 +62,7 @@ def mobilenetv2(model: ModelName) -> Recipe:
         model=model,
         layers="fast",
         upsample_to=64,
-        epochs=18,
+        epochs=16,
         **(_transfer(model) | {"weight_decay": 0.005}),
     )
 
