@@ -1,7 +1,7 @@
 """What a runtime is to the rest of the project: opens a version's folder, turns images into probabilities."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from catalog.metadata import Precision, RuntimeName
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
+DEFAULT_MAX_BATCH_ROWS: Final = 32
+
 
 class LoadedModel(Protocol):
     """One version, ready to compute. `predict` may be called from several threads at once."""
@@ -18,6 +20,11 @@ class LoadedModel(Protocol):
     @property
     def parallel_calls(self) -> int:
         """How many calls at once are worth it; more of them wait for one another."""
+        ...
+
+    @property
+    def warm_up_rows(self) -> tuple[int, ...]:
+        """Batch sizes to compute once before the first request, ascending."""
         ...
 
     def predict(self, images: Images) -> Probabilities:

@@ -76,6 +76,8 @@ class OpenVinoRuntime:
 class OpenVinoModel:
     """A compiled model and the calls that threads borrow from it."""
 
+    warm_up_rows = (1, 2, 4, 8, 16, 32)
+
     def __init__(self, compiled: openvino.CompiledModel, *, parallel_calls: int) -> None:
         self.parallel_calls = parallel_calls
         self._compiled = compiled

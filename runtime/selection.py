@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from catalog.errors import RuntimeUnavailableError
 from catalog.metadata import Precision, RuntimeName
-from runtime.base import Runtime
+from runtime.base import DEFAULT_MAX_BATCH_ROWS, Runtime
 
 EXTRA: Final[dict[RuntimeName, str]] = {"openvino": "serve", "tensorflow": "gpu"}
 GPU_DEVICE_FILES: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
@@ -23,7 +23,11 @@ def installed(name: RuntimeName) -> bool:
 
 
 def open_runtime(
-    runtime: RuntimeName | Literal["auto"] = "auto", device: str = "auto", precision: Precision = "float32"
+    runtime: RuntimeName | Literal["auto"] = "auto",
+    device: str = "auto",
+    precision: Precision = "float32",
+    *,
+    max_batch_rows: int = DEFAULT_MAX_BATCH_ROWS,
 ) -> Runtime:
     """Open the runtime that these settings name.
 
@@ -31,6 +35,7 @@ def open_runtime(
         runtime: `openvino`, `tensorflow`, or `auto` for the rule above.
         device: `cpu`, `gpu`, `gpu:N`, or `auto`: a GPU where the runtime has one.
         precision: `float32`, or `bfloat16` (OpenVINO, on a CPU that has it).
+        max_batch_rows: the most images that are computed at once; a GPU is prepared for batches of up to so many.
 
     Raises:
         RuntimeUnavailableError: what is asked for isn't installed, or isn't on this machine.
@@ -56,7 +61,7 @@ def open_runtime(
     from runtime.tensorflow import TensorFlowRuntime
 
     place = ("gpu" if _tensorflow_sees_gpu() else "cpu") if device == "auto" else device
-    return TensorFlowRuntime(place, precision)
+    return TensorFlowRuntime(place, precision, max_batch_rows=max_batch_rows)
 
 
 def _choose(device: str, precision: Precision) -> RuntimeName:

@@ -11,7 +11,8 @@ import numpy as np
 
 from catalog.errors import ModelLoadError, RuntimeUnavailableError
 from catalog.metadata import Precision, RuntimeName
-from runtime.base import Images, Probabilities
+from runtime.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities
+from runtime.fixed_sizes import batch_sizes, compute_in_sizes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -23,6 +24,7 @@ class TensorFlowRuntime:
 
     Args:
         device: `cpu`, `gpu` (the first one) or `gpu:N`.
+        max_batch_rows: on a GPU, the largest of the sizes to which batches are padded.
 
     Raises:
         RuntimeUnavailableError: a GPU that TensorFlow doesn't see, or another precision than float32.
@@ -30,7 +32,13 @@ class TensorFlowRuntime:
 
     name: RuntimeName = "tensorflow"
 
-    def __init__(self, device: str = "cpu", precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        *,
+        max_batch_rows: int = DEFAULT_MAX_BATCH_ROWS,
+    ) -> None:
         if precision != "float32":
             raise RuntimeUnavailableError(
                 f"precision {precision} with TensorFlow", expected="float32", remedy="set runtime to openvino"
@@ -40,6 +48,7 @@ class TensorFlowRuntime:
         gpus = tf.config.list_physical_devices("GPU")
         # TensorFloat-32 has the 10 bits of float16: this runtime says float32.
         tf.config.experimental.enable_tensor_float_32_execution(False)
+        self._sizes: tuple[int, ...] = ()
         if device == "cpu":
             _use_only([])
             self.device = "cpu"
@@ -54,6 +63,7 @@ class TensorFlowRuntime:
                 remedy="check nvidia-smi and the container's GPU reservation, or set device to cpu",
             )
         self.device = f"gpu:{index}"
+        self._sizes = batch_sizes(max_batch_rows)
         self._placement = "/GPU:0" if _use_only([gpus[index]]) else f"/GPU:{index}"
 
     def load(self, folder: Path) -> "TensorFlowModel":
@@ -61,7 +71,7 @@ class TensorFlowRuntime:
         try:
             with tf.device(self._placement):
                 loaded = tf.saved_model.load(str(folder))
-            return TensorFlowModel(loaded, self._placement)
+            return TensorFlowModel(loaded, self._placement, self._sizes)
         except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ModelLoadError(
@@ -71,17 +81,27 @@ class TensorFlowRuntime:
 
 
 class TensorFlowModel:
-    """The `serving_default` signature of a loaded SavedModel."""
+    """The `serving_default` signature of a loaded SavedModel.
+
+    Args:
+        placement: TensorFlow's name of a device.
+        sizes: to which batches are padded, ascending; none where the device takes every size alike.
+    """
 
     parallel_calls = 1
 
-    def __init__(self, loaded: "tf.Module", placement: str) -> None:
+    def __init__(self, loaded: "tf.Module", placement: str, sizes: tuple[int, ...] = ()) -> None:
         self._loaded = loaded  # a signature doesn't keep its SavedModel alive
         self._placement = placement
+        self._sizes = sizes
+        self.warm_up_rows = sizes or (1, 2, 4, 8, 16, 32)
         self._signature = loaded.signatures["serving_default"]
 
     def predict(self, images: Images) -> Probabilities:
         """See `runtime.base.LoadedModel.predict`."""
+        return compute_in_sizes(self._compute, images, self._sizes) if self._sizes else self._compute(images)
+
+    def _compute(self, images: Images) -> Probabilities:
         with tf.device(self._placement):
             outputs = self._signature(images=tf.constant(images))
         return np.asarray(outputs["probabilities"], np.float32)

@@ -79,7 +79,9 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     """
     give_large_blocks_back()
     settings = settings or read_settings()
-    runtime = open_runtime(settings.runtime, settings.device, settings.precision)
+    runtime = open_runtime(
+        settings.runtime, settings.device, settings.precision, max_batch_rows=settings.max_batch_rows
+    )
     repository = ModelRepository(
         settings.models,
         runtime,

@@ -19,7 +19,6 @@ from runtime.base import LoadedModel, Runtime
 from runtime.golden import check_golden
 from service.core.model_version import ModelVersion
 
-WARM_UP_ROWS: Final = (1, 2, 4, 8, 16, 32)
 TIMED_CALLS: Final = 5
 
 logger = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ def _warm(model: LoadedModel) -> float:
     Returns:
         How long one image alone takes after that, in seconds.
     """
-    for rows in WARM_UP_ROWS:
+    for rows in model.warm_up_rows:
         model.predict(np.zeros((rows, *IMAGE_SHAPE), np.uint8))
     return min(_duration_s(model) for _ in range(TIMED_CALLS))
 

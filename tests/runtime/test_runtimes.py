@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from catalog.artifact import read_metadata, version_folder
 from catalog.errors import ModelLoadError, RuntimeUnavailableError
 from runtime.base import Runtime
+from runtime.fixed_sizes import batch_sizes
 from runtime.golden import check_golden, read_golden
 from runtime.openvino import OpenVinoRuntime, has_bfloat16
-from runtime.tensorflow import TensorFlowRuntime
+from runtime.tensorflow import TensorFlowModel, TensorFlowRuntime
 from tests.conftest import MODELS, every_published_version
 
 FOLDER = version_folder(MODELS, "sequential", 1)
@@ -51,6 +53,13 @@ def test_threads_get_their_own_answers(runtime: Runtime) -> None:
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda index: model.predict(golden.images[index : index + 1])[0], range(64)))
     assert np.stack(answers) == pytest.approx(golden.probabilities, abs=1e-5)
+
+
+def test_padded_batches_give_the_same_answers() -> None:
+    golden = read_golden(FOLDER / "golden.npz")
+    model = TensorFlowModel(tf.saved_model.load(str(FOLDER)), "/CPU:0", batch_sizes(8))
+    assert model.warm_up_rows == (1, 2, 4, 8)
+    assert model.predict(golden.images[:19]) == pytest.approx(golden.probabilities[:19], abs=1e-5)
 
 
 def test_folder_without_a_model_is_a_clear_error(runtime: Runtime, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class HeldModel:
     """A model that answers only once it is released."""
 
     parallel_calls = 1
+    warm_up_rows = (1,)
 
     def __init__(self) -> None:
         self.release = threading.Event()

@@ -54,6 +54,7 @@ def offer_all(repository: ModelRepository, shadow: Shadow) -> int:
 
 class StuckModel:
     parallel_calls = 1
+    warm_up_rows = (1,)
 
     def __init__(self) -> None:
         self.release = threading.Event()
