@@ -18,6 +18,7 @@ from service.app import create_app
 from service.core.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.logging import logging_config
+from service.memory import collect_garbage_seldom
 from service.settings import Settings
 
 COULD_NOT_START = 2
@@ -61,6 +62,7 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
         signal.signal(stop_signal, server.handle_exit)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     logger.info("listening on http://%s:%d, see /docs", host, settings.port)
+    collect_garbage_seldom()
     server.run(sockets=[listening])
     code = 0 if server.started else COULD_NOT_START
     _end_in_spite_of_stuck_work(code)

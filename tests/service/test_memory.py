@@ -37,3 +37,22 @@ def test_large_blocks_go_back_to_the_system() -> None:
 
     assert megabytes_kept(keep=True) <= 2
     assert megabytes_kept(keep=False) >= 20  # else this would not be needed any more
+
+
+def test_garbage_is_collected_seldom_and_still_collected() -> None:
+    program = """
+import gc, weakref
+from service.memory import collect_garbage_seldom
+class Cycle:
+    def __init__(self):
+        self.itself = self
+collect_garbage_seldom()
+assert gc.get_freeze_count() > 1000
+collections = gc.get_stats()[0]["collections"]
+lists = [[] for _ in range(5_000)]
+assert gc.get_stats()[0]["collections"] == collections
+garbage = weakref.ref(Cycle())
+lists += [[] for _ in range(30_000)]
+assert garbage() is None
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
