@@ -14,7 +14,7 @@ from typing import Final
 M_MMAP_THRESHOLD: Final = -3
 MMAP_THRESHOLD_BYTES: Final = 128 * 1024
 YOUNG_OBJECTS: Final = 20_000
-"""So many more objects than there were are looked through for garbage; Python's own 700 are a few requests' in flight."""
+"""So many more objects than there were are looked through; Python's own 700 are those of a few requests in flight."""
 
 
 def give_large_blocks_back() -> bool:
