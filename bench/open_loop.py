@@ -25,7 +25,7 @@ from bench.measurements import Overload
 MAX_CONNECTIONS: Final = 2000
 ANSWERED: Final = 200
 REJECTED: Final = 503
-LAST_ANSWERS_S: Final = 2.0
+LAST_ANSWERS_S: Final = 15.0
 """How long answers are awaited after the last request; they count as answered, not for goodput."""
 RECEIVE_BYTES: Final = 65536
 HEAD_END: Final = b"\r\n\r\n"
