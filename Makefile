@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 MODELS ?= sequential functional subclassing
 RECIPE ?= tutorial
 BENCH ?=
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help serve client test coverage check format docs lock proto train bench clean
@@ -23,10 +24,10 @@ client: $(CLIENT_VENV)/installed ## install what the client and its command line
 	@echo "in this folder: $(CLIENT_VENV)/bin/python -m client --help"
 
 test: $(VENV)/installed ## install what the tests need, and run them in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 coverage: $(VENV)/installed ## the same, and which lines they run
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 check: $(VENV)/installed ## formatting, lint, types, generated documents
 	scripts/check

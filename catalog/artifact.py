@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -146,6 +146,8 @@ def staging_folder(models: Path, name: str) -> Iterator[Path]:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):  # there are versions, as there should be
+            parent.rmdir()
 
 
 def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetadata:

@@ -109,7 +109,7 @@ def test_failure_while_staging_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="half-way"):
         fail_half_way()
-    assert list((tmp_path / "sequential").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_publishers_at_once_get_different_numbers(tmp_path: Path, metadata: ModelMetadata) -> None:
