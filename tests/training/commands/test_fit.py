@@ -131,7 +131,7 @@ def test_ctrl_c_says_what_is_left_and_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert last_line(errors).startswith("stopped: nothing was published; the same command resumes")
     assert "Traceback" not in errors
-    assert list((tmp_path / "models/sequential").iterdir()) == []
+    assert list((tmp_path / "models").iterdir()) == []
     recipe = get_recipe("tutorial", "sequential").model_copy(update={"epochs": 500, "batch_size": 32})
     assert Checkpoint(tmp_path / "checkpoints", recipe, "0" * 64).epochs_done() >= 2
 
@@ -189,7 +189,7 @@ def test_disk_that_is_full_when_publishing_leaves_the_state_and_no_half_version(
     assert result.returncode == 1, result.stderr
     assert "can't write" in last_line(result.stderr)
     assert "Traceback" not in result.stderr
-    assert list((tmp_path / "models/sequential").iterdir()) == []
+    assert list((tmp_path / "models").iterdir()) == []
     assert run(1, "export", "sequential", *places(tmp_path)).returncode == 0
 
 
