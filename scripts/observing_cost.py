@@ -1,0 +1,101 @@
+"""Measures what metrics and the request log cost: their processor time beside all that a request takes of the server.
+
+    python -m scripts.observing_cost [--model sequential] [--concurrency 64]
+
+Their part is measured in this process, on an observation as a request leaves it; the whole is that of a real server
+under load from wrk. Both are processor time, which other work on the machine disturbs less than it does the clock.
+"""
+
+import argparse
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+
+from bench.load import Target, require_wrk, run_wrk
+from bench.uploads import BodyKind, varied_uploads, write_bodies
+from catalog.artifact import published_versions, version_folder
+from service.core.batch_queue import Computed
+from service.core.observation import Observation
+from service.metrics import Metrics
+from service.request_log import RequestLog
+from tests.conftest import MODELS, ROOT
+from tests.e2e.server import running_server
+
+CALLS: Final = 20_000
+REPEATS: Final = 5
+WARM_UP_S: Final = 2
+SECONDS: Final = 8
+
+
+def main() -> None:
+    """Print the processor time of each, and the share of the whole."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--model", default="sequential")
+    parser.add_argument("--concurrency", type=int, default=64)
+    arguments = parser.parse_args()
+    require_wrk()
+    with Path(os.devnull).open("wb") as nowhere:
+        metrics_us, log_us = asyncio.run(_observers_us(nowhere))
+    with tempfile.TemporaryDirectory() as folder:
+        request_us = _request_us(arguments.model, arguments.concurrency, Path(folder))
+    print(f"{arguments.model}, concurrency {arguments.concurrency}: {request_us:.0f} us of processor time a request")
+    for name, cost_us in (("metrics", metrics_us), ("request log", log_us), ("both", metrics_us + log_us)):
+        print(f"  {name:11} {cost_us:5.1f} us, {cost_us / request_us:.1%}")
+
+
+async def _observers_us(stream: BinaryIO) -> tuple[float, float]:
+    """What metrics and log take of the processor for one request, in microseconds; writing the lines included."""
+    version = published_versions(MODELS, "sequential")[-1]
+    observation = Observation(
+        method="POST",
+        path="/predict",
+        request_id="4f1c2b7d9e80a3560000000012ab",
+        total_s=0.00231,
+        status=200,
+        is_inference=True,
+        model="sequential",
+        version=version,
+        decode_s=0.000082,
+        computed=Computed(np.zeros((1, 10), np.float32), 0.0004, 0.0011, 4),
+    )
+    metrics, log = Metrics(), RequestLog(1.0, stream)
+    return _call_us(lambda: metrics.request_ended(observation)), _call_us(lambda: log(observation))
+
+
+def _call_us(call: Callable[[], None]) -> float:
+    """The processor time of one call in microseconds: of a few repeats the shortest."""
+    times_s = []
+    for _ in range(REPEATS):
+        start_s = time.thread_time()
+        for _ in range(CALLS):
+            call()
+        times_s.append(time.thread_time() - start_s)
+    return min(times_s) / CALLS * 1e6
+
+
+def _request_us(model: str, concurrency: int, folder: Path) -> float:
+    """What a request takes of the processor in the server, all its threads together, in microseconds."""
+    newest = version_folder(MODELS, model, published_versions(MODELS, model)[-1])
+    count = write_bodies(folder / "bodies", varied_uploads(ROOT / "tests/images", [newest]), BodyKind.FORM)
+    with running_server(folder / "log") as server:
+        target = Target(f"{server.url}/predict?model={model}", folder / "bodies", count, BodyKind.FORM.value)
+        run_wrk(target, concurrency=concurrency, seconds=WARM_UP_S)
+        before_s = _processor_s(server.process.pid)
+        load = run_wrk(target, concurrency=concurrency, seconds=SECONDS)
+        return (_processor_s(server.process.pid) - before_s) / load.requests * 1e6
+
+
+def _processor_s(process_id: int) -> float:
+    """User and system time of a process so far (Linux)."""
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()
