@@ -6,7 +6,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from catalog.errors import ProjectError
-from training.commands import evaluate, export, fit, list_models, report, robustness, show_data, summary
+from training.commands import evaluate, export, fit, list_models, report, robustness, show_data, summary, temperature
 from training.commands.arguments import Parser
 
 STOPPED = 130
@@ -37,6 +37,7 @@ def _parser() -> Parser:
         ("export", export, "publish a run that was trained and not published"),
         ("evaluate", evaluate, "measure a published version again and compare with its metadata"),
         ("robustness", robustness, "measure a published version on noisy, blurred, pale and compressed pictures"),
+        ("temperature", temperature, "find the temperature at which a recipe's model is calibrated"),
         ("report", report, "write the page of results from what is published"),
         ("show-data", show_data, "draw the first images of the data set"),
     ):

@@ -33,13 +33,13 @@ from runtime.openvino import OpenVinoRuntime, has_bfloat16
 from runtime.tensorflow import TensorFlowRuntime
 from training.data import Cifar10, Split
 from training.errors import ExportError
-from training.evaluate import EVALUATION_BATCH, evaluate
-from training.fit import TrainedModel
+from training.evaluate import evaluate
+from training.fit import TrainedModel, answers_of
 from training.plots import PLOT_NAMES, write_plots
-from training.preprocessing import scale
 from training.provenance import git_commit, hardware, package_versions
 from training.recipes import Recipe
 from training.saved_model import SIGNATURES, WARM_UP_BATCHES, write_saved_model, write_warm_up_requests
+from training.temperature import at_temperature
 
 GOLDEN_IMAGES: Final = 64
 FLOAT32_TOLERANCE: Final = 1e-3
@@ -73,7 +73,7 @@ def export(trained: TrainedModel, data: Cifar10, models: Path, *, command: str) 
     """
     name = trained.recipe.model
     with staging_folder(models, name) as staging, _write_errors(staging):
-        write_saved_model(trained.model, trained.recipe.input_scaling, staging)
+        write_saved_model(trained.model, trained.recipe.input_scaling, staging, temperature=trained.recipe.temperature)
         write_warm_up_requests(data.test.images[: max(WARM_UP_BATCHES)], name, staging / WARM_UP_FILE)
         reference = _measure(TensorFlowRuntime(), staging, trained, data.test)
         others = [
@@ -93,7 +93,7 @@ def export(trained: TrainedModel, data: Cifar10, models: Path, *, command: str) 
             split=data.test,
             probabilities=reference.test_probabilities,
         )
-        keras_probabilities = _keras_probabilities(trained, data.test)
+        keras_probabilities = at_temperature(answers_of(trained, data.test), trained.recipe.temperature)
         report = ExportReport(
             size_bytes=(staging / SAVED_MODEL_FILE).stat().st_size,
             max_abs_difference_from_keras=_difference(reference.test_probabilities, keras_probabilities),
@@ -181,13 +181,6 @@ def _measure(runtime: Runtime, folder: Path, trained: TrainedModel, test: Split)
 
 def _openvino_precisions() -> list[Precision]:
     return ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
-
-
-def _keras_probabilities(trained: TrainedModel, test: Split) -> Probabilities:
-    scaled = scale(test.images, trained.recipe.input_scaling)
-    model = trained.model
-    model.compile(jit_compile=trained.recipe.jit_compile)
-    return np.asarray(model.predict(scaled, batch_size=EVALUATION_BATCH, verbose=0), np.float32)
 
 
 def _difference(answers: Probabilities, reference: Probabilities) -> float:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from catalog.labels import CLASS_COUNT
 from catalog.metadata import EpochResult, Parameters
+from runtime.base import Probabilities
 from training.architectures.transfer import BACKBONES, backbone_of, divide
 from training.augmentation import augment
 from training.batches import Preprocessing, ShuffledBatches
@@ -28,6 +29,7 @@ from training.preprocessing import scale
 from training.progress import Progress
 from training.recipes import Recipe
 
+ANSWER_BATCH: Final = 500
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Which images train, and which validate."""
 
@@ -50,6 +52,13 @@ class TrainedModel:
     validation: Split
     parameters: Parameters
     backbone_sha256: str | None = None
+
+
+def answers_of(trained: TrainedModel, split: Split) -> Probabilities:
+    """Probabilities (n, 10) float32 that the Keras model gives the images of a split, in order."""
+    trained.model.compile(jit_compile=trained.recipe.jit_compile)
+    scaled = scale(split.images, trained.recipe.input_scaling)
+    return np.asarray(trained.model.predict(scaled, batch_size=ANSWER_BATCH, verbose=0), np.float32)
 
 
 @dataclass(frozen=True)

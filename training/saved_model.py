@@ -20,6 +20,7 @@ from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import SignatureSpec, TensorSpec
 from runtime.base import Images
 from training.preprocessing import InputScaling, scale_in_graph
+from training.temperature import at_temperature_in_graph
 
 HALF_SIZE_FROM_ELEMENTS: Final = 1024
 DEFAULT_SIGNATURE: Final = "serving_default"
@@ -51,12 +52,13 @@ SIGNATURES: Final = [
 ]
 
 
-def write_saved_model(model: Any, scaling: InputScaling, folder: Path) -> None:
+def write_saved_model(model: Any, scaling: InputScaling, folder: Path, *, temperature: float = 1.0) -> None:
     """Write `saved_model.pb` (and its empty `variables/`) with both of `SIGNATURES` into a folder.
 
     Args:
         model: a `keras.Model` from scaled float32 images to probabilities.
         scaling: how the graph turns uint8 pixels into what the model takes.
+        temperature: divides the logits (training.temperature).
 
     Raises:
         OSError: the folder can't be written to.
@@ -65,7 +67,7 @@ def write_saved_model(model: Any, scaling: InputScaling, folder: Path) -> None:
 
     @tf.function(input_signature=[images_spec])  # type: ignore[untyped-decorator]  # no type information
     def with_variables(images: Any) -> Any:
-        return model(scale_in_graph(images, scaling), training=False)
+        return at_temperature_in_graph(model(scale_in_graph(images, scaling), training=False), temperature)
 
     frozen = convert_variables_to_constants_v2(with_variables.get_concrete_function())
     graph = halve_constants(frozen.graph.as_graph_def())

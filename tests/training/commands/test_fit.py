@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -176,6 +177,15 @@ def test_place_that_can_not_be_written_to_is_told_before_training(tmp_path: Path
     assert "can't write" in last_line(result.stderr)
     assert option in last_line(result.stderr)
     assert "epoch" not in result.stdout
+
+
+def test_temperature_of_a_recipe_is_found_on_images_held_out_and_nothing_is_published(tmp_path: Path) -> None:
+    result = run(1, "temperature", "functional", "--checkpoints", tmp_path / "checkpoints")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"functional, tutorial: 128 images held out, temperature \d\.\d\d$", result.stdout, re.MULTILINE)
+    before, after = re.findall(r"loss (\d+\.\d{4})$", result.stdout, re.MULTILINE)[-2:]
+    assert float(after) <= float(before)
+    assert not (tmp_path / "models").exists()
 
 
 def test_disk_that_is_full_when_publishing_leaves_the_state_and_no_half_version(tmp_path: Path) -> None:
