@@ -122,6 +122,7 @@ def open_inference_routes(repository: ModelRepository, inference: Inference, set
             return ModelReady(name=model, ready=False)
         return ModelReady(name=model, ready=True)
 
+    @routes.get("/", include_in_schema=False)  # as the protocol's OpenAPI document spells it
     @routes.get("", summary="The server, and the extensions that it speaks")
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(extensions=extensions(with_repository=settings.admin_token is not None))
