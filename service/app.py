@@ -21,6 +21,7 @@ from service.api.explain import explain_routes
 from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
+from service.api.open_inference.extension_routes import extension_routes
 from service.api.open_inference.repository_routes import repository_routes
 from service.api.open_inference.routes import open_inference_routes
 from service.api.openapi import add_openapi
@@ -43,6 +44,7 @@ from service.hangup import is_worker, reload_on_hangup, tell_other_workers
 from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
 from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
+from service.model_statistics import ModelStatistics
 from service.observing import ObservingMiddleware
 from service.request_log import RequestLog
 from service.settings import Settings, read_settings, variable
@@ -66,6 +68,7 @@ class Parts:
     repository: ModelRepository
     inference: Inference
     statistics: Statistics
+    model_statistics: ModelStatistics
     metrics: Metrics
     watcher: Watcher
 
@@ -91,11 +94,17 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     )
     watcher = Watcher(repository, settings.poll_interval_s)
     metrics, request_log = Metrics(), RequestLog(settings.request_log_share)
+    model_statistics = ModelStatistics()
+
+    def batch_computed(model: str, version: int, rows: int, compute_s: float) -> None:
+        metrics.batch_computed(model, version, rows, compute_s)
+        model_statistics.batch_computed(model, version, rows, compute_s)
+
     admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
     scheduler = Scheduler(
         _batch_limits(settings),
         parallel_batches=max(1, usable_cores() - 1),
-        batch_computed=metrics.batch_computed,
+        batch_computed=batch_computed,
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels)
@@ -110,7 +119,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         max_request_rows=settings.max_request_rows,
     )
     statistics = Statistics(admission, scheduler)
-    observers = (metrics.request_ended, statistics.request_ended, request_log)
+    observers = (metrics.request_ended, statistics.request_ended, model_statistics.request_ended, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
     metrics.watch(Observed(repository, admission, scheduler, cache))
 
@@ -122,7 +131,11 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         if is_worker():  # until then the others take the connections
             await loading
         sharing = asyncio.create_task(metrics.share_states())
-        async with serving_grpc(repository, inference, settings, observers) if serving_grpc else nullcontext():
+        async with (
+            serving_grpc(repository, inference, model_statistics, settings, observers)
+            if serving_grpc
+            else nullcontext()
+        ):
             yield
         sharing.cancel()
         repository.stop_loading()
@@ -135,7 +148,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     add_problem_handlers(app)
-    _add_routes(app, Parts(repository, inference, statistics, metrics, watcher), settings)
+    _add_routes(app, Parts(repository, inference, statistics, model_statistics, metrics, watcher), settings)
     add_openapi(app, repository, statistics, settings)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
@@ -153,6 +166,7 @@ def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.include_router(batch_routes(parts.inference, settings))
     app.include_router(compare_routes(parts.repository, parts.inference, settings))
     app.include_router(explain_routes(parts.inference, settings))
+    app.include_router(extension_routes(parts.repository, parts.model_statistics, settings))
     app.include_router(open_inference_routes(parts.repository, parts.inference, settings))
     app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, settings))
     app.include_router(health_routes(parts.repository))

@@ -24,7 +24,7 @@ from service.api.tensors import (
     images_from_values,
     shown,
 )
-from service.errors import InvalidRequestError
+from service.errors import InvalidRequestError, UnsupportedCallError
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 BINARY_SIZE: Final = "binary_data_size"
@@ -100,6 +100,7 @@ def parse_infer_request(body: bytes, header_length: str | None) -> InferRequest:
 
     Raises:
         InvalidRequestError: naming what is wrong with it.
+        UnsupportedCallError: a tensor is to go through shared memory.
     """
     if header_length is None:
         document, binary = _document(body), memoryview(b"")
@@ -148,10 +149,10 @@ def refuse_shared_memory(parameters: Parameters, name: str) -> None:
     """Say so where a tensor is to go through shared memory.
 
     Raises:
-        InvalidRequestError: it is.
+        UnsupportedCallError: it is.
     """
     if SHARED_MEMORY in parameters:
-        raise InvalidRequestError(
+        raise UnsupportedCallError(
             f"tensor '{name}' is to go through shared memory, which this server doesn't have",
             expected="its contents in the request",
         )

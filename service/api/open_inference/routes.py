@@ -64,7 +64,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": PlainError} for status in statuses}
 
 
-INFER_ERRORS: Final = error_responses(400, 404, 408, 413, 503, 504)
+INFER_ERRORS: Final = error_responses(400, 404, 408, 413, 501, 503, 504)
 INFER_BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {

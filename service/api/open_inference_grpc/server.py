@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.reflection import enable_server_reflection
 from service.api.open_inference_grpc.service import SERVICE, InferenceService
 from service.core.inference import Inference
 from service.core.repository import ModelRepository
+from service.model_statistics import ModelStatistics
 from service.observing import Observer
 from service.settings import Settings
 
@@ -28,7 +29,11 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def serving_grpc(
-    repository: ModelRepository, inference: Inference, settings: Settings, observers: Sequence[Observer]
+    repository: ModelRepository,
+    inference: Inference,
+    statistics: ModelStatistics,
+    settings: Settings,
+    observers: Sequence[Observer],
 ) -> AsyncIterator[None]:
     """Answer gRPC while the block runs; what was accepted by its end is answered, within the grace time.
 
@@ -44,7 +49,8 @@ async def serving_grpc(
     )
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    server.add_generic_rpc_handlers((InferenceService(repository, inference, settings, observers).handlers(),))
+    service = InferenceService(repository, inference, statistics, settings, observers)
+    server.add_generic_rpc_handlers((service.handlers(),))
     enable_server_reflection((SERVICE, HEALTH, REFLECTION), server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server.add_insecure_port(f"{host}:{settings.grpc_port}")
@@ -58,6 +64,7 @@ async def serving_grpc(
         with contextlib.suppress(asyncio.CancelledError):
             await following
         await status.enter_graceful_shutdown()
+        service.end_streams()
         await server.stop(settings.shutdown_grace_s)
 
 
