@@ -22,6 +22,8 @@ from service.api.health import health_routes
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
 from service.api.open_inference.extension_routes import extension_routes
+from service.api.open_inference.infer import PATHS as INFER_PATHS
+from service.api.open_inference.infer import InferEndpoint
 from service.api.open_inference.repository_routes import repository_routes
 from service.api.open_inference.routes import open_inference_routes
 from service.api.openapi import add_openapi
@@ -157,17 +159,22 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.add_middleware(PlainErrorsMiddleware, prefixes=PLAIN_ERRORS)
     app.add_middleware(ObservingMiddleware, observers=observers)
     predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
-    return FastLanes(app, {PATH: ObservingMiddleware(predict, observers)})
+    infer = PlainErrorsMiddleware(
+        StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, settings))), prefixes=PLAIN_ERRORS
+    )
+    return FastLanes(
+        app, {PATH: ObservingMiddleware(predict, observers)}, INFER_PATHS, ObservingMiddleware(infer, observers)
+    )
 
 
 def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
-    """The table of routes; `POST /predict` has a lane of its own."""
+    """The table of routes; `POST /predict` and V2's `infer` have lanes of their own."""
     app.include_router(native_routes(parts.repository))
     app.include_router(batch_routes(parts.inference, settings))
     app.include_router(compare_routes(parts.repository, parts.inference, settings))
     app.include_router(explain_routes(parts.inference, settings))
     app.include_router(extension_routes(parts.repository, parts.model_statistics, settings))
-    app.include_router(open_inference_routes(parts.repository, parts.inference, settings))
+    app.include_router(open_inference_routes(parts.repository, settings))
     app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, settings))
     app.include_router(health_routes(parts.repository))
     app.include_router(statistics_routes(parts.statistics))

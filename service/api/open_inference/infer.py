@@ -1,0 +1,59 @@
+"""`POST /v2/models/{model}[/versions/{version}]/infer`: a plain ASGI endpoint in a lane past routing and validation.
+
+What the OpenAPI document says of it is declared by the routes of `routes`.
+"""
+
+import re
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from service.api.inference_request import answer_request
+from service.api.inferring import infer_all
+from service.api.lane import Answer, answer_in_lane
+from service.api.open_inference.infer_request import parse_infer_request
+from service.api.open_inference.infer_response import RAW_HEADER_LENGTH, infer_answer
+from service.api.open_inference.metadata import requested_version
+from service.api.request_body import body_reader
+from service.core.inference import Inference
+from service.core.observation import Observation
+from service.settings import Settings
+
+PATHS: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
+
+
+class InferEndpoint:
+    """Answers infer requests; the scope's path parameters are the groups of `PATHS`.
+
+    Args:
+        inference: the data plane.
+        settings: limits and times.
+    """
+
+    def __init__(self, inference: Inference, settings: Settings) -> None:
+        self._inference = inference
+        self._settings = settings
+        self._read = body_reader(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        await answer_in_lane(scope, receive, send, self._answer)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        model, version = scope["path_params"]["model"], scope["path_params"]["version"]
+        header_length = next((value for name, value in scope["headers"] if name == RAW_HEADER_LENGTH), None)
+
+        async def infer(body: bytes, observation: Observation, timeout_s: float) -> Answer:
+            asked = parse_infer_request(body, None if header_length is None else header_length.decode("latin-1"))
+            inferred = await infer_all(
+                self._inference,
+                asked.images,
+                asked.files,
+                observation,
+                model=model,
+                version=requested_version(version or ""),
+                timeout_s=min(timeout_s, asked.timeout_s or timeout_s),
+            )
+            return infer_answer(asked, inferred)
+
+        return await answer_request(scope, receive, self._inference, self._settings, read=self._read, answer=infer)
