@@ -19,6 +19,7 @@ from service.api.batch import batch_routes
 from service.api.compare import compare_routes
 from service.api.explain import explain_routes
 from service.api.health import health_routes
+from service.api.large_json import JsonReader
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
 from service.api.open_inference.extension_routes import extension_routes
@@ -69,6 +70,7 @@ class Parts:
 
     repository: ModelRepository
     inference: Inference
+    json_reader: JsonReader
     statistics: Statistics
     model_statistics: ModelStatistics
     metrics: Metrics
@@ -120,6 +122,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         shadow=shadow,
         max_request_rows=settings.max_request_rows,
     )
+    json_reader = JsonReader()
     statistics = Statistics(admission, scheduler)
     observers = (metrics.request_ended, statistics.request_ended, model_statistics.request_ended, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
@@ -144,13 +147,16 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         await loading
         await asyncio.to_thread(watcher.stop)
         inference.close()
+        await json_reader.close()
         request_log.flush()
 
     app = FastAPIOffline(
         title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     add_problem_handlers(app)
-    _add_routes(app, Parts(repository, inference, statistics, model_statistics, metrics, watcher), settings)
+    _add_routes(
+        app, Parts(repository, inference, json_reader, statistics, model_statistics, metrics, watcher), settings
+    )
     add_openapi(app, repository, statistics, settings)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
@@ -160,7 +166,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.add_middleware(ObservingMiddleware, observers=observers)
     predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
     infer = PlainErrorsMiddleware(
-        StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, settings))), prefixes=PLAIN_ERRORS
+        StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, json_reader, settings))), prefixes=PLAIN_ERRORS
     )
     return FastLanes(
         app, {PATH: ObservingMiddleware(predict, observers)}, INFER_PATHS, ObservingMiddleware(infer, observers)
@@ -175,7 +181,7 @@ def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.include_router(explain_routes(parts.inference, settings))
     app.include_router(extension_routes(parts.repository, parts.model_statistics, settings))
     app.include_router(open_inference_routes(parts.repository, settings))
-    app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, settings))
+    app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, parts.json_reader, settings))
     app.include_router(health_routes(parts.repository))
     app.include_router(statistics_routes(parts.statistics))
     app.include_router(metrics_routes(parts.metrics))

@@ -1,6 +1,7 @@
 """A real server asked by the protocols' own clients: tritonclient over HTTP and over gRPC, blocking and asyncio."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -287,6 +289,32 @@ def test_metrics_count_grpc_requests(server: Addresses) -> None:
     text = httpx.get(f"http://{server.http}/metrics").text
     assert f'cifar10_requests_total{{model="{MODEL}",status="200",version="{VERSION}"}}' in text
     assert 'cifar10_expired_total{model="sequential"' in text
+
+
+def test_large_json_does_not_hold_up_small_requests(server: Addresses) -> None:
+    # 1.9 MB of nested lists, whose last number is wrong: it is read to its end, and nothing is computed.
+    wrong = np.full((160, 32, 32, 3), 7).tolist()
+    wrong[-1][-1][-1][-1] = 256
+    given = {"name": "images", "datatype": "UINT8", "shape": [160, 32, 32, 3], "data": wrong}
+    body = json.dumps({"inputs": [given]}, separators=(",", ":")).encode()
+    file = SAMPLES[0].file.read_bytes()
+    taken_s: list[float] = []
+
+    def ask_large() -> float:
+        start_s = time.monotonic()
+        response = httpx.post(f"http://{server.http}/v2/models/{MODEL}/infer", content=body, timeout=60)
+        assert (response.status_code, "range(0, 256)" in response.text) == (400, True)
+        return time.monotonic() - start_s
+
+    with ThreadPoolExecutor(1) as thread, httpx.Client(base_url=f"http://{server.http}") as client:
+        thread.submit(ask_large).result()  # starts the process that reads
+        large = thread.submit(ask_large)
+        while not large.done():
+            start_s = time.monotonic()
+            client.post("/predict", content=file, headers={"Content-Type": "image/png"}).raise_for_status()
+            taken_s.append(time.monotonic() - start_s)
+    assert len(taken_s) > 1
+    assert max(taken_s) < large.result() / 2, (max(taken_s), large.result())
 
 
 def test_port_that_is_taken_is_said_before_anything_is_loaded(server: Addresses) -> None:

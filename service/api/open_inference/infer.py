@@ -4,6 +4,7 @@ What the OpenAPI document says of it is declared by the routes of `routes`.
 """
 
 import re
+import time
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -11,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 from service.api.inference_request import answer_request
 from service.api.inferring import infer_all
 from service.api.lane import Answer, answer_in_lane
-from service.api.open_inference.infer_request import parse_infer_request
+from service.api.large_json import JsonReader
+from service.api.open_inference.infer_request import json_bytes, parse_infer_request
 from service.api.open_inference.infer_response import RAW_HEADER_LENGTH, infer_answer
 from service.api.open_inference.metadata import requested_version
 from service.api.request_body import body_reader
@@ -27,11 +29,13 @@ class InferEndpoint:
 
     Args:
         inference: the data plane.
+        json_reader: reads the JSON of large requests.
         settings: limits and times.
     """
 
-    def __init__(self, inference: Inference, settings: Settings) -> None:
+    def __init__(self, inference: Inference, json_reader: JsonReader, settings: Settings) -> None:
         self._inference = inference
+        self._json_reader = json_reader
         self._settings = settings
         self._read = body_reader(settings)
 
@@ -41,10 +45,14 @@ class InferEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         model, version = scope["path_params"]["model"], scope["path_params"]["version"]
-        header_length = next((value for name, value in scope["headers"] if name == RAW_HEADER_LENGTH), None)
+        given = next((value for name, value in scope["headers"] if name == RAW_HEADER_LENGTH), None)
+        header_length = None if given is None else given.decode("latin-1")
 
         async def infer(body: bytes, observation: Observation, timeout_s: float) -> Answer:
-            asked = parse_infer_request(body, None if header_length is None else header_length.decode("latin-1"))
+            start_s = time.monotonic()
+            length = json_bytes(body, header_length)
+            asked = await self._json_reader.read(length, timeout_s, parse_infer_request, body, header_length)
+            left_s = timeout_s - (time.monotonic() - start_s)
             inferred = await infer_all(
                 self._inference,
                 asked.images,
@@ -52,7 +60,7 @@ class InferEndpoint:
                 observation,
                 model=model,
                 version=requested_version(version or ""),
-                timeout_s=min(timeout_s, asked.timeout_s or timeout_s),
+                timeout_s=min(left_s, asked.timeout_s or left_s),
             )
             return infer_answer(asked, inferred)
 

@@ -118,6 +118,13 @@ def parse_infer_request(body: bytes, header_length: str | None) -> InferRequest:
     return InferRequest(document.id, images, files, classes, is_binary, timeout_of(document.parameters))
 
 
+def json_bytes(body: bytes, header_length: str | None) -> int:
+    """How many bytes of a request are JSON, as far as the header tells, which may be wrong."""
+    if header_length is None:
+        return len(body)
+    return int(header_length) if _is_length(header_length) else 0
+
+
 def timeout_of(parameters: Parameters) -> float | None:
     """The deadline in Triton's parameter `timeout`, in seconds; None where there is none.
 
@@ -169,9 +176,12 @@ def _document(content: bytes | memoryview) -> RequestDocument:
         raise InvalidRequestError(f"{where}: {first['msg']}") from None
 
 
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MAX_HEADER_LENGTH_DIGITS
+
+
 def _header_length(text: str, body_length: int) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_HEADER_LENGTH_DIGITS
-    if not is_number or int(text) > body_length:
+    if not _is_length(text) or int(text) > body_length:
         raise InvalidRequestError(
             f"{HEADER_LENGTH} = {shown(text)}",
             expected=f"the number of bytes of the JSON, at most the {body_length:,} bytes of the body",
