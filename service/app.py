@@ -52,6 +52,7 @@ from service.observing import ObservingMiddleware
 from service.request_log import RequestLog
 from service.settings import Settings, read_settings, variable
 from service.statistics import Statistics
+from service.stopping import Stop
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
@@ -77,15 +78,19 @@ class Parts:
     watcher: Watcher
 
 
-def create_app(settings: Settings | None = None) -> ASGIApp:
+def create_app(settings: Settings | None = None, stop: Stop | None = None) -> ASGIApp:
     """The ASGI application; its models are loaded after start-up, while /livez already answers.
+
+    Args:
+        settings: None for those of the environment.
+        stop: begins when HTTP begins to drain; without it gRPC drains after HTTP, when the application ends.
 
     Raises:
         SettingsError: the models folder can't be read, or (without `settings`) a variable is not legal.
         RuntimeUnavailableError: the runtime, device or precision asked for is not here.
     """
     give_large_blocks_back()
-    settings = settings or read_settings()
+    settings, stop = settings or read_settings(), stop or Stop()
     runtime = open_runtime(
         settings.runtime, settings.device, settings.precision, max_batch_rows=settings.max_batch_rows
     )
@@ -137,7 +142,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             await loading
         sharing = asyncio.create_task(metrics.share_states())
         async with (
-            serving_grpc(repository, inference, model_statistics, settings, observers)
+            serving_grpc(repository, inference, model_statistics, settings, observers=observers, stop=stop)
             if serving_grpc
             else nullcontext()
         ):

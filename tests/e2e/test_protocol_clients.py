@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -345,12 +346,19 @@ def test_examples_of_the_document_work_as_they_stand(server: Addresses, language
         assert "3:cat" in result.stdout
 
 
-def test_stop_answers_what_was_accepted_over_grpc_and_exits_0(server: Addresses) -> None:
+def test_stop_answers_what_was_accepted_over_grpc_beside_http_and_exits_0(server: Addresses) -> None:
     # The last test here: it ends the server that the others share.
     answered: SimpleQueue[Any] = SimpleQueue()
     client = triton_grpc.InferenceServerClient(server.grpc)
     given = triton_grpc.InferInput("images", [512, 32, 32, 3], "UINT8")
     given.set_data_from_numpy(GOLDEN.images.repeat(8, axis=0))
+    streamed: SimpleQueue[Any] = SimpleQueue()
+    client.start_stream(lambda result, error: streamed.put(error or result))
+    client.async_stream_infer(MODEL, [images_input(triton_grpc)])
+    assert_golden(streamed.get(timeout=20))
+    host, _, port = server.http.partition(":")
+    upload = socket.create_connection((host, int(port)))
+    upload.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
     for _ in range(4):
         client.async_infer(MODEL, [given], callback=lambda result, error: answered.put(error or result))
     while answered.empty() and "cifar10_pending_requests 0.0" in httpx.get(f"http://{server.http}/metrics").text:
@@ -360,7 +368,12 @@ def test_stop_answers_what_was_accepted_over_grpc_and_exits_0(server: Addresses)
         answer = answered.get(timeout=20)
         assert not isinstance(answer, Exception), answer
         assert answer.as_numpy("probabilities").shape == (512, 10)
-    assert server.process.wait(20) == 0
+    assert "UNAVAILABLE" in str(streamed.get(timeout=20))
+    client.stop_stream()
+    # HTTP still waits for the upload: gRPC doesn't wait for HTTP.
     with pytest.raises(InferenceServerException, match="UNAVAILABLE"):
         client.is_server_live()
+    assert server.process.poll() is None
+    upload.close()
+    assert server.process.wait(20) == 0
     client.close()

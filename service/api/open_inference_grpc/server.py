@@ -1,7 +1,6 @@
 """The gRPC server beside the HTTP one, on the same event loop: its port, health, reflection, start and stop."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from service.core.repository import ModelRepository
 from service.model_statistics import ModelStatistics
 from service.observing import Observer
 from service.settings import Settings
+from service.stopping import Stop
 
 LOOK_AT_READINESS_EVERY_S: Final = 0.25
 WHOLE_SERVER: Final = ""
@@ -33,9 +33,11 @@ async def serving_grpc(
     inference: Inference,
     statistics: ModelStatistics,
     settings: Settings,
+    *,
     observers: Sequence[Observer],
+    stop: Stop,
 ) -> AsyncIterator[None]:
-    """Answer gRPC while the block runs; what was accepted by its end is answered, within the grace time.
+    """Answer gRPC until the stop begins, or else the block ends; what was accepted is answered within the grace time.
 
     Raises:
         RuntimeError: the port is taken.
@@ -57,15 +59,22 @@ async def serving_grpc(
     await server.start()
     logger.info("gRPC on %s:%d", host, settings.grpc_port)
     following = asyncio.create_task(_follow_readiness(repository, status))
-    try:
-        yield
-    finally:
+
+    async def drain() -> None:
+        await stop.begun()
         following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
         await status.enter_graceful_shutdown()
         service.end_streams()
         await server.stop(settings.shutdown_grace_s)
+
+    draining = asyncio.create_task(drain())
+    try:
+        yield
+    finally:
+        stop.begin()
+        if stop.is_forced:
+            await server.stop(None)
+        await draining
 
 
 async def _follow_readiness(repository: ModelRepository, status: health.HealthServicer) -> None:
