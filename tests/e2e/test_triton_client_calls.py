@@ -194,6 +194,12 @@ def test_call_is_answered_or_refused_in_words(server: Addresses, kind: str, call
         assert_golden(answer.as_numpy("probabilities"))
 
 
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_model_that_there_is_not_is_not_ready(server: Addresses, kind: str) -> None:
+    for arguments in ({"model_name": "alexnet"}, {"model_name": MODEL, "model_version": "99"}):
+        assert asked(server, kind, "is_model_ready", arguments) is False
+
+
 def statistics_of(server: Addresses, kind: str) -> Any:
     told = asked(server, kind, "get_inference_statistics", {"model_name": MODEL})
     return told["model_stats"][0] if isinstance(told, dict) else told.model_stats[0]

@@ -28,7 +28,7 @@ from service.api.open_inference_grpc.messages import infer_response, read_infer_
 from service.core.inference import Inference
 from service.core.observation import Observation
 from service.core.repository import ModelRepository
-from service.errors import RequestError, UnavailableError
+from service.errors import RequestError, UnavailableError, UnknownModelError
 from service.model_statistics import ModelStatistics
 from service.observing import Observer
 from service.settings import Settings, variable
@@ -208,7 +208,7 @@ class InferenceService:
     async def _model_ready(self, message: Any, _context: Any, _observation: Observation) -> Any:
         try:
             self._repository.find(message.name, requested_version(message.version))
-        except UnavailableError:
+        except (UnavailableError, UnknownModelError):  # for both Triton answers instead of refusing
             return pb2.ModelReadyResponse(ready=False)
         return pb2.ModelReadyResponse(ready=True)
 
