@@ -14,6 +14,7 @@ from bench.ratios import (
     InRound,
     best_alternative_rate,
     best_rate,
+    binary_infer_ms,
     median,
     over_rounds,
     p50_ms,
@@ -21,7 +22,7 @@ from bench.ratios import (
     ratio,
     runtime_rate,
 )
-from catalog.labels import SMALL_CNNS, TRANSFER_MODELS
+from catalog.labels import MODEL_NAMES, SMALL_CNNS, TRANSFER_MODELS
 
 ALL_MODELS: Final = 6
 FLOOR: Final = "multipart_asgi"
@@ -111,6 +112,13 @@ def goals(results: Results) -> Iterator[Goal]:
             2.5,
             at_least=False,
             strict=True,
+        )
+    for model in MODEL_NAMES:
+        yield Goal(
+            f"{model}: V2 binary infer of 32 images to its runtime call",
+            ratio(binary_infer_ms(model, "client_ms"), binary_infer_ms(model, "runtime_ms")),
+            1.3,
+            at_least=False,
         )
     yield Goal("overload at 3 times capacity: goodput to the best requests/s", _goodput_ratio, 0.90)
     yield Goal("overload: p99 of rejected answers", _rejected_p99_ms, 50, at_least=False, strict=True, unit="ms")

@@ -43,6 +43,19 @@ class Load(Record):
         return self.error_statuses + sum(self.socket_errors.values())
 
 
+class BinaryInfer(Record):
+    """V2 infer with several images in binary, one request at a time: means over the same requests."""
+
+    rows: int
+    requests: int
+    client_ms: NonNegative
+    """From the first byte sent to the last one received."""
+    service_ms: NonNegative
+    """In the service: from a request's head to its answer."""
+    runtime_ms: NonNegative
+    """In the runtime's call."""
+
+
 class Visit(Record):
     """One server with one model: started, checked, loaded at each concurrency, stopped."""
 
@@ -56,6 +69,8 @@ class Visit(Record):
     """Resident memory of the whole process tree, once ready and after the last load."""
     loads: dict[int, Load] = {}
     """By concurrency."""
+    binary_infer: BinaryInfer | None = None
+    """Of our own server in float32."""
     failure: str | None = None
     """Why there is nothing, or not all."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bench.measurements import Results, Round
-from bench.servers import ALTERNATIVES, BASELINE
+from bench.servers import ALTERNATIVES, BASELINE, OUR_SERVER
 
 ALTERNATIVE_NAMES: Final = tuple(server.name for server in ALTERNATIVES)
 InRound = Callable[[Round], float | None]
@@ -92,6 +92,17 @@ def runtime_rate(model: str, precision: str) -> InRound:
     def in_round(one: Round) -> float | None:
         found = [r for r in one.runtime_alone if (r.model, r.precision) == (model, precision)]
         return found[0].best_images_per_s if found else None
+
+    return in_round
+
+
+def binary_infer_ms(model: str, field: str) -> InRound:
+    """A mean of V2 binary infer by our server: "client_ms", "service_ms" or "runtime_ms"."""
+
+    def in_round(one: Round) -> float | None:
+        visited = one.visit(OUR_SERVER, model)
+        seen = visited.binary_infer if visited else None
+        return None if seen is None else float(getattr(seen, field))
 
     return in_round
 

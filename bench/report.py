@@ -12,6 +12,7 @@ from bench.measurements import Results
 from bench.plot import plot_rates
 from bench.ratios import (
     InRound,
+    binary_infer_ms,
     median,
     of_visit,
     over_rounds,
@@ -68,6 +69,7 @@ def _document(results: Results, *, plotted: bool) -> Iterator[str]:
         yield "## At a glance\n"
         yield f"![Requests/s as a multiple of plain FastAPI's, by model and concurrency]({PLOT})\n"
     yield from _floors(results)
+    yield from _binary_infer(results)
     for model in results.models:
         yield from _model(results, model)
     yield from _versions(results)
@@ -119,6 +121,31 @@ def _floors(results: Results) -> Iterator[str]:
             for model in results.models
         ],
     )
+
+
+def _binary_infer(results: Results) -> Iterator[str]:
+    fields = ("client_ms", "service_ms", "runtime_ms")
+    rows = [
+        [
+            TITLES.get(model, model),
+            *(_number(results, binary_infer_ms(model, field), "{:,.2f}") for field in fields),
+            *(
+                _number(results, ratio(binary_infer_ms(model, field), binary_infer_ms(model, "runtime_ms")), "{:.3f}")
+                for field in fields[:2]
+            ),
+        ]
+        for model in results.models
+        if over_rounds(results, binary_infer_ms(model, "client_ms"))
+    ]
+    if rows:
+        yield "## V2 binary infer of 32 images\n"
+        yield (
+            "One request after the other on one connection; means over the same requests, seen by the client, in the\n"
+            "service and in its runtime call.\n"
+        )
+        yield table(
+            ["model", "client, ms", "service, ms", "runtime call, ms", "client to call", "service to call"], rows
+        )
 
 
 def _model(results: Results, model: str) -> Iterator[str]:

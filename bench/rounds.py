@@ -8,15 +8,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from bench.errors import BenchError
 from bench.measurements import Results, Round, RuntimeAlone, Visit
-from bench.servers import HTTP_FLOORS, Server
+from bench.servers import HTTP_FLOORS, OUR_SERVER, Server
 from bench.visits import Bench, overload, runtime_alone, visit, whole_start
 from catalog.labels import SMALL_CNNS
 
-OUR_SERVER: Final = "ours"
 Item = TypeVar("Item")
 
 

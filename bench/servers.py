@@ -14,6 +14,7 @@ from bench.environments import FLOORS, OURS, ROOT, WORK, Environment, of_alterna
 from bench.processes import free_port
 from bench.uploads import BodyKind
 
+OUR_SERVER: Final = "ours"
 BASELINE: Final = "plain_fastapi"
 BFLOAT16_CPU_FEATURES: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 UVICORN_QUIET: Final = ("--no-access-log", "--log-level", "warning")
@@ -140,7 +141,7 @@ def _floor(name: str, title: str) -> Server:
 
 
 OUR_SERVERS: Final = (
-    Server("ours", "cifar10-serving", OURS, _ours, "/predict?model={model}", "/readyz", precision="float32"),
+    Server(OUR_SERVER, "cifar10-serving", OURS, _ours, "/predict?model={model}", "/readyz", precision="float32"),
     Server(
         "ours_bfloat16",
         "cifar10-serving, bfloat16",

@@ -51,17 +51,22 @@ def golden_images(images: Path, version: Path) -> list[GoldenImage]:
     Raises:
         BenchError: a PNG's pixels are not the golden ones.
     """
-    golden_pixels, probabilities = _golden(version)
+    pixels, probabilities = _golden(version)
     found = []
     for file in _pngs(images):
         index = int(file.stem.rpartition("_")[2])
-        if index >= len(golden_pixels):
+        if index >= len(pixels):
             continue
         with Image.open(file) as image:
-            if not np.array_equal(np.asarray(image.convert("RGB")), golden_pixels[index]):
+            if not np.array_equal(np.asarray(image.convert("RGB")), pixels[index]):
                 raise BenchError(f"{file} is not image {index} of {version}/golden.npz")
         found.append(GoldenImage(Upload(file.read_bytes(), "image/png"), probabilities[index]))
     return found
+
+
+def golden_pixels(version: Path) -> NDArray[np.uint8]:
+    """The images (64, 32, 32, 3) RGB of a version's golden.npz."""
+    return _golden(version)[0]
 
 
 def varied_uploads(images: Path, versions: list[Path]) -> list[Upload]:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.binary_infer import binary_infer
 from bench.environments import OURS, ROOT, WORK
 from bench.errors import BenchError
 from bench.load import Target, run_wrk
 from bench.measurements import Load, Overload, RuntimeAlone, Visit, WholeStart
 from bench.open_loop import run_open_loop
 from bench.processes import Running, free_port, post, running, tail
-from bench.servers import SERVERS, Server, Start
+from bench.servers import OUR_SERVER, SERVERS, Server, Start
 from bench.uploads import BodyKind, Upload, body, golden_images, varied_uploads, write_bodies
 from catalog.artifact import published_versions
 from catalog.labels import MODEL_NAMES
@@ -66,7 +67,7 @@ def visit(bench: Bench, server: Server, model: str | None) -> Visit:
     """Measure a server with a model; what goes wrong is told in the result, not raised."""
     loads: dict[int, Load] = {}
     told: dict[str, float | int] = {}
-    failure = None
+    failure = binary = None
     name = model or next(iter(bench.versions))
     try:
         with _started(bench, server, name) as server_process:
@@ -78,9 +79,11 @@ def visit(bench: Bench, server: Server, model: str | None) -> Visit:
                 run_wrk(target, concurrency=concurrency, seconds=bench.seconds * WARM_UP_SHARE)
                 loads[concurrency] = run_wrk(target, concurrency=concurrency, seconds=bench.seconds)
             told["rss_loaded_bytes"] = server_process.rss_bytes
+            if server.name == OUR_SERVER:
+                binary = binary_infer(server_process, name, bench.version_folder(name), seconds=bench.seconds)
     except BenchError as error:
         failure = str(error)
-    return Visit(server=server.name, model=model, loads=loads, failure=failure, **told)
+    return Visit(server=server.name, model=model, loads=loads, binary_infer=binary, failure=failure, **told)
 
 
 def check_answers(bench: Bench, server: Server, process: Running, model: str) -> None:
@@ -133,7 +136,7 @@ def whole_start(bench: Bench) -> WholeStart:
     Raises:
         BenchError: it doesn't start.
     """
-    server = SERVERS["ours"]
+    server = SERVERS[OUR_SERVER]
     program = "import time; start = time.perf_counter(); import service.app; print(time.perf_counter() - start)"
     times = [
         float(subprocess.run([str(OURS.python), "-c", program], cwd=ROOT, capture_output=True, check=True).stdout)
@@ -160,7 +163,7 @@ def overload(bench: Bench, model: str, capacity_per_s: float) -> Overload:
     Raises:
         BenchError: it or the client failed.
     """
-    server = SERVERS["ours"]
+    server = SERVERS[OUR_SERVER]
     with _started(bench, server, model) as process:
         target = _target(bench, server, process, model)
         run_wrk(target, concurrency=LIGHT_CONCURRENCY, seconds=bench.seconds * WARM_UP_SHARE)

@@ -48,6 +48,7 @@ from client._errors import (
     UnknownModelError,
     UnknownRouteError,
     UnreachableError,
+    UnsupportedCallError,
     UnsupportedTypeError,
     UploadTimeoutError,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "UnknownModelError",
     "UnknownRouteError",
     "UnreachableError",
+    "UnsupportedCallError",
     "UnsupportedTypeError",
     "UploadTimeoutError",
     "VersionStatus",

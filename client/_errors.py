@@ -21,6 +21,7 @@ ClientError
     ├── UnsupportedTypeError    415  declared as something that is not read
     ├── InvalidParameterError   422  a parameter is not what it must be; says which
     ├── InternalError           500  the service failed
+    ├── UnsupportedCallError    501  a call of another server's protocol that the service doesn't have
     ├── UnavailableError        503  overloaded, not ready, stopping; says when to come back
     └── DeadlineError           504  no answer within the service's own deadline
 
@@ -54,6 +55,7 @@ __all__ = [
     "UnknownModelError",
     "UnknownRouteError",
     "UnreachableError",
+    "UnsupportedCallError",
     "UnsupportedTypeError",
     "UploadTimeoutError",
 ]
@@ -205,6 +207,12 @@ class InternalError(ProblemError):
     """The service failed; its log tells more, under `request_id`."""
 
     kind = "internal-error"
+
+
+class UnsupportedCallError(ProblemError):
+    """The service doesn't have this call of another server's protocol, or not in this form."""
+
+    kind = "unsupported-call"
 
 
 class UnavailableError(ProblemError):

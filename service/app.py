@@ -19,8 +19,12 @@ from service.api.batch import batch_routes
 from service.api.compare import compare_routes
 from service.api.explain import explain_routes
 from service.api.health import health_routes
+from service.api.large_json import JsonReader
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
+from service.api.open_inference.extension_routes import extension_routes
+from service.api.open_inference.infer import PATHS as INFER_PATHS
+from service.api.open_inference.infer import InferEndpoint
 from service.api.open_inference.repository_routes import repository_routes
 from service.api.open_inference.routes import open_inference_routes
 from service.api.openapi import add_openapi
@@ -43,10 +47,12 @@ from service.hangup import is_worker, reload_on_hangup, tell_other_workers
 from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
 from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
+from service.model_statistics import ModelStatistics
 from service.observing import ObservingMiddleware
 from service.request_log import RequestLog
 from service.settings import Settings, read_settings, variable
 from service.statistics import Statistics
+from service.stopping import Stop
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
@@ -65,20 +71,26 @@ class Parts:
 
     repository: ModelRepository
     inference: Inference
+    json_reader: JsonReader
     statistics: Statistics
+    model_statistics: ModelStatistics
     metrics: Metrics
     watcher: Watcher
 
 
-def create_app(settings: Settings | None = None) -> ASGIApp:
+def create_app(settings: Settings | None = None, stop: Stop | None = None) -> ASGIApp:
     """The ASGI application; its models are loaded after start-up, while /livez already answers.
+
+    Args:
+        settings: None for those of the environment.
+        stop: begins when HTTP begins to drain; without it gRPC drains after HTTP, when the application ends.
 
     Raises:
         SettingsError: the models folder can't be read, or (without `settings`) a variable is not legal.
         RuntimeUnavailableError: the runtime, device or precision asked for is not here.
     """
     give_large_blocks_back()
-    settings = settings or read_settings()
+    settings, stop = settings or read_settings(), stop or Stop()
     runtime = open_runtime(
         settings.runtime, settings.device, settings.precision, max_batch_rows=settings.max_batch_rows
     )
@@ -91,11 +103,17 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     )
     watcher = Watcher(repository, settings.poll_interval_s)
     metrics, request_log = Metrics(), RequestLog(settings.request_log_share)
+    model_statistics = ModelStatistics()
+
+    def batch_computed(model: str, version: int, rows: int, compute_s: float) -> None:
+        metrics.batch_computed(model, version, rows, compute_s)
+        model_statistics.batch_computed(model, version, rows, compute_s)
+
     admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
     scheduler = Scheduler(
         _batch_limits(settings),
         parallel_batches=max(1, usable_cores() - 1),
-        batch_computed=metrics.batch_computed,
+        batch_computed=batch_computed,
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels)
@@ -109,8 +127,9 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         shadow=shadow,
         max_request_rows=settings.max_request_rows,
     )
+    json_reader = JsonReader()
     statistics = Statistics(admission, scheduler)
-    observers = (metrics.request_ended, statistics.request_ended, request_log)
+    observers = (metrics.request_ended, statistics.request_ended, model_statistics.request_ended, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
     metrics.watch(Observed(repository, admission, scheduler, cache))
 
@@ -122,20 +141,27 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         if is_worker():  # until then the others take the connections
             await loading
         sharing = asyncio.create_task(metrics.share_states())
-        async with serving_grpc(repository, inference, settings, observers) if serving_grpc else nullcontext():
+        async with (
+            serving_grpc(repository, inference, model_statistics, settings, observers=observers, stop=stop)
+            if serving_grpc
+            else nullcontext()
+        ):
             yield
         sharing.cancel()
         repository.stop_loading()
         await loading
         await asyncio.to_thread(watcher.stop)
         inference.close()
+        await json_reader.close()
         request_log.flush()
 
     app = FastAPIOffline(
         title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     add_problem_handlers(app)
-    _add_routes(app, Parts(repository, inference, statistics, metrics, watcher), settings)
+    _add_routes(
+        app, Parts(repository, inference, json_reader, statistics, model_statistics, metrics, watcher), settings
+    )
     add_openapi(app, repository, statistics, settings)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
@@ -144,17 +170,23 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     app.add_middleware(PlainErrorsMiddleware, prefixes=PLAIN_ERRORS)
     app.add_middleware(ObservingMiddleware, observers=observers)
     predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
-    return FastLanes(app, {PATH: ObservingMiddleware(predict, observers)})
+    infer = PlainErrorsMiddleware(
+        StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, json_reader, settings))), prefixes=PLAIN_ERRORS
+    )
+    return FastLanes(
+        app, {PATH: ObservingMiddleware(predict, observers)}, INFER_PATHS, ObservingMiddleware(infer, observers)
+    )
 
 
 def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
-    """The table of routes; `POST /predict` has a lane of its own."""
+    """The table of routes; `POST /predict` and V2's `infer` have lanes of their own."""
     app.include_router(native_routes(parts.repository))
     app.include_router(batch_routes(parts.inference, settings))
     app.include_router(compare_routes(parts.repository, parts.inference, settings))
     app.include_router(explain_routes(parts.inference, settings))
-    app.include_router(open_inference_routes(parts.repository, parts.inference, settings))
-    app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, settings))
+    app.include_router(extension_routes(parts.repository, parts.model_statistics, settings))
+    app.include_router(open_inference_routes(parts.repository, settings))
+    app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, parts.json_reader, settings))
     app.include_router(health_routes(parts.repository))
     app.include_router(statistics_routes(parts.statistics))
     app.include_router(metrics_routes(parts.metrics))

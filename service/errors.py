@@ -11,6 +11,7 @@ ServiceError
     ├── TooLargeError         413  too many bytes or pixels
     ├── UnsupportedTypeError  415  declared as something that is not read
     ├── InvalidParameterError 422  a query parameter or header is not what it must be
+    ├── UnsupportedCallError  501  a call of a protocol that this service doesn't have, or not in this form
     ├── UnavailableError      503  overloaded, not ready, stopping; says when to come back
     └── DeadlineError         504  no answer in time
 """
@@ -104,6 +105,12 @@ class InvalidParameterError(RequestError):
     def __init__(self, invalid: list[InvalidParameter]) -> None:
         super().__init__("; ".join(f"{entry.name} = {entry.value}: {entry.expected}" for entry in invalid))
         self.invalid = invalid
+
+
+class UnsupportedCallError(RequestError):
+    """The protocol knows the call, and this service doesn't have it, or not in this form."""
+
+    status, kind, title = HTTPStatus.NOT_IMPLEMENTED, "unsupported-call", "The service doesn't have this call"
 
 
 class UnavailableError(RequestError):

@@ -1,6 +1,7 @@
 """What surrounds every request, whichever protocol: plain ASGI middleware, one class for each concern."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
@@ -21,15 +22,26 @@ class FastLanes:
     Args:
         app: the rest of the application.
         lanes: path -> what answers POST.
+        pattern: of more paths; its groups are the path parameters.
+        pattern_lane: what answers POST there.
     """
 
-    def __init__(self, app: ASGIApp, lanes: Mapping[str, ASGIApp]) -> None:
+    def __init__(
+        self, app: ASGIApp, lanes: Mapping[str, ASGIApp], pattern: re.Pattern[str], pattern_lane: ASGIApp
+    ) -> None:
         self._app = app
         self._lanes = lanes
+        self._pattern = pattern
+        self._pattern_lane = pattern_lane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        lane = self._lanes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        lane = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            lane = self._lanes.get(scope["path"])
+            if lane is None and (found := self._pattern.fullmatch(scope["path"])):
+                scope["path_params"] = found.groupdict()
+                lane = self._pattern_lane
         await (lane or self._app)(scope, receive, send)
 
 

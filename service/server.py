@@ -20,6 +20,7 @@ from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.logging import logging_config
 from service.memory import collect_garbage_seldom
 from service.settings import Settings
+from service.stopping import Stop
 
 COULD_NOT_START = 2
 LAST_WORK_S = 0.5
@@ -28,11 +29,17 @@ logger = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Ends the application properly after a second signal, too, which uvicorn leaves to be cancelled."""
+    """Tells when a stop begins, and ends the application after a second signal, too, which uvicorn leaves undone."""
+
+    def __init__(self, config: uvicorn.Config, stop: Stop) -> None:
+        super().__init__(config)
+        self._stop = stop
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop.begin()
         await super().shutdown(sockets)
         if self.force_exit:
+            self._stop.begin(forced=True)
             await self.lifespan.shutdown()
 
 
@@ -42,8 +49,9 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     Args:
         listening: the socket to accept connections on.
     """
+    stop = Stop()
     try:
-        app = create_app(settings)
+        app = create_app(settings, stop)
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr)
         return COULD_NOT_START
@@ -55,7 +63,8 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
             proxy_headers=False,  # nothing here depends on who asks
             log_config=logging_config(settings.log_level),
             server_header=False,
-        )
+        ),
+        stop,
     )
     # uvicorn raises the signals that it received once more when it has stopped; by then they mean nothing more.
     for stop_signal in (signal.SIGTERM, signal.SIGINT):

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     admin_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="secret that /admin and /v2/repository ask for; without it there are no such routes",
+        description="secret that /admin and /v2/repository ask for; without it neither answers",
         json_schema_extra={"legal": "text of at least 16 characters"},
     )
     runtime: Literal["auto"] | RuntimeName = Field(

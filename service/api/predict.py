@@ -4,31 +4,28 @@ Its parameters and answers are declared by pydantic models, from which the OpenA
 """
 
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from catalog.labels import CLASS_COUNT
-from service.api.client_watch import CLIENT_GONE
 from service.api.inference_request import answer_request
+from service.api.lane import Answer, answer_in_lane
 from service.api.parameters import VersionChoice
 from service.api.prediction_json import encode_prediction
-from service.api.problems import client_gone_response, internal_error_response, invalid_parameter, problem_response
+from service.api.problems import invalid_parameter
 from service.api.request_body import image_reader
 from service.core.inference import Inference
 from service.core.observation import Observation
-from service.errors import InvalidParameterError, RequestError
-from service.observing import observation_of
+from service.errors import InvalidParameterError
 from service.settings import Settings
 
 PATH: Final = "/predict"
 DEFAULT_TOP_K: Final = 3
 MAX_KEPT_QUERY_BYTES: Final = 200
-JSON_HEADER: Final = (b"content-type", b"application/json")
+JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 
 
 class PredictParameters(BaseModel):
@@ -60,35 +57,19 @@ class PredictEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
-        observation = observation_of(scope)
-        observation.is_inference = True
-        try:
-            body = await self._answer(scope, receive)
-        except RequestError as error:
-            observation.error = error.kind
-            await problem_response(error)(scope, receive, send)
-            return
-        except ClientDisconnect:
-            observation.error = CLIENT_GONE
-            await client_gone_response()(scope, receive, send)
-            return
-        except Exception as error:
-            await internal_error_response(error)(scope, receive, send)
-            raise  # for the server's log
-        headers = [JSON_HEADER, (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await answer_in_lane(scope, receive, send, self._answer)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes:
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         query: bytes = scope["query_string"]
         parameters = (_kept_parameters if len(query) <= MAX_KEPT_QUERY_BYTES else parse_parameters)(query)
 
-        async def predict(content: bytes, observation: Observation, timeout_s: float) -> bytes:
+        async def predict(content: bytes, observation: Observation, timeout_s: float) -> Answer:
             inferred = await self._inference.predict(
                 content, observation, model=parameters.model, version=parameters.version, timeout_s=timeout_s
             )
             chosen, probabilities = inferred.chosen, inferred.probabilities[0]
-            return encode_prediction(chosen.name, chosen.version, probabilities, parameters.top_k)
+            body = encode_prediction(chosen.name, chosen.version, probabilities, parameters.top_k)
+            return Answer(body, JSON_HEADERS)
 
         return await answer_request(
             scope, receive, self._inference, self._settings, read=self._read_image, answer=predict

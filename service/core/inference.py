@@ -259,7 +259,7 @@ class Inference:
             compute_s=sum(part.compute_s for part in parts),
             batch_rows=max(part.batch_rows for part in parts),
         )
-        if self._shadow is not None and shadowed:
+        if shadowed and self._shadow is not None and self._shadow.watches(chosen):
             for pixels, row in zip(images, probabilities, strict=True):
                 self._shadow.offer(chosen, pixels, row)
         return probabilities

@@ -1,9 +1,10 @@
 """Results of a run that never was: round numbers, so that ratios can be told by eye."""
 
-from bench.measurements import Load, Machine, Overload, Results, Round, RuntimeAlone, Visit, WholeStart
+from bench.measurements import BinaryInfer, Load, Machine, Overload, Results, Round, RuntimeAlone, Visit, WholeStart
 from catalog.labels import MODEL_NAMES
 
 SERVERS = ["ours", "plain_fastapi", "plain_fastapi_2", "bare_asgi", "multipart_asgi"]
+BINARY = BinaryInfer(rows=32, requests=100, client_ms=2.5, service_ms=2.2, runtime_ms=2.0)
 
 
 def load(requests_per_s: float, p50_ms: float = 2.0, error_statuses: int = 0) -> Load:
@@ -34,7 +35,7 @@ def measured_round(number: int, ours_per_s: float, **parts: object) -> Round:
     return Round(
         number=number,
         visits=[
-            visit("ours", "sequential", ours_per_s, p50_ms=1.0),
+            visit("ours", "sequential", ours_per_s, p50_ms=1.0).model_copy(update={"binary_infer": BINARY}),
             visit("plain_fastapi", "sequential", 100),
             visit("plain_fastapi_2", "sequential", 200),
             visit("bare_asgi", None, 2000, p50_ms=0.25),

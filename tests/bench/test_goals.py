@@ -33,6 +33,12 @@ def test_p50_is_under_the_limit_not_at_it() -> None:
     assert (found.verdict, found.measured) == (Verdict.MET, "2.000 times")
 
 
+def test_binary_infer_is_compared_with_its_own_runtime_calls() -> None:
+    found = judged("sequential: V2 binary infer", 600)
+    assert (found.verdict, found.measured) == (Verdict.MET, "1.250 times")
+    assert judged("vgg16: V2 binary infer", 600).verdict is Verdict.NOT_MEASURED
+
+
 def test_what_is_not_published_is_not_measured() -> None:
     assert judged("vgg16, concurrency 8: requests/s", 600).verdict is Verdict.NOT_MEASURED
     assert judged("overload: p99", 600).verdict is Verdict.NOT_MEASURED

@@ -57,12 +57,17 @@ def running_server(log: Path, **settings: str) -> Iterator[Server]:
 
 def wait_until_ready(url: str, process: subprocess.Popen[str] | None = None, log: Path | None = None) -> None:
     """Poll /readyz until it answers 200."""
+    wait_for_200(f"{url}/readyz", process, log)
+
+
+def wait_for_200(url: str, process: subprocess.Popen[str] | None = None, log: Path | None = None) -> None:
+    """Poll an address until it answers 200."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if process is not None and process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}: {log.read_text() if log else ''}")
         try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
+            if httpx.get(url).status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -24,7 +24,7 @@ from service.api.tensors import (
     images_from_values,
     shown,
 )
-from service.errors import InvalidRequestError
+from service.errors import InvalidRequestError, UnsupportedCallError
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 BINARY_SIZE: Final = "binary_data_size"
@@ -100,6 +100,7 @@ def parse_infer_request(body: bytes, header_length: str | None) -> InferRequest:
 
     Raises:
         InvalidRequestError: naming what is wrong with it.
+        UnsupportedCallError: a tensor is to go through shared memory.
     """
     if header_length is None:
         document, binary = _document(body), memoryview(b"")
@@ -115,6 +116,13 @@ def parse_infer_request(body: bytes, header_length: str | None) -> InferRequest:
     images, files = _contents(head, given, binary)
     classes, is_binary = _output(document)
     return InferRequest(document.id, images, files, classes, is_binary, timeout_of(document.parameters))
+
+
+def json_bytes(body: bytes, header_length: str | None) -> int:
+    """How many bytes of a request are JSON, as far as the header tells, which may be wrong."""
+    if header_length is None:
+        return len(body)
+    return int(header_length) if _is_length(header_length) else 0
 
 
 def timeout_of(parameters: Parameters) -> float | None:
@@ -148,10 +156,10 @@ def refuse_shared_memory(parameters: Parameters, name: str) -> None:
     """Say so where a tensor is to go through shared memory.
 
     Raises:
-        InvalidRequestError: it is.
+        UnsupportedCallError: it is.
     """
     if SHARED_MEMORY in parameters:
-        raise InvalidRequestError(
+        raise UnsupportedCallError(
             f"tensor '{name}' is to go through shared memory, which this server doesn't have",
             expected="its contents in the request",
         )
@@ -168,9 +176,12 @@ def _document(content: bytes | memoryview) -> RequestDocument:
         raise InvalidRequestError(f"{where}: {first['msg']}") from None
 
 
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MAX_HEADER_LENGTH_DIGITS
+
+
 def _header_length(text: str, body_length: int) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_HEADER_LENGTH_DIGITS
-    if not is_number or int(text) > body_length:
+    if not _is_length(text) or int(text) > body_length:
         raise InvalidRequestError(
             f"{HEADER_LENGTH} = {shown(text)}",
             expected=f"the number of bytes of the JSON, at most the {body_length:,} bytes of the body",

@@ -4,18 +4,21 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-from fastapi import Response
 
+from service.api.lane import Answer
 from service.api.open_inference.infer_request import BINARY_SIZE, HEADER_LENGTH, InferRequest
 from service.api.tensors import PROBABILITIES, bytes_of_elements, classifications
 from service.core.inference import Inferred
 
 BINARY_TYPE: Final = "application/octet-stream"
 JSON_TYPE: Final = "application/json"
+JSON_HEADERS: Final = ((b"content-type", JSON_TYPE.encode()),)
+BINARY_HEADER: Final = (b"content-type", BINARY_TYPE.encode())
+RAW_HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 
 
-def infer_response(request: InferRequest, inferred: Inferred) -> Response:
-    """The response to a request."""
+def infer_answer(request: InferRequest, inferred: Inferred) -> Answer:
+    """The answer to a request."""
     output, content = _output(request, inferred)
     document: dict[str, Any] = {
         "model_name": inferred.chosen.name,
@@ -26,8 +29,8 @@ def infer_response(request: InferRequest, inferred: Inferred) -> Response:
         document["id"] = request.id
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if content is None:
-        return Response(head, media_type=JSON_TYPE)
-    return Response(head + content, media_type=BINARY_TYPE, headers={HEADER_LENGTH: str(len(head))})
+        return Answer(head, JSON_HEADERS)
+    return Answer(head + content, (BINARY_HEADER, (RAW_HEADER_LENGTH, b"%d" % len(head))))
 
 
 def _output(request: InferRequest, inferred: Inferred) -> tuple[dict[str, Any], bytes | None]:

@@ -15,7 +15,7 @@ from service.errors import InvalidRequestError
 SERVER_NAME: Final = "cifar10-serving"
 PLATFORM: Final = "tensorflow_savedmodel"
 DATATYPE_OF: Final = {"uint8": "UINT8", "float32": "FP32", "string": "BYTES"}
-EXTENSIONS: Final = ("binary_tensor_data", "classification")
+EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "statistics")
 REPOSITORY_EXTENSION: Final = "model_repository"
 
 

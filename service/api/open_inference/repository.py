@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from catalog.responses import ModelStatus, VersionState, VersionStatus
 from service.core.repository import ModelRepository
-from service.errors import InvalidRequestError
+from service.errors import UnsupportedCallError
 from service.hangup import is_worker
 
 STATES: Final = {
@@ -54,13 +54,13 @@ async def load_model(repository: ModelRepository, name: str, parameters: dict[st
     """Load a model by its policy, or again what failed of it.
 
     Raises:
-        InvalidRequestError: another configuration or other files are to be loaded than are published.
-        InvalidRequestError: there are several processes that serve.
+        UnsupportedCallError: another configuration or other files are to be loaded than are published.
+        UnsupportedCallError: there are several processes that serve.
         RequestError: there is no such model, or none of its versions can be loaded.
     """
     foreign = [key for key in parameters if key == OVERRIDES or key.startswith(FILE_OVERRIDE)]
     if foreign:
-        raise InvalidRequestError(
+        raise UnsupportedCallError(
             f"the parameter {foreign[0][:100]!r} would change what is published",
             expected="no such parameter",
             remedy="publish a new version in the models folder, or write its serving.json",
@@ -73,7 +73,7 @@ async def unload_model(repository: ModelRepository, name: str) -> None:
     """Unload a model; its versions stay published.
 
     Raises:
-        InvalidRequestError: there are several processes that serve.
+        UnsupportedCallError: there are several processes that serve.
         UnknownModelError: there is no such model.
     """
     _check_alone()
@@ -82,7 +82,7 @@ async def unload_model(repository: ModelRepository, name: str) -> None:
 
 def _check_alone() -> None:
     if is_worker():
-        raise InvalidRequestError(
+        raise UnsupportedCallError(
             "this is one of several processes that serve, and the change would be its own",
             expected="a service with one worker",
             remedy="write the model's serving.json, which all of them follow: docs/versions.md",

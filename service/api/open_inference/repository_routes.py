@@ -72,7 +72,7 @@ def repository_routes(
     @routes.post(
         "/models/{model}/load",
         summary="Have a model serve again, trying what failed",
-        responses=error_responses(400, 404, 503),
+        responses=error_responses(400, 404, 501, 503),
         openapi_extra=_declared(ChangeRequest),
     )
     async def load(request: Request, model: Model) -> Response:
@@ -83,7 +83,7 @@ def repository_routes(
     @routes.post(
         "/models/{model}/unload",
         summary="Take a model out of service until it is loaded again",
-        responses=error_responses(400, 404),
+        responses=error_responses(400, 404, 501),
         openapi_extra=_declared(ChangeRequest),
     )
     async def unload(request: Request, model: Model) -> Response:

@@ -1,18 +1,18 @@
-"""The Open Inference Protocol's routes under `/v2`; the repository extension is `repository_routes`' part.
+"""The Open Inference Protocol's routes under `/v2`: what there is to know, and what `infer`, in its lane, answers.
+
+The extensions are `extension_routes`' and `repository_routes`' part.
 
 https://github.com/kserve/open-inference-protocol, version 2.
 """
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel
 
 from service.api.declarations import HEADERS
-from service.api.inference_request import answer_request
-from service.api.inferring import infer_all
-from service.api.open_inference.infer_request import HEADER_LENGTH, RequestDocument, parse_infer_request
-from service.api.open_inference.infer_response import BINARY_TYPE, JSON_TYPE, infer_response
+from service.api.open_inference.infer_request import HEADER_LENGTH, RequestDocument
+from service.api.open_inference.infer_response import BINARY_TYPE, JSON_TYPE
 from service.api.open_inference.metadata import (
     ModelDescription,
     ServerMetadata,
@@ -20,10 +20,7 @@ from service.api.open_inference.metadata import (
     extensions,
     requested_version,
 )
-from service.api.request_body import body_reader
 from service.api.tensors import IMAGES, PROBABILITIES
-from service.core.inference import Inference
-from service.core.observation import Observation
 from service.core.repository import ModelRepository
 from service.errors import UnavailableError
 from service.settings import Settings
@@ -64,7 +61,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": PlainError} for status in statuses}
 
 
-INFER_ERRORS: Final = error_responses(400, 404, 408, 413, 503, 504)
+INFER_ERRORS: Final = error_responses(400, 404, 408, 413, 501, 503, 504)
 INFER_BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {
@@ -90,28 +87,9 @@ INFER_HEADERS: Final = [
 ]
 
 
-def open_inference_routes(repository: ModelRepository, inference: Inference, settings: Settings) -> APIRouter:
-    """The routes, answering from this repository and by this data plane."""
+def open_inference_routes(repository: ModelRepository, settings: Settings) -> APIRouter:
+    """The routes, answering from this repository."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
-    read = body_reader(settings)
-
-    async def answer_infer(request: Request, model: str, version: str) -> Response:
-        header_length = request.headers.get(HEADER_LENGTH)
-
-        async def answer(body: bytes, observation: Observation, timeout_s: float) -> Response:
-            asked = parse_infer_request(body, header_length)
-            inferred = await infer_all(
-                inference,
-                asked.images,
-                asked.files,
-                observation,
-                model=model,
-                version=requested_version(version),
-                timeout_s=min(timeout_s, asked.timeout_s or timeout_s),
-            )
-            return infer_response(asked, inferred)
-
-        return await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
 
     def model_ready(response: Response, model: str, version: str) -> ModelReady:
         try:
@@ -122,6 +100,7 @@ def open_inference_routes(repository: ModelRepository, inference: Inference, set
             return ModelReady(name=model, ready=False)
         return ModelReady(name=model, ready=True)
 
+    @routes.get("/", include_in_schema=False)  # as the protocol's OpenAPI document spells it
     @routes.get("", summary="The server, and the extensions that it speaks")
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(extensions=extensions(with_repository=settings.admin_token is not None))
@@ -168,12 +147,12 @@ def open_inference_routes(repository: ModelRepository, inference: Inference, set
         responses=INFER_ERRORS,
         openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
     )
-    async def infer_model(request: Request, model: Model) -> Response:
+    async def infer_model(model: Model) -> Response:
         """One input: `images` (UINT8, n x 32 x 32 x 3), or `image_bytes` (BYTES, n files; base64 in JSON).
 
         Either may follow the JSON in binary, and so may the output: the binary tensor data extension.
         """
-        return await answer_infer(request, model, "")
+        raise _declared_only(model)
 
     @routes.post(
         "/models/{model}/versions/{version}/infer",
@@ -181,8 +160,12 @@ def open_inference_routes(repository: ModelRepository, inference: Inference, set
         responses=INFER_ERRORS,
         openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
     )
-    async def infer_version(request: Request, model: Model, version: Version) -> Response:
+    async def infer_version(model: Model, version: Version) -> Response:
         """As without a version."""
-        return await answer_infer(request, model, version)
+        raise _declared_only(model, version)
 
     return routes
+
+
+def _declared_only(*named: str) -> AssertionError:
+    return AssertionError(f"InferEndpoint answers for {named} before a request comes here; this declares what it does")

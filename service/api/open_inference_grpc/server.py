@@ -1,7 +1,6 @@
 """The gRPC server beside the HTTP one, on the same event loop: its port, health, reflection, start and stop."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,8 +16,10 @@ from grpc_reflection.v1alpha.reflection import enable_server_reflection
 from service.api.open_inference_grpc.service import SERVICE, InferenceService
 from service.core.inference import Inference
 from service.core.repository import ModelRepository
+from service.model_statistics import ModelStatistics
 from service.observing import Observer
 from service.settings import Settings
+from service.stopping import Stop
 
 LOOK_AT_READINESS_EVERY_S: Final = 0.25
 WHOLE_SERVER: Final = ""
@@ -28,9 +29,15 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def serving_grpc(
-    repository: ModelRepository, inference: Inference, settings: Settings, observers: Sequence[Observer]
+    repository: ModelRepository,
+    inference: Inference,
+    statistics: ModelStatistics,
+    settings: Settings,
+    *,
+    observers: Sequence[Observer],
+    stop: Stop,
 ) -> AsyncIterator[None]:
-    """Answer gRPC while the block runs; what was accepted by its end is answered, within the grace time.
+    """Answer gRPC until the stop begins, or else the block ends; what was accepted is answered within the grace time.
 
     Raises:
         RuntimeError: the port is taken.
@@ -44,21 +51,30 @@ async def serving_grpc(
     )
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    server.add_generic_rpc_handlers((InferenceService(repository, inference, settings, observers).handlers(),))
+    service = InferenceService(repository, inference, statistics, settings, observers)
+    server.add_generic_rpc_handlers((service.handlers(),))
     enable_server_reflection((SERVICE, HEALTH, REFLECTION), server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server.add_insecure_port(f"{host}:{settings.grpc_port}")
     await server.start()
     logger.info("gRPC on %s:%d", host, settings.grpc_port)
     following = asyncio.create_task(_follow_readiness(repository, status))
+
+    async def drain() -> None:
+        await stop.begun()
+        following.cancel()
+        await status.enter_graceful_shutdown()
+        service.end_streams()
+        await server.stop(settings.shutdown_grace_s)
+
+    draining = asyncio.create_task(drain())
     try:
         yield
     finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
-        await status.enter_graceful_shutdown()
-        await server.stop(settings.shutdown_grace_s)
+        stop.begin()
+        if stop.is_forced:
+            await server.stop(None)
+        await draining
 
 
 async def _follow_readiness(repository: ModelRepository, status: health.HealthServicer) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from catalog.labels import IMAGE_SHAPE
-from catalog.metadata import ModelMetadata
+from catalog.metadata import SignatureSpec
 from runtime.base import Images
 from service.api.tensors import DATATYPES, IMAGES, TensorHead, decode_base64, images_from_values, shown
 from service.errors import InvalidRequestError
@@ -40,7 +40,7 @@ class PredictRequest:
     form: Literal["predictions", "outputs", "result"]
 
 
-def read_document(body: bytes) -> Document:
+def _document(body: bytes) -> Document:
     """The JSON of a request.
 
     Raises:
@@ -55,16 +55,18 @@ def read_document(body: bytes) -> Document:
     return document
 
 
-def predict_request(document: Document, metadata: ModelMetadata) -> PredictRequest:
+def predict_request(body: bytes, signatures: Sequence[SignatureSpec]) -> PredictRequest:
     """A `:predict` request, in row or column form.
 
     Args:
-        metadata: of the version that is asked, for its signatures.
+        body: the JSON.
+        signatures: of the version that is asked.
 
     Raises:
         InvalidRequestError: naming what is wrong with it.
     """
-    name = _input_of(document, metadata)
+    document = _document(body)
+    name = _input_of(document, signatures)
     if ("instances" in document) == ("inputs" in document):
         both = "both" if "inputs" in document else "neither"
         raise InvalidRequestError(f"the request has {both} of 'instances' and 'inputs'", expected=f"one: {WAYS}")
@@ -74,13 +76,14 @@ def predict_request(document: Document, metadata: ModelMetadata) -> PredictReque
     return _read(name, _named(name, given) if isinstance(given, dict) else given, "outputs")
 
 
-def classify_request(document: Document, metadata: ModelMetadata) -> PredictRequest:
-    """A `:classify` request: examples with features, and a context that all of them share.
+def classify_request(body: bytes, signatures: Sequence[SignatureSpec]) -> PredictRequest:
+    """A `:classify` request: examples with features, and a context that all of them share; otherwise the same.
 
     Raises:
         InvalidRequestError: naming what is wrong with it.
     """
-    name = _input_of(document, metadata)
+    document = _document(body)
+    name = _input_of(document, signatures)
     examples, context = document.get("examples"), document.get("context", {})
     if not isinstance(examples, list) or not isinstance(context, dict):
         raise InvalidRequestError("the request has no list 'examples'", expected=EXAMPLES_WAY)
@@ -96,15 +99,15 @@ def classify_request(document: Document, metadata: ModelMetadata) -> PredictRequ
     return _read(name, features, "result")
 
 
-def _input_of(document: Document, metadata: ModelMetadata) -> str:
+def _input_of(document: Document, signatures: Sequence[SignatureSpec]) -> str:
     """The name of the one input of the signature that is asked for."""
     asked = document.get("signature_name") or DEFAULT_SIGNATURE
-    for signature in metadata.signatures:
+    for signature in signatures:
         if signature.name == asked:
             return signature.inputs[0].name
     raise InvalidRequestError(
         f"there is no signature {shown(asked)}",
-        expected=f"one of {', '.join(signature.name for signature in metadata.signatures)}",
+        expected=f"one of {', '.join(signature.name for signature in signatures)}",
     )
 
 

@@ -3,17 +3,19 @@
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from catalog.errors import ArtifactError
-from catalog.metadata import ModelMetadata
+from catalog.metadata import SignatureSpec
 from catalog.rollout import LEGAL_VERSION, parse_version
 from service.api.declarations import HEADERS
 from service.api.inference_request import answer_request
 from service.api.inferring import infer_all
+from service.api.large_json import JsonReader
 from service.api.native import metadata_of
 from service.api.open_inference.routes import error_responses
 from service.api.request_body import body_reader
@@ -23,7 +25,6 @@ from service.api.tensorflow_serving.requests import (
     PredictRequest,
     classify_request,
     predict_request,
-    read_document,
 )
 from service.core.inference import Inference
 from service.core.observation import Observation
@@ -49,10 +50,12 @@ BODY: Final[Document] = {
     },
 }
 
-ReadRequest = Callable[[Document, ModelMetadata], PredictRequest]
+ReadRequest = Callable[[bytes, Sequence[SignatureSpec]], PredictRequest]
 
 
-def tensorflow_serving_routes(repository: ModelRepository, inference: Inference, settings: Settings) -> APIRouter:
+def tensorflow_serving_routes(
+    repository: ModelRepository, inference: Inference, json_reader: JsonReader, settings: Settings
+) -> APIRouter:
     """The routes, answering from this repository and by this data plane."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
     read = body_reader(settings)
@@ -62,9 +65,16 @@ def tensorflow_serving_routes(repository: ModelRepository, inference: Inference,
 
         async def answer(body: bytes, observation: Observation, timeout_s: float) -> Response:
             metadata = metadata_of(repository.find(model, version))
-            asked = read_request(read_document(body), metadata)
+            start_s = time.monotonic()
+            asked = await json_reader.read(len(body), timeout_s, read_request, body, metadata.signatures)
             inferred = await infer_all(
-                inference, asked.images, asked.files, observation, model=model, version=version, timeout_s=timeout_s
+                inference,
+                asked.images,
+                asked.files,
+                observation,
+                model=model,
+                version=version,
+                timeout_s=timeout_s - (time.monotonic() - start_s),
             )
             return prediction_response(asked, inferred.probabilities)
 

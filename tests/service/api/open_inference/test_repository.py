@@ -80,8 +80,8 @@ def test_load_finds_new_versions_and_tries_again_what_failed(models: Path, admin
     [
         ("/v2/repository/models/alexnet/load", {}, 404, "no model 'alexnet'"),
         ("/v2/repository/models/alexnet/unload", {}, 404, "no model 'alexnet'"),
-        (LOAD, {"parameters": {"config": "{}"}}, 400, "'config' would change what is published"),
-        (LOAD, {"parameters": {"file:1/model.pb": "x"}}, 400, "would change what is published"),
+        (LOAD, {"parameters": {"config": "{}"}}, 501, "'config' would change what is published"),
+        (LOAD, {"parameters": {"file:1/model.pb": "x"}}, 501, "would change what is published"),
         (LOAD, [], 400, "object"),
         (INDEX, {"ready": "soon"}, 400, "ready: Input should be a valid boolean"),
     ],

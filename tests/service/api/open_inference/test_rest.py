@@ -42,7 +42,7 @@ def test_server_tells_what_it_is_and_which_extensions_it_speaks(client: TestClie
     assert client.get("/v2").json() == {
         "name": "cifar10-serving",
         "version": PROJECT_VERSION,
-        "extensions": ["binary_tensor_data", "classification"],
+        "extensions": ["binary_tensor_data", "classification", "model_configuration", "statistics"],
     }
     assert client.get("/v2/").status_code == 200
     assert client.get("/v2/health/live").json() == {"live": True}
@@ -187,7 +187,6 @@ def test_no_rows_are_answered_with_none(client: TestClient) -> None:
         ({"inputs": [image_input(data=[[[[0] * 3] * 32] * 32, [[[0] * 2] * 32] * 32])]}, "at depth 3"),
         ({"inputs": [image_input(data=[[0] * 3072] * 2)]}, "at depth 1"),
         ({"inputs": [image_input(parameters={"binary_data_size": 6144})]}, "0 bytes follow"),
-        ({"inputs": [image_input(parameters={"shared_memory_region": "a"})]}, "shared memory"),
         ({"inputs": [image_input()], "outputs": [{"name": "logits"}]}, "no output 'logits'"),
         ({"inputs": [image_input()], "outputs": [{"name": "probabilities"}] * 2}, "asked for 2 times"),
         (
@@ -206,6 +205,15 @@ def test_no_rows_are_answered_with_none(client: TestClient) -> None:
 )  # fmt: skip
 def test_wrong_document_is_refused_in_words(client: TestClient, document: Any, words: str) -> None:
     assert words in error_of(client.post(INFER, json=document), 400)
+
+
+def test_shared_memory_is_refused_as_unsupported(client: TestClient) -> None:
+    elsewhere = {"shared_memory_region": "a"}
+    for document in (
+        {"inputs": [image_input(parameters=elsewhere)]},
+        {"inputs": [image_input()], "outputs": [{"name": "probabilities", "parameters": elsewhere}]},
+    ):
+        assert "shared memory" in error_of(client.post(INFER, json=document), 501)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +256,10 @@ def test_body_that_is_no_json_is_refused(client: TestClient, body: bytes) -> Non
         ("POST", "/v2/models/alexnet/infer", 404, "alexnet"),
         ("GET", INFER, 405, "GET"),
         ("GET", f"/v2/models/{MODEL}/nope", 404, "nope"),
-        ("POST", "/v2/repository/index", 404, "repository"),
+        ("POST", "/v2/repository/index", 501, "CIFAR10_ADMIN_TOKEN is not set"),
+        ("POST", f"/v2/models/{MODEL}/generate", 501, "generate extension"),
+        ("GET", "/v2/models/alexnet/config", 404, "alexnet"),
+        ("GET", f"/v2/models/{MODEL}/versions/999/stats", 404, "no version 999"),
     ],
 )
 def test_errors_are_of_the_protocols_form(client: TestClient, method: str, path: str, status: int, words: str) -> None:

@@ -1,0 +1,152 @@
+"""Large JSON is read in a process of its own, so that it holds up no other request.
+
+A thread would not help: a JSON parser holds Python's lock from the first byte to the last, which for 10 MB of nested
+lists is half a second. What is read, and what may be wrong with it, is each protocol's part.
+"""
+
+import asyncio
+import gc
+import os
+import pickle
+import struct
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
+
+from service.core.inference import deadline_passed
+from service.errors import RequestError, UnavailableError
+
+LARGE_JSON_BYTES: Final = 256 * 2**10
+"""From here on reading takes longer (2 to 8 ms) than the way through another process does."""
+LENGTH: Final = struct.Struct("<Q")
+STOP_TIMEOUT_S: Final = 1.0
+KEEP_S: Final = 30.0
+
+Arguments = ParamSpec("Arguments")
+Read = TypeVar("Read")
+
+
+class JsonReader:
+    """Calls functions that read JSON, here or in the process, which is started for a large one and ends when idle.
+
+    One large document is read at a time. Used from one event loop.
+
+    Args:
+        keep_s: how long the process waits for another one; what it has read has left it large.
+    """
+
+    def __init__(self, *, keep_s: float = KEEP_S) -> None:
+        self._keep_s = keep_s
+        self._process: Process | None = None
+        self._turn = asyncio.Lock()
+        self._retirement: asyncio.TimerHandle | None = None
+
+    async def read(
+        self,
+        json_bytes: int,
+        timeout_s: float,
+        function: Callable[Arguments, Read],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Read:
+        """What the function returns.
+
+        Args:
+            json_bytes: how long the JSON among its arguments is.
+            timeout_s: longest time from now.
+            function: of a module, so that the process finds it; its arguments and what it gives are pickled.
+
+        Raises:
+            DeadlineError: it took longer.
+            UnavailableError: the process was killed.
+            RequestError: what the function raises.
+        """
+        if json_bytes < LARGE_JSON_BYTES:
+            return function(*args, **kwargs)
+        try:
+            async with asyncio.timeout(timeout_s), self._turn:
+                outcome = await self._ask(pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL))
+        except TimeoutError:
+            raise deadline_passed(timeout_s) from None
+        if isinstance(outcome, Exception):
+            raise outcome
+        read: Read = outcome
+        return read
+
+    async def close(self) -> None:
+        """End the process, if there is one."""
+        process = self._retire()
+        if process is None:
+            return
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def _retire(self) -> Process | None:
+        """Have the process end by itself, which it does where its input ends."""
+        if self._retirement is not None:
+            self._retirement.cancel()
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+        return process
+
+    async def _ask(self, question: bytes) -> Any:
+        if self._retirement is not None:
+            self._retirement.cancel()
+        process = self._process = self._process or await _start()
+        if process.stdin is None or process.stdout is None:
+            raise AssertionError("it was started with pipes")
+        try:
+            process.stdin.write(LENGTH.pack(len(question)))
+            process.stdin.write(question)
+            await process.stdin.drain()
+            (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+            answer = await process.stdout.readexactly(length)
+        except (OSError, asyncio.IncompleteReadError):
+            self._give_up(process)
+            raise UnavailableError("the process that reads large JSON has ended", retry_after_s=1) from None
+        except asyncio.CancelledError:
+            self._give_up(process)  # it is in the middle of something that nobody waits for
+            raise
+        self._retirement = asyncio.get_running_loop().call_later(self._keep_s, self._retire)
+        return pickle.loads(answer)  # noqa: S301  # by our own process
+
+    def _give_up(self, process: Process) -> None:
+        self._process = None
+        if process.returncode is None:
+            process.kill()
+
+
+async def _start() -> Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", __name__),
+        stdin=PIPE,
+        stdout=PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,  # Ctrl-C is not for it: it ends with its input
+    )
+
+
+def answer_questions(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Call what is asked for, again and again, until there are no more questions."""
+    while head := questions.read(LENGTH.size):
+        (length,) = LENGTH.unpack(head)
+        function, args, kwargs = pickle.loads(questions.read(length))  # noqa: S301  # by the process that started this
+        try:
+            outcome = function(*args, **kwargs)
+        except RequestError as error:
+            outcome = error
+        answer = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
+        answers.write(LENGTH.pack(len(answer)) + answer)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    # What JSON becomes holds no cycles, and looking for them among a million lists takes longer than reading.
+    gc.disable()
+    output, sys.stdout = sys.stdout.buffer, sys.stderr
+    answer_questions(sys.stdin.buffer, output)

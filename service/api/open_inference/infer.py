@@ -1,0 +1,67 @@
+"""`POST /v2/models/{model}[/versions/{version}]/infer`: a plain ASGI endpoint in a lane past routing and validation.
+
+What the OpenAPI document says of it is declared by the routes of `routes`.
+"""
+
+import re
+import time
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from service.api.inference_request import answer_request
+from service.api.inferring import infer_all
+from service.api.lane import Answer, answer_in_lane
+from service.api.large_json import JsonReader
+from service.api.open_inference.infer_request import json_bytes, parse_infer_request
+from service.api.open_inference.infer_response import RAW_HEADER_LENGTH, infer_answer
+from service.api.open_inference.metadata import requested_version
+from service.api.request_body import body_reader
+from service.core.inference import Inference
+from service.core.observation import Observation
+from service.settings import Settings
+
+PATHS: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
+
+
+class InferEndpoint:
+    """Answers infer requests; the scope's path parameters are the groups of `PATHS`.
+
+    Args:
+        inference: the data plane.
+        json_reader: reads the JSON of large requests.
+        settings: limits and times.
+    """
+
+    def __init__(self, inference: Inference, json_reader: JsonReader, settings: Settings) -> None:
+        self._inference = inference
+        self._json_reader = json_reader
+        self._settings = settings
+        self._read = body_reader(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        await answer_in_lane(scope, receive, send, self._answer)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        model, version = scope["path_params"]["model"], scope["path_params"]["version"]
+        given = next((value for name, value in scope["headers"] if name == RAW_HEADER_LENGTH), None)
+        header_length = None if given is None else given.decode("latin-1")
+
+        async def infer(body: bytes, observation: Observation, timeout_s: float) -> Answer:
+            start_s = time.monotonic()
+            length = json_bytes(body, header_length)
+            asked = await self._json_reader.read(length, timeout_s, parse_infer_request, body, header_length)
+            left_s = timeout_s - (time.monotonic() - start_s)
+            inferred = await infer_all(
+                self._inference,
+                asked.images,
+                asked.files,
+                observation,
+                model=model,
+                version=requested_version(version or ""),
+                timeout_s=min(left_s, asked.timeout_s or left_s),
+            )
+            return infer_answer(asked, inferred)
+
+        return await answer_request(scope, receive, self._inference, self._settings, read=self._read, answer=infer)

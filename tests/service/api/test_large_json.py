@@ -1,0 +1,103 @@
+"""Large JSON is answered as small JSON is, whichever process reads it."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from service.api.large_json import LARGE_JSON_BYTES, JsonReader
+from tests.conftest import SAMPLES
+from tests.service.api.open_inference.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
+
+PREDICT = f"/v1/models/{MODEL}:predict"
+CLASSIFY = f"/v1/models/{MODEL}:classify"
+IMAGES = GOLDEN.images.tolist()
+FILE = {"b64": b64encode(SAMPLES[0].file.read_bytes()).decode()}
+
+
+def large(document: Any) -> bytes:
+    body = json.dumps(document).encode()
+    return body.ljust(LARGE_JSON_BYTES + 1)
+
+
+def reading_processes() -> set[int]:
+    """The processes of this one that read large JSON."""
+    task = Path(f"/proc/{os.getpid()}/task")
+    children = [int(child) for file in task.glob("*/children") for child in file.read_text().split()]
+    return {child for child in children if b"service.api.large_json" in Path(f"/proc/{child}/cmdline").read_bytes()}
+
+
+def test_pixels_and_files_are_answered(client: TestClient) -> None:
+    answer = client.post(INFER, content=large({"id": "1", "inputs": [image_input(64, data=IMAGES)]})).json()
+    assert answer["id"] == "1"
+    assert_golden(answer["outputs"][0]["data"], 64)
+    assert_golden(client.post(PREDICT, content=large({"instances": IMAGES})).json()["predictions"], 64)
+    flat = [{"images": image} for image in GOLDEN.images.reshape(64, -1).tolist()]
+    scores = client.post(CLASSIFY, content=large({"examples": flat})).json()["result"]
+    assert np.abs(np.array([[score for _, score in row] for row in scores]) - GOLDEN.probabilities).max() < 1e-5
+    encoded = {"signature_name": "encoded_images", "instances": [FILE]}
+    small, padded = (client.post(PREDICT, content=body).json() for body in (json.dumps(encoded), large(encoded)))
+    assert small == padded
+
+
+def have_ended(processes: set[int]) -> bool:
+    """Whether none of them is left after a while."""
+    deadline_s = time.monotonic() + 20
+    while processes & reading_processes() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return not processes & reading_processes()
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "status"),
+    [
+        (INFER, {"inputs": [image_input(name="pixels")]}, 400),
+        (INFER, {"inputs": [image_input(parameters={"shared_memory_region": "a"})]}, 501),
+        (PREDICT, {"instances": [1]}, 400),
+        (PREDICT, [], 400),
+    ],
+)
+def test_errors_are_those_of_small_requests(client: TestClient, path: str, document: Any, status: int) -> None:
+    small, padded = (client.post(path, content=body) for body in (json.dumps(document), large(document)))
+    assert small.status_code == padded.status_code == status
+    assert small.json() == padded.json()
+
+
+def test_process_that_is_killed_is_replaced(client: TestClient) -> None:
+    body = large({"inputs": [image_input()]})
+    assert client.post(INFER, content=body).status_code == 200
+    [process] = reading_processes()
+    os.kill(process, signal.SIGKILL)
+    answers = [client.post(INFER, content=body) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [503, 200]
+    assert answers[0].headers["retry-after"] == "1"
+
+
+def test_deadline_holds_while_it_is_read(client: TestClient) -> None:
+    body = large({"inputs": [image_input(256, data=IMAGES * 4)]})
+    response = client.post(INFER, content=body, headers={"X-Request-Timeout-Ms": "1"})
+    assert (response.status_code, "no answer within 0.001 s" in response.json()["error"]) == (504, True)
+    assert have_ended(reading_processes())
+    assert client.post(INFER, content=large({"inputs": [image_input()]})).status_code == 200
+
+
+def test_process_ends_where_there_is_no_more_to_read() -> None:
+    async def ask() -> list[bool]:
+        reader = JsonReader(keep_s=0.05)
+        before = reading_processes()
+        read = await reader.read(LARGE_JSON_BYTES, 60, json.loads, "[1]")
+        started = reading_processes() - before
+        seen = [read == [1], len(started) == 1, await asyncio.to_thread(have_ended, started)]
+        seen.append(await reader.read(LARGE_JSON_BYTES, 60, json.loads, "[1]") == [1])
+        await reader.close()
+        return seen
+
+    assert asyncio.run(ask()) == [True] * 4
