@@ -25,7 +25,8 @@ from client._attempts import Attempts
 from client._calls import Call
 from client._config import DEFAULT_URL, NO_RETRIES, Retries, Timeouts, parse_base_url
 from client._connection import MAX_CONNECTIONS, certificates, connection_options, describe_request
-from client._errors import ClientError, GatewayError, TransportError, UnavailableError
+from client._deadline import call_ends, hold_deadlines
+from client._errors import AnswerTimeoutError, ClientError, GatewayError, TransportError, UnavailableError
 from client._images import ImageSource, encode_image
 from client._many import ImageResult, check_concurrency, predict_in_order
 from client._readiness import ReadinessPatience
@@ -40,7 +41,7 @@ class Client:
 
     Args:
         base_url: the service's address.
-        timeouts: how long a call may take; the total one is looked at between the parts of an answer.
+        timeouts: how long a call may take.
         retries: when a call is tried again.
         token: sent as `Authorization: Bearer …`, where something in front of the service asks for it.
         headers: sent with every request.
@@ -72,6 +73,7 @@ class Client:
         self._http = httpx.Client(
             base_url=self.base_url, verify=certificates(self.base_url, verify), transport=transport, **options
         )
+        hold_deadlines(self._http)
 
     def predict(
         self,
@@ -229,11 +231,18 @@ class Client:
             time.sleep(wait_s)
 
     def _send(self, call: Call[AnyRecord], attempts: Attempts) -> Answer:
+        try:
+            with call_ends(attempts.ends_s), httpx_errors(attempts.request):
+                return self._exchange(call, attempts)
+        except AnswerTimeoutError:
+            attempts.left_s()  # says so where it is the total time-out that has passed
+            raise
+
+    def _exchange(self, call: Call[AnyRecord], attempts: Attempts) -> Answer:
         timeout = attempts.timeout()
-        with (
-            httpx_errors(attempts.request),
-            self._http.stream(call.method, call.path, params=call.parameters, timeout=timeout, **call.sent) as response,
-        ):
+        with self._http.stream(
+            call.method, call.path, params=call.parameters, timeout=timeout, **call.sent
+        ) as response:
             body = bytearray()
             for part in response.iter_bytes():
                 body += part

@@ -28,6 +28,7 @@ class ScriptedServer:
     answers: Sequence[bytes]
     delay_s: float = 0.0
     byte_every_s: float = 0.0
+    head_at_once: bool = True
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
     arrived_s: list[float] = field(default_factory=list)
@@ -42,9 +43,9 @@ class ScriptedServer:
             if not self.byte_every_s:
                 connection.sendall(reply)
                 return
-            head = reply.partition(b"\r\n\r\n")[0]
-            connection.sendall(head)
-            for byte in reply[len(head) :]:
+            at_once = reply.partition(b"\r\n\r\n")[0] if self.head_at_once else b""
+            connection.sendall(at_once)
+            for byte in reply[len(at_once) :]:
                 if self.stopped.wait(self.byte_every_s):
                     return
                 connection.sendall(bytes([byte]))
@@ -52,12 +53,17 @@ class ScriptedServer:
 
 @contextlib.contextmanager
 def scripted_server(
-    *answers: bytes, delay_s: float = 0.0, byte_every_s: float = 0.0, stop_after: int = sys.maxsize
+    *answers: bytes,
+    delay_s: float = 0.0,
+    byte_every_s: float = 0.0,
+    head_at_once: bool = True,
+    stop_after: int = sys.maxsize,
 ) -> Iterator[ScriptedServer]:
     """The server, on a port of its own; it listens no longer after so many connections."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
-        server = ScriptedServer(answers, delay_s, byte_every_s, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = ScriptedServer(answers, delay_s, byte_every_s, head_at_once, url)
         threads: list[threading.Thread] = []
 
         def accept() -> None:
