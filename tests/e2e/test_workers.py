@@ -11,7 +11,7 @@ import httpx2 as httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from catalog.responses import Prediction, ReloadReport
+from catalog.responses import Prediction, ReloadReport, ServiceStatistics
 from tests.conftest import SAMPLES, golden_class
 from tests.e2e.server import Server, running_server
 from tests.version_copies import publish_copy
@@ -55,6 +55,10 @@ def predict(server: Server) -> Prediction:
     return Prediction.model_validate_json(response.content)
 
 
+def statistics(server: Server) -> ServiceStatistics:
+    return ServiceStatistics.model_validate_json(httpx.get(f"{server.url}/stats").content)
+
+
 def value(server: Server, name: str, **labels: str) -> float:
     return sum(
         sample.value
@@ -70,6 +74,7 @@ def test_workers_are_one_service(one_model: Path, server: Server) -> None:
     assert {prediction.class_id for prediction in predictions} == {golden_class("sequential", CAT, 1)}
     assert value(server, "requests_total", status="200") == 40  # whichever worker answers
     assert value(server, "pending_requests") == 0
+    eventually(lambda: {statistics(server).requests_total for _ in range(10)} == {40})
 
     publish_copy(one_model, 2)
     reload = httpx.post(f"{server.url}/admin/reload", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
