@@ -27,8 +27,8 @@ from client._config import DEFAULT_URL, NO_RETRIES, Retries, Timeouts, parse_bas
 from client._connection import MAX_CONNECTIONS, certificates, connection_options, describe_request
 from client._deadline import call_ends, hold_deadlines
 from client._errors import AnswerTimeoutError, ClientError, GatewayError, TransportError, UnavailableError
-from client._images import ImageSource, encode_image
-from client._many import ImageResult, check_concurrency, predict_in_order
+from client._images import EncodedImage, ImageSource, encode_image
+from client._many import Asking, ImageResult, check_concurrency, predict_in_order
 from client._readiness import ReadinessPatience
 
 __all__ = ["Client"]
@@ -122,23 +122,25 @@ class Client:
     ) -> Generator[ImageResult]:
         """The classes of any number of images, in order, as they come; an image without an answer has its error.
 
-        Images are taken from the iterable only as results are taken from here, so memory stays bounded. While the
-        service can't be reached, an image is tried once.
+        Images are taken from the iterable only as results are taken from here, so memory stays bounded. Small ones
+        that wait go several in a request. While the service can't be reached, an image is tried once.
 
         Args:
             images: what `predict` takes.
-            concurrency: how many are asked at a time, each in a thread.
+            concurrency: how many requests there are at a time, each in a thread.
 
         Raises:
             ValueError: `concurrency` is less than 1.
         """
         check_concurrency(concurrency)
 
-        def one(image: ImageSource, retries: Retries) -> Prediction:
-            call = _calls.predict(encode_image(image), model=model, version=version, top_k=top_k)
-            return self._ask(call, retries)
+        def one(image: EncodedImage, retries: Retries) -> Prediction:
+            return self._ask(_calls.predict(image, model=model, version=version, top_k=top_k), retries)
 
-        return predict_in_order(one, images, concurrency=concurrency, retries=self._retries)
+        def several(encoded: Sequence[EncodedImage], retries: Retries) -> BatchPrediction:
+            return self._ask(_calls.predict_batch(encoded, model=model, version=version, top_k=top_k), retries)
+
+        return predict_in_order(Asking(one, several), images, concurrency=concurrency, retries=self._retries)
 
     def compare(self, image: ImageSource, *, models: Sequence[str] = (), top_k: int | None = None) -> Comparison:
         """What several models say of one image, side by side.
