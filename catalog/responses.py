@@ -224,14 +224,19 @@ class Liveness(Record):
 
 
 class ServiceStatistics(Record):
-    """How busy the service is, of the requests for predictions that this process has answered since it started."""
+    """How busy the service is, of the requests for predictions since its start.
+
+    Where several processes serve, of all that live; what the others say is a second old at most.
+    """
 
     uptime_s: Annotated[float, Field(ge=0)]
     requests_total: Count
     requests_per_s: Annotated[float, Field(ge=0, description="over the last ten seconds")]
     queue_rows: Annotated[Count, Field(description="images that wait to be computed")]
     pending_requests: Annotated[Count, Field(description="requests being received, waiting or computed")]
-    p50_ms: Annotated[Milliseconds | None, Field(description="half of the last thousand answers took no longer")]
+    p50_ms: Annotated[
+        Milliseconds | None, Field(description="half of the last thousand answers of each process took no longer")
+    ]
     p99_ms: Annotated[Milliseconds | None, Field(description="99 in 100 of them took no longer")]
     rejected_total: Annotated[Count, Field(description="requests that got 503")]
 

@@ -1,103 +1,22 @@
 """Asks the service from Python: `Client` and `AsyncClient`, their results and errors. See docs/client.md.
 
-Results are the catalog's own records. Nothing here imports more than httpx and the catalog; the command line
-(`client.commands`) is apart.
+Results are the catalog's own records. Nothing here imports more than httpx and the catalog, and these only once a name
+is asked for, so that the command line (`client.commands`) can say in words what is not installed.
 """
 
-from catalog.responses import (
-    BatchPrediction,
-    BatchResult,
-    ClassProbability,
-    Comparison,
-    Explanation,
-    ModelAnswer,
-    ModelList,
-    ModelStatus,
-    Prediction,
-    Problem,
-    Readiness,
-    ServiceStatistics,
-    VersionStatus,
-)
-from client._async_client import AsyncClient
-from client._client import Client
-from client._config import (
-    DEFAULT_URL,
-    Retries,
-    Timeouts,
-)
-from client._errors import (
-    AddressError,
-    AnswerTimeoutError,
-    ClientError,
-    ConnectionLostError,
-    DeadlineError,
-    GatewayError,
-    ImageSourceError,
-    InternalError,
-    InvalidParameterError,
-    InvalidRequestError,
-    NotReadyError,
-    ProblemError,
-    TooLargeError,
-    TransportError,
-    UnauthorizedError,
-    UnavailableError,
-    UndecodableError,
-    UnexpectedAnswerError,
-    UnknownModelError,
-    UnknownRouteError,
-    UnreachableError,
-    UnsupportedCallError,
-    UnsupportedTypeError,
-    UploadTimeoutError,
-)
-from client._images import ImageSource
-from client._many import ImageResult
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "DEFAULT_URL",
-    "AddressError",
-    "AnswerTimeoutError",
-    "AsyncClient",
-    "BatchPrediction",
-    "BatchResult",
-    "ClassProbability",
-    "Client",
-    "ClientError",
-    "Comparison",
-    "ConnectionLostError",
-    "DeadlineError",
-    "Explanation",
-    "GatewayError",
-    "ImageResult",
-    "ImageSource",
-    "ImageSourceError",
-    "InternalError",
-    "InvalidParameterError",
-    "InvalidRequestError",
-    "ModelAnswer",
-    "ModelList",
-    "ModelStatus",
-    "NotReadyError",
-    "Prediction",
-    "Problem",
-    "ProblemError",
-    "Readiness",
-    "Retries",
-    "ServiceStatistics",
-    "Timeouts",
-    "TooLargeError",
-    "TransportError",
-    "UnauthorizedError",
-    "UnavailableError",
-    "UndecodableError",
-    "UnexpectedAnswerError",
-    "UnknownModelError",
-    "UnknownRouteError",
-    "UnreachableError",
-    "UnsupportedCallError",
-    "UnsupportedTypeError",
-    "UploadTimeoutError",
-    "VersionStatus",
-]
+if TYPE_CHECKING:
+    from client._public import *  # noqa: F403  # its __all__ says which
+    from client._public import __all__ as __all__
+else:
+    from importlib import import_module
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("_") and name != "__all__":  # Python asks for __path__, and for modules before their import
+            raise AttributeError(name)
+        globals()[name] = value = getattr(import_module("client._public"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return [*globals(), *import_module("client._public").__all__]

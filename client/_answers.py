@@ -1,5 +1,6 @@
 """From what came over HTTP to a record or an error, without sending anything itself."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from client._errors import (
     ConnectionLostError,
     GatewayError,
     TransportError,
+    UnauthorizedError,
     UnexpectedAnswerError,
     UnreachableError,
     problem_error,
@@ -38,6 +40,7 @@ FROM_GATEWAYS: Final = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
+REFUSALS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 ADDRESS: Final = f"an address such as {DEFAULT_URL}"
 WRONG_ADDRESS: Final = f"check the address; a service's own is such as {DEFAULT_URL}"
 START_IT: Final = "check the address, or start the service"
@@ -71,7 +74,7 @@ def read_answer(answer: Answer, record: type[AnyRecord], *, accepted: frozenset[
     """The record in an answer; fields that this version doesn't know are passed over.
 
     Raises:
-        ProblemError: the service says what was wrong.
+        ProblemError: the service says what was wrong; or `UnauthorizedError`: something in front of it wants a secret.
         GatewayError: something in front of the service says so.
         UnexpectedAnswerError: it is not an answer of the service.
     """
@@ -85,6 +88,8 @@ def read_answer(answer: Answer, record: type[AnyRecord], *, accepted: frozenset[
                 f"{answer.request} answered JSON that is no {record.__name__}: {_first_of(error)}",
                 remedy=f"{WRONG_ADDRESS}; or bring client and service to the same version",
             ) from error
+    if answer.status in REFUSALS:
+        raise _refused(answer)
     if answer.status in FROM_GATEWAYS:
         raise GatewayError(
             f"{answer.request} was answered by something in front of the service: {_describe(answer)}",
@@ -108,7 +113,7 @@ def httpx_errors(request: str) -> Iterator[None]:
 
 def error_of_httpx(error: Exception, request: str) -> ClientError:
     """The client's error for one of httpx's."""
-    words = str(error) or type(error).__name__
+    words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
     if isinstance(error, httpx.TransportError):
         return _transport_error(error, words, request)
     if isinstance(error, httpx.InvalidURL):
@@ -151,6 +156,19 @@ def _raise_problem(answer: Answer) -> None:
         return
     if document.type.startswith(KIND_PREFIX):
         raise problem_error(document, retry_after_s=answer.retry_after_s, request_id=answer.headers.get("x-request-id"))
+
+
+def _refused(answer: Answer) -> ClientError:
+    """The error where a proxy, say, wants a secret; for the caller no other than where the service itself does."""
+    return problem_error(
+        Problem(
+            type=f"{KIND_PREFIX}{UnauthorizedError.kind}",
+            title="The secret is missing or wrong",
+            status=answer.status,
+            detail=f"{answer.request} was refused in front of the service: {_describe(answer)}",
+            remedy="check the token, and the address",
+        )
+    )
 
 
 def _describe(answer: Answer) -> str:

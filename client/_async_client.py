@@ -27,7 +27,7 @@ from client._config import DEFAULT_URL, NO_RETRIES, Retries, Timeouts, parse_bas
 from client._connection import MAX_CONNECTIONS, certificates, connection_options, describe_request
 from client._errors import ClientError, GatewayError, TransportError, UnavailableError
 from client._images import EncodedImage, ImageSource, encode_image
-from client._many import ImageResult, check_concurrency, predict_in_order_async
+from client._many import AsyncAsking, ImageResult, check_concurrency, predict_in_order_async
 from client._readiness import ReadinessPatience
 
 __all__ = ["AsyncClient"]
@@ -120,23 +120,26 @@ class AsyncClient:
     ) -> AsyncGenerator[ImageResult]:
         """The classes of any number of images, in order, as they come; an image without an answer has its error.
 
-        Images are taken from the iterable only as results are taken from here, so memory stays bounded. While the
-        service can't be reached, an image is tried once.
+        Images are taken from the iterable only as results are taken from here, so memory stays bounded. Small ones
+        that wait go several in a request. While the service can't be reached, an image is tried once.
 
         Args:
             images: what `predict` takes, from an iterable or an asynchronous one.
-            concurrency: how many are asked at a time.
+            concurrency: how many requests there are at a time.
 
         Raises:
             ValueError: `concurrency` is less than 1.
         """
         check_concurrency(concurrency)
 
-        async def one(image: ImageSource, retries: Retries) -> Prediction:
-            call = _calls.predict(await _encoded(image), model=model, version=version, top_k=top_k)
-            return await self._ask(call, retries)
+        async def one(image: EncodedImage, retries: Retries) -> Prediction:
+            return await self._ask(_calls.predict(image, model=model, version=version, top_k=top_k), retries)
 
-        return predict_in_order_async(one, images, concurrency=concurrency, retries=self._retries)
+        async def several(encoded: Sequence[EncodedImage], retries: Retries) -> BatchPrediction:
+            return await self._ask(_calls.predict_batch(encoded, model=model, version=version, top_k=top_k), retries)
+
+        asking = AsyncAsking(one, several)
+        return predict_in_order_async(asking, images, concurrency=concurrency, retries=self._retries)
 
     async def compare(self, image: ImageSource, *, models: Sequence[str] = (), top_k: int | None = None) -> Comparison:
         """What several models say of one image, side by side.

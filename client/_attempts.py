@@ -30,7 +30,8 @@ class Attempts:
         self.request = request
         self._timeouts = timeouts
         self._retries = retries
-        self._ends_s = None if timeouts.total_s is None else time.monotonic() + timeouts.total_s
+        self.ends_s = None if timeouts.total_s is None else time.monotonic() + timeouts.total_s
+        """When the total time-out passes, on the monotonic clock; None where there is none."""
         self._made = 0
 
     def left_s(self) -> float | None:
@@ -39,9 +40,9 @@ class Attempts:
         Raises:
             AnswerTimeoutError: it has passed.
         """
-        if self._ends_s is None:
+        if self.ends_s is None:
             return None
-        left_s = self._ends_s - time.monotonic()
+        left_s = self.ends_s - time.monotonic()
         if left_s <= 0:
             raise self.out_of_time()
         return left_s
@@ -69,7 +70,7 @@ class Attempts:
         if not retried or self._made >= self._retries.attempts:
             raise error
         wait_s = self._retries.wait_s(self._made, getattr(error, "retry_after_s", None))
-        if self._ends_s is not None and time.monotonic() + wait_s >= self._ends_s:
+        if self.ends_s is not None and time.monotonic() + wait_s >= self.ends_s:
             raise error
         return wait_s
 

@@ -25,9 +25,10 @@ from client._attempts import Attempts
 from client._calls import Call
 from client._config import DEFAULT_URL, NO_RETRIES, Retries, Timeouts, parse_base_url
 from client._connection import MAX_CONNECTIONS, certificates, connection_options, describe_request
-from client._errors import ClientError, GatewayError, TransportError, UnavailableError
-from client._images import ImageSource, encode_image
-from client._many import ImageResult, check_concurrency, predict_in_order
+from client._deadline import call_ends, hold_deadlines
+from client._errors import AnswerTimeoutError, ClientError, GatewayError, TransportError, UnavailableError
+from client._images import EncodedImage, ImageSource, encode_image
+from client._many import Asking, ImageResult, check_concurrency, predict_in_order
 from client._readiness import ReadinessPatience
 
 __all__ = ["Client"]
@@ -40,7 +41,7 @@ class Client:
 
     Args:
         base_url: the service's address.
-        timeouts: how long a call may take; the total one is looked at between the parts of an answer.
+        timeouts: how long a call may take.
         retries: when a call is tried again.
         token: sent as `Authorization: Bearer …`, where something in front of the service asks for it.
         headers: sent with every request.
@@ -72,6 +73,7 @@ class Client:
         self._http = httpx.Client(
             base_url=self.base_url, verify=certificates(self.base_url, verify), transport=transport, **options
         )
+        hold_deadlines(self._http)
 
     def predict(
         self,
@@ -120,23 +122,25 @@ class Client:
     ) -> Generator[ImageResult]:
         """The classes of any number of images, in order, as they come; an image without an answer has its error.
 
-        Images are taken from the iterable only as results are taken from here, so memory stays bounded. While the
-        service can't be reached, an image is tried once.
+        Images are taken from the iterable only as results are taken from here, so memory stays bounded. Small ones
+        that wait go several in a request. While the service can't be reached, an image is tried once.
 
         Args:
             images: what `predict` takes.
-            concurrency: how many are asked at a time, each in a thread.
+            concurrency: how many requests there are at a time, each in a thread.
 
         Raises:
             ValueError: `concurrency` is less than 1.
         """
         check_concurrency(concurrency)
 
-        def one(image: ImageSource, retries: Retries) -> Prediction:
-            call = _calls.predict(encode_image(image), model=model, version=version, top_k=top_k)
-            return self._ask(call, retries)
+        def one(image: EncodedImage, retries: Retries) -> Prediction:
+            return self._ask(_calls.predict(image, model=model, version=version, top_k=top_k), retries)
 
-        return predict_in_order(one, images, concurrency=concurrency, retries=self._retries)
+        def several(encoded: Sequence[EncodedImage], retries: Retries) -> BatchPrediction:
+            return self._ask(_calls.predict_batch(encoded, model=model, version=version, top_k=top_k), retries)
+
+        return predict_in_order(Asking(one, several), images, concurrency=concurrency, retries=self._retries)
 
     def compare(self, image: ImageSource, *, models: Sequence[str] = (), top_k: int | None = None) -> Comparison:
         """What several models say of one image, side by side.
@@ -229,11 +233,18 @@ class Client:
             time.sleep(wait_s)
 
     def _send(self, call: Call[AnyRecord], attempts: Attempts) -> Answer:
+        try:
+            with call_ends(attempts.ends_s), httpx_errors(attempts.request):
+                return self._exchange(call, attempts)
+        except AnswerTimeoutError:
+            attempts.left_s()  # says so where it is the total time-out that has passed
+            raise
+
+    def _exchange(self, call: Call[AnyRecord], attempts: Attempts) -> Answer:
         timeout = attempts.timeout()
-        with (
-            httpx_errors(attempts.request),
-            self._http.stream(call.method, call.path, params=call.parameters, timeout=timeout, **call.sent) as response,
-        ):
+        with self._http.stream(
+            call.method, call.path, params=call.parameters, timeout=timeout, **call.sent
+        ) as response:
             body = bytearray()
             for part in response.iter_bytes():
                 body += part

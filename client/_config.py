@@ -10,6 +10,7 @@ from client._errors import AddressError
 
 __all__ = ["DEFAULT_URL", "Retries", "Timeouts"]
 
+LAST_PORT: Final = 65535
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 
@@ -87,6 +88,8 @@ def parse_base_url(text: str) -> httpx.URL:
         raise AddressError(f"{text!r} is no address: {error}", expected=expected) from error
     if url.scheme not in {"http", "https"} or not url.host or any(map(str.isspace, text)):
         raise AddressError(f"{text!r} is no address of an HTTP server", expected=expected)
+    if url.port is not None and not 0 < url.port <= LAST_PORT:
+        raise AddressError(f"{text!r}: there is no port {url.port}", expected=expected)
     if url.query or url.fragment:
         raise AddressError(f"{text!r} has a query or a fragment", expected=expected)
     return url

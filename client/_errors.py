@@ -13,7 +13,7 @@ ClientError
 └── ProblemError              a problem document of the service, also of a kind that is not listed here
     ├── InvalidRequestError     400  no image, or a broken form around it
     ├── UndecodableError        400  the bytes are no image that can be decoded
-    ├── UnauthorizedError       401  the secret is missing or wrong
+    ├── UnauthorizedError       401  the secret is missing or wrong; a proxy's 401 and 403, too
     ├── UnknownModelError       404  no such model, version or plot; lists what there is
     ├── UnknownRouteError       404, 405  the service has no such route: a wrong address, or an older service
     ├── UploadTimeoutError      408  the body did not arrive in time
@@ -152,7 +152,7 @@ class UndecodableError(ProblemError):
 
 
 class UnauthorizedError(ProblemError):
-    """The secret that the service asks for is missing or wrong."""
+    """The secret that the service, or what stands in front of it, asks for is missing or wrong."""
 
     kind = "unauthorized"
 

@@ -73,6 +73,8 @@ def name_of(image: object) -> str | None:
 
 
 def _encoded(content: bytes, name: str | None) -> EncodedImage:
+    if not content:
+        raise ImageSourceError(f"{name or 'the image'} is empty: 0 bytes", expected="an image file")
     return EncodedImage(content, _content_type(content), name)
 
 

@@ -140,14 +140,15 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None) -> AS
         loading = asyncio.create_task(_load(repository, watcher))
         if is_worker():  # until then the others take the connections
             await loading
-        sharing = asyncio.create_task(metrics.share_states())
+        sharing = [asyncio.create_task(shared) for shared in (metrics.share_states(), statistics.share())]
         async with (
             serving_grpc(repository, inference, model_statistics, settings, observers=observers, stop=stop)
             if serving_grpc
             else nullcontext()
         ):
             yield
-        sharing.cancel()
+        for task in sharing:
+            task.cancel()
         repository.stop_loading()
         await loading
         await asyncio.to_thread(watcher.stop)

@@ -1,15 +1,16 @@
 """Metrics of several processes added up, through files in a folder that they share.
 
 What is counted goes through `prometheus_client`'s multiprocess mode, whose rules these are:
-https://prometheus.github.io/client_python/multiprocess/. States, such as how many requests are inside, each process
-writes down every second. Where there is one process, none of this is in use.
+https://prometheus.github.io/client_python/multiprocess/. States, such as how many requests are inside, and what
+`service.statistics` tells, each process writes down every second. Where there is one process, none of this is in use.
 """
 
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -20,6 +21,8 @@ from prometheus_client.registry import Collector
 FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own; it is read when that package is imported."""
 SHARE_EVERY_S: Final = 1.0
+STATES: Final = "states"
+STATISTICS: Final = "statistics"
 OF_ONE: Final = ("_state", "_start_time_seconds", "_max_fds")
 """Metrics whose names end so are not added up: of all processes' values the greatest counts."""
 
@@ -35,10 +38,17 @@ def write_states(families: Iterable[Metric]) -> None:
         [family.name, family.documentation, family.type, [[s.name, s.labels, s.value] for s in family.samples]]
         for family in families
     ]
-    file = _states_file(os.getpid())
-    half_written = file.with_suffix(".new")
-    half_written.write_text(json.dumps(states))
-    half_written.replace(file)
+    _write(STATES, states)
+
+
+def write_statistics(statistics: dict[str, Any]) -> None:
+    """Have the other processes know this one's statistics."""
+    _write(STATISTICS, statistics)
+
+
+def statistics_of_others() -> list[dict[str, Any]]:
+    """What the other processes have written last."""
+    return [statistics for pid, statistics in _read_all(STATISTICS) if pid != os.getpid()]
 
 
 def exposition_of_all() -> bytes:
@@ -50,16 +60,17 @@ def exposition_of_all() -> bytes:
 
 
 def forget_process(pid: int) -> None:
-    """Leave out the states of a process that has ended; what it counted stays."""
-    _states_file(pid).unlink(missing_ok=True)
+    """Leave out the states and statistics of a process that has ended; what it counted of the metrics stays."""
+    for kind in (STATES, STATISTICS):
+        _file(kind, pid).unlink(missing_ok=True)
 
 
 class _StatesOfAll(Collector):
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
         values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
-        for file in sorted(_folder().glob("states-*.json")):
-            for name, documentation, kind, samples in json.loads(file.read_text()):
+        for _, states in _read_all(STATES):
+            for name, documentation, kind, samples in states:
                 families.setdefault(name, Metric(name, documentation, kind))
                 known = values.setdefault(name, {})
                 for sample_name, labels, value in samples:
@@ -76,5 +87,18 @@ def _folder() -> Path:
     return Path(os.environ[FOLDER_VARIABLE])
 
 
-def _states_file(pid: int) -> Path:
-    return _folder() / f"states-{pid}.json"
+def _file(kind: str, pid: int) -> Path:
+    return _folder() / f"{kind}-{pid}.json"
+
+
+def _write(kind: str, content: Any) -> None:
+    file = _file(kind, os.getpid())
+    half_written = file.with_suffix(".new")
+    half_written.write_text(json.dumps(content))
+    half_written.replace(file)
+
+
+def _read_all(kind: str) -> Iterator[tuple[int, Any]]:
+    for file in sorted(_folder().glob(f"{kind}-*.json")):
+        with suppress(FileNotFoundError):  # its process has just ended
+            yield int(file.stem.removeprefix(f"{kind}-")), json.loads(file.read_text())

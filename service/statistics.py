@@ -1,13 +1,15 @@
-"""How busy the service is, in a few numbers that a page or a person can watch (`GET /stats`); this process alone.
+"""How busy the service is, in a few numbers that a page or a person can watch (`GET /stats`).
 
-Kept from the observation of each request, so that asking costs nothing that grows. What monitoring needs is
-`service.metrics`' part.
+Kept from the observation of each request, so that asking costs nothing that grows. Where there are several processes,
+each tells the others its numbers every second. What monitoring needs is `service.metrics`' part.
 """
 
+import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from catalog.responses import ServiceStatistics
@@ -15,9 +17,23 @@ from service.core.admission import Admission
 from service.core.observation import Observation
 from service.core.scheduler import Scheduler
 from service.errors import UnavailableError
+from service.shared_metrics import SHARE_EVERY_S, is_shared, statistics_of_others, write_statistics
 
 WINDOW_S: Final = 10
 KEPT_ANSWERS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatistics:
+    """What one process tells; `answered_s` are the durations of its last answers, in seconds."""
+
+    uptime_s: float
+    requests_total: int
+    requests_per_s: float
+    queue_rows: int
+    pending_requests: int
+    rejected_total: int
+    answered_s: list[float]
 
 
 class Statistics:
@@ -55,21 +71,29 @@ class Statistics:
             self._answered_s.append(observation.total_s)
 
     def now(self) -> ServiceStatistics:
-        """The numbers at this moment."""
+        """The numbers at this moment; of all processes, where there are several."""
+        others = [ProcessStatistics(**other) for other in statistics_of_others()] if is_shared() else []
+        return together([self._of_this_process(), *others])
+
+    async def share(self) -> None:
+        """Where there are several processes, have each know the others' numbers; until cancelled."""
+        while is_shared():
+            write_statistics(asdict(self._of_this_process()))
+            await asyncio.sleep(SHARE_EVERY_S)
+
+    def _of_this_process(self) -> ProcessStatistics:
         now_s = self._clock()
         self._turn_to(now_s)
         uptime_s = now_s - self._start_s
         window_s = min(max(1.0, uptime_s), WINDOW_S - 1 + now_s % 1)
-        durations_s = sorted(self._answered_s)
-        return ServiceStatistics(
-            uptime_s=round(uptime_s, 1),
+        return ProcessStatistics(
+            uptime_s=uptime_s,
             requests_total=self._requests,
-            requests_per_s=round(sum(self._per_second) / window_s, 2),
+            requests_per_s=sum(self._per_second) / window_s,
             queue_rows=self._scheduler.queue_rows,
             pending_requests=self._admission.pending,
-            p50_ms=_percentile_ms(durations_s, 0.5),
-            p99_ms=_percentile_ms(durations_s, 0.99),
             rejected_total=self._rejected,
+            answered_s=[round(duration_s, 6) for duration_s in self._answered_s],
         )
 
     def _turn_to(self, now_s: float) -> None:
@@ -78,6 +102,21 @@ class Statistics:
         for passed in range(max(self._second + 1, second - WINDOW_S + 1), second + 1):
             self._per_second[passed % WINDOW_S] = 0
         self._second = second
+
+
+def together(processes: Sequence[ProcessStatistics]) -> ServiceStatistics:
+    """The numbers of at least one process as those of one service."""
+    durations_s = sorted(duration_s for process in processes for duration_s in process.answered_s)
+    return ServiceStatistics(
+        uptime_s=round(max(process.uptime_s for process in processes), 1),
+        requests_total=sum(process.requests_total for process in processes),
+        requests_per_s=round(sum(process.requests_per_s for process in processes), 2),
+        queue_rows=sum(process.queue_rows for process in processes),
+        pending_requests=sum(process.pending_requests for process in processes),
+        p50_ms=_percentile_ms(durations_s, 0.5),
+        p99_ms=_percentile_ms(durations_s, 0.99),
+        rejected_total=sum(process.rejected_total for process in processes),
+    )
 
 
 def _percentile_ms(sorted_s: list[float], share: float) -> float | None:

@@ -1,6 +1,10 @@
 """Rows of text under each other, for terminals and for pipes."""
 
 from collections.abc import Sequence
+from typing import Final
+
+SMALLEST: Final = 0.0005
+"""The smallest share that is 0.1 % when it is rounded."""
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
@@ -19,8 +23,10 @@ def printable(text: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1, as a percentage."""
-    return f"{100 * share:.1f} %"
+    """A share of 1, as a percentage; what rounds to nothing or to all of it is said to be less or more."""
+    if 0 < share < SMALLEST:
+        return "<0.1 %"
+    return ">99.9 %" if 1 - SMALLEST < share < 1 else f"{100 * share:.1f} %"
 
 
 def _cell(text: str, width: int, right: bool) -> str:

@@ -39,7 +39,7 @@ def add(command: argparse.ArgumentParser) -> None:
         type=positive_number,
         default=DEFAULT_CONCURRENCY,
         metavar="N",
-        help=f"how many images are asked about at a time: {DEFAULT_CONCURRENCY}",
+        help=f"how many requests there are at a time: {DEFAULT_CONCURRENCY}",
     )
     command.add_argument(
         "--thumbnail",

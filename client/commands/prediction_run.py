@@ -34,7 +34,7 @@ OF_ALL_IMAGES: Final = (
     *(InvalidParameterError, UnauthorizedError, UnknownModelError, UnknownRouteError),
 )
 """What the next image would meet too: nothing more is sent, and it is said once."""
-NOT_SENT: Final = CommandLineError("not sent: the run ended before", remedy="ask again")
+NOT_SENT: Final = CommandLineError("not asked about: the run ended before", remedy="ask again")
 
 
 class PredictionRun:
@@ -74,6 +74,8 @@ class PredictionRun:
                     async for result in results:
                         self._take(self._images[result.index], result)
                         bar.advance()
+                        if self._hangs:  # those that are being asked about would take as long
+                            break
             if self._tally is not None and self._stopped_by is None:
                 self._stored = [(*version, await _stored(client, *version)) for version in self._tally.versions]
 
@@ -90,12 +92,16 @@ class PredictionRun:
         if self.answered == total:
             return ExitCode.DONE
         if total > 1:
-            rest = f", {total - sent:,} not sent" if sent < total else ""
+            rest = f", {total - sent:,} not asked about" if sent < total else ""
             print(
                 f"{self.answered:,} of {total:,} images answered, {sent - self.answered:,} failed{rest}",
                 file=sys.stderr,
             )
         return ExitCode.PARTLY if self.answered or self._first_error is None else exit_code(self._first_error)
+
+    @property
+    def _hangs(self) -> bool:
+        return self._timeouts_in_a_row >= self._concurrency
 
     def _until_stopped(self) -> Iterator[ImageSource]:
         for image in self._images:
@@ -108,8 +114,7 @@ class PredictionRun:
         error, prediction = result.error, result.prediction
         self._first_error = self._first_error or error
         self._timeouts_in_a_row = self._timeouts_in_a_row + 1 if isinstance(error, AnswerTimeoutError) else 0
-        hangs = self._timeouts_in_a_row >= self._concurrency
-        if isinstance(error, OF_ALL_IMAGES) or hangs:
+        if isinstance(error, OF_ALL_IMAGES) or self._hangs:
             self._stopped_by = self._stopped_by or error
         if prediction is not None:
             self.answered += 1

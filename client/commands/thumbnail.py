@@ -1,7 +1,8 @@
 """Draws a picture in the terminal as the model sees it: the central square at 32x32 pixels.
 
-By the protocols of kitty and iTerm2 where the terminal speaks one, else as coloured half blocks where it has all
-colours. Needs Pillow to read the picture; without it nothing is drawn.
+By the protocols of kitty (https://sw.kovidgoyal.net/kitty/graphics-protocol/) and iTerm2
+(https://iterm2.com/documentation-images.html) where the terminal speaks one, else as coloured half blocks where it has
+all colours. Needs Pillow to read the picture; without it nothing is drawn.
 """
 
 import base64
@@ -62,10 +63,11 @@ def terminal_way(environment: Mapping[str, str]) -> str | None:
     terminal = environment.get("TERM", "dumb")
     if environment.get("NO_COLOR") or terminal == "dumb":
         return None
-    multiplexed = "TMUX" in environment or terminal.startswith("screen")
+    multiplexed = "TMUX" in environment or terminal.startswith(("screen", "tmux"))
     if not multiplexed and ("KITTY_WINDOW_ID" in environment or terminal in {"xterm-kitty", "xterm-ghostty"}):
         return "kitty"
-    if not multiplexed and environment.get("TERM_PROGRAM") in {"iTerm.app", "WezTerm"}:
+    names = {environment.get("TERM_PROGRAM"), environment.get("LC_TERMINAL")}  # the second one goes through ssh
+    if not multiplexed and names & {"iTerm.app", "iTerm2", "WezTerm"}:
         return "iterm"
     return "blocks" if environment.get("COLORTERM") in {"truecolor", "24bit"} else None
 

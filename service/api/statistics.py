@@ -16,7 +16,7 @@ def statistics_routes(statistics: Statistics) -> APIRouter:
 
     @routes.get(STATISTICS_PATH, tags=["health"], summary="How busy the service is, in a few numbers")
     async def show_statistics(response: Response) -> ServiceStatistics:
-        """Of this process alone, since it started; `/metrics` has the rest."""
+        """Since the start, of all processes that serve; `/metrics` has the rest."""
         response.headers["Cache-Control"] = "no-store"
         return statistics.now()
 

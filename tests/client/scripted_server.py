@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from catalog.responses import ClassProbability, Prediction, Problem
+from catalog.responses import BatchPrediction, BatchResult, ClassProbability, Prediction, Problem
 from service.api.problems import KIND_PREFIX
 
 PREDICTION = Prediction(
@@ -28,6 +28,8 @@ class ScriptedServer:
     answers: Sequence[bytes]
     delay_s: float = 0.0
     byte_every_s: float = 0.0
+    head_at_once: bool = True
+    batches: bytes | None = None
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
     arrived_s: list[float] = field(default_factory=list)
@@ -38,13 +40,15 @@ class ScriptedServer:
             self.requests.append(read_request(connection))
             self.arrived_s.append(time.monotonic())
             reply = self.answers[min(len(self.requests), len(self.answers)) - 1]
+            if reply == ANSWERED and self.requests[-1].startswith(b"POST /predict/batch"):
+                reply = self.batches or batch_answer(self.requests[-1].count(b'name="files"'))
             self.stopped.wait(self.delay_s)
             if not self.byte_every_s:
                 connection.sendall(reply)
                 return
-            head = reply.partition(b"\r\n\r\n")[0]
-            connection.sendall(head)
-            for byte in reply[len(head) :]:
+            at_once = reply.partition(b"\r\n\r\n")[0] if self.head_at_once else b""
+            connection.sendall(at_once)
+            for byte in reply[len(at_once) :]:
                 if self.stopped.wait(self.byte_every_s):
                     return
                 connection.sendall(bytes([byte]))
@@ -52,12 +56,21 @@ class ScriptedServer:
 
 @contextlib.contextmanager
 def scripted_server(
-    *answers: bytes, delay_s: float = 0.0, byte_every_s: float = 0.0, stop_after: int = sys.maxsize
+    *answers: bytes,
+    delay_s: float = 0.0,
+    byte_every_s: float = 0.0,
+    head_at_once: bool = True,
+    batches: bytes | None = None,
+    stop_after: int = sys.maxsize,
 ) -> Iterator[ScriptedServer]:
-    """The server, on a port of its own; it listens no longer after so many connections."""
+    """The server, on a port of its own; it listens no longer after so many connections.
+
+    Where the answer is `ANSWERED`, a request of several images gets as many predictions, or `batches`.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
-        server = ScriptedServer(answers, delay_s, byte_every_s, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = ScriptedServer(answers, delay_s, byte_every_s, head_at_once, batches, url)
         threads: list[threading.Thread] = []
 
         def accept() -> None:
@@ -109,6 +122,12 @@ def problem(status: int, kind: str, **headers: str) -> bytes:
     document = Problem(type=f"{KIND_PREFIX}{kind}", title="title", status=status, detail="what was wrong")
     body = document.model_dump_json()
     return http_answer(status, "application/problem+json", body, **headers)
+
+
+def batch_answer(images: int) -> bytes:
+    """The answer to a request of several images: the same of each."""
+    batch = BatchPrediction(model="sequential", version=1, results=[BatchResult(prediction=PREDICTION)] * images)
+    return http_answer(200, "application/json", batch.model_dump_json())
 
 
 ANSWERED = http_answer(200, "application/json", PREDICTION.model_dump_json())

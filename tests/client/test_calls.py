@@ -81,7 +81,7 @@ REFUSED: list[tuple[str, list[Any], dict[str, Any], type[Exception], str]] = [
     ("predict", [CAT.file], {"version": 99}, client.UnknownModelError, "99"),
     ("predict", [CAT.file], {"top_k": 11}, client.InvalidParameterError, "top_k = 11"),
     ("predict", [b"GIF89a nonsense"], {}, client.UndecodableError, "What to do"),
-    ("predict", [b""], {}, client.InvalidRequestError, "0 bytes"),
+    ("predict", [b""], {}, client.ImageSourceError, "the image is empty: 0 bytes"),
     ("predict", [b"x" * 25_000_000], {}, client.TooLargeError, "25,000,000 bytes"),
     ("predict_batch", [[]], {}, client.ImageSourceError, "no images"),
     ("predict_batch", [[b"GIF8 nonsense"] * 513], {}, client.TooLargeError, "512"),

@@ -41,7 +41,7 @@ def test_address_is_read_as_people_write_it(text: str, address: str) -> None:
     assert str(parse_base_url(text)) == address
 
 
-@pytest.mark.parametrize("text", ["", "ftp://x", "http://", "http://x:port", "http://x/?model=y", "http://x/#a", "a b"])
+@pytest.mark.parametrize("text", ["", "ftp://x", "http://", "x:port", "x:99999", "http://x/?model=y", "x/#a", "a b"])
 def test_what_is_no_address_is_told_before_anything_is_sent(text: str) -> None:
     with pytest.raises(AddressError, match="Expected: an address such as http://127"):
         Client(text)

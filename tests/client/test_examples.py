@@ -54,6 +54,13 @@ def test_python_async_client(server: Server) -> None:
     assert len(lines) >= 3
 
 
+def test_triton_client(server: Server) -> None:
+    cat, ship, error = output_of(server, sys.executable, EXAMPLES / "triton_client.py").splitlines()
+    assert cat.startswith("tests/images/cat_0008.png cat, ")
+    assert ship.startswith("tests/images/ship_0001.png ship, ")
+    assert "there is no model 'unknown'" in error
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node 18 or later")
 def test_fetch(server: Server) -> None:
     first, error = output_of(server, "node", EXAMPLES / "fetch.mjs").splitlines()

@@ -10,8 +10,8 @@ import pytest
 
 import client
 from client import AsyncClient, Client, ImageSource, ImageSourceError, Retries, UndecodableError, UnreachableError
-from tests.client.asking import Ask, both
-from tests.client.scripted_server import ANSWERED, scripted_server
+from tests.client.asking import Ask, answered, both
+from tests.client.scripted_server import ANSWERED, batch_answer, problem, scripted_server
 from tests.conftest import SAMPLES, golden_class
 from tests.e2e.server import Server, free_port
 
@@ -83,13 +83,55 @@ def test_no_more_is_read_ahead_than_the_concurrency_allows_async(server: Server)
 
 
 @both
-def test_as_many_are_asked_at_a_time_as_is_said(ask: Ask) -> None:
+def test_as_many_are_asked_at_a_time_as_is_said(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client._many.BATCH_IMAGES", 1)
     with scripted_server(ANSWERED, delay_s=0.1) as scripted:
-        assert len(ask(scripted.url, "predict_many", [b"x"] * 12, concurrency=4)) == 12
+        assert len(answered(ask(scripted.url, "predict_many", [b"x"] * 12, concurrency=4))) == 12
     arrived_s = scripted.arrived_s
     waves = [arrived_s[number + 4] - arrived_s[number] for number in range(8)]
     assert min(waves) >= 0.09
     assert arrived_s[3] - arrived_s[0] < 0.09
+
+
+@both
+def test_small_images_that_wait_go_several_in_a_request(ask: Ask) -> None:
+    with scripted_server(ANSWERED, delay_s=0.02) as scripted:
+        assert len(answered(ask(scripted.url, "predict_many", [b"x"] * 64, concurrency=2))) == 64
+    assert len(scripted.requests) < 48
+
+
+@both
+@pytest.mark.parametrize("refusal", [problem(413, "too-large"), problem(404, "not-found")], ids=["413", "404"])
+def test_service_that_takes_no_batch_is_asked_about_each_alone(ask: Ask, refusal: bytes) -> None:
+    with scripted_server(ANSWERED, batches=refusal, delay_s=0.02) as scripted:
+        assert len(answered(ask(scripted.url, "predict_many", [b"x"] * 12, concurrency=1))) == 12
+    assert sum(request.startswith(b"POST /predict/batch") for request in scripted.requests) == 1
+
+
+@both
+@pytest.mark.parametrize(
+    ("batches", "error"),
+    [(problem(401, "unauthorized"), client.UnauthorizedError), (batch_answer(0), client.UnexpectedAnswerError)],
+    ids=["401", "no results"],
+)
+def test_error_of_a_whole_batch_is_that_of_each_of_its_images(
+    ask: Ask, batches: bytes, error: type[client.ClientError]
+) -> None:
+    with scripted_server(ANSWERED, batches=batches, delay_s=0.02) as scripted:
+        results = ask(scripted.url, "predict_many", [b"x"] * 10, concurrency=1)
+    assert len(results) == 10
+    assert {type(result.error) for result in results} - {type(None)} == {error}
+    assert [result.prediction is None for result in results] == [result.error is not None for result in results]
+
+
+@both
+def test_what_the_images_raise_is_raised(ask: Ask) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"x"
+        raise OSError("the camera is gone")
+
+    with scripted_server(ANSWERED) as scripted, pytest.raises(OSError, match="camera"):
+        ask(scripted.url, "predict_many", broken())
 
 
 def test_asynchronous_results_end_promptly_when_they_are_closed() -> None:

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from importlib import import_module
 
+import pytest
+
 import client
+from client.commands.exit_codes import ExitCode
 from tests.conftest import ROOT
 
 PRIVATE_MODULES = [f"client.{file.stem}" for file in (ROOT / "client").glob("_[a-z]*.py")]
@@ -22,6 +25,18 @@ def test_exported_names_are_there_sorted_and_are_those_that_the_private_modules_
 
 
 def test_importing_the_client_imports_no_image_library_and_nothing_of_the_service_or_the_command_line() -> None:
-    program = "import sys, client; print(*sorted({'numpy', 'PIL', 'argparse', 'service'} & set(sys.modules)))"
+    program = (
+        "import sys, client; client.Client; print(*sorted({'numpy', 'PIL', 'argparse', 'service'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("package", ["httpx", "pydantic", "rich"])
+def test_command_line_says_which_package_is_not_installed(package: str) -> None:
+    program = f"import sys, runpy; sys.modules['{package}'] = None; runpy.run_module('client', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == ExitCode.FAILED
+    assert ended.stderr.startswith(f"error: the package {package} is not installed for {sys.executable}. ")
+    assert "pip install '.[client]'" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

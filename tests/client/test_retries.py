@@ -1,6 +1,9 @@
 """What is tried again and what is not, how long is waited, and that no call outlives its total time-out."""
 
+import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -9,7 +12,7 @@ import pytest
 
 import client
 from client import ClientError, Retries, Timeouts
-from tests.client.asking import Ask, both
+from tests.client.asking import Ask, ask_sync, both
 from tests.client.scripted_server import ANSWERED, PREDICTION, http_answer, problem, scripted_server
 
 QUICK = {"retries": Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)}
@@ -111,12 +114,43 @@ def test_call_may_take_as_long_as_it_takes(ask: Ask) -> None:
 
 
 @both
-def test_answer_that_trickles_in_is_given_up_after_the_total_time_out(ask: Ask) -> None:
-    with scripted_server(ANSWERED, byte_every_s=0.02) as scripted:
+@pytest.mark.parametrize("head_at_once", [True, False], ids=["body", "head"])
+def test_answer_that_trickles_in_is_given_up_after_the_total_time_out(ask: Ask, head_at_once: bool) -> None:
+    with scripted_server(ANSWERED, byte_every_s=0.05, head_at_once=head_at_once) as scripted:
         begin_s = time.monotonic()
-        with pytest.raises(client.AnswerTimeoutError, match=r"no answer within 0\.6 s"):
-            ask(scripted.url, "predict", b"x", options=options(total_s=0.6))
+        with pytest.raises(client.AnswerTimeoutError, match=r"no answer within 0\.3 s"):
+            ask(scripted.url, "predict", b"x", options=options(total_s=0.3))
+        assert 0.3 <= time.monotonic() - begin_s < 2
+
+
+def test_trickle_is_given_up_through_a_proxy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted_server(ANSWERED, byte_every_s=0.05, head_at_once=False) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        begin_s = time.monotonic()
+        with pytest.raises(client.AnswerTimeoutError, match=r"no answer within 0\.3 s"):
+            ask_sync("http://far.invalid", "predict", b"x", options=options(total_s=0.3))
         assert time.monotonic() - begin_s < 2
+        assert proxy.requests[0].startswith(b"POST http://far.invalid/predict ")
+
+
+@both
+def test_request_that_is_taken_slowly_is_given_up_after_the_total_time_out(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as threads:
+        done = threading.Event()
+        threads.submit(read_slowly, listening, done)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        begin_s = time.monotonic()
+        with pytest.raises(client.AnswerTimeoutError, match=r"no answer within 0\.3 s"):
+            ask(url, "predict", bytes(2**25), options=options(total_s=0.3))
+        assert time.monotonic() - begin_s < 2
+        done.set()
+
+
+def read_slowly(listening: socket.socket, done: threading.Event) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        while not done.wait(0.02):
+            connection.recv(65536)
 
 
 @both

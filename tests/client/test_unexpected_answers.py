@@ -35,6 +35,8 @@ ONCE = {"retries": Retries(attempts=1)}
         ),
         (http_answer(299, "", ""), client.UnexpectedAnswerError, "299 with no content type"),
         (http_answer(502, "text/html", "<h1>"), client.GatewayError, "in front of the service: 502 Bad Gateway"),
+        (http_answer(401, "text/html", "<h1>"), client.UnauthorizedError, "front of the service: 401.*check the token"),
+        (http_answer(403, "text/html", "<h1>"), client.UnauthorizedError, "front of the service: 403 Forbidden"),
         (b"220 mail.example.org ESMTP\r\n\r\n", client.UnexpectedAnswerError, "not answered in HTTP"),
         (ANSWERED[:-20], client.ConnectionLostError, "the connection broke before the answer"),
         (b"", client.ConnectionLostError, "the connection broke before the answer"),

@@ -23,8 +23,9 @@ pytestmark = pytest.mark.browser
 CAT, SHIP = SAMPLES[3], SAMPLES[8]
 VERSIONS = (("sequential", 1), ("sequential", 2), ("functional", 2))
 DESKTOP = {"width": 1360, "height": 900}
-PHONE = {"width": 375, "height": 720}
+PHONE = {"width": 360, "height": 740}
 PROBLEM: dict[str, Any] = {"type": "urn:x", "title": "Busy", "status": 503, "detail": "512 images wait for sequential"}
+PROBLEM_JSON = "application/problem+json"
 PASTE = """data => {
   const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
   const transfer = new DataTransfer();
@@ -48,6 +49,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     settings = {"CIFAR10_MODELS": str(folder / "models"), "CIFAR10_VERSION_POLICY": "all"}
     with running_server(folder / "log", **settings) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JPEG of 12 megapixels, and of more bytes than the page calls large."""
+    file = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    noise = Image.effect_noise((1000, 750), 60).convert("RGB").resize((4000, 3000))
+    noise.save(file, quality=92)
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +194,57 @@ def test_errors_are_shown_in_words_where_they_happen(page: Page) -> None:
     page.unroute("**/compare*")
     page.click("#answer-problem button")
     expect(headline(page)).to_have_text("cat")
+
+
+def test_what_one_model_could_not_do_is_forgotten_when_another_is_chosen(page: Page) -> None:
+    page.route("**/compare*", lambda route: route.fulfill(status=503, content_type=PROBLEM_JSON, json=PROBLEM))
+    choose(page, CAT.file)
+    expect(page.locator("#answer-problem")).to_contain_text(PROBLEM["detail"])
+    page.unroute("**/compare*")
+    page.check("#model-sequential")
+    expect(headline(page)).to_have_text(label_of("sequential", 2))
+    expect(page.locator("#answer-problem")).to_be_empty()
+
+
+def test_a_model_that_goes_away_while_it_is_chosen_is_told_and_another_answers(page: Page) -> None:
+    page.check("#model-sequential")
+    left = page.request.get(f"{page.url}models").json()
+    left["models"] = [model for model in left["models"] if model["name"] != "sequential"]
+    page.route("**/models", lambda route: route.fulfill(json=left))
+    page.route(
+        "**/compare*model=sequential*",
+        lambda route: route.fulfill(status=404, content_type=PROBLEM_JSON, json=PROBLEM | {"status": 404}),
+    )
+    choose(page, CAT.file)
+    expect(page.locator("#models-problem")).to_contain_text("Sequential CNN, version 2 answers no longer")
+    expect(page.locator("#answer-body .by")).to_have_text("Functional CNN, version 2")
+    expect(page.locator("#answer-problem")).to_be_empty()
+
+
+def test_a_photo_of_12_megapixels_is_sent_as_it_is(page: Page, photo: Path) -> None:
+    choose(page, photo)
+    expect(page.locator(".timings")).to_be_visible()
+    expect(page.locator("#original-caption")).to_have_text("as you sent it")
+    assert page.locator("#original img").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [4000, 3000]
+    assert page.locator("#seen img").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 32]
+
+
+def test_a_photo_that_the_service_takes_not_is_sent_smaller(page: Page, photo: Path) -> None:
+    sent_bytes: list[int] = []
+
+    def refuse_large(route: Route) -> None:
+        sent_bytes.append(len(route.request.post_data_buffer or b""))
+        if len(sent_bytes) > 1:
+            route.continue_()
+        else:
+            route.fulfill(status=413, content_type=PROBLEM_JSON, json=PROBLEM | {"status": 413})
+
+    page.route("**/compare*", refuse_large)
+    choose(page, photo)
+    expect(page.locator(".timings")).to_be_visible()
+    expect(page.locator("#original-caption")).to_have_text("sent as 683 by 512 pixels, since it is large")
+    assert sent_bytes[0] == photo.stat().st_size
+    assert sent_bytes[1] < 500_000 < sent_bytes[0]
 
 
 def test_a_model_that_fails_in_a_comparison_says_so_and_is_asked_again(page: Page) -> None:

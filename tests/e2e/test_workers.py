@@ -11,7 +11,7 @@ import httpx2 as httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from catalog.responses import Prediction, ReloadReport
+from catalog.responses import Prediction, ReloadReport, ServiceStatistics
 from tests.conftest import SAMPLES, golden_class
 from tests.e2e.server import Server, running_server
 from tests.version_copies import publish_copy
@@ -55,6 +55,10 @@ def predict(server: Server) -> Prediction:
     return Prediction.model_validate_json(response.content)
 
 
+def statistics(server: Server) -> ServiceStatistics:
+    return ServiceStatistics.model_validate_json(httpx.get(f"{server.url}/stats").content)
+
+
 def value(server: Server, name: str, **labels: str) -> float:
     return sum(
         sample.value
@@ -73,6 +77,7 @@ def test_workers_are_one_service(one_model: Path, server: Server) -> None:
     for method, path in (("GET", "models/stats"), ("POST", "repository/models/sequential/unload")):
         refused = httpx.request(method, f"{server.url}/v2/{path}", headers={"Authorization": f"Bearer {TOKEN}"})
         assert (refused.status_code, "one of several processes" in refused.json()["error"]) == (501, True)
+    eventually(lambda: {statistics(server).requests_total for _ in range(10)} == {40})
 
     publish_copy(one_model, 2)
     reload = httpx.post(f"{server.url}/admin/reload", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)

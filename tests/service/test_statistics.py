@@ -4,7 +4,7 @@ from service.core.admission import Admission
 from service.core.observation import Observation
 from service.core.scheduler import BatchLimits, Scheduler
 from service.errors import UnavailableError
-from service.statistics import Statistics
+from service.statistics import ProcessStatistics, Statistics, together
 
 
 class Clock:
@@ -58,3 +58,12 @@ def test_percentiles_are_of_answers_and_not_of_errors(statistics: Statistics) ->
 def test_other_requests_do_not_count(statistics: Statistics) -> None:
     statistics.request_ended(Observation("GET", "/stats"))
     assert statistics.now().requests_total == 0
+
+
+def test_several_processes_are_told_as_one_service() -> None:
+    busy = ProcessStatistics(9.0, 200, 20.0, 3, 5, 1, answered_s=[0.001] * 98 + [0.5])
+    fresh = ProcessStatistics(2.0, 1, 0.5, 0, 1, 0, answered_s=[0.004])
+    now = together([busy, fresh])
+    assert (now.uptime_s, now.requests_total, now.requests_per_s, now.rejected_total) == (9.0, 201, 20.5, 1)
+    assert (now.queue_rows, now.pending_requests) == (3, 6)
+    assert (now.p50_ms, now.p99_ms) == (1, 4)

@@ -1,16 +1,24 @@
 // Asks the service what is needed for what is shown, each thing once, and keeps the answers with the picture.
 
+import { lookAgain } from "./models.js";
+import { makeSmaller } from "./pictures.js";
 import * as service from "./service.js";
 import { changed, keyOf, readyVersions, state } from "./state.js";
 
 const BATCH_FILES = 32;
 const BATCH_BYTES = 8e6;
+const LARGE_BYTES = 500e3;
+const UPLOAD_MS = 12_000;
+/** Errors that are the picture's own: whoever else is asked would say so too. */
+const OF_THE_PICTURE = new Set([400, 413, 415]);
 const waiting = new Set();
+let asked = "";
 
 /** Ask for whatever is missing; called after each change. */
 export function askForMissing() {
   const { current: picture, chosen } = state;
   if (!chosen) return;
+  forgetErrorsOfOthers();
   if (picture && !picture.error) {
     if (state.mode === "all") askComparison(picture);
     else askOne(picture, chosen);
@@ -18,6 +26,16 @@ export function askForMissing() {
   }
   askOthers(chosen);
 }
+
+/** Somebody else is asked now: what the one before could not do is no answer any more. */
+function forgetErrorsOfOthers() {
+  const now = `${state.mode} ${keyOf(state.chosen)}`;
+  if (now === asked) return;
+  asked = now;
+  for (const picture of state.pictures) if (picture.error && !isOfThePicture(picture.error)) picture.error = null;
+}
+
+const isOfThePicture = ({ problem }) => OF_THE_PICTURE.has(problem?.status);
 
 /** Forget what failed of this picture and ask again. */
 export function askAgain(picture) {
@@ -32,17 +50,35 @@ export const isWaiting = (picture, key) => waiting.has(`${picture.id} ${key}`);
 function askOne(picture, chosen) {
   const key = keyOf(chosen);
   if (picture.answers.get(key)?.timings) return;
-  once(picture, key, async () => keep(picture, await service.compare(picture.small ?? picture.content, [key])));
+  once(picture, key, async () => keep(picture, await compare(picture, [key])));
 }
 
 function askComparison(picture) {
   const keys = readyVersions(state.list).map(keyOf).join(" ");
   if (picture.comparison?.keys === keys) return;
   once(picture, `all ${keys}`, async () => {
-    const comparison = await service.compare(picture.small ?? picture.content);
+    const comparison = await compare(picture, []);
     keep(picture, comparison);
     picture.comparison = { ...comparison, keys };
   });
+}
+
+const compare = (picture, keys) => delivered([picture], (patienceMs) => service.compare(fileOf(picture), keys, patienceMs));
+
+const fileOf = ({ small, content }) => small ?? content;
+
+/** Send files as they are; large ones that don't arrive, or that the service refuses, smaller. */
+async function delivered(pictures, send) {
+  const large = pictures.filter((picture) => fileOf(picture).size > LARGE_BYTES);
+  if (!large.length) return send();
+  try {
+    return await send(UPLOAD_MS);
+  } catch (error) {
+    const { status, late } = error.problem ?? {};
+    if (!late && status !== 408 && status !== 413) throw error;
+    await Promise.all(large.map(makeSmaller)).catch(() => Promise.reject(error));
+    return send();
+  }
 }
 
 function keep(picture, comparison) {
@@ -64,9 +100,9 @@ export function explanationKey(chosen, { patch, stride, classId }) {
 function askExplanation(picture) {
   const key = explanationKey(state.chosen, state.explain);
   if (picture.explanations.has(key)) return;
-  const asked = { ...state.chosen, ...state.explain };
+  const wanted = { ...state.chosen, ...state.explain };
   once(picture, `explain ${key}`, async () => {
-    const explained = await service.explain(picture.small ?? picture.content, asked).catch((error) => ({ error }));
+    const explained = await service.explain(fileOf(picture), wanted).catch((error) => ({ error }));
     picture.explanations.set(key, explained);
   });
 }
@@ -85,15 +121,16 @@ function askOthers(chosen) {
 }
 
 async function askBatch(pictures, chosen, key) {
-  const files = pictures.map((picture) => ({ name: picture.name, content: picture.small ?? picture.content }));
+  const files = () => pictures.map((picture) => ({ name: picture.name, content: fileOf(picture) }));
+  const asker = asked;
   try {
-    const { results } = await service.predictBatch(files, chosen);
+    const { results } = await delivered(pictures, (patienceMs) => service.predictBatch(files(), chosen, patienceMs));
     results.forEach(({ prediction, error }, place) => {
       if (error) pictures[place].error = new service.ServiceError(error);
       else pictures[place].answers.set(key, { ...chosen, prediction, error: null, timings: null });
     });
   } catch (error) {
-    for (const picture of pictures) picture.error = error;
+    for (const picture of pictures) failed(picture, error, asker);
   } finally {
     for (const picture of pictures) waiting.delete(`${picture.id} ${key}`);
   }
@@ -103,7 +140,7 @@ function* inBatches(pictures) {
   let batch = [];
   let bytes = 0;
   for (const picture of pictures) {
-    const more = (picture.small ?? picture.content).size;
+    const more = fileOf(picture).size;
     if (batch.length && (batch.length === BATCH_FILES || bytes + more > BATCH_BYTES)) {
       yield batch;
       batch = [];
@@ -120,14 +157,21 @@ async function once(picture, key, work) {
   if (waiting.has(name)) return;
   waiting.add(name);
   changed();
+  const asker = asked;
   try {
     await work();
   } catch (error) {
-    picture.error = error;
+    failed(picture, error, asker);
   } finally {
     waiting.delete(name);
     changed();
   }
+}
+
+function failed(picture, error, asker) {
+  if (asker === asked || isOfThePicture(error)) picture.error = error;
+  const status = error.problem?.status;
+  if (!status || status === 404) lookAgain();
 }
 
 function asFile(dataUrl) {

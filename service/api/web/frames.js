@@ -9,8 +9,9 @@ import { changed, keyOf } from "./state.js";
 export function startFrames() {
   const showOriginal = whenChanged((_, picture) => {
     const frame = byId("original");
+    byId("original-caption").textContent = picture?.sentAs ? `sent as ${picture.sentAs}, since it is large` : "as you sent it";
     if (!picture) {
-      fill(frame, element("p", {}, "Drop a picture anywhere on this page"));
+      fill(frame, element("p", {}, "Your picture comes here"));
       return;
     }
     const crop = element("span", { class: "crop", "aria-hidden": "true" });
@@ -26,7 +27,7 @@ export function startFrames() {
   });
   const showStrip = whenChanged(drawStrip);
   return ({ current: picture, pictures, chosen, explain, mode }) => {
-    showOriginal(picture?.id ?? null, picture);
+    showOriginal([picture?.id, picture?.sentAs], picture);
     showSeen({ seen: picture?.seen ?? null });
     const key = picture && chosen && explain.on && mode === "one" ? explanationKey(chosen, explain) : null;
     const explanation = key ? picture.explanations.get(key) : null;

@@ -5,37 +5,49 @@ import { count, parameters, percent, size } from "./format.js";
 import { showReadiness } from "./numbers.js";
 import { showProblem } from "./problem.js";
 import * as service from "./service.js";
-import { changed, readyVersions, state } from "./state.js";
+import { changed, readyVersions, state, titleOf } from "./state.js";
 
 const EVERY_MS = 10_000;
 const WHILE_LOADING_MS = 1000;
 const RUNTIMES = { openvino: "OpenVINO", tensorflow: "TensorFlow" };
 
+let timer;
+
 export function startModels() {
   const draw = whenChanged((_, list, chosen) => drawModels(list, chosen));
-  let timer;
-  const ask = async () => {
-    clearTimeout(timer);
-    if (!document.hidden) await renew();
-    timer = setTimeout(ask, state.chosen && !state.listError ? EVERY_MS : WHILE_LOADING_MS);
-  };
-  ask();
-  document.addEventListener("visibilitychange", ask);
-  return ({ list, listError, chosen }) => {
+  const drawProblem = whenChanged((_, error, retry) => showProblem(byId("models-problem"), error, retry));
+  lookAgain();
+  document.addEventListener("visibilitychange", lookAgain);
+  return ({ list, listError, chosen, instead }) => {
     showReadiness(list, listError);
-    showProblem(byId("models-problem"), listError, list ? null : renew);
+    const error = listError ?? (instead && new service.ServiceError(instead));
+    drawProblem(error?.problem ?? null, error, list ? null : lookAgain);
     if (list) draw([list, chosen], list, chosen);
   };
+}
+
+/** Ask for the list now, and again and again. */
+export async function lookAgain() {
+  if (!document.hidden) await renew();
+  clearTimeout(timer);
+  timer = setTimeout(lookAgain, state.chosen && !state.listError ? EVERY_MS : WHILE_LOADING_MS);
 }
 
 async function renew() {
   try {
     const list = await service.models();
     const back = state.listError ? { pictures: withoutErrors(state.pictures) } : {};
-    changed({ list, listError: null, chosen: stillThere(list, state.chosen) ?? defaultOf(list), ...back });
+    const chosen = stillThere(list, state.chosen) ?? defaultOf(list);
+    const gone = state.chosen && chosen && chosen !== state.chosen ? { instead: inWords(state.chosen, chosen, state.list) } : {};
+    changed({ list, listError: null, chosen, ...gone, ...back });
   } catch (error) {
     changed({ listError: error });
   }
+}
+
+function inWords(gone, chosen, list) {
+  const name = ({ model, version }) => `${titleOf(list, model)}, version ${version}`;
+  return { title: `${name(gone)} answers no longer`, detail: `${name(chosen)} answers instead` };
 }
 
 /** The service is back: what failed because it was away is asked again. */
@@ -72,7 +84,7 @@ function rowOf(model, chosen) {
     id: `model-${model.name}`,
     checked: isChosen,
     disabled: !usable,
-    onchange: () => changed({ chosen: { model: model.name, version: model.serving_version } }),
+    onchange: () => choose(model.name, model.serving_version),
   });
   return element(
     "li",
@@ -85,6 +97,8 @@ function rowOf(model, chosen) {
   );
 }
 
+const choose = (model, version) => changed({ chosen: { model, version }, instead: null });
+
 const serving = (model) => model.versions.find(({ version }) => version === model.serving_version) ?? model.versions[0];
 
 function versionsOf(model, shown, isChosen) {
@@ -96,8 +110,8 @@ function versionsOf(model, shown, isChosen) {
       versionText(entry, true),
     ),
   );
-  const choose = (event) => changed({ chosen: { model: model.name, version: Number(event.target.value) } });
-  return element("select", { class: "version", id: `version-${model.name}`, "aria-label": `Version of ${model.title}`, "data-chosen": isChosen, onchange: choose }, options);
+  const onchange = (event) => choose(model.name, Number(event.target.value));
+  return element("select", { class: "version", id: `version-${model.name}`, "aria-label": `Version of ${model.title}`, "data-chosen": isChosen, onchange }, options);
 }
 
 function versionText({ version, recipe, state: versionState }, withState) {

@@ -7,7 +7,8 @@ import * as service from "./service.js";
 const EVERY_MS = 2000;
 const FORMATS = { requests_per_s: rate, queue_rows: count, p50_ms: milliseconds, p99_ms: milliseconds };
 
-export function startNumbers() {
+/** `onFailure` is called where there are no numbers to be had. */
+export function startNumbers(onFailure) {
   const places = document.querySelectorAll("#numbers [data-number]");
   const show = (statistics) => {
     for (const place of places) {
@@ -17,7 +18,7 @@ export function startNumbers() {
   };
   const ask = async () => {
     if (document.hidden) return;
-    show(await service.statistics().catch(() => null));
+    show(await service.statistics().catch(onFailure));
   };
   ask();
   setInterval(ask, EVERY_MS);

@@ -6,6 +6,7 @@ import { changed, state } from "./state.js";
 import { ServiceError } from "./service.js";
 
 const MOST_PICTURES = 200;
+const SMALLER_PIXELS = 512;
 let nextId = 1;
 
 /** A picture, and what the service has said of it so far. */
@@ -71,6 +72,16 @@ async function addSample(image) {
   } catch {
     notice(new ServiceError({ title: "The sample can't be loaded", detail: "The service does not answer" }));
   }
+}
+
+/** Have a picture of this height in the file's place: the models see 32 pixels of it. */
+export async function makeSmaller(picture) {
+  const bitmap = await createImageBitmap(picture.content, { resizeHeight: SMALLER_PIXELS, resizeQuality: "high" });
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  bitmap.close();
+  picture.content = await canvas.convertToBlob({ type: "image/webp", quality: 0.95 });
+  picture.sentAs = `${canvas.width} by ${canvas.height} pixels`;
 }
 
 export function removePictures() {

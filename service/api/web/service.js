@@ -18,15 +18,15 @@ export const statistics = () => request("stats");
 export const metadata = (model, version) => request(`models/${model}/versions/${version}`);
 
 /** What these versions ("NAME/VERSION"; none: every model that is ready) say of one picture, all ten classes. */
-export function compare(picture, versions = []) {
-  return request("compare", [["top_k", 10], ...versions.map((name) => ["model", name])], picture);
+export function compare(picture, versions, patienceMs) {
+  return request("compare", [["top_k", 10], ...versions.map((name) => ["model", name])], picture, patienceMs);
 }
 
 /** What one version says of several pictures. */
-export function predictBatch(files, { model, version }) {
+export function predictBatch(files, { model, version }, patienceMs) {
   const form = new FormData();
   for (const { name, content } of files) form.append("files", content, name);
-  return request("predict/batch", [["model", model], ["version", version], ["top_k", 10]], form);
+  return request("predict/batch", [["model", model], ["version", version], ["top_k", 10]], form, patienceMs);
 }
 
 export function explain(picture, { model, version, patch, stride, classId }) {
@@ -35,10 +35,10 @@ export function explain(picture, { model, version, patch, stride, classId }) {
   return request("explain", query, picture);
 }
 
-async function request(path, query = [], body = null) {
+async function request(path, query = [], body = null, patienceMs = TIMEOUT_MS) {
   const url = new URL(path, ROOT);
   for (const [name, value] of query) url.searchParams.append(name, value);
-  const options = { signal: AbortSignal.timeout(TIMEOUT_MS), headers: { Accept: "application/json" } };
+  const options = { signal: AbortSignal.timeout(patienceMs), headers: { Accept: "application/json" } };
   if (body) {
     options.method = "POST";
     options.body = body;
@@ -49,7 +49,7 @@ async function request(path, query = [], body = null) {
   try {
     response = await fetch(url, options);
   } catch (error) {
-    throw new ServiceError(unreachable(error));
+    throw new ServiceError(unreachable(error, patienceMs));
   }
   const type = response.headers.get("content-type") ?? "";
   if (response.ok && type.startsWith("application/json")) return response.json();
@@ -61,9 +61,9 @@ async function request(path, query = [], body = null) {
   });
 }
 
-function unreachable(error) {
+function unreachable(error, patienceMs) {
   if (error.name === "TimeoutError") {
-    return { title: "No answer", detail: `Nothing came within ${TIMEOUT_MS / 1000} s.`, remedy: "Try again later." };
+    return { title: "No answer", detail: `Nothing came within ${patienceMs / 1000} s.`, remedy: "Try again later.", late: true };
   }
   return {
     title: "The service can't be reached",

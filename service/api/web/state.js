@@ -6,6 +6,8 @@ export const state = {
   listError: null,
   /** {model, version}: who answers. */
   chosen: null,
+  /** {title, detail}: who answers instead, where the one that was chosen has gone. */
+  instead: null,
   /** "one" or "all". */
   mode: "one",
   /** Pictures, see pictures.js. */

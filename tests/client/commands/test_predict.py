@@ -31,6 +31,8 @@ def classes(tmp_path: Path) -> Path:
     (tmp_path / "mine" / ".hidden").mkdir()
     (tmp_path / "mine" / ".hidden" / "x.png").write_bytes(b"")
     (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / "loop").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine" / "gone.png").symlink_to("nowhere.png")
     return tmp_path / "mine"
 
 
@@ -144,6 +146,7 @@ def many(tmp_path: Path) -> Path:
 def test_server_that_stops_half_way_leaves_what_was_answered(run: Run, many: Path, how: str) -> None:
     with scripted_server(ANSWERED, stop_after=50) as scripted:
         ended = run("predict", many, "--url", scripted.url, "--retries", 1, *(["--json"] if how == "json" else []))
+        images = sum(max(1, request.count(b'name="files"')) for request in scripted.requests)
     assert ended.code == ExitCode.PARTLY
     assert ended.err.count("error: ") == 1
     if how == "table":
@@ -153,16 +156,17 @@ def test_server_that_stops_half_way_leaves_what_was_answered(run: Run, many: Pat
         assert [Path(row["file"]).stem for row in rows] == [f"{number:04}" for number in range(2000)]
         assert all((row["prediction"] is None) != (row["error"] is None) for row in rows)
         answered = sum(row["prediction"] is not None for row in rows)
-    assert answered == 50
+    assert answered == images >= 50
     assert f"{answered} of 2,000 images answered" in ended.err
-    assert " not sent" in ended.err
+    assert " not asked about" in ended.err
 
 
 def test_server_that_hangs_is_given_up_after_as_many_images_as_are_asked_at_a_time(run: Run, many: Path) -> None:
     with scripted_server(ANSWERED, delay_s=5) as scripted:
         ended = run("predict", many, "--url", scripted.url, "--timeout", 0.2, "--concurrency", 3)
-        assert len(scripted.requests) < 20
+        assert len(scripted.requests) <= 6
     assert ended.code == ExitCode.NO_ANSWER
+    assert ended.err.endswith("0 of 2,000 images answered, 3 failed, 1,997 not asked about\n")
 
 
 def test_folders_named_by_class_give_accuracy_and_confusion_matrix_beside_the_stored_one(
@@ -186,9 +190,7 @@ def test_folders_named_by_class_give_accuracy_and_confusion_matrix_beside_the_st
 def test_evaluation_is_for_programs_too(run: Run, classes: Path) -> None:
     ended = run("predict", classes, "--labels", "from-folder", "--model", "sequential", "--json")
     *rows, last = map(json.loads, ended.out.splitlines())
-    assert {row["true_label"] for row in rows} == {folder.name for folder in classes.iterdir() if folder.is_dir()} - {
-        ".hidden"
-    }
+    assert {row["true_label"] for row in rows} == {sample.file.stem.partition("_")[0] for sample in SAMPLES}
     evaluation = last["evaluation"]
     assert evaluation["n"] == sum(map(sum, evaluation["confusion_matrix"])) == 10
     assert evaluation["stored"][0]["n"] == 10_000
