@@ -346,6 +346,11 @@ def test_examples_of_the_document_work_as_they_stand(server: Addresses, language
         assert "3:cat" in result.stdout
 
 
+def pending_requests(server: Addresses) -> float:
+    lines = httpx.get(f"http://{server.http}/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("cifar10_pending_requests "))
+
+
 def test_stop_answers_what_was_accepted_over_grpc_beside_http_and_exits_0(server: Addresses) -> None:
     # The last test here: it ends the server that the others share.
     answered: SimpleQueue[Any] = SimpleQueue()
@@ -361,7 +366,7 @@ def test_stop_answers_what_was_accepted_over_grpc_beside_http_and_exits_0(server
     upload.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
     for _ in range(4):
         client.async_infer(MODEL, [given], callback=lambda result, error: answered.put(error or result))
-    while answered.empty() and "cifar10_pending_requests 0.0" in httpx.get(f"http://{server.http}/metrics").text:
+    while pending_requests(server) + answered.qsize() < 5:
         pass
     server.process.send_signal(signal.SIGTERM)
     for _ in range(4):
