@@ -99,9 +99,9 @@ def test_wait_ready_returns_when_the_service_is_ready(run: Run) -> None:
 
 def test_wait_ready_tells_what_it_waited_for_in_vain(run: Run) -> None:
     with scripted_server(http_answer(503, "application/json", LOADING)) as scripted:
-        loading = run("wait-ready", "--url", scripted.url, "--for", 0.3)
+        loading = run("wait-ready", "--url", scripted.url, "--for", 1)
     assert loading.code == ExitCode.NO_ANSWER
-    assert "not ready after 0.3 s: models are being loaded" in loading.err
+    assert "not ready after 1 s: models are being loaded" in loading.err
     absent = run("wait-ready", "--url", f"localhost:{free_port()}", "--for", 0.3)
     assert absent.code == ExitCode.NO_ANSWER
     assert "nobody answers" in absent.err
