@@ -1,5 +1,6 @@
-"""`fit` and `export` as real processes, on real images that stand in for the official files."""
+"""`fit`, `export` and `temperature`, on real images that stand in for the official files; signals in real processes."""
 
+import io
 import os
 import pty
 import re
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ import pytest
 from catalog.artifact import read_metadata
 from tests.conftest import ROOT
 from tests.training.commands.training_command import last_line
+from training import data, recipes
 from training.checkpoint import Checkpoint
 from training.commands.fit import command_line
 from training.recipes import get_recipe, with_backbone_weights
@@ -46,7 +50,9 @@ def command(epochs: int, *arguments: object) -> list[str]:
     return [sys.executable, "-c", PROGRAM, str(epochs), *map(str, arguments)]
 
 
-def run(epochs: int, *arguments: object, before: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+def run_process(
+    epochs: int, *arguments: object, before: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(epochs, *arguments),
         cwd=ROOT,
@@ -56,6 +62,26 @@ def run(epochs: int, *arguments: object, before: Callable[[], None] | None = Non
         timeout=300,
         preexec_fn=before,
     )
+
+
+@dataclass(frozen=True)
+class Finished:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(epochs: int, *arguments: object) -> Finished:
+    """The same in this process, which has TensorFlow already."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as changes, redirect_stdout(output), redirect_stderr(errors):
+        changes.setattr(data, "load_cifar10", data.load_cifar10)  # what the program changes is changed back
+        changes.setattr(recipes, "RECIPES", dict(recipes.RECIPES))
+        changes.setattr(sys, "argv", ["-c", str(epochs), *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            exec(PROGRAM, {"__name__": "__main__"})  # noqa: S102  # it is the text above
+    code = ended.value.code
+    return Finished(code if isinstance(code, int) else 1, output.getvalue(), errors.getvalue())
 
 
 def places(folder: Path) -> list[object]:
@@ -162,7 +188,7 @@ def test_export_publishes_a_finished_run_and_refuses_an_unfinished_one(tmp_path:
     assert "python -m training fit sequential" in last_line(refused.stderr)
     assert f"--checkpoints {tmp_path / 'checkpoints'}" in last_line(refused.stderr)
     assert run(2, "fit", "sequential", "--no-export", *places(tmp_path)).returncode == 0
-    assert not list((tmp_path / "models/sequential").iterdir())
+    assert list((tmp_path / "models").iterdir()) == []
     result = run(2, "export", "sequential", *places(tmp_path))
     assert result.returncode == 0, result.stderr
     assert len(read_metadata(tmp_path / "models/sequential/1").training.history) == 2
@@ -195,7 +221,7 @@ def test_disk_that_is_full_when_publishing_leaves_the_state_and_no_half_version(
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write itself shall fail
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    result = run(1, "export", "sequential", *places(tmp_path), before=no_room)
+    result = run_process(1, "export", "sequential", *places(tmp_path), before=no_room)
     assert result.returncode == 1, result.stderr
     assert "can't write" in last_line(result.stderr)
     assert "Traceback" not in result.stderr
