@@ -1,15 +1,14 @@
 """From uint8 pixels to what a network is trained on; the same arithmetic in NumPy and in the exported graph."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from catalog.labels import IMAGE_SHAPE
-
-InputScaling = Literal["divide_by_255", "minus_one_to_one", "standardize", "bgr_minus_imagenet_mean"]
+from training.recipes.recipe import InputScaling
 
 
 @dataclass(frozen=True)

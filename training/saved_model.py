@@ -19,7 +19,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import SignatureSpec, TensorSpec
 from runtime.base import Images
-from training.preprocessing import InputScaling, scale_in_graph
+from training.preprocessing import scale_in_graph
+from training.recipes.recipe import InputScaling
 from training.temperature import at_temperature_in_graph
 
 HALF_SIZE_FROM_ELEMENTS: Final = 1024

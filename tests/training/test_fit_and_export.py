@@ -21,7 +21,8 @@ from training.batches import epoch_order
 from training.data import Cifar10, split_validation
 from training.export import export
 from training.fit import TrainedModel, fit
-from training.preprocessing import InputScaling, scale
+from training.preprocessing import scale
+from training.recipes.recipe import InputScaling
 from training.recipes import Recipe, get_recipe
 
 pytestmark = pytest.mark.slow

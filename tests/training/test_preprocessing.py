@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from training.data import Split
-from training.preprocessing import SCALINGS, InputScaling, scale, scale_in_graph
+from training.preprocessing import SCALINGS, scale, scale_in_graph
+from training.recipes.recipe import InputScaling
 
 
 @pytest.mark.parametrize("scaling", list(SCALINGS))

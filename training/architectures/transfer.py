@@ -18,8 +18,6 @@ BACKBONES: Final[dict[ModelName, Any]] = {
     "mobilenetv2": keras.applications.MobileNetV2,
     "resnet50v2": keras.applications.ResNet50V2,
 }
-NORMALIZED: Final[tuple[ModelName, ...]] = ("mobilenetv2", "resnet50v2")
-"""Those whose backbone has BatchNormalization."""
 BACKBONE_LAYER: Final = "backbone"
 FEATURES_LAYER: Final = "features"
 

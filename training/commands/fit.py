@@ -40,12 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, export, measure and publish."""
     if arguments.smoke:
         arguments.when_stopped = ""  # there is nothing that another run could go on from
+    recipe = chosen_recipe(arguments)  # a mistyped name is told before anything slow is imported
     from training.allocation import keep_memory
     from training.data import load_cifar10
     from training.recipes import smoke
 
     keep_memory()
-    recipe = chosen_recipe(arguments)
     if not arguments.smoke:
         _train(arguments, recipe, arguments.models, arguments.checkpoints)
         return 0

@@ -4,6 +4,7 @@ import argparse
 from typing import Final
 
 from training.commands.arguments import add_checkpoints, add_data, add_model, add_recipe
+from training.commands.fit import chosen_recipe
 
 HELD_OUT: Final = 0.1
 
@@ -22,9 +23,9 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print the calibration before and after."""
+    recipe = chosen_recipe(arguments)
     from training.allocation import keep_memory
     from training.checkpoint import Checkpoint
-    from training.commands.fit import chosen_recipe
     from training.data import load_cifar10
     from training.evaluate import calibration_error, cross_entropy
     from training.fit import answers_of, fit
@@ -32,7 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
     from training.temperature import at_temperature, best_temperature
 
     keep_memory()
-    recipe = chosen_recipe(arguments)
     if not recipe.validation_fraction:
         recipe = recipe.model_copy(update={"validation_fraction": HELD_OUT})
     data = load_cifar10(arguments.data)

@@ -5,15 +5,17 @@ What each published recipe says is in the files beside this one; what the parame
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from catalog.labels import ModelName
-from training.architectures.transfer import BACKBONES, NORMALIZED
-from training.preprocessing import InputScaling
+from catalog.labels import TRANSFER_MODELS, ModelName
 
 RecipeName = Literal["tutorial", "tuned"]
+InputScaling = Literal["divide_by_255", "minus_one_to_one", "standardize", "bgr_minus_imagenet_mean"]
+"""What each does to the pixels: `training.preprocessing`."""
+NORMALIZED: Final[tuple[ModelName, ...]] = ("mobilenetv2", "resnet50v2")
+"""Those whose backbone has BatchNormalization."""
 IMAGENET = "imagenet"
 NO_WEIGHTS = "none"
 
@@ -94,7 +96,7 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        transfer = self.model in BACKBONES
+        transfer = self.model in TRANSFER_MODELS
         if transfer != (self.backbone_weights is not None):
             raise ValueError("backbone_weights: given for a model with a backbone, and for no other")
         if not transfer and (self.trainable_layers != "all" or self.upsample_to is not None):
@@ -124,7 +126,7 @@ class Recipe(BaseModel):
             self.trainable_layers == "head"
             and self.frozen_features == "computed_once"
             and self.augmentation is None
-            and self.model in BACKBONES
+            and self.model in TRANSFER_MODELS
         )
 
     @property

@@ -1,7 +1,6 @@
 """The published recipe of a 2023 tutorial, to the letter."""
 
-from catalog.labels import MODEL_NAMES, ModelName
-from training.architectures.transfer import BACKBONES
+from catalog.labels import MODEL_NAMES, TRANSFER_MODELS, ModelName
 from training.recipes.recipe import IMAGENET, Recipe
 
 
@@ -22,8 +21,8 @@ def tutorial(model: ModelName) -> Recipe:
     return Recipe(
         name="tutorial",
         model=model,
-        backbone_weights=IMAGENET if model in BACKBONES else None,
-        trainable_layers="head" if model in BACKBONES else "all",
+        backbone_weights=IMAGENET if model in TRANSFER_MODELS else None,
+        trainable_layers="head" if model in TRANSFER_MODELS else "all",
         input_scaling="divide_by_255",
         validation_fraction=0.2,
         split_seed=83,
