@@ -22,8 +22,8 @@ from training.data import Cifar10, split_validation
 from training.export import export
 from training.fit import TrainedModel, fit
 from training.preprocessing import scale
-from training.recipes.recipe import InputScaling
 from training.recipes import Recipe, get_recipe
+from training.recipes.recipe import InputScaling
 
 pytestmark = pytest.mark.slow
 
