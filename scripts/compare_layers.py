@@ -13,8 +13,8 @@ import sys
 import time
 from typing import Final
 
-ROUNDS: Final = 3
-STEPS: Final = 10
+ROUNDS: Final = 2
+STEPS: Final = 5
 WARM_UP_STEPS: Final = 2
 COMBINATIONS: Final = (("keras", "anew"), ("keras", "kept"), ("fast", "anew"), ("fast", "kept"))
 """Which layers, and whether memory is taken from the system anew in each step."""
