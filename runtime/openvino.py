@@ -15,8 +15,9 @@ import openvino
 from catalog.errors import ModelLoadError, RuntimeUnavailableError
 from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import Precision, RuntimeName
-from runtime.base import Images, Probabilities
+from runtime.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities
 from runtime.cores import usable_cores
+from runtime.fixed_sizes import batch_sizes
 
 DEVICE: Final = "CPU"
 QUICK_S: Final = 0.0004
@@ -76,7 +77,7 @@ class OpenVinoRuntime:
 class OpenVinoModel:
     """A compiled model and the calls that threads borrow from it."""
 
-    warm_up_rows = (1, 2, 4, 8, 16, 32)
+    warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_ROWS)
 
     def __init__(self, compiled: openvino.CompiledModel, *, parallel_calls: int) -> None:
         self.parallel_calls = parallel_calls

@@ -94,7 +94,7 @@ class TensorFlowModel:
         self._loaded = loaded  # a signature doesn't keep its SavedModel alive
         self._placement = placement
         self._sizes = sizes
-        self.warm_up_rows = sizes or (1, 2, 4, 8, 16, 32)
+        self.warm_up_rows = sizes or batch_sizes(DEFAULT_MAX_BATCH_ROWS)
         self._signature = loaded.signatures["serving_default"]
 
     def predict(self, images: Images) -> Probabilities:

@@ -6,12 +6,11 @@ that they leave are not given back. Setting the limit keeps it where it is.
 https://man7.org/linux/man-pages/man3/mallopt.3.html, M_MMAP_THRESHOLD
 """
 
-import ctypes
 import gc
-import sys
 from typing import Final
 
-M_MMAP_THRESHOLD: Final = -3
+from runtime.malloc import M_MMAP_THRESHOLD, set_malloc
+
 MMAP_THRESHOLD_BYTES: Final = 128 * 1024
 YOUNG_OBJECTS: Final = 20_000
 """So many more objects than there were are looked through; Python's own 700 are those of a few requests in flight."""
@@ -19,10 +18,7 @@ YOUNG_OBJECTS: Final = 20_000
 
 def give_large_blocks_back() -> bool:
     """Keep glibc's limit; whether this C library has one."""
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES))
+    return set_malloc({M_MMAP_THRESHOLD: MMAP_THRESHOLD_BYTES})
 
 
 def collect_garbage_seldom() -> None:

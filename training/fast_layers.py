@@ -1,6 +1,6 @@
 """Keras' layers with the same weights and answers, whose training step takes a processor less time.
 
-Which networks are built with them is `training.build`'s part; docs/training.md has what each gave.
+Which networks are built with them is `training.build`'s part; `scripts.compare_layers` measures what they save.
 """
 
 from typing import Any, Final

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,12 +24,12 @@ from training.build import build, compile_for_training, to_export, weights_sha25
 from training.checkpoint import Checkpoint
 from training.data import Labels, Split, split_rows
 from training.errors import DivergedError
+from training.evaluate import EVALUATION_BATCH
 from training.features import frozen_features
 from training.preprocessing import scale
 from training.progress import Progress
 from training.recipes import Recipe
 
-ANSWER_BATCH: Final = 500
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Which images train, and which validate."""
 
@@ -58,7 +58,7 @@ def answers_of(trained: TrainedModel, split: Split) -> Probabilities:
     """Probabilities (n, 10) float32 that the Keras model gives the images of a split, in order."""
     trained.model.compile(jit_compile=trained.recipe.jit_compile)
     scaled = scale(split.images, trained.recipe.input_scaling)
-    return np.asarray(trained.model.predict(scaled, batch_size=ANSWER_BATCH, verbose=0), np.float32)
+    return np.asarray(trained.model.predict(scaled, batch_size=EVALUATION_BATCH, verbose=0), np.float32)
 
 
 @dataclass(frozen=True)

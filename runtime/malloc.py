@@ -1,0 +1,28 @@
+"""The C library's allocator: sets parameters of glibc's malloc for this process, where the C library is glibc.
+
+Which parameters, and why, is the part of whoever serves (`service.memory`) or trains (`training.allocation`).
+https://man7.org/linux/man-pages/man3/mallopt.3.html
+"""
+
+import ctypes
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+# From malloc.h.
+M_TRIM_THRESHOLD: Final = -1
+M_TOP_PAD: Final = -2
+M_MMAP_THRESHOLD: Final = -3
+M_MMAP_MAX: Final = -4
+M_ARENA_MAX: Final = -8
+
+
+def set_malloc(parameters: Mapping[int, int]) -> bool:
+    """Set these parameters, in their order; whether this C library took all of them."""
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is None:
+        return False
+    taken = [bool(mallopt(name, value)) for name, value in parameters.items()]
+    return all(taken)
