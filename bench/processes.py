@@ -142,7 +142,8 @@ def process_tree(pid: int) -> list[int]:
     for parent in found:
         with suppress(OSError):
             for children in (PROC / str(parent) / "task").glob("*/children"):
-                found += [int(child) for child in children.read_text().split()]
+                with suppress(OSError):  # a thread that has just ended; the others may have children, too
+                    found += [int(child) for child in children.read_text().split()]
     return found
 
 

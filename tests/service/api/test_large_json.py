@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from bench.processes import process_tree
 from service.api.large_json import LARGE_JSON_BYTES, JsonReader
 from tests.conftest import SAMPLES
 from tests.service.api.open_inference.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
@@ -31,11 +32,9 @@ def large(document: Any) -> bytes:
 
 def reading_processes() -> set[int]:
     """The processes of this one that read large JSON."""
-    task = Path(f"/proc/{os.getpid()}/task")
-    children = [int(child) for file in task.glob("*/children") for child in file.read_text().split()]
     found = set()
-    for child in children:
-        with suppress(FileNotFoundError):  # it ended just now
+    for child in process_tree(os.getpid())[1:]:
+        with suppress(OSError):  # it ended just now
             if b"service.api.large_json" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found.add(child)
     return found
