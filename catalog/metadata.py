@@ -113,10 +113,10 @@ class TrainingRun(Record):
     seed: int
     started_at: datetime
     wall_time_s: Seconds
-    hardware: str
+    hardware: Annotated[str, Field(description="that the last epoch was computed on; GPUs before the processor")]
     git_commit: Annotated[str, Field(description="of this project; '-dirty' where files were changed since")]
     command: Annotated[str, Field(description="repeats the run")]
-    versions: Annotated[dict[str, str], Field(description="package -> version")]
+    versions: Annotated[dict[str, str], Field(description="package -> version; where training was elsewhere, of that")]
     backbone_sha256: Annotated[
         Sha256 | None, Field(description="SHA-256 over the weights that a transfer model's backbone began with")
     ] = None

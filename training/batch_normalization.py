@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
+
+from training.backend import TENSORFLOW, backend
 
 MOMENTUM: Final = 0.9
 """Of the moving averages of networks that are changed for training: they follow the weights within dozens of steps."""
@@ -18,13 +19,16 @@ MOMENTUM: Final = 0.9
 class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # keras has no type information
     """Keras' layer for (batch, height, width, channels), its training step by TensorFlow's fused kernel.
 
-    Outside of training it is Keras' layer. The moving variance is that of n - 1 instead of n (Keras 2's way too).
+    Outside of training it is Keras' layer, and on JAX, which fuses operations itself. The moving variance is that of
+    n - 1 instead of n (Keras 2's way too).
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalize by the batch's moments in training, by the moving ones otherwise; same shape and dtype."""
-        if not (training and self.trainable):
+        if not (training and self.trainable) or backend() != TENSORFLOW:
             return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
         outputs, mean, variance, *_ = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             tf.cast(self.gamma, tf.float32),

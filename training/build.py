@@ -13,6 +13,7 @@ import numpy as np
 
 from training.architectures import ARCHITECTURES
 from training.architectures.transfer import BACKBONE_LAYER, BACKBONES, ChangeBackbone, backbone_of
+from training.backend import compiles
 from training.batch_normalization import after_convolutions, fold
 from training.close_match import did_you_mean
 from training.errors import BackboneWeightsError, RecipeError
@@ -47,7 +48,7 @@ def compile_for_training(model: Any, recipe: Recipe, *, train_n: int) -> None:
         optimizer=_optimizer(recipe, train_n),
         loss=_loss(recipe),
         metrics=["accuracy"],
-        jit_compile=recipe.jit_compile,
+        jit_compile=compiles(recipe),
     )
 
 

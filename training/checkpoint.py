@@ -1,7 +1,8 @@
 """The state of a run after each epoch, on disk, so that a killed run goes on where it was.
 
 One file, replaced by a rename: the weights, the optimizer's state and the history of the epochs that are done. The
-data's order needs no state (training.batches), so a resumed run ends with the weights of an uninterrupted one.
+data's order needs no state (training.batches), so a resumed run ends with the weights of an uninterrupted one. After
+the last epoch the optimizer's state, as large as the weights, is of no more use and left out.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from catalog.metadata import EpochResult
+from training.environment import Environment
 from training.errors import CheckpointError
 from training.recipes import Recipe
 from training.replaced_file import replaced_file
@@ -25,11 +27,15 @@ from training.replaced_file import replaced_file
 HISTORY: Final = "history"
 STARTED_AT: Final = "started_at"
 PREPARATION: Final = "preparation_s"
+ENVIRONMENT: Final = "environment"
 HISTORY_ADAPTER: Final = TypeAdapter(list[EpochResult])
+ENVIRONMENT_ADAPTER: Final = TypeAdapter(Environment)
 
 
 class Checkpoint:
-    """Where a run keeps its state: also `started_at`, and `preparation_s` of what came before its first epoch.
+    """Where a run keeps its state.
+
+    Also `started_at`, `preparation_s` of what came before its first epoch, and the `environment` of its last.
 
     Args:
         folder: holds the states of runs; made when the first is saved.
@@ -43,6 +49,8 @@ class Checkpoint:
             run.update(recipe.backbone_file.read_bytes())
         self.started_at = datetime.now(UTC)
         self.preparation_s = 0.0
+        self.environment = Environment.here()
+        self._epochs = recipe.epochs
         self.file = folder / f"{recipe.model}-{recipe.name}-{run.hexdigest()[:12]}.npz"
 
     def require_writable(self) -> None:
@@ -75,10 +83,12 @@ class Checkpoint:
         Raises:
             CheckpointError: the folder can't be written to; the state that was there stays.
         """
-        arrays: dict[str, Any] = {str(index): np.asarray(variable) for index, variable in enumerate(_variables(model))}
+        variables = _variables(model, with_optimizer=len(history) < self._epochs)
+        arrays: dict[str, Any] = {str(index): np.asarray(variable) for index, variable in enumerate(variables)}
         arrays[HISTORY] = np.frombuffer(HISTORY_ADAPTER.dump_json(history), np.uint8)
         arrays[STARTED_AT] = np.array(self.started_at.isoformat())
         arrays[PREPARATION] = np.array(self.preparation_s)
+        arrays[ENVIRONMENT] = np.frombuffer(ENVIRONMENT_ADAPTER.dump_json(self.environment), np.uint8)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with replaced_file(self.file) as stream:
@@ -96,10 +106,12 @@ class Checkpoint:
             return []
         with self._open() as arrays:
             history = _history(arrays)
-            for index, variable in enumerate(_variables(model)):
+            for index, variable in enumerate(_variables(model, with_optimizer=len(history) < self._epochs)):
                 variable.assign(arrays[str(index)])
             self.started_at = datetime.fromisoformat(str(arrays[STARTED_AT]))
             self.preparation_s = float(arrays[PREPARATION])
+            if len(history) == self._epochs:
+                self.environment = ENVIRONMENT_ADAPTER.validate_json(arrays[ENVIRONMENT].tobytes())
         return history
 
     def discard(self) -> None:
@@ -130,8 +142,10 @@ def _history(arrays: Any) -> list[EpochResult]:
     return HISTORY_ADAPTER.validate_json(arrays[HISTORY].tobytes())
 
 
-def _variables(model: Any) -> list[keras.Variable]:
-    """Weights, random states of layers, and the optimizer's state, in a fixed order."""
+def _variables(model: Any, *, with_optimizer: bool) -> list[keras.Variable]:
+    """Weights, random states of layers, and perhaps the optimizer's state, in an order that all backends share."""
+    if not with_optimizer:
+        return list(model.variables)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]

@@ -4,6 +4,7 @@ TrainingError
 ├── DatasetError          CIFAR-10 is not there, not whole or not CIFAR-10
 ├── RecipeError           a recipe that doesn't exist, or doesn't fit the model
 ├── BackboneWeightsError  the weights that a backbone begins with can't be had
+├── BackendError          Keras computes with a framework that can't do this
 ├── DivergedError         the loss is no longer a finite number
 ├── CheckpointError       the state of a run can't be kept or resumed
 ├── PictureError          a picture of the data set can't be written
@@ -28,6 +29,10 @@ class RecipeError(TrainingError):
 
 class BackboneWeightsError(TrainingError):
     """The weights that a backbone begins with are not there, or are another network's."""
+
+
+class BackendError(TrainingError):
+    """Keras computes with a framework that can't do what was asked."""
 
 
 class PictureError(TrainingError):

@@ -36,7 +36,7 @@ from training.errors import ExportError
 from training.evaluate import evaluate
 from training.fit import TrainedModel, answers_of
 from training.plots import PLOT_NAMES, write_plots
-from training.provenance import git_commit, hardware, package_versions
+from training.provenance import git_commit, package_versions
 from training.recipes import Recipe
 from training.saved_model import SIGNATURES, WARM_UP_BATCHES, write_saved_model, write_warm_up_requests
 from training.temperature import at_temperature
@@ -133,10 +133,10 @@ def _metadata(
             seed=recipe.seed,
             started_at=trained.started_at,
             wall_time_s=trained.wall_time_s,
-            hardware=hardware(),
+            hardware=trained.environment.hardware,
             git_commit=git_commit(),
             command=command,
-            versions=package_versions(),
+            versions=package_versions() | trained.environment.versions,
             backbone_sha256=trained.backbone_sha256,
             history=trained.history,
         ),

@@ -1,4 +1,4 @@
-"""Keras' layers with the same weights and answers, whose training step takes a processor less time.
+"""Keras' layers with the same weights and answers, whose training step takes less time.
 
 Which networks are built with them is `training.build`'s part; `scripts.compare_layers` measures what they save.
 """
@@ -6,9 +6,9 @@ Which networks are built with them is `training.build`'s part; `scripts.compare_
 from typing import Any, Final
 
 import keras
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
+from training.backend import JAX, backend
 from training.batch_normalization import MOMENTUM, FusedBatchNormalization
 
 PADDING_OF_STRIDE_2: Final = ((0, 1), (0, 1))
@@ -24,8 +24,44 @@ class PointwiseConvolution(layers.Conv2D):  # type: ignore[misc]  # keras has no
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         """(batch, height, width, channels) by (1, 1, channels, filters): (batch, height, width, filters)."""
         height, width, channels = inputs.shape[1:]
-        rows = tf.matmul(tf.reshape(inputs, (-1, channels)), tf.reshape(kernel, (channels, self.filters)))
-        return tf.reshape(rows, (-1, height, width, self.filters))
+        rows = ops.matmul(ops.reshape(inputs, (-1, channels)), ops.reshape(kernel, (channels, self.filters)))
+        return ops.reshape(rows, (-1, height, width, self.filters))
+
+
+class ShiftedDepthwiseConvolution(layers.DepthwiseConv2D):  # type: ignore[misc]  # keras has no type information
+    """Keras' depthwise convolution over (batch, height, width, channels), as a sum of moved images times weights.
+
+    XLA makes one pass over the memory of it; a GPU's library has no quick gradient for so many groups of one channel.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Convolve: (batch, height, width, channels) to the same, smaller by the stride and without the padding."""
+        (rows, columns), stride = self.kernel_size, self.strides[0]
+        if self.padding == "same":
+            inputs = ops.pad(inputs, ((0, 0), *self._same_padding(inputs.shape[1:3]), (0, 0)))
+        height, width = [
+            (side - size) // stride + 1 for side, size in zip(inputs.shape[1:3], self.kernel_size, strict=True)
+        ]
+        outputs: Any = 0
+        for row in range(rows):
+            for column in range(columns):
+                moved = inputs[
+                    :,
+                    row : row + (height - 1) * stride + 1 : stride,
+                    column : column + (width - 1) * stride + 1 : stride,
+                ]
+                outputs += moved * ops.cast(self.kernel[row, column, :, 0], moved.dtype)
+        if self.use_bias:
+            outputs += ops.cast(self.bias, outputs.dtype)
+        return self.activation(outputs)
+
+    def _same_padding(self, sides: tuple[int, int]) -> list[tuple[int, int]]:
+        """Before and after each side: what divides into whole strides, the odd pixel after, as TensorFlow pads."""
+        paddings = []
+        for side, size, stride in zip(sides, self.kernel_size, self.strides, strict=True):
+            needed = max((-(-side // stride) - 1) * stride + size - side, 0)
+            paddings.append((needed // 2, needed - needed // 2))
+        return paddings
 
 
 def with_fast_layers(network: keras.Model) -> keras.Model:
@@ -47,6 +83,8 @@ def with_fast_layers(network: keras.Model) -> keras.Model:
             config["padding"] = "same"
         elif layer.name in padded.values():
             kind, config = layers.Identity, {"name": layer.name}
+        if kind is layers.DepthwiseConv2D and layer.depth_multiplier == 1 and backend() == JAX:
+            kind = ShiftedDepthwiseConvolution
         return kind.from_config(config)
 
     copy = keras.models.clone_model(network, clone_function=clone)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.base import Images
+from training.backend import compiles
 from training.build import weights_sha256
 from training.errors import BackboneWeightsError, CheckpointError
 from training.preprocessing import scale
@@ -58,7 +59,7 @@ def frozen_features(
         return KeptFeatures(kept, 0.0)
     progress.tell(f"computing the frozen backbone's features of {len(images):,} images, once")
     start_s = time.monotonic()
-    backbone.compile(jit_compile=recipe.jit_compile)
+    backbone.compile(jit_compile=compiles(recipe))
     parts = _compute(backbone, images, recipe, progress)
     if file is None:
         return KeptFeatures(np.concatenate(list(parts)), time.monotonic() - start_s)

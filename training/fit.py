@@ -19,10 +19,12 @@ from catalog.metadata import EpochResult, Parameters
 from runtime.base import Probabilities
 from training.architectures.transfer import BACKBONES, backbone_of, divide
 from training.augmentation import augment
+from training.backend import compiles
 from training.batches import Preprocessing, ShuffledBatches
 from training.build import build, compile_for_training, to_export, weights_sha256
 from training.checkpoint import Checkpoint
 from training.data import Labels, Split, split_rows
+from training.environment import Environment
 from training.errors import DivergedError
 from training.evaluate import EVALUATION_BATCH
 from training.features import frozen_features
@@ -39,7 +41,8 @@ class TrainedModel:
     """A `keras.Model` after its last epoch, computing in float32, and the images that it never trained on.
 
     `started_at` and `wall_time_s` are of the whole run, of all the processes that a resumed one took: the epochs', and
-    the features' unless an earlier run had left them. `backbone_sha256` is of the weights that a transfer model's
+    the features' unless an earlier run had left them. `environment` is what the last epoch was computed with.
+    `backbone_sha256` is of the weights that a transfer model's
     backbone began with.
     """
 
@@ -51,12 +54,13 @@ class TrainedModel:
     train_n: int
     validation: Split
     parameters: Parameters
+    environment: Environment
     backbone_sha256: str | None = None
 
 
 def answers_of(trained: TrainedModel, split: Split) -> Probabilities:
     """Probabilities (n, 10) float32 that the Keras model gives the images of a split, in order."""
-    trained.model.compile(jit_compile=trained.recipe.jit_compile)
+    trained.model.compile(jit_compile=compiles(trained.recipe))
     scaled = scale(split.images, trained.recipe.input_scaling)
     return np.asarray(trained.model.predict(scaled, batch_size=EVALUATION_BATCH, verbose=0), np.float32)
 
@@ -137,6 +141,7 @@ def fit(
         train_n=len(training_rows),
         validation=validation,
         parameters=_parameters(exported),
+        environment=begin.environment,
         backbone_sha256=backbone_sha256,
     )
 
@@ -171,7 +176,7 @@ def _targets(labels: Labels, recipe: Recipe) -> Labels | NDArray[np.float32]:
 
 
 def _parameters(model: Any) -> Parameters:
-    trainable = sum(int(variable.value.shape.num_elements()) for variable in model.trainable_variables)
+    trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return Parameters(total=model.count_params(), trainable=trainable)
 
 
@@ -181,6 +186,7 @@ class _Unkept:
     def __init__(self) -> None:
         self.started_at = datetime.now(UTC)
         self.preparation_s = 0.0
+        self.environment = Environment.here()
 
 
 class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no type information
@@ -194,6 +200,7 @@ class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras h
         self._recipe = recipe
         self._train_n = train_n
         self._start_s = 0.0
+        self.async_safe = True  # else Keras waits for each step's figures, and a GPU for the next step's images
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._progress.start("training", self._train_n * (self._recipe.epochs - len(self.history)))

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from catalog.labels import IMAGE_SHAPE
@@ -47,10 +46,10 @@ def _of_an_image(channels: tuple[float, float, float]) -> NDArray[np.float32]:
 
 
 def scale_in_graph(images: Any, scaling: InputScaling) -> Any:
-    """`scale` for a TensorFlow tensor (batch, 32, 32, 3) uint8 inside a graph."""
+    """`scale` for a tensor (batch, 32, 32, 3) float32 RGB 0..255 inside a graph."""
     affine = SCALINGS[scaling]
-    pixels = tf.cast(images, tf.float32)
+    pixels = images
     if any(affine.mean):
-        pixels -= tf.constant(affine.mean, tf.float32)
-    pixels /= tf.constant(affine.deviation, tf.float32)
+        pixels = pixels - np.array(affine.mean, np.float32)
+    pixels = pixels / np.array(affine.deviation, np.float32)
     return pixels[..., ::-1] if affine.bgr else pixels

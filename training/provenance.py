@@ -8,7 +8,7 @@ from typing import Final
 
 from runtime.cores import usable_cores
 
-PACKAGES: Final = ("tensorflow", "keras", "openvino", "numpy", "scikit-learn", "tensorflow-serving-api")
+PACKAGES: Final = ("tensorflow", "jax", "keras", "openvino", "numpy", "scikit-learn", "tensorflow-serving-api")
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 
 

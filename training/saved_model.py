@@ -68,7 +68,8 @@ def write_saved_model(model: Any, scaling: InputScaling, folder: Path, *, temper
 
     @tf.function(input_signature=[images_spec])  # type: ignore[untyped-decorator]  # no type information
     def with_variables(images: Any) -> Any:
-        return at_temperature_in_graph(model(scale_in_graph(images, scaling), training=False), temperature)
+        pixels = scale_in_graph(tf.cast(images, tf.float32), scaling)
+        return at_temperature_in_graph(model(pixels, training=False), temperature)
 
     frozen = convert_variables_to_constants_v2(with_variables.get_concrete_function())
     graph = halve_constants(frozen.graph.as_graph_def())

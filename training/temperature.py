@@ -6,8 +6,8 @@ graph has; which one is best is found on images that the model has not trained o
 
 from typing import Any, Final
 
+import keras
 import numpy as np
-import tensorflow as tf
 from scipy.optimize import minimize_scalar
 
 from runtime.base import Probabilities
@@ -29,7 +29,7 @@ def at_temperature_in_graph(probabilities: Any, temperature: float) -> Any:
     """The same as operations of a graph; none at temperature 1."""
     if temperature == 1:
         return probabilities
-    return tf.nn.softmax(tf.math.log(tf.maximum(probabilities, PROBABILITY_FLOOR)) / temperature)
+    return keras.ops.softmax(keras.ops.log(keras.ops.maximum(probabilities, PROBABILITY_FLOOR)) / temperature)
 
 
 def best_temperature(probabilities: Probabilities, labels: Labels) -> float:

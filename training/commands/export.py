@@ -19,11 +19,14 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Publish from the kept state; training nothing, and leaving the state where it is."""
     recipe = chosen_recipe(arguments)
+    from training.backend import require_tensorflow
     from training.checkpoint import Checkpoint
     from training.data import load_cifar10
     from training.errors import CheckpointError
-    from training.export import export
     from training.fit import fit
+
+    require_tensorflow("exporting")
+    from training.export import export
 
     data = load_cifar10(arguments.data)
     checkpoint = Checkpoint(arguments.checkpoints, recipe, data.sha256)

@@ -81,12 +81,14 @@ def command_line(recipe: "Recipe", data: Path | None) -> str:
 
 
 def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkpoints: Path) -> None:
+    from training.backend import require_tensorflow
     from training.checkpoint import Checkpoint
     from training.data import load_cifar10
-    from training.export import export
     from training.fit import fit
     from training.progress import for_terminal
 
+    if not arguments.no_export:
+        require_tensorflow("exporting")
     with staging_folder(models, recipe.model):
         pass  # a folder that can't be written to is told now, not after hours
     data = load_cifar10(arguments.data)
@@ -97,15 +99,20 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkp
     if arguments.no_export:
         print(f"trained; the state is in {checkpoint.file}")
         return
+    from training.export import export  # imports TensorFlow and OpenVINO, which training on JAX does without
+
     metadata = export(trained, data, models, command=command_line(recipe, arguments.data))
     print(describe_published(metadata, models))
     checkpoint.discard()
 
 
 def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path) -> None:
-    from training.export import export
+    from training.backend import require_tensorflow
     from training.fit import fit
     from training.progress import for_terminal
+
+    require_tensorflow("exporting")
+    from training.export import export
 
     with for_terminal() as progress:
         trained = fit(recipe, data.train, features_folder=folder, progress=progress)

@@ -92,7 +92,7 @@ class Recipe(BaseModel):
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """`mixed_bfloat16` computes in bfloat16 and keeps the weights in float32; what is exported is float32."""
     jit_compile: bool
-    """XLA. Keras 3 turns it on by itself; Keras 2, which the tutorial ran on, did not."""
+    """XLA. Keras 3 turns it on by itself; Keras 2, which the tutorial ran on, did not. On JAX it is always on."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -44,7 +44,7 @@ def vgg16(model: ModelName) -> Recipe:
     return Recipe(
         model=model,
         batch_normalization="folded",
-        epochs=26,
+        epochs=80,
         precision="mixed_bfloat16",
         **_transfer(model),
     )
@@ -61,8 +61,8 @@ def mobilenetv2(model: ModelName) -> Recipe:
     return Recipe(
         model=model,
         layers="fast",
-        upsample_to=64,
-        epochs=16,
+        upsample_to=96,
+        epochs=100,
         **(_transfer(model) | {"weight_decay": 0.005}),
     )
 
@@ -76,7 +76,7 @@ def resnet50v2(model: ModelName) -> Recipe:
         model=model,
         layers="fast",
         upsample_to=64,
-        epochs=30,
+        epochs=60,
         precision="mixed_bfloat16",
         **_transfer(model),
     )
@@ -90,6 +90,8 @@ def _transfer(model: ModelName) -> dict[str, Any]:
         "weight_decay": 0.01,
         "label_smoothing": 0.05,
         **_common(model),
+        "batch_size": 250,
+        "learning_rate": 0.1,
     }
 
 

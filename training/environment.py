@@ -1,0 +1,20 @@
+"""What a process trains with: its processor or GPU, and the packages, for the metadata of what comes out of it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from training.backend import accelerators
+from training.provenance import hardware, package_versions
+
+
+@dataclass(frozen=True)
+class Environment:
+    """`hardware` names GPUs before the processor; `versions` is package -> version."""
+
+    hardware: str
+    versions: dict[str, str]
+
+    @classmethod
+    def here(cls) -> Self:
+        """That of this process."""
+        return cls(", ".join([*accelerators(), hardware()]), package_versions())
