@@ -96,6 +96,10 @@ def label_of(model: str, version: int) -> str:
     return CLASS_NAMES[golden_class(model, CAT, version)]
 
 
+def look_again(page: Page) -> None:
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def headline(page: Page) -> Any:
     return page.locator("#answer-body .headline .label")
 
@@ -145,6 +149,9 @@ def test_several_pictures_have_their_classes_in_the_strip(page: Page) -> None:
     expect(headline(page)).to_have_text("ship")
     page.locator("#strip li button").nth(2).click()
     expect(page.locator("#answer-problem")).to_contain_text("not an image that can be read")
+    page.click("#clear")
+    expect(page.locator("#strip")).to_be_hidden()
+    expect(page.locator("#choose")).to_be_focused()
 
 
 def test_all_models_are_compared(page: Page) -> None:
@@ -206,7 +213,7 @@ def test_what_one_model_could_not_do_is_forgotten_when_another_is_chosen(page: P
     expect(page.locator("#answer-problem")).to_be_empty()
 
 
-def test_a_model_that_goes_away_while_it_is_chosen_is_told_and_another_answers(page: Page) -> None:
+def test_while_the_chosen_model_is_away_another_answers_and_that_is_told(page: Page) -> None:
     page.check("#model-sequential")
     left = page.request.get(f"{page.url}models").json()
     left["models"] = [model for model in left["models"] if model["name"] != "sequential"]
@@ -216,9 +223,13 @@ def test_a_model_that_goes_away_while_it_is_chosen_is_told_and_another_answers(p
         lambda route: route.fulfill(status=404, content_type=PROBLEM_JSON, json=PROBLEM | {"status": 404}),
     )
     choose(page, CAT.file)
-    expect(page.locator("#models-problem")).to_contain_text("Sequential CNN, version 2 answers no longer")
+    expect(page.locator("#models-problem")).to_contain_text("Sequential CNN, version 2 does not answer now")
     expect(page.locator("#answer-body .by")).to_have_text("Functional CNN, version 2")
     expect(page.locator("#answer-problem")).to_be_empty()
+    page.unroute_all()
+    look_again(page)
+    expect(page.locator("#answer-body .by")).to_have_text("Sequential CNN, version 2")
+    expect(page.locator("#models-problem")).to_be_empty()
 
 
 def test_a_photo_of_12_megapixels_is_sent_as_it_is(page: Page, photo: Path) -> None:
@@ -261,15 +272,22 @@ def test_a_model_that_fails_in_a_comparison_says_so_and_is_asked_again(page: Pag
     expect(page.locator(".cards .timings")).to_have_count(2)
 
 
-def test_a_service_that_went_away_is_seen_and_found_again(page: Page) -> None:
-    def refuse(route: Route) -> None:
-        route.abort()
-
-    page.route("**/models", refuse)
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+def test_a_service_that_went_away_is_found_again_and_asked_what_had_failed(page: Page) -> None:
+    choose(page, CAT.file)
+    expect(headline(page)).to_have_text("cat")
+    page.route(f"{page.url}**", lambda route: route.abort())
+    look_again(page)
     expect(page.locator("#readiness")).to_have_text("not reachable")
-    page.unroute("**/models")
+    page.check("#explain-on")
+    expect(page.locator("#explain-result")).to_contain_text("can't be reached")
+    page.check("#model-sequential")
+    for place in ("#answer-problem", "#card"):
+        expect(page.locator(place)).to_contain_text("can't be reached")
+    page.unroute_all()
     expect(page.locator("#readiness")).to_have_text("2 models ready")
+    expect(page.locator("#answer-body .by")).to_have_text("Sequential CNN, version 2")
+    expect(page.locator("#explain-result")).to_contain_text("50 images were computed")
+    expect(page.locator("#card-title")).to_have_text("Sequential CNN, version 2")
 
 
 @pytest.mark.parametrize(

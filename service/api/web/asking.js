@@ -32,16 +32,15 @@ function forgetErrorsOfOthers() {
   const now = `${state.mode} ${keyOf(state.chosen)}`;
   if (now === asked) return;
   asked = now;
-  for (const picture of state.pictures) if (picture.error && !isOfThePicture(picture.error)) picture.error = null;
+  for (const picture of state.pictures) picture.forgetErrors((error) => !isOfThePicture(error));
 }
 
 const isOfThePicture = ({ problem }) => OF_THE_PICTURE.has(problem?.status);
 
 /** Forget what failed of this picture and ask again. */
 export function askAgain(picture) {
-  picture.error = null;
+  picture.forgetErrors();
   if (picture.comparison?.answers.some((answer) => answer.error)) picture.comparison = null;
-  for (const [key, { error }] of picture.explanations) if (error) picture.explanations.delete(key);
   changed();
 }
 

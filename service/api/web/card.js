@@ -15,6 +15,7 @@ const RUNTIMES = { openvino: "OpenVINO", tensorflow: "TensorFlow" };
 
 export function startCard() {
   const known = new Map();
+  let away = false;
   const ask = async (chosen) => {
     const key = keyOf(chosen);
     known.set(key, { waiting: true });
@@ -29,7 +30,9 @@ export function startCard() {
     if (entry.metadata) drawCard(entry.metadata, model?.tutorial ?? null, list);
     else if (entry.error) showProblem(byId("card"), entry.error, retry);
   });
-  return ({ chosen, list }) => {
+  return ({ chosen, list, listError }) => {
+    if (away && !listError) for (const [key, { error }] of known) if (error) known.delete(key);
+    away = Boolean(listError);
     if (!chosen) return;
     const key = keyOf(chosen);
     if (!known.has(key)) ask(chosen);

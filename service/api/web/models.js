@@ -30,35 +30,33 @@ export function startModels() {
 export async function lookAgain() {
   if (!document.hidden) await renew();
   clearTimeout(timer);
-  timer = setTimeout(lookAgain, state.chosen && !state.listError ? EVERY_MS : WHILE_LOADING_MS);
+  const loading = !state.chosen || state.listError || state.list.models.some((model) => model.state === "loading");
+  timer = setTimeout(lookAgain, loading ? WHILE_LOADING_MS : EVERY_MS);
 }
 
 async function renew() {
   try {
     const list = await service.models();
-    const back = state.listError ? { pictures: withoutErrors(state.pictures) } : {};
-    const chosen = stillThere(list, state.chosen) ?? defaultOf(list);
-    const gone = state.chosen && chosen && chosen !== state.chosen ? { instead: inWords(state.chosen, chosen, state.list) } : {};
-    changed({ list, listError: null, chosen, ...gone, ...back });
+    // It is back: what failed because it was away is asked again.
+    if (state.listError) for (const picture of state.pictures) picture.forgetErrors(({ problem }) => !problem?.status);
+    const { wanted } = state;
+    const chosen = isReady(list, wanted) ? wanted : defaultOf(list);
+    changed({ list, listError: null, chosen, instead: wanted && chosen && chosen !== wanted ? inWords(wanted, chosen, list) : null });
   } catch (error) {
     changed({ listError: error });
   }
 }
 
 function inWords(gone, chosen, list) {
-  const name = ({ model, version }) => `${titleOf(list, model)}, version ${version}`;
-  return { title: `${name(gone)} answers no longer`, detail: `${name(chosen)} answers instead` };
+  return {
+    title: `${gone.title}, version ${gone.version} does not answer now`,
+    detail: `${titleOf(list, chosen.model)}, version ${chosen.version} answers instead`,
+  };
 }
 
-/** The service is back: what failed because it was away is asked again. */
-function withoutErrors(pictures) {
-  for (const picture of pictures) if (picture.error && !picture.error.problem?.status) picture.error = null;
-  return pictures;
-}
-
-function stillThere(list, chosen) {
-  const model = list.models.find(({ name }) => name === chosen?.model);
-  return model?.versions.some(({ version, state }) => version === chosen.version && state === "ready") ? chosen : null;
+function isReady(list, wanted) {
+  const model = list.models.find(({ name }) => name === wanted?.model);
+  return model?.versions.some(({ version, state }) => version === wanted.version && state === "ready");
 }
 
 function defaultOf(list) {
@@ -84,7 +82,7 @@ function rowOf(model, chosen) {
     id: `model-${model.name}`,
     checked: isChosen,
     disabled: !usable,
-    onchange: () => choose(model.name, model.serving_version),
+    onchange: () => choose(model, model.serving_version),
   });
   return element(
     "li",
@@ -97,7 +95,10 @@ function rowOf(model, chosen) {
   );
 }
 
-const choose = (model, version) => changed({ chosen: { model, version }, instead: null });
+function choose({ name, title }, version) {
+  const wanted = { model: name, version, title };
+  changed({ wanted, chosen: wanted, instead: null });
+}
 
 const serving = (model) => model.versions.find(({ version }) => version === model.serving_version) ?? model.versions[0];
 
@@ -110,7 +111,7 @@ function versionsOf(model, shown, isChosen) {
       versionText(entry, true),
     ),
   );
-  const onchange = (event) => choose(model.name, Number(event.target.value));
+  const onchange = (event) => choose(model, Number(event.target.value));
   return element("select", { class: "version", id: `version-${model.name}`, "aria-label": `Version of ${model.title}`, "data-chosen": isChosen, onchange }, options);
 }
 

@@ -26,6 +26,11 @@ class Picture {
     this.explanations = new Map();
     this.error = null;
   }
+
+  forgetErrors(which = () => true) {
+    if (this.error && which(this.error)) this.error = null;
+    for (const [key, { error }] of this.explanations) if (error && which(error)) this.explanations.delete(key);
+  }
 }
 
 export function startPictures() {
@@ -86,7 +91,9 @@ export async function makeSmaller(picture) {
 
 export function removePictures() {
   for (const picture of state.pictures) URL.revokeObjectURL(picture.url);
+  notice(null);
   changed({ pictures: [], current: null });
+  byId("choose").focus();
 }
 
 function startDrop() {

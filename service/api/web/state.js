@@ -6,7 +6,9 @@ export const state = {
   listError: null,
   /** {model, version}: who answers. */
   chosen: null,
-  /** {title, detail}: who answers instead, where the one that was chosen has gone. */
+  /** {model, version, title}: who was asked for; null: the default. */
+  wanted: null,
+  /** {title, detail}: who answers instead, where the one that is wanted does not. */
   instead: null,
   /** "one" or "all". */
   mode: "one",
