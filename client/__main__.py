@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 NOT_INSTALLED: Final = 1
+STOPPED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return NOT_INSTALLED
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return STOPPED
     return run_command(arguments)
 
 

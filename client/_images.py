@@ -92,7 +92,9 @@ def _read_path(path: Path) -> bytes:
         raise ImageSourceError(f"there is no file {path}") from None
     except IsADirectoryError:
         raise ImageSourceError(
-            f"{path} is a folder", expected="a file", remedy="give its files to predict_many"
+            f"{path} is a folder",
+            expected="a file",
+            remedy="give its files to predict_many, or the folder to `cifar10 predict`",
         ) from None
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
         raise ImageSourceError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error

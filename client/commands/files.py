@@ -35,8 +35,16 @@ def named_images(names: Iterable[str]) -> list[NamedImage]:
         if name == STANDARD_INPUT:
             found.append(NamedImage(name, sys.stdin.buffer.read(), None))
         else:
-            found += [NamedImage(str(path), path, path) for path in _files_of(name)]
+            found += [NamedImage(str(path), _image_at(path), path) for path in _files_of(name)]
     return found
+
+
+def _image_at(path: Path) -> ImageSource:
+    """The path; a named pipe is read here, as standard input is: a thread that waits for it would outlive Ctrl-C."""
+    try:
+        return path.read_bytes() if path.is_fifo() else path
+    except OSError:
+        return path  # why it can't be read is said in its turn
 
 
 def _files_of(name: str) -> list[Path]:

@@ -31,10 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped", file=sys.stderr)
         return ExitCode.STOPPED
     except BrokenPipeError:
-        # What is still in the buffer has no reader either; Python would say so at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return ExitCode.NO_READER
+    except OSError as error:
+        _drop_output()
+        print(f"error: reading or writing failed: {error.strerror or error}", file=sys.stderr)
+        return ExitCode.FAILED
     return code
+
+
+def _drop_output() -> None:
+    """What is still in the buffer can't be written either; Python would say so at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> Parser:

@@ -12,6 +12,7 @@ from client._errors import (
     AnswerTimeoutError,
     ClientError,
     ConnectionLostError,
+    GatewayError,
     InvalidParameterError,
     UnauthorizedError,
     UnexpectedAnswerError,
@@ -34,6 +35,8 @@ OF_ALL_IMAGES: Final = (
     *(InvalidParameterError, UnauthorizedError, UnknownModelError, UnknownRouteError),
 )
 """What the next image would meet too: nothing more is sent, and it is said once."""
+NO_ANSWER: Final = (AnswerTimeoutError, GatewayError)
+"""What the next image may not meet, unless it comes again and again: a proxy says so of a service that was stopped."""
 NOT_SENT: Final = CommandLineError("not asked about: the run ended before", remedy="ask again")
 
 
@@ -55,7 +58,7 @@ class PredictionRun:
         self._concurrency = 1
         self._first_error: ClientError | None = None
         self._stopped_by: ClientError | None = None
-        self._timeouts_in_a_row = 0
+        self._unanswered_in_a_row = 0
         self._seen = 0
         self.answered = 0
 
@@ -74,7 +77,7 @@ class PredictionRun:
                     async for result in results:
                         self._take(self._images[result.index], result)
                         bar.advance()
-                        if self._hangs:  # those that are being asked about would take as long
+                        if self._is_away:  # those that are being asked about would take as long
                             break
             if self._tally is not None and self._stopped_by is None:
                 self._stored = [(*version, await _stored(client, *version)) for version in self._tally.versions]
@@ -100,8 +103,8 @@ class PredictionRun:
         return ExitCode.PARTLY if self.answered or self._first_error is None else exit_code(self._first_error)
 
     @property
-    def _hangs(self) -> bool:
-        return self._timeouts_in_a_row >= self._concurrency
+    def _is_away(self) -> bool:
+        return self._unanswered_in_a_row >= self._concurrency
 
     def _until_stopped(self) -> Iterator[ImageSource]:
         for image in self._images:
@@ -113,8 +116,8 @@ class PredictionRun:
         self._seen += 1
         error, prediction = result.error, result.prediction
         self._first_error = self._first_error or error
-        self._timeouts_in_a_row = self._timeouts_in_a_row + 1 if isinstance(error, AnswerTimeoutError) else 0
-        if isinstance(error, OF_ALL_IMAGES) or self._hangs:
+        self._unanswered_in_a_row = self._unanswered_in_a_row + 1 if isinstance(error, NO_ANSWER) else 0
+        if isinstance(error, OF_ALL_IMAGES) or self._is_away:
             self._stopped_by = self._stopped_by or error
         if prediction is not None:
             self.answered += 1

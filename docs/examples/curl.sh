@@ -5,15 +5,15 @@ url=${CIFAR10_URL:-http://127.0.0.1:8000}
 images=tests/images
 
 # One image, as a form and as the body itself.
-curl -sSf -F "file=@$images/cat_0008.png" "$url/predict"
-curl -sSf --data-binary "@$images/ship_0001.png" -H 'Content-Type: image/png' "$url/predict?model=sequential&top_k=1"
+curl -sSf -w '\n' -F "file=@$images/cat_0008.png" "$url/predict"
+curl -sSf -w '\n' --data-binary "@$images/ship_0001.png" -H 'Content-Type: image/png' "$url/predict?model=sequential&top_k=1"
 
 # Several images in one request: one result each, in order; one that is broken spoils only its own.
-curl -sSf -F "files=@$images/cat_0008.png" -F "files=@$images/dog_0039.png" "$url/predict/batch?model=sequential"
+curl -sSf -w '\n' -F "files=@$images/cat_0008.png" -F "files=@$images/dog_0039.png" "$url/predict/batch?model=sequential"
 
 # What every model says of one image, and what mattered to one of them.
-curl -sSf -F "file=@$images/cat_0008.png" "$url/compare?top_k=1"
-curl -sSf -F "file=@$images/cat_0008.png" "$url/explain?model=sequential&patch=16&stride=16"
+curl -sSf -w '\n' -F "file=@$images/cat_0008.png" "$url/compare?top_k=1"
+curl -sSf -w '\n' -F "file=@$images/cat_0008.png" "$url/explain?model=sequential&patch=16&stride=16"
 
 # An error is a problem document (RFC 9457); without -f, curl prints it.
-curl -sS -F "file=@$images/cat_0008.png" "$url/predict?model=unknown"
+curl -sS -w '\n' -F "file=@$images/cat_0008.png" "$url/predict?model=unknown"

@@ -40,3 +40,19 @@ def test_command_line_says_which_package_is_not_installed(package: str) -> None:
     assert ended.stderr.startswith(f"error: the package {package} is not installed for {sys.executable}. ")
     assert "pip install '.[client]'" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_interrupt_while_the_command_line_is_being_imported_is_one_word() -> None:
+    program = """
+import runpy, sys
+
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == "httpx":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("client", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (ExitCode.STOPPED, "stopped\n")

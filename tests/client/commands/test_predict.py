@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from client.commands.exit_codes import ExitCode
 from tests.client.commands.conftest import Run
-from tests.client.scripted_server import ANSWERED, HTML, problem, scripted_server
+from tests.client.scripted_server import ANSWERED, HTML, http_answer, problem, scripted_server
 from tests.conftest import ROOT, SAMPLES, golden_class, newest_version
 from tests.e2e.server import Server, clean_environment, free_port
 
@@ -161,6 +163,18 @@ def test_server_that_stops_half_way_leaves_what_was_answered(run: Run, many: Pat
     assert " not asked about" in ended.err
 
 
+def test_proxy_of_a_stopped_server_is_given_up_after_as_many_images_as_are_asked_at_a_time(
+    run: Run, many: Path
+) -> None:
+    with scripted_server(ANSWERED, http_answer(502, "text/html", "Bad Gateway")) as scripted:
+        ended = run("predict", many, "--url", scripted.url, "--retries", 0, "--concurrency", 1)
+        assert len(scripted.requests) <= 10
+    assert ended.code == ExitCode.PARTLY
+    assert ended.err.count("error: ") == 1
+    assert "502 Bad Gateway" in ended.err
+    assert " of 2,000 images answered, 1 failed, 1,9" in ended.err
+
+
 def test_server_that_hangs_is_given_up_after_as_many_images_as_are_asked_at_a_time(run: Run, many: Path) -> None:
     with scripted_server(ANSWERED, delay_s=5) as scripted:
         ended = run("predict", many, "--url", scripted.url, "--timeout", 0.2, "--concurrency", 3)
@@ -258,6 +272,24 @@ def test_interrupt_ends_with_what_was_answered_and_no_traceback(server: Server, 
     assert len(err.splitlines()) == 1
 
 
+def test_named_pipe_is_an_image(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[CAT.read_bytes()])
+    writer.start()
+    ended = run("predict", tmp_path / "pipe", "--json")
+    writer.join()
+    assert json.loads(ended.out)["file"] == str(tmp_path / "pipe")
+    assert json.loads(ended.out)["prediction"]["label"] == "cat"
+
+
+def test_interrupt_ends_the_wait_for_a_named_pipe(server: Server, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with process(server, "predict", tmp_path / "pipe") as running, (tmp_path / "pipe").open("wb"):
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=20)
+    assert (running.returncode, err) == (ExitCode.STOPPED, "stopped\n")
+
+
 def test_reader_that_goes_away_ends_it_quietly(server: Server, thousands: list[Path]) -> None:
     with process(server, "predict", *thousands, "--model", "sequential") as running:
         first_line(running)
@@ -267,3 +299,22 @@ def test_reader_that_goes_away_ends_it_quietly(server: Server, thousands: list[P
         err = running.stderr.read()
         running.wait(timeout=20)
     assert (running.returncode, err) == (ExitCode.NO_READER, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
+def test_full_disk_is_one_line(server: Server) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "client", "predict", CAT, "--csv", "--url", server.url],
+            cwd=ROOT,
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (
+        ExitCode.FAILED,
+        "error: reading or writing failed: No space left on device\n",
+    )
