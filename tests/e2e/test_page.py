@@ -149,6 +149,7 @@ def test_several_pictures_have_their_classes_in_the_strip(page: Page) -> None:
     expect(headline(page)).to_have_text("ship")
     page.locator("#strip li button").nth(2).click()
     expect(page.locator("#answer-problem")).to_contain_text("not an image that can be read")
+    expect(page.locator("#answer-problem button")).to_have_count(0)
     page.click("#clear")
     expect(page.locator("#strip")).to_be_hidden()
     expect(page.locator("#choose")).to_be_focused()

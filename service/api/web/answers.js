@@ -1,6 +1,6 @@
 // The answer to the picture: of one model, or of all that are ready side by side.
 
-import { askAgain, isWaiting } from "./asking.js";
+import { askAgain, isOfThePicture, isWaiting } from "./asking.js";
 import { makeBars } from "./bars.js";
 import { byId, element, fill, whenChanged } from "./dom.js";
 import { milliseconds, percent } from "./format.js";
@@ -18,7 +18,8 @@ export function startAnswers() {
     const body = byId("answer-body");
     const busy = Boolean(picture && chosen && !picture.error && !hasAnswer(picture, chosen, mode));
     body.setAttribute("aria-busy", String(busy));
-    showProblem(byId("answer-problem"), picture?.error, () => askAgain(picture));
+    const error = picture?.error;
+    showProblem(byId("answer-problem"), error, error && !isOfThePicture(error) ? () => askAgain(picture) : null);
     body.hidden = Boolean(picture?.error);
     const view = mode === "all" ? all : single;
     if (body.firstElementChild !== view.root) body.replaceChildren(view.root);

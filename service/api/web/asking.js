@@ -35,7 +35,7 @@ function forgetErrorsOfOthers() {
   for (const picture of state.pictures) picture.forgetErrors((error) => !isOfThePicture(error));
 }
 
-const isOfThePicture = ({ problem }) => OF_THE_PICTURE.has(problem?.status);
+export const isOfThePicture = ({ problem }) => OF_THE_PICTURE.has(problem?.status);
 
 /** Forget what failed of this picture and ask again. */
 export function askAgain(picture) {
