@@ -28,6 +28,7 @@ HISTORY: Final = "history"
 STARTED_AT: Final = "started_at"
 PREPARATION: Final = "preparation_s"
 ENVIRONMENT: Final = "environment"
+BACKBONE: Final = "backbone_sha256"
 HISTORY_ADAPTER: Final = TypeAdapter(list[EpochResult])
 ENVIRONMENT_ADAPTER: Final = TypeAdapter(Environment)
 
@@ -35,7 +36,8 @@ ENVIRONMENT_ADAPTER: Final = TypeAdapter(Environment)
 class Checkpoint:
     """Where a run keeps its state.
 
-    Also `started_at`, `preparation_s` of what came before its first epoch, and the `environment` of its last.
+    Also `started_at`, `preparation_s` of what came before its first epoch, the `environment` of its last, and
+    `backbone_sha256` of the weights that a transfer model's backbone began with: each backend draws its own.
 
     Args:
         folder: holds the states of runs; made when the first is saved.
@@ -50,6 +52,7 @@ class Checkpoint:
         self.started_at = datetime.now(UTC)
         self.preparation_s = 0.0
         self.environment = Environment.here()
+        self.backbone_sha256: str | None = None
         self._epochs = recipe.epochs
         self.file = folder / f"{recipe.model}-{recipe.name}-{run.hexdigest()[:12]}.npz"
 
@@ -88,6 +91,7 @@ class Checkpoint:
         arrays[HISTORY] = np.frombuffer(HISTORY_ADAPTER.dump_json(history), np.uint8)
         arrays[STARTED_AT] = np.array(self.started_at.isoformat())
         arrays[PREPARATION] = np.array(self.preparation_s)
+        arrays[BACKBONE] = np.array(self.backbone_sha256 or "")
         arrays[ENVIRONMENT] = np.frombuffer(ENVIRONMENT_ADAPTER.dump_json(self.environment), np.uint8)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,7 @@ class Checkpoint:
                 variable.assign(arrays[str(index)])
             self.started_at = datetime.fromisoformat(str(arrays[STARTED_AT]))
             self.preparation_s = float(arrays[PREPARATION])
+            self.backbone_sha256 = str(arrays[BACKBONE]) or None if BACKBONE in arrays else None
             if len(history) == self._epochs:
                 self.environment = ENVIRONMENT_ADAPTER.validate_json(arrays[ENVIRONMENT].tobytes())
         return history

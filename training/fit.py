@@ -101,7 +101,8 @@ def fit(
     training_rows, validation_rows = rows
     validation = train.take(validation_rows)
     model = build(recipe)
-    backbone_sha256 = weights_sha256(backbone_of(model)) if recipe.model in BACKBONES else None
+    if recipe.model in BACKBONES:
+        begin.backbone_sha256 = weights_sha256(backbone_of(model))
     if recipe.computes_features_once:
         task = _head_on_features(model, recipe, train, rows, folder=features_folder, progress=progress)
     else:
@@ -142,7 +143,7 @@ def fit(
         validation=validation,
         parameters=_parameters(exported),
         environment=begin.environment,
-        backbone_sha256=backbone_sha256,
+        backbone_sha256=begin.backbone_sha256,
     )
 
 
@@ -187,6 +188,7 @@ class _Unkept:
         self.started_at = datetime.now(UTC)
         self.preparation_s = 0.0
         self.environment = Environment.here()
+        self.backbone_sha256: str | None = None
 
 
 class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no type information

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from training.batch_normalization import MOMENTUM, FusedBatchNormalization
-from training.fast_layers import PointwiseConvolution, with_fast_layers
+from training.fast_layers import PointwiseConvolution, ShiftedDepthwiseConvolution, with_fast_layers
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +56,18 @@ def test_padding_that_another_layer_needs_stays() -> None:
     fast.set_weights(network.get_weights())
     pixels = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(fast(pixels), network(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("side", [7, 8])
+def test_shifted_depthwise_convolution_is_keras_own(stride: int, padding: str, side: int) -> None:
+    options = {"strides": stride, "padding": padding, "activation": "relu"}
+    plain, shifted = keras.layers.DepthwiseConv2D(3, **options), ShiftedDepthwiseConvolution(3, **options)
+    random = np.random.default_rng(5)
+    pixels = random.normal(size=(2, side, side, 5)).astype(np.float32)
+    weights = [random.normal(size=(3, 3, 5, 1)), random.normal(size=5)]
+    for layer in (plain, shifted):
+        layer.build(pixels.shape)
+        layer.set_weights(weights)
+    np.testing.assert_allclose(shifted(pixels), plain(pixels), atol=1e-5)

@@ -1,0 +1,96 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from training.checkpoint import Checkpoint
+from training.data import Cifar10
+from training.fit import answers_of, fit
+from training.recipes import Recipe, get_recipe
+
+pytestmark = pytest.mark.slow
+ON_JAX = """
+import sys
+sys.modules |= {"tensorflow": None, "openvino": None}  # whoever imports them gets an ImportError
+from pathlib import Path
+import numpy as np
+from tests.training.conftest import golden_images
+from tests.training.test_backend import short_recipe
+from training.checkpoint import Checkpoint
+from training.fit import answers_of, fit
+from training.progress import Progress
+
+class StopsAfterAnEpoch(Progress):
+    def epoch(self, result, epochs):
+        raise KeyboardInterrupt
+
+folder, images = Path(sys.argv[1]), golden_images()
+finished = short_recipe(epochs=1)
+np.save(folder / "answers.npy", answers_of(fit(finished, images, checkpoint=Checkpoint(folder, finished, "")), images))
+stopped = short_recipe(epochs=2)
+try:
+    fit(stopped, images, checkpoint=Checkpoint(folder, stopped, ""), progress=StopsAfterAnEpoch())
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def short_recipe(*, epochs: int) -> Recipe:
+    changes = {"epochs": epochs, "batch_size": 16, "precision": "float32", "warmup_epochs": 0.5}
+    return get_recipe("tuned", "functional").model_copy(update=changes)
+
+
+def run(backend: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained_on_jax(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where JAX left the answers and the state of a run of one epoch, and the state after the first of two."""
+    folder = tmp_path_factory.mktemp("jax")
+    result = run("jax", "-c", ON_JAX, str(folder))
+    assert result.stdout == "stopped\n", result.stderr
+    return folder
+
+
+def test_what_jax_trained_answers_the_same_on_tensorflow(trained_on_jax: Path, small_cifar10: Cifar10) -> None:
+    recipe = short_recipe(epochs=1)
+    trained = fit(recipe, small_cifar10.test, checkpoint=Checkpoint(trained_on_jax, recipe, ""))
+    np.testing.assert_allclose(
+        answers_of(trained, small_cifar10.test), np.load(trained_on_jax / "answers.npy"), atol=1e-5
+    )
+    assert "jax" in trained.environment.versions
+    assert "cores" in trained.environment.hardware
+
+
+def test_run_that_jax_began_goes_on_on_tensorflow(trained_on_jax: Path, small_cifar10: Cifar10) -> None:
+    recipe = short_recipe(epochs=2)
+    checkpoint = Checkpoint(trained_on_jax, recipe, "")
+    assert checkpoint.epochs_done() == 1
+    first, second = fit(recipe, small_cifar10.test, checkpoint=checkpoint).history
+    assert second.loss < first.loss
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("jax", "exporting on Keras' backend jax. Expected: the backend tensorflow"),
+        ("numpy", "KERAS_BACKEND is numpy. Expected: tensorflow (the default) or jax"),
+    ],
+)
+def test_backend_that_can_not_export_is_a_clear_error(backend: str, message: str) -> None:
+    result = run(backend, "-m", "training", "fit", "functional", "--recipe", "tuned")
+    assert result.returncode == 1
+    assert f"error: {message}" in result.stderr
+    assert "Traceback" not in result.stderr
