@@ -16,6 +16,7 @@ ServiceError
     └── DeadlineError         504  no answer in time
 """
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -118,13 +119,17 @@ class UnavailableError(RequestError):
 
     Args:
         retry_after_s: when trying again makes sense, at least 1.
+        persists: whether it still holds for whatever asks for the same; None where that can't be told.
     """
 
     status, kind, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The service can't take the request now"
 
-    def __init__(self, problem: str, *, retry_after_s: int, remedy: str = "") -> None:
+    def __init__(
+        self, problem: str, *, retry_after_s: int, remedy: str = "", persists: Callable[[], bool] | None = None
+    ) -> None:
         super().__init__(problem, remedy=remedy or f"try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
+        self.persists = persists
 
 
 class DeadlineError(RequestError):

@@ -196,10 +196,15 @@ class Scheduler:
             raise UnavailableError(
                 f"{queue.rows:,} images wait for {version.name}",
                 retry_after_s=retry_after_s(queue.rows, queue.seconds_per_row),
+                persists=lambda: queue.rows >= limits.max_queue_rows_per_model,
             )
         if self._rows and self._rows + rows > limits.max_queue_rows:
             seconds = sum(waiting.rows * waiting.seconds_per_row for waiting in self._turns)
-            raise UnavailableError(f"{self._rows:,} images wait", retry_after_s=retry_after_s(1, seconds))
+            raise UnavailableError(
+                f"{self._rows:,} images wait",
+                retry_after_s=retry_after_s(1, seconds),
+                persists=lambda: self._rows >= limits.max_queue_rows,
+            )
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
