@@ -161,7 +161,7 @@ class BacklogProtocol(HttpToolsProtocol):
             begun.refused = refusal.error
             super()._start_asgi_task(cycle, app)
         else:
-            self.backlog.add(partial(self._begin, cycle, app, begun))
+            self.backlog.add(target, partial(self._begin, cycle, app, begun))
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application, begun: Begun, waited_s: float) -> None:
         begun.waited_s = waited_s

@@ -64,9 +64,9 @@ async def answer_request(
             watch.begin()
             return await answer(body, observation, timeout_s)
     except UnavailableError as error:
-        if begun is not None and error.persists is not None:
+        if begun is not None and error.shortage is not None:
             version = None if observation.model is None else (observation.model, observation.version or 0)
-            begun.backlog.refuse_alike(begun.target, Refusal(error, version, error.persists))
+            begun.backlog.refuse_alike(begun.target, Refusal(error.shortage, version))
         raise
     except asyncio.CancelledError:
         watch.raise_cause()

@@ -9,6 +9,7 @@ says that one is refused `service.http_protocol`'s.
 """
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,12 +17,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.core.admission import Admission
-from service.errors import UnavailableError
+from service.errors import Shortage, UnavailableError
 
 BEGUN_IN_A_TURN: Final = 8
 """Together they take the event loop some milliseconds."""
 MOST_TARGETS: Final = 1000
-REFUSAL_IS_NEW_S: Final = 0.1
+NEW_S: Final = 0.1
+"""How long a refusal tells the same before it is made anew."""
+FORGOTTEN_AFTER_S: Final = 1.0
 
 Version = tuple[str, int]
 
@@ -30,17 +33,22 @@ class Refusal:
     """Why requests are refused at the moment, and by which version, where it is known.
 
     Args:
-        error: what they are told.
+        shortage: what there is too little of.
         version: name and number; None where the service as a whole is full.
-        persists: whether the reason still holds.
     """
 
-    __slots__ = ("error", "persists", "responses", "version")
+    __slots__ = ("error", "made_s", "responses", "shortage", "version")
 
-    def __init__(self, error: UnavailableError, version: Version | None, persists: Callable[[], bool]) -> None:
-        self.error = error
+    def __init__(self, shortage: Shortage, version: Version | None = None) -> None:
+        self.shortage = shortage
         self.version = version
-        self.persists = persists
+        self.error: UnavailableError
+        self.made_s = -math.inf
+
+    def renew(self) -> None:
+        """Have it tell how it is now."""
+        self.error = self.shortage.error()
+        self.made_s = time.monotonic()
         self.responses: dict[tuple[bool, bool], bytes] = {}
         """Whole responses that say so, by their form; the protocol makes and keeps them."""
 
@@ -71,12 +79,12 @@ class Backlog:
         self.admission = admission
         self.each_turn: Callable[[], None] | None = None
         self._max_requests = max_requests
-        self._waiting: deque[tuple[Callable[[float], None], float]] = deque()
+        self._waiting: deque[tuple[bytes, Callable[[float], None], float]] = deque()
         self._begun = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting_for: Counter[bytes] = Counter()
         self._full: dict[bytes, Refusal] = {}
-        self._whole: Refusal | None = None
-        self._whole_s = 0.0
+        self._whole = Refusal(self)
         self._refused: Counter[Version | None] = Counter()
 
     @property
@@ -99,24 +107,37 @@ class Backlog:
         """Whether any request is refused at the moment, which is quickly told."""
         return self.is_full or bool(self._full)
 
+    def holds(self, ahead: int) -> bool:
+        """Whether it is full; the backlog itself is a shortage."""
+        return self.is_full or ahead >= self._max_requests
+
+    def error(self) -> UnavailableError:
+        """The error of a request that finds it full."""
+        return self.admission.overloaded(self.pending)
+
     def refusal(self, target: bytes) -> Refusal | None:
-        """Why a request that asks for this is to be refused, or None."""
-        if self.is_full:
-            now_s = time.monotonic()
-            if self._whole is None or now_s > self._whole_s + REFUSAL_IS_NEW_S:
-                error = self.admission.overloaded(self.pending)
-                self._whole, self._whole_s = Refusal(error, None, lambda: self.is_full), now_s
-            return self._whole
-        found = self._full.get(target)
-        if found is not None and not found.persists():
-            del self._full[target]
+        """Why a request that asks for this is to be refused, or None.
+
+        Those in line that ask for the same count as if they were where they are on their way to: none that is let in
+        waits in vain.
+        """
+        now_s = time.monotonic()
+        found = self._whole if self.is_full else self._full.get(target)
+        if found is None:
             return None
+        if found is not self._whole and not found.shortage.holds(self._waiting_for[target]):
+            if now_s > found.made_s + FORGOTTEN_AFTER_S:
+                del self._full[target]
+            return None
+        if now_s > found.made_s + NEW_S:
+            found.renew()
         return found
 
     def refuse_alike(self, target: bytes, refusal: Refusal) -> None:
-        """Refuse whatever asks for the same, as long as the reason holds."""
+        """Refuse whatever asks for the same, whenever there is too little for it."""
         if len(self._full) >= MOST_TARGETS:
             self._full.clear()
+        refusal.renew()
         self._full[target] = refusal
 
     def refused(self, refusal: Refusal) -> None:
@@ -128,10 +149,11 @@ class Backlog:
         taken, self._refused = self._refused, Counter()
         return taken
 
-    def add(self, begin: Callable[[float], None]) -> None:
+    def add(self, target: bytes, begin: Callable[[float], None]) -> None:
         """Begin a request in this turn of the event loop, or, where enough have begun, in a later one.
 
         Args:
+            target: what it asks for.
             begin: called with the seconds that the request has waited; it must be quick.
         """
         if self._begun == 0 and not self._waiting:
@@ -141,15 +163,19 @@ class Backlog:
             self._begun += 1
             begin(0.0)
         else:
-            self._waiting.append((begin, time.monotonic()))
+            self._waiting.append((target, begin, time.monotonic()))
+            self._waiting_for[target] += 1
 
     def _turn(self) -> None:
         self._begun = 0
         now_s = time.monotonic()
         while self._waiting and self._begun < BEGUN_IN_A_TURN:
-            begin, since_s = self._waiting.popleft()
+            target, begin, since_s = self._waiting.popleft()
+            self._waiting_for[target] -= 1
             self._begun += 1
             begin(now_s - since_s)
+        if not self._waiting:
+            self._waiting_for.clear()
         if self.each_turn is not None:
             self.each_turn()
         if self._begun and self._loop is not None:

@@ -33,7 +33,7 @@ async def begun_in_turns(requests: int) -> list[list[int]]:
         begun[number] = waited_s
 
     for number in range(requests):
-        line.add(partial(begin, number))
+        line.add(b"", partial(begin, number))
     assert set(begun.values()) == {0}
     turns: list[list[int]] = []
     while len(begun) > sum(map(len, turns)):
@@ -56,9 +56,9 @@ async def test_a_request_by_itself_begins_at_once() -> None:
 async def test_all_are_refused_while_the_line_is_full() -> None:
     line = backlog(max_requests=2)
     for _ in range(BEGUN_IN_A_TURN + 1):
-        line.add(lambda _: None)
+        line.add(b"", lambda _: None)
     assert line.refusal(b"/predict") is None
-    line.add(lambda _: None)
+    line.add(b"", lambda _: None)
     refusal = line.refusal(b"/predict")
     assert refusal is not None
     assert refusal.error.problem == "2 requests are being received, waiting or computed"
@@ -74,11 +74,22 @@ async def test_those_that_have_begun_take_up_its_room() -> None:
     assert line.refusal(b"/predict") is None
 
 
-def test_what_one_was_refused_for_holds_for_its_like_as_long_as_it_persists() -> None:
-    line = backlog()
-    persists = True
-    refusal = Refusal(UnavailableError("too many", retry_after_s=1), ("vgg16", 1), lambda: persists)
+class FullQueue:
+    """A queue with room for three."""
+
+    rows = 3
+
+    def holds(self, ahead: int) -> bool:
+        return self.rows + ahead >= 3
+
+    def error(self) -> UnavailableError:
+        return UnavailableError(f"{self.rows} wait", retry_after_s=1)
+
+
+async def test_what_one_was_refused_for_holds_for_its_like_while_there_is_too_little() -> None:
+    line, queue = backlog(), FullQueue()
     assert not line.refuses
+    refusal = Refusal(queue, ("vgg16", 1))
     line.refuse_alike(b"/predict?model=vgg16", refusal)
     assert line.refuses
     assert line.refusal(b"/predict?model=vgg16") is refusal
@@ -87,6 +98,26 @@ def test_what_one_was_refused_for_holds_for_its_like_as_long_as_it_persists() ->
     line.refused(refusal)
     assert line.take_refused() == {("vgg16", 1): 2}
     assert line.take_refused() == {}
-    persists = False
+    queue.rows = 1
+    for _ in range(BEGUN_IN_A_TURN):
+        line.add(b"/predict", lambda _: None)
     assert line.refusal(b"/predict?model=vgg16") is None
+    for _ in range(2):
+        line.add(b"/predict?model=vgg16", lambda _: None)
+    assert line.refusal(b"/predict?model=vgg16") is refusal  # those in line will take what room there is
+    await one_turn()
+    assert line.refusal(b"/predict?model=vgg16") is None
+
+
+def test_a_refusal_tells_how_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, queue, now_s = backlog(), FullQueue(), 100.0
+    monkeypatch.setattr("service.core.backlog.time.monotonic", lambda: now_s)
+    line.refuse_alike(b"/predict", Refusal(queue))
+    for seconds, rows, told in ((0.05, 4, "3 wait"), (0.2, 5, "5 wait")):
+        now_s, queue.rows = 100 + seconds, rows
+        refusal = line.refusal(b"/predict")
+        assert refusal is not None
+        assert refusal.error.problem == told
+    now_s, queue.rows = 110, 0
+    assert line.refusal(b"/predict") is None
     assert not line.refuses
