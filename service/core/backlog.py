@@ -169,14 +169,19 @@ class Backlog:
     def _turn(self) -> None:
         self._begun = 0
         now_s = time.monotonic()
-        while self._waiting and self._begun < BEGUN_IN_A_TURN:
-            target, begin, since_s = self._waiting.popleft()
-            self._waiting_for[target] -= 1
-            self._begun += 1
-            begin(now_s - since_s)
-        if not self._waiting:
-            self._waiting_for.clear()
-        if self.each_turn is not None:
-            self.each_turn()
-        if self._begun and self._loop is not None:
-            self._loop.call_soon(self._turn)
+        try:
+            while self._waiting and self._begun < BEGUN_IN_A_TURN:
+                self._begun += 1
+                self._begin_first(now_s)
+            if self.each_turn is not None:
+                self.each_turn()
+        finally:  # whatever happens to one, the others have their turns
+            if self._begun and self._loop is not None:
+                self._loop.call_soon(self._turn)
+
+    def _begin_first(self, now_s: float) -> None:
+        target, begin, since_s = self._waiting.popleft()
+        self._waiting_for[target] -= 1
+        if not self._waiting_for[target]:
+            del self._waiting_for[target]
+        begin(now_s - since_s)
