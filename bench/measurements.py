@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+WANTED_SHARE = 0.99
+"""Of the wanted rate; less is not the load that was planned."""
+
+
 class Record(BaseModel):
     """A record that is never changed once made and holds nothing unknown."""
 
@@ -108,6 +112,15 @@ class Overload(Record):
     """How late the client itself sent."""
     not_sent: int
     """Requests that found no free connection; they count for nothing else."""
+
+    @property
+    def was_overload(self) -> bool:
+        """Whether the server had more than it could take: it refused some, or got the wanted rate in spite of it.
+
+        Otherwise the client waited for free connections, at the pace of the server.
+        """
+        refused = self.statuses.get(503, 0) + self.statuses.get(504, 0)
+        return refused > 0 or self.offered_per_s >= self.wanted_per_s * WANTED_SHARE
 
     @property
     def goodput_per_s(self) -> float:

@@ -35,6 +35,7 @@ from service.api.problems import add_problem_handlers
 from service.api.statistics import statistics_routes
 from service.api.tensorflow_serving.routes import tensorflow_serving_routes
 from service.core.admission import Admission
+from service.core.backlog import Backlog
 from service.core.decoding import Decoder
 from service.core.inference import Inference
 from service.core.prediction_cache import PredictionCache
@@ -49,6 +50,7 @@ from service.metrics import Metrics, Observed
 from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
 from service.model_statistics import ModelStatistics
 from service.observing import ObservingMiddleware
+from service.refusals import tell_refused
 from service.request_log import RequestLog
 from service.settings import Settings, read_settings, variable
 from service.statistics import Statistics
@@ -78,11 +80,12 @@ class Parts:
     watcher: Watcher
 
 
-def create_app(settings: Settings | None = None, stop: Stop | None = None) -> ASGIApp:
+def create_app(settings: Settings | None = None, stop: Stop | None = None, backlog: Backlog | None = None) -> ASGIApp:
     """The ASGI application; its models are loaded after start-up, while /livez already answers.
 
     Args:
         settings: None for those of the environment.
+        backlog: in which requests wait before they come here; without one they don't.
         stop: begins when HTTP begins to drain; without it gRPC drains after HTTP, when the application ends.
 
     Raises:
@@ -109,7 +112,8 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None) -> AS
         metrics.batch_computed(model, version, rows, compute_s)
         model_statistics.batch_computed(model, version, rows, compute_s)
 
-    admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
+    backlog = backlog or open_backlog(settings)
+    admission = backlog.admission
     scheduler = Scheduler(
         _batch_limits(settings),
         parallel_batches=max(1, usable_cores() - 1),
@@ -128,10 +132,10 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None) -> AS
         max_request_rows=settings.max_request_rows,
     )
     json_reader = JsonReader()
-    statistics = Statistics(admission, scheduler)
+    statistics = Statistics(backlog, scheduler)
     observers = (metrics.request_ended, statistics.request_ended, model_statistics.request_ended, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
-    metrics.watch(Observed(repository, admission, scheduler, cache))
+    metrics.watch(Observed(repository, backlog, scheduler, cache))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -140,7 +144,14 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None) -> AS
         loading = asyncio.create_task(_load(repository, watcher))
         if is_worker():  # until then the others take the connections
             await loading
-        sharing = [asyncio.create_task(shared) for shared in (metrics.share_states(), statistics.share())]
+        sharing = [
+            asyncio.create_task(shared)
+            for shared in (
+                metrics.share_states(),
+                statistics.share(),
+                tell_refused(backlog, metrics, statistics, model_statistics),
+            )
+        ]
         async with (
             serving_grpc(repository, inference, model_statistics, settings, observers=observers, stop=stop)
             if serving_grpc
@@ -177,6 +188,12 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None) -> AS
     return FastLanes(
         app, {PATH: ObservingMiddleware(predict, observers)}, INFER_PATHS, ObservingMiddleware(infer, observers)
     )
+
+
+def open_backlog(settings: Settings) -> Backlog:
+    """Where requests wait to be begun, and what counts those that have."""
+    admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
+    return Backlog(admission, settings.max_backlog_requests)
 
 
 def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:

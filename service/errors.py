@@ -17,7 +17,7 @@ ServiceError
 """
 
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from catalog.errors import ProjectError
 from catalog.responses import InvalidParameter
@@ -113,18 +113,30 @@ class UnsupportedCallError(RequestError):
     status, kind, title = HTTPStatus.NOT_IMPLEMENTED, "unsupported-call", "The service doesn't have this call"
 
 
+class Shortage(Protocol):
+    """Something that there is too little of, such as places in a queue."""
+
+    def holds(self, ahead: int) -> bool:
+        """Whether a request still finds none, with so many more before it on their way there."""
+
+    def error(self) -> "UnavailableError":
+        """What it is told then."""
+
+
 class UnavailableError(RequestError):
     """The service can't take the request now.
 
     Args:
         retry_after_s: when trying again makes sense, at least 1.
+        shortage: what there is too little of for whatever asks for the same; None where that can't be told.
     """
 
     status, kind, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The service can't take the request now"
 
-    def __init__(self, problem: str, *, retry_after_s: int, remedy: str = "") -> None:
+    def __init__(self, problem: str, *, retry_after_s: int, remedy: str = "", shortage: Shortage | None = None) -> None:
         super().__init__(problem, remedy=remedy or f"try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
+        self.shortage = shortage
 
 
 class DeadlineError(RequestError):

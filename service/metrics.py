@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
@@ -15,7 +16,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from service.api.client_watch import CLIENT_GONE
-from service.core.admission import Admission
+from service.core.backlog import Backlog, Version
 from service.core.observation import Observation
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
@@ -36,7 +37,7 @@ class Observed:
     """Whose state is read when somebody asks for the metrics."""
 
     repository: ModelRepository
-    admission: Admission
+    backlog: Backlog
     scheduler: Scheduler
     cache: PredictionCache | None
 
@@ -140,6 +141,12 @@ class Metrics:
         if observation.computed is not None:
             of_version.queue_s.observe(observation.computed.queue_s)
 
+    def requests_refused(self, version: Version | None, requests: int) -> None:
+        """Count requests for predictions that were refused unparsed; they have no durations."""
+        labels = NO_VERSION if version is None else (version[0], str(version[1]))
+        self._of_version(labels).status(HTTPStatus.SERVICE_UNAVAILABLE).inc(requests)
+        self._ends[UnavailableError.kind].labels(*labels).inc(requests)
+
     def batch_computed(self, model: str, version: int, rows: int, compute_s: float) -> None:
         """Count a batch."""
         of_version = self._of_version((model, str(version)))
@@ -183,10 +190,11 @@ class _States(Collector):
         yield queue_rows
         yield state
         yield GaugeMetricFamily(
-            f"{PREFIX}pending_requests", "Requests received, waiting or computed", observed.admission.pending
+            f"{PREFIX}pending_requests", "Requests received, waiting or computed", observed.backlog.pending
         )
+        yield GaugeMetricFamily(f"{PREFIX}backlog_requests", "Those that wait to be begun", observed.backlog.waiting)
         yield GaugeMetricFamily(
-            f"{PREFIX}pending_bytes", "Bodies of requests held in memory", observed.admission.pending_bytes
+            f"{PREFIX}pending_bytes", "Bodies of requests held in memory", observed.backlog.admission.pending_bytes
         )
         if observed.cache is not None:
             yield CounterMetricFamily(f"{PREFIX}cache_hits", "Answers from the cache", observed.cache.hits)

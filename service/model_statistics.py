@@ -84,6 +84,10 @@ class ModelStatistics:
             known.queue.add(observation.computed.queue_s)
             known.compute.add(observation.computed.compute_s)
 
+    def requests_refused(self, model: str, version: int, requests: int) -> None:
+        """Count requests for predictions of a version that were refused unparsed."""
+        self._versions[model, version].fail.count += requests
+
     def batch_computed(self, model: str, version: int, rows: int, compute_s: float) -> None:
         """Count a batch."""
         self._versions[model, version].batches[rows].add(compute_s)

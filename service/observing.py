@@ -8,11 +8,14 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.core.backlog import Begun
 from service.core.observation import Observation
 
 REQUEST_ID: Final = b"x-request-id"
 MAX_ID_BYTES: Final = 128
 SCOPE_KEY: Final = "cifar10.observation"
+BEGUN: Final = "cifar10.begun"
+"""Where the scope of a request has what the backlog knows of it."""
 
 Observer = Callable[[Observation], None]
 """Takes note of a request that has ended; called on the event loop, so it must be quick."""
@@ -41,6 +44,9 @@ class ObservingMiddleware:
         request_id = _clients_id(scope) or b"%s%012x" % (self._drawn_id.encode(), next(self._count))
         observation = Observation(scope["method"], scope["path"], request_id.decode())
         scope[SCOPE_KEY] = observation
+        begun = begun_of(scope)
+        if begun is not None:
+            observation.start_s -= begun.waited_s
 
         async def observing_send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -60,6 +66,12 @@ def observation_of(scope: Scope) -> Observation:
     """The observation of the request with this scope."""
     observation: Observation = scope[SCOPE_KEY]
     return observation
+
+
+def begun_of(scope: Scope) -> Begun | None:
+    """What the backlog knows of the request with this scope; None where it was in none."""
+    begun: Begun | None = scope.get(BEGUN)
+    return begun
 
 
 def _clients_id(scope: Scope) -> bytes | None:

@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     max_pending_requests: int = Field(
         1024, ge=1, le=100_000, description="requests being received, waiting or computed; one more gets 503"
     )
+    max_backlog_requests: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="requests that were read and wait until a busy process begins them; one more gets 503",
+    )
     max_pending_bytes: int = Field(
         256 * 2**20, ge=2**20, le=2**40, description="bodies held in memory, together, in bytes; more gets 503"
     )

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from catalog.responses import ServiceStatistics
-from service.core.admission import Admission
+from service.core.backlog import Backlog
 from service.core.observation import Observation
 from service.core.scheduler import Scheduler
 from service.errors import UnavailableError
@@ -40,15 +40,13 @@ class Statistics:
     """Counts requests for predictions.
 
     Args:
-        admission: says how many requests are inside.
+        backlog: says how many requests are inside.
         scheduler: says how many images wait.
         clock: gives seconds.
     """
 
-    def __init__(
-        self, admission: Admission, scheduler: Scheduler, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._admission = admission
+    def __init__(self, backlog: Backlog, scheduler: Scheduler, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._backlog = backlog
         self._scheduler = scheduler
         self._clock = clock
         self._start_s = clock()
@@ -69,6 +67,13 @@ class Statistics:
             self._rejected += 1
         elif observation.error is None:
             self._answered_s.append(observation.total_s)
+
+    def requests_refused(self, requests: int) -> None:
+        """Count requests for predictions that were refused unparsed."""
+        self._requests += requests
+        self._rejected += requests
+        self._turn_to(self._clock())
+        self._per_second[self._second % WINDOW_S] += requests
 
     def now(self) -> ServiceStatistics:
         """The numbers at this moment; of all processes, where there are several."""
@@ -91,7 +96,7 @@ class Statistics:
             requests_total=self._requests,
             requests_per_s=sum(self._per_second) / window_s,
             queue_rows=self._scheduler.queue_rows,
-            pending_requests=self._admission.pending,
+            pending_requests=self._backlog.pending,
             rejected_total=self._rejected,
             answered_s=[round(duration_s, 6) for duration_s in self._answered_s],
         )

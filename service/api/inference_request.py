@@ -13,10 +13,11 @@ from catalog.responses import InvalidParameter
 from service.api.client_watch import ClientWatch
 from service.api.request_body import RawHeaders, upload_timeout
 from service.core.admission import Slot
-from service.core.inference import Inference
+from service.core.backlog import Refusal
+from service.core.inference import Inference, deadline_passed
 from service.core.observation import Observation
-from service.errors import InvalidParameterError
-from service.observing import observation_of
+from service.errors import InvalidParameterError, UnavailableError
+from service.observing import begun_of, observation_of
 from service.settings import Settings
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
@@ -49,19 +50,36 @@ async def answer_request(
     observation = observation_of(scope)
     observation.is_inference = True
     watch = ClientWatch(receive)
+    begun = begun_of(scope)
     try:
+        if begun is not None and begun.refused is not None:
+            raise begun.refused
         with inference.slot() as slot:
             headers = dict(scope["headers"])
             timeout_s = _timeout_s(headers, settings.request_timeout_s)
+            if begun is not None and begun.waited_s:
+                timeout_s = _left_s(timeout_s, begun.waited_s)
             watch.expect_body(settings.upload_timeout_s, upload_timeout)
             body = await read(headers, receive, slot)
             watch.begin()
             return await answer(body, observation, timeout_s)
+    except UnavailableError as error:
+        if begun is not None and error.shortage is not None:
+            version = None if observation.model is None else (observation.model, observation.version or 0)
+            begun.backlog.refuse_alike(begun.target, Refusal(error.shortage, version))
+        raise
     except asyncio.CancelledError:
         watch.raise_cause()
         raise
     finally:
         watch.end()
+
+
+def _left_s(timeout_s: float, waited_s: float) -> float:
+    """What is left of a request's time after it waited in the backlog."""
+    if waited_s >= timeout_s:
+        raise deadline_passed(timeout_s)
+    return round(timeout_s - waited_s, 3)
 
 
 def _timeout_s(headers: RawHeaders, longest_s: float) -> float:

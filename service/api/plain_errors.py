@@ -41,7 +41,7 @@ class PlainErrorsMiddleware:
                 start = message
                 return
             if start is not None and message["type"] == "http.response.body" and message.get("body"):
-                body = orjson.dumps({"error": _in_one_line(message["body"])})
+                body = plain_error(message["body"])
                 kept = [header for header in start["headers"] if header[0] not in (CONTENT_TYPE, CONTENT_LENGTH)]
                 headers = [*kept, (CONTENT_TYPE, b"application/json"), (CONTENT_LENGTH, b"%d" % len(body))]
                 await send({**start, "headers": headers})
@@ -51,11 +51,12 @@ class PlainErrorsMiddleware:
         await self._app(scope, receive, rewriting_send)
 
 
-def _in_one_line(problem: bytes) -> str:
+def plain_error(problem: bytes) -> bytes:
+    """A problem document said again as `{"error": "…"}`."""
     document = orjson.loads(problem)
     parts = [document["detail"]]
     if "expected" in document:
         parts.append(f"Expected: {document['expected']}")
     if "remedy" in document:
         parts.append(f"What to do: {document['remedy']}")
-    return ". ".join(part.rstrip(".") for part in parts) + "."
+    return orjson.dumps({"error": ". ".join(part.rstrip(".") for part in parts) + "."})

@@ -31,6 +31,11 @@ class Admission:
         self._last_answer_s = 0.0
 
     @property
+    def max_pending(self) -> int:
+        """Slots, in use or not."""
+        return self._max_pending
+
+    @property
     def pending(self) -> int:
         """Slots in use."""
         return self._pending

@@ -61,6 +61,43 @@ class _Outcome:
     compute_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _FullQueue:
+    """No room for one row more in a version's queue."""
+
+    queue: BatchQueue
+    model: str
+    max_rows: int
+
+    def holds(self, ahead: int) -> bool:
+        return self.queue.rows + ahead >= self.max_rows
+
+    def error(self) -> UnavailableError:
+        rows = self.queue.rows
+        return UnavailableError(
+            f"{rows:,} images wait for {self.model}",
+            retry_after_s=retry_after_s(rows, self.queue.seconds_per_row),
+            shortage=self,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _AllQueuesFull:
+    """No room for one row more in all queues together."""
+
+    scheduler: "Scheduler"
+
+    def holds(self, ahead: int) -> bool:
+        return self.scheduler.queue_rows + ahead >= self.scheduler.max_queue_rows
+
+    def error(self) -> UnavailableError:
+        return UnavailableError(
+            f"{self.scheduler.queue_rows:,} images wait",
+            retry_after_s=retry_after_s(1, self.scheduler.queue_s),
+            shortage=self,
+        )
+
+
 class Scheduler:
     """Queues in front of every version, and the threads that compute.
 
@@ -105,6 +142,16 @@ class Scheduler:
     def queue_rows(self) -> int:
         """Rows that wait, of all versions."""
         return self._rows
+
+    @property
+    def max_queue_rows(self) -> int:
+        """Most rows that wait, of all versions."""
+        return self._limits.max_queue_rows
+
+    @property
+    def queue_s(self) -> float:
+        """How long the rows that wait will be computed, of all versions."""
+        return sum(queue.rows * queue.seconds_per_row for queue in list(self._turns))
 
     def queue_rows_by_version(self) -> Counter[tuple[str, int]]:
         """Rows that wait, by model and version number."""
@@ -193,13 +240,9 @@ class Scheduler:
             raise stopping()
         limits = self._limits
         if queue.rows and queue.rows + rows > limits.max_queue_rows_per_model:
-            raise UnavailableError(
-                f"{queue.rows:,} images wait for {version.name}",
-                retry_after_s=retry_after_s(queue.rows, queue.seconds_per_row),
-            )
+            raise _FullQueue(queue, version.name, limits.max_queue_rows_per_model).error()
         if self._rows and self._rows + rows > limits.max_queue_rows:
-            seconds = sum(waiting.rows * waiting.seconds_per_row for waiting in self._turns)
-            raise UnavailableError(f"{self._rows:,} images wait", retry_after_s=retry_after_s(1, seconds))
+            raise _AllQueuesFull(self).error()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

@@ -55,6 +55,17 @@ def test_overload() -> None:
     assert judged("overload: p99", 600, **parts).verdict is Verdict.NOT_MET
 
 
+def test_overload_that_was_none_gets_no_verdict() -> None:
+    waited = overload(statuses={200: 20000}, offered_per_s=2000, rejected_p99_ms=None)
+    for text in ("overload at 3 times", "overload: p99", "overload: errors"):
+        assert judged(text, 600, overload=waited).verdict is Verdict.NO_OVERLOAD
+    endured = overload(statuses={200: 30000}, rejected_p99_ms=None)  # it got the wanted rate, and took it all
+    assert judged("overload at 3 times", 600, overload=endured).measured == "3.000 times"
+    both = results(measured_round(0, 600, overload=waited), measured_round(1, 600, overload=overload()))
+    [goodput] = [one for one in judge(both) if one.goal.text.startswith("overload at 3 times")]
+    assert (goodput.measured, goodput.worst) == ("0.950 times", "0.950 times")
+
+
 def test_start_and_memory_count_with_six_models_only() -> None:
     parts = {"whole_start": whole_start()}
     assert judged("start until ready", 600, **parts).verdict is Verdict.MET

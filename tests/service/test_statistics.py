@@ -1,6 +1,7 @@
 import pytest
 
 from service.core.admission import Admission
+from service.core.backlog import Backlog
 from service.core.observation import Observation
 from service.core.scheduler import BatchLimits, Scheduler
 from service.errors import UnavailableError
@@ -21,7 +22,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def statistics(clock: Clock) -> Statistics:
-    return Statistics(Admission(8, 1024), Scheduler(BatchLimits()), clock=clock)
+    return Statistics(Backlog(Admission(8, 1024), 8), Scheduler(BatchLimits()), clock=clock)
 
 
 def ended(total_s: float = 0.01, error: str | None = None) -> Observation:

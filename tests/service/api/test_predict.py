@@ -5,8 +5,13 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from catalog.responses import Problem
+from service.core.admission import Admission
+from service.core.backlog import Backlog, Begun
+from service.observing import BEGUN
 from service.settings import Settings
 from tests.conftest import MODELS, SAMPLES, newest_version, ready_client
 
@@ -25,6 +30,36 @@ def test_deadline_that_is_no_legal_number_is_refused(client: TestClient, value: 
 
 def test_deadline_of_a_request_is_kept(client: TestClient) -> None:
     assert client.post("/predict", content=CAT, headers={**PNG, "X-Request-Timeout-Ms": "5000"}).status_code == 200
+
+
+def after_waiting(client: TestClient, waited_s: float, refused: Exception | None = None) -> TestClient:
+    """A client whose requests have waited in a backlog before they reach the application."""
+    begun = Begun(Backlog(Admission(1, 1), 1), b"/predict", waited_s, refused)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[BEGUN] = begun
+        await client.app(scope, receive, send)
+
+    return TestClient(app)
+
+
+def test_time_in_the_backlog_counts_for_the_deadline(client: TestClient) -> None:
+    headers = {**PNG, "X-Request-Timeout-Ms": "200"}
+    late = after_waiting(client, 0.3).post("/predict", content=CAT, headers=headers)
+    assert late.status_code == 504
+    assert Problem.model_validate_json(late.content).detail == "no answer within 0.2 s"
+
+
+def test_client_that_went_away_in_the_backlog_costs_nothing(client: TestClient) -> None:
+    gone = after_waiting(client, 0.3, ClientDisconnect())
+    before = of_request("cancelled_total", client)
+    gone.post("/predict", content=CAT, headers=PNG)
+    assert of_request("cancelled_total", client) == before + 1
+
+
+def of_request(name: str, client: TestClient) -> float:
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return sum(sample.value for family in families for sample in family.samples if sample.name == f"cifar10_{name}")
 
 
 @pytest.mark.parametrize("path", ["/predict", "/models", "/nope"])
