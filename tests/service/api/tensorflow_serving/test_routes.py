@@ -118,6 +118,7 @@ def test_metadata_is_the_artifacts_own(client: TestClient, path: str) -> None:
         ({"instances": IMAGES, "inputs": IMAGES}, "both of"),
         ({"instances": IMAGES, "signature_name": "logits"}, "no signature 'logits'"),
         ({"instances": IMAGES, "signature_name": 3}, "no signature 3"),
+        ({"instances": IMAGES, "signature_name": []}, "no signature []"),
         ({"instances": {"images": IMAGES}}, "'instances' is no list"),
         ({"instances": [{"pixels": IMAGES[0]}]}, "['pixels']"),
         ({"instances": [{"images": IMAGES[0], "k": 1}]}, "['images', 'k']"),
@@ -146,6 +147,7 @@ def test_wrong_examples_are_refused_in_words(client: TestClient, document: Any) 
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
+        ("GET", "/v1", 404, "/v1"),
         ("GET", "/v1/models/alexnet", 404, "one of"),
         ("GET", f"{BASE}/versions/999", 404, "no version 999"),
         ("GET", f"{BASE}/versions/stable", 400, "names no version"),
