@@ -19,7 +19,7 @@ from service.api.batch import batch_routes
 from service.api.compare import compare_routes
 from service.api.explain import explain_routes
 from service.api.health import health_routes
-from service.api.large_json import JsonReader
+from service.api.large_requests import RequestReader
 from service.api.metrics import metrics_routes
 from service.api.native import native_routes
 from service.api.open_inference.extension_routes import extension_routes
@@ -61,7 +61,7 @@ DESCRIPTION = """Send an image, get its CIFAR-10 class.
 Models are switched with the query parameter `model`; every answer says which model and version gave it.
 Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents."""
 
-PLAIN_ERRORS: Final = ("/v1/", "/v2")
+PLAIN_ERRORS: Final = ("/v1", "/v2")
 """Below these paths an error is `{"error": "…"}`."""
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Parts:
 
     repository: ModelRepository
     inference: Inference
-    json_reader: JsonReader
+    reader: RequestReader
     statistics: Statistics
     model_statistics: ModelStatistics
     metrics: Metrics
@@ -131,7 +131,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         shadow=shadow,
         max_request_rows=settings.max_request_rows,
     )
-    json_reader = JsonReader()
+    reader = RequestReader()
     statistics = Statistics(backlog, scheduler)
     observers = (metrics.request_ended, statistics.request_ended, model_statistics.request_ended, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
@@ -153,7 +153,9 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
             )
         ]
         async with (
-            serving_grpc(repository, inference, model_statistics, settings, observers=observers, stop=stop)
+            serving_grpc(
+                repository, inference, reader, model_statistics, settings=settings, observers=observers, stop=stop
+            )
             if serving_grpc
             else nullcontext()
         ):
@@ -164,16 +166,14 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         await loading
         await asyncio.to_thread(watcher.stop)
         inference.close()
-        await json_reader.close()
+        await reader.close()
         request_log.flush()
 
     app = FastAPIOffline(
         title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     add_problem_handlers(app)
-    _add_routes(
-        app, Parts(repository, inference, json_reader, statistics, model_statistics, metrics, watcher), settings
-    )
+    _add_routes(app, Parts(repository, inference, reader, statistics, model_statistics, metrics, watcher), settings)
     add_openapi(app, repository, statistics, settings)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
@@ -183,7 +183,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
     app.add_middleware(ObservingMiddleware, observers=observers)
     predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
     infer = PlainErrorsMiddleware(
-        StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, json_reader, settings))), prefixes=PLAIN_ERRORS
+        StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, reader, settings))), prefixes=PLAIN_ERRORS
     )
     return FastLanes(
         app, {PATH: ObservingMiddleware(predict, observers)}, INFER_PATHS, ObservingMiddleware(infer, observers)
@@ -204,7 +204,7 @@ def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.include_router(explain_routes(parts.inference, settings))
     app.include_router(extension_routes(parts.repository, parts.model_statistics, settings))
     app.include_router(open_inference_routes(parts.repository, settings))
-    app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, parts.json_reader, settings))
+    app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, parts.reader, settings))
     app.include_router(health_routes(parts.repository))
     app.include_router(statistics_routes(parts.statistics))
     app.include_router(metrics_routes(parts.metrics))

@@ -143,3 +143,12 @@ class DeadlineError(RequestError):
     """The answer was not there in time."""
 
     status, kind, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-passed", "The answer was not there in time"
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of what the functions hold through which an error came, such as a request's body.
+
+    A future or a variable of one of them often holds the error, too: the body of a refused request would stay until
+    garbage is looked for, which is seldom (`service.memory`).
+    """
+    error.__traceback__ = None

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.client_watch import CLIENT_GONE
 from service.api.problems import client_gone_response, internal_error_response, problem_response
-from service.errors import RequestError
+from service.errors import RequestError, forget_frames
 from service.observing import observation_of
 
 
@@ -33,6 +33,7 @@ async def answer_in_lane(
     try:
         given = await answer(scope, receive)
     except RequestError as error:
+        forget_frames(error)
         observation.error = error.kind
         await problem_response(error)(scope, receive, send)
         return

@@ -16,6 +16,7 @@ from service.errors import (
     UnauthorizedError,
     UnavailableError,
     UnknownModelError,
+    forget_frames,
 )
 from service.observing import observation_of
 
@@ -65,6 +66,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     async def request_error(request: Request, error: RequestError) -> Response:
+        forget_frames(error)
         observation_of(request.scope).error = error.kind
         return problem_response(error)
 

@@ -3,6 +3,7 @@
 The body is held in memory, never in a temporary file, and is refused as soon as it is known to be too large.
 """
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -21,6 +22,8 @@ from service.settings import Settings
 FORM: Final = "multipart/form-data"
 MAX_CONTENT_TYPE_BYTES: Final = 1000
 COMPRESSIONS: Final = ("gzip", "deflate")
+COMPRESSED_IN_PLACE_BYTES: Final = 4 * 2**10
+"""A larger body is decompressed in a thread: it may become a thousand times as large, and zlib leaves Python's lock."""
 ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
 """What zlib takes to tell the two apart by themselves."""
 
@@ -68,11 +71,17 @@ def body_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awa
             )
         body = await _read(headers, receive, slot, settings)
         if encoding in COMPRESSIONS:
-            body = _decompress(body, settings.max_body_bytes)
+            body = await _decompress_body(body, settings.max_body_bytes)
             slot.hold_bytes(len(body))
         return body
 
     return read
+
+
+async def _decompress_body(body: bytes, max_body_bytes: int) -> bytes:
+    if len(body) <= COMPRESSED_IN_PLACE_BYTES:
+        return _decompress(body, max_body_bytes)
+    return await asyncio.to_thread(_decompress, body, max_body_bytes)
 
 
 def _decompress(body: bytes, max_body_bytes: int) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 
 from catalog.labels import CLASS_COUNT, CLASS_NAMES, IMAGE_SHAPE
 from runtime.base import Images, Probabilities
+from service.core.inference import check_rows
 from service.errors import InvalidRequestError
 
 IMAGES: Final = "images"
@@ -67,6 +68,11 @@ class TensorHead:
         return self.shape[0]
 
     @property
+    def elements(self) -> int:
+        """How many numbers, or files."""
+        return prod(self.shape)
+
+    @property
     def is_pixels(self) -> bool:
         """Whether the images are pixels; otherwise they are encoded files."""
         return self.name == IMAGES
@@ -99,15 +105,24 @@ def images_from_values(head: TensorHead, values: object) -> Images:
         raise InvalidRequestError(f"input '{head.name}': {error}", expected=EXPECTED_VALUES) from None
 
 
-def files_from_bytes(head: TensorHead, content: bytes | memoryview) -> list[bytes]:
+def files_from_bytes(head: TensorHead, content: bytes | memoryview, *, max_rows: int) -> list[bytes]:
     """The files in raw bytes: each is its length, 4 bytes little-endian, and its content.
 
     Raises:
         InvalidRequestError: the lengths don't add up, or there are more or fewer files than the shape says.
+        TooLargeError: there are more than `max_rows`; known before any of them is looked at.
     """
+    if head.elements * ELEMENT_LENGTH.size > len(content):
+        raise InvalidRequestError(
+            f"input '{head.name}' has {len(content):,} bytes of data",
+            expected=f"{head.elements:,} elements, as the shape {list(head.shape)} says",
+        )
+    check_rows(head.rows, max_rows)
     files: list[bytes] = []
     position = 0
     while position < len(content):
+        if len(files) == head.elements:
+            raise _other_number(head, f"more than {head.elements:,}")
         start = position + ELEMENT_LENGTH.size
         if start > len(content):
             raise InvalidRequestError(f"input '{head.name}' ends within the length of element {len(files)}")
@@ -119,7 +134,8 @@ def files_from_bytes(head: TensorHead, content: bytes | memoryview) -> list[byte
                 expected=f"at most {len(content) - start:,}: there are no more",
             )
         files.append(bytes(content[start:position]))
-    return as_many_as_said(head, files)
+    check_elements(head, len(files))
+    return files
 
 
 def files_from_values(head: TensorHead, values: object) -> list[bytes]:
@@ -146,18 +162,14 @@ def decode_base64(name: str, text: object) -> bytes:
         raise InvalidRequestError(f"an element of input '{name}': {error}", expected=EXPECTED_BASE64) from None
 
 
-def as_many_as_said(head: TensorHead, files: list[bytes]) -> list[bytes]:
-    """The files themselves.
+def check_elements(head: TensorHead, elements: int) -> None:
+    """Whether there are as many elements as the shape says.
 
     Raises:
         InvalidRequestError: the shape says another number.
     """
-    if len(files) != head.rows:
-        raise InvalidRequestError(
-            f"input '{head.name}' has {len(files):,} elements",
-            expected=f"{head.rows:,}, as the shape {list(head.shape)} says",
-        )
-    return files
+    if elements != head.elements:
+        raise _other_number(head, f"{elements:,}")
 
 
 def bytes_of_elements(elements: Iterable[bytes]) -> bytes:
@@ -200,8 +212,7 @@ def _flatten(head: TensorHead, values: object, expected: str) -> list[object]:
     """The elements, from one list or from lists nested as the shape says; by passes over whole levels, not rows."""
     if not isinstance(values, list):
         raise InvalidRequestError(f"the values of input '{head.name}' are no list", expected=expected)
-    total = prod(head.shape)
-    if len(values) == total and not (values and isinstance(values[0], list)):
+    if len(values) == head.elements and not (values and isinstance(values[0], list)):
         return values
     level: list[object] = [values]
     for depth, size in enumerate(head.shape):
@@ -209,7 +220,14 @@ def _flatten(head: TensorHead, values: object, expected: str) -> list[object]:
         if set(map(type, level)) != {list} or set(map(len, lists)) != {size}:
             raise InvalidRequestError(
                 f"the values of input '{head.name}' are not of the shape {list(head.shape)} at depth {depth}",
-                expected=f"{total:,} elements: {expected}",
+                expected=f"{head.elements:,} elements: {expected}",
             )
         level = list(chain.from_iterable(lists))
     return level
+
+
+def _other_number(head: TensorHead, elements: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"input '{head.name}' has {elements} elements",
+        expected=f"{head.elements:,}, as the shape {list(head.shape)} says",
+    )

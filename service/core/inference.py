@@ -24,7 +24,7 @@ from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository, ModelVersion
 from service.core.scheduler import Scheduler
 from service.core.shadow import Shadow
-from service.errors import DeadlineError, RequestError, TooLargeError
+from service.errors import DeadlineError, RequestError, TooLargeError, forget_frames
 
 DEFAULT_MAX_REQUEST_ROWS: Final = 512
 
@@ -184,7 +184,7 @@ class Inference:
         Raises:
             RequestError: see the tree in `service.errors`.
         """
-        self._check_rows(len(images))
+        check_rows(len(images), self._max_request_rows)
         expires_s = time.monotonic() + timeout_s
         with self._repository.lease(model, version) as chosen:
             observation.model, observation.version = chosen.name, chosen.version
@@ -211,7 +211,7 @@ class Inference:
         Raises:
             RequestError: no image of the request can be answered; see the tree in `service.errors`.
         """
-        self._check_rows(len(contents))
+        check_rows(len(contents), self._max_request_rows)
         start_s = time.monotonic()
         expires_s = start_s + timeout_s
         with self._repository.lease(model, version) as chosen:
@@ -227,18 +227,11 @@ class Inference:
         results = [result if isinstance(result, RequestError) else next(probabilities) for result in decoded]
         return InferredFiles(chosen, results)
 
-    def _check_rows(self, rows: int) -> None:
-        if rows > self._max_request_rows:
-            raise TooLargeError(
-                f"{rows:,} images in one request",
-                expected=f"at most {self._max_request_rows:,}",
-                remedy="send them in several requests",
-            )
-
     async def _decode_or_error(self, content: bytes, expires_s: float) -> Images | RequestError:
         try:
             return await self._decoder.decode(content, expires_s)
         except RequestError as error:
+            forget_frames(error)
             return error
 
     async def _compute_rows(
@@ -299,9 +292,23 @@ class Inference:
         self._scheduler.close()
 
 
+def check_rows(rows: int, max_rows: int) -> None:
+    """Whether one request may have so many images.
+
+    Raises:
+        TooLargeError: it may not.
+    """
+    if rows > max_rows:
+        raise TooLargeError(
+            f"{rows:,} images in one request",
+            expected=f"at most {max_rows:,}",
+            remedy="send them in several requests",
+        )
+
+
 def deadline_passed(timeout_s: float) -> DeadlineError:
     """The error of a request that took longer."""
-    return DeadlineError(f"no answer within {timeout_s:g} s", remedy="send less at once, or try again later")
+    return DeadlineError(f"no answer within {timeout_s:.3g} s", remedy="send less at once, or try again later")
 
 
 def name_classes(chosen: ModelVersion, probabilities: NDArray[np.float32], top_k: int) -> Prediction:

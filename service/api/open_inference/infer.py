@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.inference_request import answer_request
 from service.api.inferring import infer_all
 from service.api.lane import Answer, answer_in_lane
-from service.api.large_json import JsonReader
+from service.api.large_requests import RequestReader
 from service.api.open_inference.infer_request import json_bytes, parse_infer_request
 from service.api.open_inference.infer_response import RAW_HEADER_LENGTH, infer_answer
 from service.api.open_inference.metadata import requested_version
@@ -29,15 +29,15 @@ class InferEndpoint:
 
     Args:
         inference: the data plane.
-        json_reader: reads the JSON of large requests.
+        reader: reads large requests.
         settings: limits and times.
     """
 
-    def __init__(self, inference: Inference, json_reader: JsonReader, settings: Settings) -> None:
+    def __init__(self, inference: Inference, reader: RequestReader, settings: Settings) -> None:
         self._inference = inference
-        self._json_reader = json_reader
+        self._reader = reader
         self._settings = settings
-        self._read = body_reader(settings)
+        self._read_body = body_reader(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
@@ -50,8 +50,14 @@ class InferEndpoint:
 
         async def infer(body: bytes, observation: Observation, timeout_s: float) -> Answer:
             start_s = time.monotonic()
-            length = json_bytes(body, header_length)
-            asked = await self._json_reader.read(length, timeout_s, parse_infer_request, body, header_length)
+            asked = await self._reader.read(
+                json_bytes(body, header_length),
+                timeout_s,
+                parse_infer_request,
+                body,
+                header_length,
+                max_rows=self._inference.max_request_rows,
+            )
             left_s = timeout_s - (time.monotonic() - start_s)
             inferred = await infer_all(
                 self._inference,
@@ -64,4 +70,4 @@ class InferEndpoint:
             )
             return infer_answer(asked, inferred)
 
-        return await answer_request(scope, receive, self._inference, self._settings, read=self._read, answer=infer)
+        return await answer_request(scope, receive, self._inference, self._settings, read=self._read_body, answer=infer)

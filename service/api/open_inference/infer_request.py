@@ -35,6 +35,8 @@ SHARED_MEMORY: Final = "shared_memory_region"
 TIMEOUT: Final = "timeout"
 MAX_DIMENSIONS: Final = 8
 MAX_HEADER_LENGTH_DIGITS: Final = 12
+NO_OBJECT: Final = ("dict_type", "model_type")
+"""Pydantic's words for these are Python's, not JSON's."""
 
 Parameters = dict[str, Any]
 Size = Annotated[int, Field(ge=0, lt=2**63)]
@@ -92,14 +94,16 @@ class InferRequest:
     timeout_s: float | None
 
 
-def parse_infer_request(body: bytes, header_length: str | None) -> InferRequest:
+def parse_infer_request(body: bytes, header_length: str | None, *, max_rows: int) -> InferRequest:
     """Read a request.
 
     Args:
         header_length: the HTTP header `Inference-Header-Content-Length`; None where there is none.
+        max_rows: most images.
 
     Raises:
         InvalidRequestError: naming what is wrong with it.
+        TooLargeError: it has more images.
         UnsupportedCallError: a tensor is to go through shared memory.
     """
     if header_length is None:
@@ -113,7 +117,7 @@ def parse_infer_request(body: bytes, header_length: str | None) -> InferRequest:
         raise InvalidRequestError(f"the request has {len(document.inputs)} inputs", expected=EXPECTED_INPUT)
     (given,) = document.inputs
     head = TensorHead(given.name, given.datatype, given.shape)
-    images, files = _contents(head, given, binary)
+    images, files = _contents(head, given, binary, max_rows)
     classes, is_binary = _output(document)
     return InferRequest(document.id, images, files, classes, is_binary, timeout_of(document.parameters))
 
@@ -173,7 +177,8 @@ def _document(content: bytes | memoryview) -> RequestDocument:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the request"
-        raise InvalidRequestError(f"{where}: {first['msg']}") from None
+        message = "Input should be an object" if first["type"] in NO_OBJECT else first["msg"]
+        raise InvalidRequestError(f"{where}: {message}") from None
 
 
 def _is_length(text: str) -> bool:
@@ -201,7 +206,7 @@ def _raw_request(body: bytes) -> InferRequest:
 
 
 def _contents(
-    head: TensorHead, given: RequestInput, binary: memoryview
+    head: TensorHead, given: RequestInput, binary: memoryview, max_rows: int
 ) -> tuple[Images, None] | tuple[None, list[bytes]]:
     refuse_shared_memory(given.parameters, given.name)
     size = given.parameters.get(BINARY_SIZE)
@@ -223,7 +228,7 @@ def _contents(
         raise InvalidRequestError(f"input '{head.name}' has both 'data' and {BINARY_SIZE}", expected="one of them")
     if head.is_pixels:
         return images_from_bytes(head, binary), None
-    return None, files_from_bytes(head, binary)
+    return None, files_from_bytes(head, binary, max_rows=max_rows)
 
 
 def _output(document: RequestDocument) -> tuple[int | None, bool]:

@@ -1,7 +1,10 @@
 """Between the protocol's messages and what REST, too, asks and answers with (`service.api.open_inference`)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
+
+from google.protobuf.message import DecodeError
 
 from runtime.base import Images
 from service.api.open_inference.infer_request import (
@@ -17,32 +20,67 @@ from service.api.tensors import (
     EXPECTED_INPUT,
     PROBABILITIES,
     TensorHead,
-    as_many_as_said,
     bytes_of_elements,
+    check_elements,
     class_count,
     classifications,
     files_from_bytes,
     images_from_bytes,
     images_from_values,
 )
-from service.core.inference import Inferred
+from service.core.inference import Inferred, check_rows
 from service.errors import InvalidRequestError
 
 CONTENTS_OF: Final = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}
 
 
-def read_infer_request(message: Any) -> InferRequest:
-    """A `ModelInferRequest`; `is_binary` is set where its contents are raw, and then those of the answer are, too.
+@dataclass(frozen=True, slots=True)
+class InferMessage:
+    """A `ModelInferRequest`: which model and version it asks, as it says them, and what."""
+
+    model: str
+    version: str
+    request: InferRequest
+
+
+def read_message(kind: Any, content: bytes) -> Any:
+    """A message of a kind.
+
+    Raises:
+        InvalidRequestError: it is none.
+    """
+    try:
+        return kind.FromString(content)
+    except DecodeError:
+        raise InvalidRequestError(
+            f"the {len(content):,} bytes of the request are no message {kind.DESCRIPTOR.full_name}",
+            expected="that message, encoded as protobuf",
+        ) from None
+
+
+def read_infer_message(content: bytes, *, max_rows: int) -> InferMessage:
+    """Read a `ModelInferRequest`.
+
+    Args:
+        max_rows: most images.
 
     Raises:
         InvalidRequestError: naming what is wrong with it.
+        TooLargeError: it has more images.
+        UnsupportedCallError: a tensor is to go through shared memory.
     """
+    message = read_message(pb2.ModelInferRequest, content)
+    return InferMessage(message.model_name, message.model_version, _infer_request(message, max_rows))
+
+
+def _infer_request(message: Any, max_rows: int) -> InferRequest:
+    """What is asked; `is_binary` is set where the contents are raw, and then those of the answer are, too."""
     if len(message.inputs) != 1:
         raise InvalidRequestError(f"the request has {len(message.inputs)} inputs", expected=EXPECTED_INPUT)
     (given,) = message.inputs
     refuse_shared_memory(_parameters(given.parameters), given.name)
     head = TensorHead(given.name, given.datatype, list(given.shape))
-    images, files = _contents(head, given, message.raw_input_contents)
+    images, files = _contents(head, given, message.raw_input_contents, max_rows)
     check_output_names([output.name for output in message.outputs])
     output_parameters = _parameters(message.outputs[0].parameters) if message.outputs else {}
     refuse_shared_memory(output_parameters, PROBABILITIES)
@@ -82,7 +120,7 @@ def infer_response(request: InferRequest, inferred: Inferred) -> Any:
     return message
 
 
-def _contents(head: TensorHead, given: Any, raw: Any) -> tuple[Images, None] | tuple[None, list[bytes]]:
+def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> tuple[Images, None] | tuple[None, list[bytes]]:
     """The input's images, or its files: from the raw contents, or from the typed ones."""
     if raw and (len(raw) != 1 or given.HasField("contents")):
         raise InvalidRequestError(
@@ -90,11 +128,19 @@ def _contents(head: TensorHead, given: Any, raw: Any) -> tuple[Images, None] | t
             expected="one raw_input_contents for the one input, or contents in it",
         )
     if raw:
-        return (images_from_bytes(head, raw[0]), None) if head.is_pixels else (None, files_from_bytes(head, raw[0]))
-    values = getattr(given.contents, CONTENTS_OF[head.datatype])
-    if head.is_pixels:
-        return images_from_values(head, list(values)), None
-    return None, as_many_as_said(head, list(values))
+        if head.is_pixels:
+            return images_from_bytes(head, raw[0]), None
+        return None, files_from_bytes(head, raw[0], max_rows=max_rows)
+    expected = CONTENTS_OF[head.datatype]
+    foreign = [field.name for field, _ in given.contents.ListFields() if field.name != expected]
+    if foreign:
+        raise InvalidRequestError(
+            f"input '{head.name}' has {foreign[0]}", expected=f"{expected}, which are those of {head.datatype}"
+        )
+    values = getattr(given.contents, expected)
+    check_elements(head, len(values))
+    check_rows(head.rows, max_rows)
+    return (images_from_values(head, list(values)), None) if head.is_pixels else (None, list(values))
 
 
 def _parameters(parameters: Mapping[str, Any]) -> Parameters:

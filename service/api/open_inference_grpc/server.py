@@ -13,6 +13,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
+from service.api.large_requests import RequestReader
 from service.api.open_inference_grpc.service import SERVICE, InferenceService
 from service.core.inference import Inference
 from service.core.repository import ModelRepository
@@ -31,9 +32,10 @@ logger = logging.getLogger(__name__)
 async def serving_grpc(
     repository: ModelRepository,
     inference: Inference,
+    reader: RequestReader,
     statistics: ModelStatistics,
-    settings: Settings,
     *,
+    settings: Settings,
     observers: Sequence[Observer],
     stop: Stop,
 ) -> AsyncIterator[None]:
@@ -51,7 +53,7 @@ async def serving_grpc(
     )
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    service = InferenceService(repository, inference, statistics, settings, observers)
+    service = InferenceService(repository, inference, reader, statistics, settings=settings, observers=observers)
     server.add_generic_rpc_handlers((service.handlers(),))
     enable_server_reflection((SERVICE, HEALTH, REFLECTION), server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

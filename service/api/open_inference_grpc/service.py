@@ -1,11 +1,13 @@
 """The methods of `inference.GRPCInferenceService`: each is a thin skin over what REST answers with, too.
 
 Limits, batches, deadlines and metrics are the data plane's, as for every protocol; a client's own deadline is the
-request's.
+request's. Messages come as bytes and are read here: one that is none is refused in words, and one that takes long to
+read holds up no other.
 """
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,26 +20,31 @@ from google.protobuf.json_format import ParseDict
 from service.api.admin import check_token
 from service.api.client_watch import CLIENT_GONE
 from service.api.inferring import infer_all
+from service.api.large_requests import RequestReader
 from service.api.open_inference.configuration import model_configuration
 from service.api.open_inference.metadata import ServerMetadata, describe_model, extensions, requested_version
 from service.api.open_inference.repository import load_model, repository_index, unload_model
 from service.api.open_inference.statistics import statistics_report
 from service.api.open_inference.unsupported import UnsupportedExtension, unsupported_extensions
 from service.api.open_inference_grpc.generated import open_inference_pb2 as pb2
-from service.api.open_inference_grpc.messages import infer_response, read_infer_request
+from service.api.open_inference_grpc.messages import infer_response, read_infer_message, read_message
+from service.api.open_inference_grpc.outline import outline_of
 from service.core.inference import Inference
 from service.core.observation import Observation
 from service.core.repository import ModelRepository
-from service.errors import RequestError, UnavailableError, UnknownModelError
+from service.errors import RequestError, TooLargeError, UnavailableError, UnknownModelError, forget_frames
 from service.model_statistics import ModelStatistics
 from service.observing import Observer
 from service.settings import Settings, variable
 
 SERVICE: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+METHODS: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
 STREAM: Final = "ModelStreamInfer"
 REQUEST_ID: Final = "x-request-id"
 AUTHORIZATION: Final = "authorization"
 BEARER: Final = "bearer "
+QUESTION_BYTES: Final = 64 * 2**10
+"""Longest message that names a model and a version, and no more."""
 CODES: Final = {
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
     HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
@@ -49,6 +56,7 @@ CODES: Final = {
 """Of errors by their HTTP status; every other one is INVALID_ARGUMENT."""
 
 Method = Callable[[Any, Any, Observation], Awaitable[Any]]
+"""Takes a message, or its bytes; the call's context; and what is noted of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +75,7 @@ class InferenceService:
     """Answers from a repository and by the data plane.
 
     Args:
+        reader: reads large requests.
         observers: told when a request has ended, as for HTTP.
     """
 
@@ -74,12 +83,15 @@ class InferenceService:
         self,
         repository: ModelRepository,
         inference: Inference,
+        reader: RequestReader,
         statistics: ModelStatistics,
+        *,
         settings: Settings,
         observers: Sequence[Observer],
     ) -> None:
         self._repository = repository
         self._inference = inference
+        self._reader = reader
         self._statistics = statistics
         self._settings = settings
         self._observers = observers
@@ -93,36 +105,36 @@ class InferenceService:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._model_infer,
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
         }
+        answers = {name: _reading(name, method, most_bytes=QUESTION_BYTES) for name, method in methods.items()}
+        answers["ModelInfer"] = self._model_infer
         if self._settings.admin_token is not None:
-            methods |= {
+            operating: dict[str, Method] = {
                 "RepositoryIndex": self._index,
                 "RepositoryModelLoad": self._load,
                 "RepositoryModelUnload": self._unload,
             }
-        unsupported = unsupported_extensions(with_repository=self._settings.admin_token is not None)
-        described = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
+            answers |= {
+                name: self._authorized(_reading(name, method, most_bytes=self._settings.max_body_bytes))
+                for name, method in operating.items()
+            }
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
-                self._one_answer(name, method),
-                request_deserializer=getattr(pb2, described[name].input_type.name).FromString,
-                response_serializer=getattr(pb2, described[name].output_type.name).SerializeToString,
+                self._one_answer(name, answer),
+                response_serializer=getattr(pb2, METHODS[name].output_type.name).SerializeToString,
             )
-            for name, method in methods.items()
+            for name, answer in answers.items()
         }
         # Their messages are refused unread, so there is no need to know them.
         handlers |= {
             name: grpc.unary_unary_rpc_method_handler(self._one_answer(name, _refusal(extension)))
-            for extension in unsupported
+            for extension in unsupported_extensions(with_repository=self._settings.admin_token is not None)
             for name in extension.methods
         }
         handlers[STREAM] = grpc.stream_stream_rpc_method_handler(
-            self._stream,
-            request_deserializer=pb2.ModelInferRequest.FromString,
-            response_serializer=pb2.ModelStreamInferResponse.SerializeToString,
+            self._stream, response_serializer=pb2.ModelStreamInferResponse.SerializeToString
         )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -133,35 +145,38 @@ class InferenceService:
     def _one_answer(self, name: str, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
         """The method with errors as status codes."""
 
-        async def answer(message: Any, context: Any) -> Any:
+        async def answer(content: bytes, context: Any) -> Any:
             request_id = _request_id(context)
             context.set_trailing_metadata(((REQUEST_ID, request_id),))
             try:
-                return await self._observed(name, method, message, context, request_id)
+                return await self._observed(name, method, content, context, request_id)
             except _RefusedError as error:
-                refused = error
-            return await context.abort(refused.code, refused.words, ((REQUEST_ID, request_id), *refused.metadata))
+                # context.abort would raise an error that the context keeps, and with it this frame and the message.
+                context.set_code(error.code)
+                context.set_details(error.words)
+                context.set_trailing_metadata(((REQUEST_ID, request_id), *error.metadata))
+                return None
 
         return answer
 
-    async def _stream(self, messages: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def _stream(self, contents: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         """Answers to one request after the other, each with its own id; one that is refused doesn't end the stream."""
         request_id = _request_id(context)
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
-        while (message := await self._next(messages)) is not None:
+        while (content := await self._next(contents)) is not None:
             try:
-                response = await self._observed(STREAM, self._model_infer, message, context, request_id)
+                response = await self._observed(STREAM, self._model_infer, content, context, request_id)
             except _RefusedError as error:
-                named = pb2.ModelInferResponse(id=message.id)
+                named = pb2.ModelInferResponse(id=outline_of(content).id)
                 yield pb2.ModelStreamInferResponse(error_message=error.words, infer_response=named)
             else:
                 yield pb2.ModelStreamInferResponse(infer_response=response)
         if self._stopping.is_set():
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is stopping", ((REQUEST_ID, request_id),))
 
-    async def _next(self, messages: AsyncIterator[Any]) -> Any:
+    async def _next(self, contents: AsyncIterator[bytes]) -> bytes | None:
         """The next message of a stream; None where there are no more, or the service stops."""
-        arriving = asyncio.ensure_future(anext(messages, None))
+        arriving = asyncio.ensure_future(anext(contents, None))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait((arriving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +185,7 @@ class InferenceService:
             arriving.cancel()
             stopping.cancel()
 
-    async def _observed(self, name: str, method: Method, message: Any, context: Any, request_id: str) -> Any:
+    async def _observed(self, name: str, method: Method, content: bytes, context: Any, request_id: str) -> Any:
         """The method's answer, observed as that of every request is.
 
         Raises:
@@ -178,8 +193,9 @@ class InferenceService:
         """
         observation = Observation("POST", f"/{SERVICE}/{name}", request_id)
         try:
-            response = await method(message, context, observation)
+            response = await method(content, context, observation)
         except RequestError as error:
+            forget_frames(error)
             observation.error, observation.status = error.kind, error.status
             retry = (("retry-after", str(error.retry_after_s)),) if isinstance(error, UnavailableError) else ()
             raise _RefusedError(CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), str(error), retry) from None
@@ -219,20 +235,30 @@ class InferenceService:
     async def _model_metadata(self, message: Any, _context: Any, _observation: Observation) -> Any:
         return pb2.ModelMetadataResponse(**describe_model(self._repository, message.name, message.version).model_dump())
 
-    async def _model_infer(self, message: Any, context: Any, observation: Observation) -> Any:
+    async def _model_infer(self, content: bytes, context: Any, observation: Observation) -> Any:
         observation.is_inference = True
+        start_s = time.monotonic()
         with self._inference.slot() as slot:
-            slot.hold_bytes(message.ByteSize())
-            asked = read_infer_request(message)
-            limits_s = (self._settings.request_timeout_s, asked.timeout_s, context.time_remaining())
+            slot.hold_bytes(len(content))
+            own_s = context.time_remaining()
+            timeout_s = min(self._settings.request_timeout_s, math.inf if own_s is None else own_s)
+            message = await self._reader.read(
+                outline_of(content).costly_bytes,
+                timeout_s,
+                read_infer_message,
+                content,
+                max_rows=self._inference.max_request_rows,
+            )
+            asked = message.request
+            left_s = timeout_s - (time.monotonic() - start_s)
             inferred = await infer_all(
                 self._inference,
                 asked.images,
                 asked.files,
                 observation,
-                model=message.model_name,
-                version=requested_version(message.model_version),
-                timeout_s=min(limit_s for limit_s in limits_s if limit_s is not None),
+                model=message.model,
+                version=requested_version(message.version),
+                timeout_s=min(left_s, asked.timeout_s or left_s),
             )
             return infer_response(asked, inferred)
 
@@ -244,20 +270,26 @@ class InferenceService:
         report = statistics_report(self._repository, self._statistics, message.name, message.version)
         return pb2.ModelStatisticsResponse(**report.model_dump())
 
-    async def _index(self, message: Any, context: Any, _observation: Observation) -> Any:
-        self._authorize(context)
+    async def _index(self, message: Any, _context: Any, _observation: Observation) -> Any:
         entries = repository_index(self._repository, only_ready=message.ready)
         return pb2.RepositoryIndexResponse(models=[entry.model_dump() for entry in entries])
 
-    async def _load(self, message: Any, context: Any, _observation: Observation) -> Any:
-        self._authorize(context)
+    async def _load(self, message: Any, _context: Any, _observation: Observation) -> Any:
         await load_model(self._repository, message.model_name, dict(message.parameters))
         return pb2.RepositoryModelLoadResponse()
 
-    async def _unload(self, message: Any, context: Any, _observation: Observation) -> Any:
-        self._authorize(context)
+    async def _unload(self, message: Any, _context: Any, _observation: Observation) -> Any:
         await unload_model(self._repository, message.model_name)
         return pb2.RepositoryModelUnloadResponse()
+
+    def _authorized(self, method: Method) -> Method:
+        """The method for those alone who have the token; of others not even the message is read."""
+
+        async def answer(content: bytes, context: Any, observation: Observation) -> Any:
+            self._authorize(context)
+            return await method(content, context, observation)
+
+        return answer
 
     def _authorize(self, context: Any) -> None:
         """Whether the metadata have the token, as HTTP's header has it.
@@ -276,6 +308,18 @@ class InferenceService:
 def _request_id(context: Any) -> str:
     metadata = dict(context.invocation_metadata() or ())
     return str(metadata.get(REQUEST_ID) or os.urandom(16).hex())[:128]
+
+
+def _reading(name: str, method: Method, *, most_bytes: int) -> Method:
+    """The method of this name with its message read from bytes."""
+    kind = getattr(pb2, METHODS[name].input_type.name)
+
+    async def answer(content: bytes, context: Any, observation: Observation) -> Any:
+        if len(content) > most_bytes:
+            raise TooLargeError(f"the message has {len(content):,} bytes", expected=f"at most {most_bytes:,}")
+        return await method(read_message(kind, content), context, observation)
+
+    return answer
 
 
 def _refusal(extension: UnsupportedExtension) -> Method:

@@ -101,7 +101,9 @@ def classify_request(body: bytes, signatures: Sequence[SignatureSpec]) -> Predic
 
 def _input_of(document: Document, signatures: Sequence[SignatureSpec]) -> str:
     """The name of the one input of the signature that is asked for."""
-    asked = document.get("signature_name") or DEFAULT_SIGNATURE
+    asked = document.get("signature_name")
+    if asked is None or asked == "":
+        asked = DEFAULT_SIGNATURE
     for signature in signatures:
         if signature.name == asked:
             return signature.inputs[0].name

@@ -15,7 +15,7 @@ from catalog.rollout import LEGAL_VERSION, parse_version
 from service.api.declarations import HEADERS
 from service.api.inference_request import answer_request
 from service.api.inferring import infer_all
-from service.api.large_json import JsonReader
+from service.api.large_requests import RequestReader
 from service.api.native import metadata_of
 from service.api.open_inference.routes import error_responses
 from service.api.request_body import body_reader
@@ -54,11 +54,11 @@ ReadRequest = Callable[[bytes, Sequence[SignatureSpec]], PredictRequest]
 
 
 def tensorflow_serving_routes(
-    repository: ModelRepository, inference: Inference, json_reader: JsonReader, settings: Settings
+    repository: ModelRepository, inference: Inference, reader: RequestReader, settings: Settings
 ) -> APIRouter:
     """The routes, answering from this repository and by this data plane."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
-    read = body_reader(settings)
+    read_body = body_reader(settings)
 
     async def answer_with(request: Request, read_request: ReadRequest) -> Response:
         model, version = request.path_params[MODEL], _asked_version(request)
@@ -66,7 +66,7 @@ def tensorflow_serving_routes(
         async def answer(body: bytes, observation: Observation, timeout_s: float) -> Response:
             metadata = metadata_of(repository.find(model, version))
             start_s = time.monotonic()
-            asked = await json_reader.read(len(body), timeout_s, read_request, body, metadata.signatures)
+            asked = await reader.read(len(body), timeout_s, read_request, body, metadata.signatures)
             inferred = await infer_all(
                 inference,
                 asked.images,
@@ -78,7 +78,7 @@ def tensorflow_serving_routes(
             )
             return prediction_response(asked, inferred.probabilities)
 
-        return await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
+        return await answer_request(request.scope, request.receive, inference, settings, read=read_body, answer=answer)
 
     async def status(request: Request) -> dict[str, Any]:
         model, version = request.path_params[MODEL], _asked_version(request)

@@ -7,7 +7,17 @@ from typing import Any, Final
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.api.open_inference.requests import GOLDEN, HEADER_LENGTH, INFER, MODEL, binary_input, with_binary
+from tests.conftest import SAMPLES
+from tests.garbage import bytes_left_by
+from tests.service.api.open_inference.requests import (
+    GOLDEN,
+    HEADER_LENGTH,
+    INFER,
+    MODEL,
+    binary_input,
+    elements,
+    with_binary,
+)
 
 CASES: Final = 150
 VALUES: Final[list[Any]] = [
@@ -68,3 +78,23 @@ def test_binary_with_wrong_bytes_is_answered_or_refused(client: TestClient) -> N
         response = client.post(INFER, content=sent, headers={HEADER_LENGTH: length})
         assert response.status_code in {200, 400}, (sent[:200], length)
         assert response.status_code == 200 or list(response.json()) == ["error"]
+
+
+NO_IMAGE: Final = bytes(2**20)
+FILES_HEAD: Final = {"inputs": [binary_input(2**20 + 4, name="image_bytes", datatype="BYTES", shape=[1])]}
+
+
+@pytest.mark.parametrize(
+    ("path", "request_of"),
+    [
+        ("/predict", {"content": NO_IMAGE, "headers": {"Content-Type": "image/png"}}),
+        ("/predict", {"content": SAMPLES[0].file.read_bytes() + NO_IMAGE, "params": {"model": "alexnet"}}),
+        ("/predict/batch", {"files": [("files", NO_IMAGE)] * 2}),
+        (INFER, {"content": NO_IMAGE}),
+        (INFER, dict(zip(("content", "headers"), with_binary(FILES_HEAD, elements(NO_IMAGE)), strict=True))),
+        (f"/v1/models/{MODEL}:predict", {"content": NO_IMAGE}),
+    ],
+)
+def test_refused_request_leaves_nothing_behind(client: TestClient, path: str, request_of: dict[str, Any]) -> None:
+    client.post(path, **request_of)
+    assert bytes_left_by(lambda: client.post(path, **request_of)) < len(NO_IMAGE) / 2

@@ -30,6 +30,10 @@ FILES = [sample.file.read_bytes() for sample in SAMPLES[:2]]
 PIXELS = GOLDEN.images[:2].tobytes()
 
 
+def files_input(size: int, shape: tuple[int] | list[int] = (1,)) -> dict[str, Any]:
+    return binary_input(size, name="image_bytes", datatype="BYTES", shape=shape)
+
+
 def error_of(response: httpx.Response, status: int) -> str:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
@@ -162,7 +166,7 @@ def test_no_rows_are_answered_with_none(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("document", "words"),
     [
-        ([], "should be a valid dictionary"),
+        ([], "should be an object"),
         ({}, "inputs: Field required"),
         ({"inputs": []}, "0 inputs"),
         ({"inputs": [image_input(), image_input()]}, "2 inputs"),
@@ -226,9 +230,12 @@ def test_shared_memory_is_refused_as_unsupported(client: TestClient) -> None:
         ({"inputs": [binary_input(6144, rows=2**40)]}, PIXELS, "6,144 bytes of data"),
         ({"inputs": [binary_input(6144, data=[1])]}, PIXELS, "both 'data' and"),
         ({"inputs": [image_input()]}, b"x", "no binary_data_size"),
-        ({"inputs": [binary_input(2, name="image_bytes", datatype="BYTES", shape=[1])]}, b"\0\0", "within the length"),
-        ({"inputs": [binary_input(4, name="image_bytes", datatype="BYTES", shape=[1])]}, b"\xff" * 4, "at most 0"),
-        ({"inputs": [binary_input(4, name="image_bytes", datatype="BYTES", shape=[2])]}, b"\0\0\0\0", "1 elements"),
+        ({"inputs": [files_input(2)]}, b"\0\0", "2 bytes of data"),
+        ({"inputs": [files_input(8, shape=[2**62])]}, b"\0" * 8, "8 bytes of data"),
+        ({"inputs": [files_input(4)]}, b"\xff" * 4, "at most 0"),
+        ({"inputs": [files_input(7, shape=[1])]}, b"\0" * 7, "more than 1 elements"),
+        ({"inputs": [files_input(8, shape=[2])]}, b"\1" + b"\0" * 7, "within the length of element 1"),
+        ({"inputs": [files_input(8, shape=[2])]}, b"\4" + b"\0" * 7, "1 elements"),
     ],
 )  # fmt: skip
 def test_wrong_binary_is_refused_in_words(client: TestClient, document: Any, content: bytes, words: str) -> None:
@@ -270,6 +277,9 @@ def test_errors_are_of_the_protocols_form(client: TestClient, method: str, path:
 def test_limits_and_deadlines_hold(client: TestClient) -> None:
     rows = {"inputs": [image_input(513, data=[0] * 513 * 3072)]}
     assert "at most 512" in error_of(client.post(INFER, json=rows), 413)
+    empty = elements(*[b""] * 513)
+    body, headers = with_binary({"inputs": [files_input(len(empty), shape=[513])]}, empty)
+    assert "at most 512" in error_of(client.post(INFER, content=body, headers=headers), 413)
     late = {"inputs": [image_input()], "parameters": {"timeout": 1}}
     assert "no answer within 1e-06 s" in error_of(client.post(INFER, json=late), 504)
     response = client.post(INFER, json={"inputs": [image_input()]}, headers={"X-Request-Timeout-Ms": "0"})

@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -12,7 +13,10 @@ from fastapi.testclient import TestClient
 from catalog.artifact import version_folder
 from catalog.labels import CLASS_NAMES
 from runtime.golden import read_golden
-from tests.conftest import MODELS, SAMPLES, golden_class, newest_version
+from service.settings import Settings
+from tests.conftest import MODELS, SAMPLES, golden_class, newest_version, ready_client
+from tests.service.api.open_inference.requests import image_input
+from tests.version_copies import publish_copy, write_rollout
 
 MODEL = "sequential"
 VERSION = newest_version(MODEL)
@@ -118,6 +122,7 @@ def test_metadata_is_the_artifacts_own(client: TestClient, path: str) -> None:
         ({"instances": IMAGES, "inputs": IMAGES}, "both of"),
         ({"instances": IMAGES, "signature_name": "logits"}, "no signature 'logits'"),
         ({"instances": IMAGES, "signature_name": 3}, "no signature 3"),
+        ({"instances": IMAGES, "signature_name": []}, "no signature []"),
         ({"instances": {"images": IMAGES}}, "'instances' is no list"),
         ({"instances": [{"pixels": IMAGES[0]}]}, "['pixels']"),
         ({"instances": [{"images": IMAGES[0], "k": 1}]}, "['images', 'k']"),
@@ -146,6 +151,7 @@ def test_wrong_examples_are_refused_in_words(client: TestClient, document: Any) 
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
+        ("GET", "/v1", 404, "/v1"),
         ("GET", "/v1/models/alexnet", 404, "one of"),
         ("GET", f"{BASE}/versions/999", 404, "no version 999"),
         ("GET", f"{BASE}/versions/stable", 400, "names no version"),
@@ -165,3 +171,17 @@ def test_errors_are_of_the_protocols_form(client: TestClient, method: str, path:
 
 def test_body_that_is_no_json_is_refused(client: TestClient) -> None:
     assert "not JSON" in error_of(client.post(f"{BASE}:predict", content=b'{"instances": [NaN]}'), 400)
+
+
+def test_label_names_a_version(tmp_path: Path) -> None:
+    for version in (1, 2):
+        publish_copy(tmp_path, version, source=VERSION)
+    write_rollout(tmp_path, policy=[1, 2], labels={"stable": 1})
+    with ready_client(Settings(models=tmp_path)) as client:
+        state = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        assert client.get(f"{BASE}/labels/stable").json() == {"model_version_status": [state]}
+        assert client.get(f"{BASE}/labels/stable/metadata").json()["model_spec"]["version"] == "1"
+        answer = client.post(f"{BASE}/labels/stable:predict", json={"instances": IMAGES}).json()
+        assert np.abs(np.asarray(answer["predictions"]) - GOLDEN.probabilities[:2]).max() < 1e-5
+        described = client.post(f"/v2/models/{MODEL}/versions/stable/infer", json={"inputs": [image_input()]}).json()
+        assert described["model_version"] == "1"

@@ -1,7 +1,7 @@
-"""Large JSON is read in a process of its own, so that it holds up no other request.
+"""Requests that take long to read are read in a process of their own, so that they hold up no others.
 
-A thread would not help: a JSON parser holds Python's lock from the first byte to the last, which for 10 MB of nested
-lists is half a second. What is read, and what may be wrong with it, is each protocol's part.
+A thread would not help: parsers of JSON and of protobuf hold Python's lock from the first byte to the last, which for
+10 MB of numbers is half a second. What is read, and what may be wrong with it, is each protocol's part.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 from service.core.inference import deadline_passed
 from service.errors import RequestError, UnavailableError
 
-LARGE_JSON_BYTES: Final = 256 * 2**10
-"""From here on reading takes longer (2 to 8 ms) than the way through another process does."""
+LARGE_BYTES: Final = 256 * 2**10
+"""From here on reading takes longer (2 to 10 ms) than the way through another process does."""
 LENGTH: Final = struct.Struct("<Q")
 STOP_TIMEOUT_S: Final = 1.0
 KEEP_S: Final = 30.0
@@ -27,10 +27,10 @@ Arguments = ParamSpec("Arguments")
 Read = TypeVar("Read")
 
 
-class JsonReader:
-    """Calls functions that read JSON, here or in the process, which is started for a large one and ends when idle.
+class RequestReader:
+    """Calls functions that read requests, here or in the process, which is started for a large one and ends when idle.
 
-    One large document is read at a time. Used from one event loop.
+    One large request is read at a time. Used from one event loop.
 
     Args:
         keep_s: how long the process waits for another one; what it has read has left it large.
@@ -44,7 +44,7 @@ class JsonReader:
 
     async def read(
         self,
-        json_bytes: int,
+        costly_bytes: int,
         timeout_s: float,
         function: Callable[Arguments, Read],
         *args: Arguments.args,
@@ -53,7 +53,7 @@ class JsonReader:
         """What the function returns.
 
         Args:
-            json_bytes: how long the JSON among its arguments is.
+            costly_bytes: how much of its arguments is to be parsed, and not only copied.
             timeout_s: longest time from now.
             function: of a module, so that the process finds it; its arguments and what it gives are pickled.
 
@@ -62,7 +62,7 @@ class JsonReader:
             UnavailableError: the process was killed.
             RequestError: what the function raises.
         """
-        if json_bytes < LARGE_JSON_BYTES:
+        if costly_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
         try:
             async with asyncio.timeout(timeout_s), self._turn:
@@ -108,7 +108,7 @@ class JsonReader:
             answer = await process.stdout.readexactly(length)
         except (OSError, asyncio.IncompleteReadError):
             self._give_up(process)
-            raise UnavailableError("the process that reads large JSON has ended", retry_after_s=1) from None
+            raise UnavailableError("the process that reads large requests has ended", retry_after_s=1) from None
         except asyncio.CancelledError:
             self._give_up(process)  # it is in the middle of something that nobody waits for
             raise
@@ -146,7 +146,7 @@ def answer_questions(questions: BinaryIO, answers: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    # What JSON becomes holds no cycles, and looking for them among a million lists takes longer than reading.
+    # What is read holds no cycles, and looking for them among a million lists takes longer than reading.
     gc.disable()
     output, sys.stdout = sys.stdout.buffer, sys.stderr
     answer_questions(sys.stdin.buffer, output)

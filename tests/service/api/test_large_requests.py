@@ -1,4 +1,4 @@
-"""Large JSON is answered as small JSON is, whichever process reads it."""
+"""Large requests are answered as small ones are, whichever process reads them."""
 
 import asyncio
 import json
@@ -6,17 +6,15 @@ import os
 import signal
 import time
 from base64 import b64encode
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from bench.processes import process_tree
-from service.api.large_json import LARGE_JSON_BYTES, JsonReader
+from service.api.large_requests import LARGE_BYTES, RequestReader
 from tests.conftest import SAMPLES
+from tests.reading import reading_processes
 from tests.service.api.open_inference.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
 
 PREDICT = f"/v1/models/{MODEL}:predict"
@@ -27,17 +25,7 @@ FILE = {"b64": b64encode(SAMPLES[0].file.read_bytes()).decode()}
 
 def large(document: Any) -> bytes:
     body = json.dumps(document).encode()
-    return body.ljust(LARGE_JSON_BYTES + 1)
-
-
-def reading_processes() -> set[int]:
-    """The processes of this one that read large JSON."""
-    found = set()
-    for child in process_tree(os.getpid())[1:]:
-        with suppress(OSError):  # it ended just now
-            if b"service.api.large_json" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.add(child)
-    return found
+    return body.ljust(LARGE_BYTES + 1)
 
 
 def test_pixels_and_files_are_answered(client: TestClient) -> None:
@@ -96,12 +84,12 @@ def test_deadline_holds_while_it_is_read(client: TestClient) -> None:
 
 def test_process_ends_where_there_is_no_more_to_read() -> None:
     async def ask() -> list[bool]:
-        reader = JsonReader(keep_s=0.05)
+        reader = RequestReader(keep_s=0.05)
         before = reading_processes()
-        read = await reader.read(LARGE_JSON_BYTES, 60, json.loads, "[1]")
+        read = await reader.read(LARGE_BYTES, 60, json.loads, "[1]")
         started = reading_processes() - before
         seen = [read == [1], len(started) == 1, await asyncio.to_thread(have_ended, started)]
-        seen.append(await reader.read(LARGE_JSON_BYTES, 60, json.loads, "[1]") == [1])
+        seen.append(await reader.read(LARGE_BYTES, 60, json.loads, "[1]") == [1])
         await reader.close()
         return seen
 
