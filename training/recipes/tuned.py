@@ -38,8 +38,9 @@ def vgg16(model: ModelName) -> Recipe:
     Without normalization this depth learns slowly and only at small learning rates. What is exported has the layers,
     and the 14,789,258 parameters, of `keras.applications.VGG16` and the head.
 
-    `python -m training fit vgg16 --recipe tuned`, 26 epochs: 0.9260 of the test images, short of the goal of 0.93. 2.6
-    hours on two cores of an AMD EPYC with bfloat16 instructions, beside other work; TensorFlow 2.21, Keras 3.15.
+    `python -m training fit vgg16 --recipe tuned`, 80 epochs: 0.9396 of the test images. 3.1 minutes on an NVIDIA H100
+    beside the other two; Keras 3.15 on JAX 0.11. (Before, with 26 epochs in batches of 128 at half the learning rate:
+    0.9260 after 2.6 hours on two cores.)
     """
     return Recipe(
         model=model,
@@ -51,12 +52,14 @@ def vgg16(model: ModelName) -> Recipe:
 
 
 def mobilenetv2(model: ModelName) -> Recipe:
-    """MobileNetV2 on images enlarged to 64 pixels: at 32 its last layers see a single position.
+    """MobileNetV2 on images enlarged to 96 pixels: at 32 its last layers see a single position.
 
     In float32, since the depthwise convolutions are slower in bfloat16; and with half the weight decay of the two
-    larger networks, of whose parameters it has a tenth.
+    larger networks, of whose parameters it has a tenth. Of 3,000 images held out, 8 epochs of the first 27,000 taught
+    it 0.785 at 96 pixels and 0.727 at 64.
 
-    Not trained to its end yet. An epoch takes about 5 minutes on two cores of an AMD EPYC without AVX-512.
+    `python -m training fit mobilenetv2 --recipe tuned`, 100 epochs: 0.9329 of the test images. 8.1 minutes on an
+    NVIDIA H100 beside the other two; Keras 3.15 on JAX 0.11.
     """
     return Recipe(
         model=model,
@@ -70,7 +73,8 @@ def mobilenetv2(model: ModelName) -> Recipe:
 def resnet50v2(model: ModelName) -> Recipe:
     """ResNet50V2 on images enlarged to 64 pixels, for the same reason.
 
-    Not trained to its end yet. An epoch takes about 6 minutes on two cores of an AMD EPYC with bfloat16 instructions.
+    `python -m training fit resnet50v2 --recipe tuned`, 60 epochs: 0.9271 of the test images. 4.7 minutes on an NVIDIA
+    H100 beside the other two; Keras 3.15 on JAX 0.11.
     """
     return Recipe(
         model=model,

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from catalog.artifact import read_metadata, version_folder
+from catalog.artifact import published_versions, read_metadata, version_folder
 from catalog.labels import CLASS_NAMES
 from catalog.metadata import ModelMetadata
 from catalog.responses import ModelList, ModelStatus, Prediction, Problem
@@ -200,8 +200,9 @@ def test_models_are_listed_with_their_stored_accuracy(client: TestClient) -> Non
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_metadata_is_served_as_it_is_stored(client: TestClient, name: str) -> None:
-    response = client.get(f"/models/{name}/versions/1")
-    assert ModelMetadata.model_validate_json(response.content) == read_metadata(version_folder(MODELS, name, 1))
+    newest = published_versions(MODELS, name)[-1]
+    response = client.get(f"/models/{name}/versions/{newest}")
+    assert ModelMetadata.model_validate_json(response.content) == read_metadata(version_folder(MODELS, name, newest))
 
 
 @pytest.mark.parametrize("plot", ["learning_curves", "confusion_matrix.svg", "sample_predictions"])
