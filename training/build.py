@@ -58,7 +58,7 @@ def to_export(model: Any, recipe: Recipe) -> Any:
     The model itself, where it is that already.
     """
     folded = recipe.batch_normalization == "folded"
-    if recipe.precision == "float32" and not folded:
+    if recipe.precision == "float32" and _change_of_backbone(recipe) is None:
         return model
     copy = _new_model(recipe, "float32")
     for original, copied in zip(model.layers, copy.layers, strict=True):
