@@ -157,3 +157,13 @@ def test_bfloat16_model_becomes_the_same_network_in_float32() -> None:
     assert {layer.compute_dtype for layer in exact.layers} == {"float32"}
     assert weights_sha256(model) == weights_sha256(exact)
     assert np.asarray(model(images)) == pytest.approx(np.asarray(exact(images)), abs=0.02)
+
+
+def test_export_has_keras_own_layers_where_training_had_fast_ones() -> None:
+    chosen = get_recipe("tuned", "mobilenetv2").model_copy(update={"upsample_to": None})
+    model = build(chosen)
+    exported = to_export(model, chosen)
+    plain = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+    assert [type(layer) for layer in backbone_of(exported).layers] == [type(layer) for layer in plain.layers]
+    pixels = np.random.default_rng(2).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(exported(pixels), model(pixels), atol=1e-5)
