@@ -6,7 +6,18 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from catalog.errors import ProjectError
-from training.commands import evaluate, export, fit, list_models, report, robustness, show_data, summary, temperature
+from training.commands import (
+    evaluate,
+    export,
+    fit,
+    list_models,
+    recalibrate,
+    report,
+    robustness,
+    show_data,
+    summary,
+    temperature,
+)
 from training.commands.arguments import Parser
 
 STOPPED = 130
@@ -38,6 +49,7 @@ def _parser() -> Parser:
         ("evaluate", evaluate, "measure a published version again and compare with its metadata"),
         ("robustness", robustness, "measure a published version on noisy, blurred, pale and compressed pictures"),
         ("temperature", temperature, "find the temperature at which a recipe's model is calibrated"),
+        ("recalibrate", recalibrate, "publish a version again at the temperature that its recipe has now"),
         ("report", report, "write the page of results from what is published"),
         ("show-data", show_data, "draw the first images of the data set"),
     ):

@@ -60,7 +60,7 @@ def to_export(model: Any, recipe: Recipe) -> Any:
     folded = recipe.batch_normalization == "folded"
     if recipe.precision == "float32" and _change_of_backbone(recipe) is None:
         return model
-    copy = _new_model(recipe, "float32")
+    copy = exported_network(recipe)
     for original, copied in zip(model.layers, copy.layers, strict=True):
         copied.trainable = original.trainable
         if folded and copied.name == BACKBONE_LAYER:
@@ -70,6 +70,11 @@ def to_export(model: Any, recipe: Recipe) -> Any:
         for original_part, copied_part in zip(_parts(original), _parts(copied), strict=True):
             copied_part.trainable = original_part.trainable
     return copy
+
+
+def exported_network(recipe: Recipe) -> Any:
+    """The network that a recipe's model is exported as: in float32, of Keras' own layers; its weights mean nothing."""
+    return _new_model(recipe, "float32")
 
 
 def weights_sha256(model: Any) -> str:

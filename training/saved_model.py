@@ -5,20 +5,24 @@ more are stored as float16 behind a Cast to float32, which both runtimes fold at
 What else belongs to a version is `training.export`'s part.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow.core.framework import graph_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from catalog.artifact import SAVED_MODEL_FILE
 from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import SignatureSpec, TensorSpec
 from runtime.base import Images
+from training.errors import ExportError
 from training.preprocessing import scale_in_graph
 from training.recipes.recipe import InputScaling
 from training.temperature import at_temperature_in_graph
@@ -27,6 +31,9 @@ HALF_SIZE_FROM_ELEMENTS: Final = 1024
 DEFAULT_SIGNATURE: Final = "serving_default"
 ENCODED_SIGNATURE: Final = "encoded_images"
 WARM_UP_BATCHES: Final = (1, 32)
+IMAGES_SPEC: Final = tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name="images")
+FROM_VARIABLE: Final = "ReadVariableOp"
+"""In the name of what TensorFlow makes a constant of a variable."""
 
 PROBABILITIES_SPEC: Final = TensorSpec(
     name="probabilities", dtype="float32", shape=[-1, 10], description="softmax over the ten classes, in label order"
@@ -64,24 +71,17 @@ def write_saved_model(model: Any, scaling: InputScaling, folder: Path, *, temper
     Raises:
         OSError: the folder can't be written to.
     """
-    images_spec = tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name="images")
-
-    @tf.function(input_signature=[images_spec])  # type: ignore[untyped-decorator]  # no type information
-    def with_variables(images: Any) -> Any:
-        pixels = scale_in_graph(tf.cast(images, tf.float32), scaling)
-        return at_temperature_in_graph(model(pixels, training=False), temperature)
-
-    frozen = convert_variables_to_constants_v2(with_variables.get_concrete_function())
+    frozen = _freeze(model, scaling, temperature)
     graph = halve_constants(frozen.graph.as_graph_def())
     input_name, output_name = frozen.inputs[0].name, frozen.outputs[0].name
 
-    @tf.function(input_signature=[images_spec])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[IMAGES_SPEC])  # type: ignore[untyped-decorator]  # no type information
     def classify(images: Any) -> Any:
         return tf.graph_util.import_graph_def(
             graph, input_map={input_name: images}, return_elements=[output_name], name=""
         )[0]
 
-    @tf.function(input_signature=[images_spec])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[IMAGES_SPEC])  # type: ignore[untyped-decorator]
     def serving_default(images: Any) -> dict[str, Any]:
         return {"probabilities": classify(images)}
 
@@ -95,6 +95,30 @@ def write_saved_model(model: Any, scaling: InputScaling, folder: Path, *, temper
     signatures = {DEFAULT_SIGNATURE: serving_default, ENCODED_SIGNATURE: encoded_images}
     with _as_os_errors():
         tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def read_weights(model: Any, scaling: InputScaling, folder: Path) -> None:
+    """Give a `keras.Model` the weights of a SavedModel that `write_saved_model` wrote of the same network.
+
+    Which constant is which weight is seen by freezing the model once with weights that are numbers counted up.
+
+    Raises:
+        ExportError: the SavedModel holds another network.
+    """
+    for number, variable in enumerate(model.variables):
+        variable.assign(np.full(variable.shape, number))
+    numbers = [int(values.flat[0]) for values in _weights(_freeze(model, scaling, 1.0).graph.as_graph_def().node)]
+    saved = saved_model_pb2.SavedModel.FromString((folder / SAVED_MODEL_FILE).read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    found = [values for function in functions for values in _weights(function.node_def)]
+    expected = [tuple(model.variables[number].shape) for number in numbers]
+    if [values.shape for values in found] != expected or len(set(numbers)) != len(model.variables):
+        raise ExportError(
+            f"{folder} holds another network than {model.name}",
+            expected="a version of the same architecture, exported by this project",
+        )
+    for number, values in zip(numbers, found, strict=True):
+        model.variables[number].assign(values.astype(np.float32))
 
 
 def halve_constants(graph: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
@@ -143,6 +167,26 @@ def _as_os_errors() -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise OSError(error.message) from None
+
+
+def _freeze(model: Any, scaling: InputScaling, temperature: float) -> Any:
+    """The concrete function from uint8 images to probabilities, its variables constants."""
+
+    @tf.function(input_signature=[IMAGES_SPEC])  # type: ignore[untyped-decorator]
+    def with_variables(images: Any) -> Any:
+        pixels = scale_in_graph(tf.cast(images, tf.float32), scaling)
+        return at_temperature_in_graph(model(pixels, training=False), temperature)
+
+    return convert_variables_to_constants_v2(with_variables.get_concrete_function())
+
+
+def _weights(nodes: Iterable[Any]) -> list[NDArray[Any]]:
+    """The constants that were variables, in the order of a graph's nodes."""
+    return [
+        tf.make_ndarray(node.attr["value"].tensor)
+        for node in nodes
+        if node.op == "Const" and FROM_VARIABLE in node.name
+    ]
 
 
 def _decode(encoded: Any) -> Any:

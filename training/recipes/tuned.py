@@ -20,7 +20,9 @@ def small_cnn(model: ModelName) -> Recipe:
 
     `python -m training fit MODEL --recipe tuned`, 100 epochs: sequential 0.8792, functional 0.8804, subclassing 0.8790
     of the test images; three seeds of one network, so these are its spread. 24 to 26 minutes each on two cores of an
-    AMD EPYC with bfloat16 instructions (sequential 57, beside other work); TensorFlow 2.21, Keras 3.15.
+    AMD EPYC with bfloat16 instructions (sequential 57, beside other work); TensorFlow 2.21, Keras 3.15. Trained so it
+    is too sure of itself: of 5,000 images held out (`python -m training temperature functional --recipe tuned`, on JAX
+    and an NVIDIA H100) the calibration error is 0.0429, at the temperature 1.44 it is 0.0112.
     """
     return Recipe(
         model=model,
@@ -28,6 +30,7 @@ def small_cnn(model: ModelName) -> Recipe:
         epochs=100,
         weight_decay=0.005,
         precision="mixed_bfloat16",
+        temperature=1.44,
         **_common(model),
     )
 
