@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from training.backend import accelerators
+from training.backend import accelerators, backend
 from training.provenance import hardware, package_versions
 
 
@@ -17,4 +17,4 @@ class Environment:
     @classmethod
     def here(cls) -> Self:
         """That of this process."""
-        return cls(", ".join([*accelerators(), hardware()]), package_versions())
+        return cls(", ".join([*accelerators(), hardware()]), package_versions(backend()))

@@ -8,7 +8,7 @@ from typing import Final
 
 from runtime.cores import usable_cores
 
-PACKAGES: Final = ("tensorflow", "jax", "keras", "openvino", "numpy", "scikit-learn", "tensorflow-serving-api")
+PACKAGES: Final = ("tensorflow", "keras", "openvino", "numpy", "scikit-learn", "tensorflow-serving-api")
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -27,10 +27,10 @@ def git_commit() -> str:
     return described.stdout.strip()
 
 
-def package_versions() -> dict[str, str]:
-    """Python's version and that of each package that the result depends on."""
+def package_versions(*more: str) -> dict[str, str]:
+    """Python's version and that of each package that the result depends on: those that are always asked for, and more."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
