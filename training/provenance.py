@@ -28,7 +28,7 @@ def git_commit() -> str:
 
 
 def package_versions(*more: str) -> dict[str, str]:
-    """Python's version and that of each package that the result depends on: those that are always asked for, and more."""
+    """Python's version and that of each package that the result depends on, `more` of them among those."""
     found = {"python": platform.python_version()}
     for package in (*PACKAGES, *more):
         try:
