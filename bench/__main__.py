@@ -23,9 +23,10 @@ from bench.report import ROUNDS, goals_table, write_report
 from bench.rounds import Measuring
 from bench.servers import BFLOAT16_CPU_FEATURES, SERVERS, Server
 from bench.visits import RUNTIME_BATCHES, WARM_UP_SHARE, prepare
-from catalog.artifact import published_versions
+from catalog.artifact import published_versions, read_metadata, version_folder
 from catalog.errors import ProjectError
 from catalog.labels import MODEL_NAMES
+from catalog.metadata import Precision
 
 CONCURRENCY: Final = (1, 8, 64, 256)
 SECONDS: Final = 5
@@ -84,7 +85,8 @@ def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     # What a part of the whole says belongs into nobody's documents unless asked for.
     output = parsed.output or (ROOT / "docs" if whole else WORK / "docs")
     machine = describe_machine()
-    servers, unavailable = _available(plan.servers, machine)
+    lowered = _not_evaluated_in("bfloat16", parsed.models_folder, {name: published[name] for name in plan.models})
+    servers, unavailable = _available(plan.servers, machine, lowered)
     print(f"this takes about {plan.estimate_s / 60:.0f} minutes", flush=True)
     bench = prepare(
         parsed.models_folder,
@@ -134,7 +136,18 @@ def plan_from(parsed: argparse.Namespace, published: Sequence[str]) -> Plan:
     )
 
 
-def _available(names: Sequence[str], machine: Machine) -> tuple[list[Server], dict[str, str]]:
+def _not_evaluated_in(precision: Precision, models: Path, versions: dict[str, int]) -> list[str]:
+    """The versions that no server of ours loads in this precision."""
+    return [
+        f"{name}/{version}"
+        for name, version in versions.items()
+        if precision not in read_metadata(version_folder(models, name, version)).golden.tolerance
+    ]
+
+
+def _available(
+    names: Sequence[str], machine: Machine, without_bfloat16: Sequence[str]
+) -> tuple[list[Server], dict[str, str]]:
     """The servers that can be started here, and why the others can't."""
     servers: list[Server] = []
     unavailable: dict[str, str] = {}
@@ -142,6 +155,9 @@ def _available(names: Sequence[str], machine: Machine) -> tuple[list[Server], di
         server = SERVERS[name]
         if server.precision == "bfloat16" and not BFLOAT16_CPU_FEATURES & set(machine.cpu_features):
             unavailable[name] = "this CPU has no bfloat16"
+            continue
+        if server.precision == "bfloat16" and without_bfloat16:
+            unavailable[name] = f"not evaluated in bfloat16: {', '.join(without_bfloat16)}"
             continue
         try:
             install(server.environment)

@@ -86,12 +86,12 @@ def _request_us(model: str, concurrency: int, folder: Path) -> float:
     with running_server(folder / "log") as server:
         target = Target(f"{server.url}/predict?model={model}", folder / "bodies", count, BodyKind.FORM.value)
         run_wrk(target, concurrency=concurrency, seconds=WARM_UP_S)
-        before_s = _processor_s(server.process.pid)
+        before_s = processor_s(server.process.pid)
         load = run_wrk(target, concurrency=concurrency, seconds=SECONDS)
-        return (_processor_s(server.process.pid) - before_s) / load.requests * 1e6
+        return (processor_s(server.process.pid) - before_s) / load.requests * 1e6
 
 
-def _processor_s(process_id: int) -> float:
+def processor_s(process_id: int) -> float:
     """User and system time of a process so far (Linux)."""
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
