@@ -83,7 +83,7 @@ def _request_us(model: str, concurrency: int, folder: Path) -> float:
     """What a request takes of the processor in the server, all its threads together, in microseconds."""
     newest = version_folder(MODELS, model, published_versions(MODELS, model)[-1])
     count = write_bodies(folder / "bodies", varied_uploads(ROOT / "tests/images", [newest]), BodyKind.FORM)
-    with running_server(folder / "log") as server:
+    with running_server(folder / "log", CIFAR10_MODELS=str(MODELS)) as server:
         target = Target(f"{server.url}/predict?model={model}", folder / "bodies", count, BodyKind.FORM.value)
         run_wrk(target, concurrency=concurrency, seconds=WARM_UP_S)
         before_s = processor_s(server.process.pid)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from tests.conftest import MODELS
 from tests.e2e.browser import chromium
 from tests.e2e.server import running_server
 
@@ -29,7 +30,7 @@ def main() -> int:
     patient = {"CIFAR10_REQUEST_TIMEOUT_S": str(PATIENCE_S)}
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_server(Path(folder) / "log", **patient) as server,
+        running_server(Path(folder) / "log", CIFAR10_MODELS=str(MODELS), **patient) as server,
         chromium() as browser,
     ):
         one = opened(browser, server.url, DESKTOP, "light")

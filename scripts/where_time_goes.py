@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         count = write_bodies(folder / "bodies", varied_uploads(ROOT / "tests/images", [newest]), BodyKind.FORM)
-        with running_server(folder / "log") as server:
+        with running_server(folder / "log", CIFAR10_MODELS=str(MODELS)) as server:
             url = f"{server.url}/predict?model={arguments.model}"
             target = Target(url, folder / "bodies", count, BodyKind.FORM.value)
             for concurrency in arguments.concurrency:

@@ -1,6 +1,8 @@
 """What many tests share: the published models, the shipped test images, and small stand-ins for CIFAR-10."""
 
+import atexit
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from catalog.artifact import published_versions, version_folder
-from catalog.labels import MODEL_NAMES
+from catalog.labels import MODEL_NAMES, SMALL_CNNS
 from runtime.golden import read_golden
 from service.app import create_app
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
+SMALL_MODELS = Path(tempfile.mkdtemp(prefix="small-models-"))
+"""A models folder with the small CNNs alone, for servers to which it doesn't matter: the others load longer."""
+atexit.register(shutil.rmtree, SMALL_MODELS, ignore_errors=True)
+for small_cnn in SMALL_CNNS:
+    (SMALL_MODELS / small_cnn).symlink_to(MODELS / small_cnn)
 LOAD_TIMEOUT_S = 60
 PUBLISHED = tuple(name for name in MODEL_NAMES if published_versions(MODELS, name))
 

@@ -18,6 +18,7 @@ from catalog.responses import VersionState
 from runtime.base import LoadedModel, Runtime
 from runtime.golden import check_golden
 from service.core.model_version import ModelVersion
+from service.core.scheduler import LONGEST_BATCH_S
 
 TIMED_CALLS: Final = 5
 
@@ -50,8 +51,9 @@ class VersionLoader:
             entry.metadata = read_metadata(entry.folder)
             verify(entry.folder, entry.metadata)
             model = self._runtime.load(entry.folder)
+            golden_start_s = time.monotonic()
             difference = check_golden(model, entry.folder, entry.metadata, self._runtime.precision)
-            entry.row_s = _warm(model)
+            entry.row_s = _warm(model, (time.monotonic() - golden_start_s) / entry.metadata.golden.n)
         except ProjectError as error:
             self._fail(entry, self._without_folder(error))
         except Exception as error:  # one broken version must not stop the others, whatever broke
@@ -87,14 +89,18 @@ class VersionLoader:
         logger.error("%s can't serve: %s", entry, reason)
 
 
-def _warm(model: LoadedModel) -> float:
+def _warm(model: LoadedModel, row_of_batch_s: float) -> float:
     """Compute each batch size once: what a runtime prepares for a size is prepared before the first request.
+
+    Args:
+        row_of_batch_s: how long an image takes among others; sizes that are longer than any batch are left out.
 
     Returns:
         How long one image alone takes after that, in seconds.
     """
     for rows in model.warm_up_rows:
-        model.predict(np.zeros((rows, *IMAGE_SHAPE), np.uint8))
+        if rows == 1 or rows * row_of_batch_s <= LONGEST_BATCH_S:
+            model.predict(np.zeros((rows, *IMAGE_SHAPE), np.uint8))
     return min(_duration_s(model) for _ in range(TIMED_CALLS))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from tests.conftest import MODELS, ROOT
+from tests.conftest import ROOT, SMALL_MODELS
 
 START_TIMEOUT_S = 60
 
@@ -41,7 +41,7 @@ def clean_environment() -> dict[str, str]:
 def running_server(log: Path, **settings: str) -> Iterator[Server]:
     """Start `python -m service` with these settings as variables, wait for readiness, kill it at the end."""
     port = free_port()
-    variables = {"CIFAR10_PORT": str(port), "CIFAR10_MODELS": str(MODELS)} | settings
+    variables = {"CIFAR10_PORT": str(port), "CIFAR10_MODELS": str(SMALL_MODELS)} | settings
     with log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "service"], cwd=ROOT, env=clean_environment() | variables, stderr=stream, text=True

@@ -20,7 +20,7 @@ from PIL import Image
 
 from catalog.artifact import version_folder
 from catalog.responses import Prediction
-from tests.conftest import PUBLISHED, ROOT, SAMPLES, SampleImage, golden_class, newest_version
+from tests.conftest import MODELS, PUBLISHED, ROOT, SAMPLES, SampleImage, golden_class, newest_version
 from tests.e2e.server import Server, clean_environment, free_port, running_server
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ CAT = SAMPLES[3]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("server") / "log") as started:
+    with running_server(tmp_path_factory.mktemp("server") / "log", CIFAR10_MODELS=str(MODELS)) as started:
         yield started
 
 

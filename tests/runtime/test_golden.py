@@ -20,10 +20,14 @@ class ShiftedModel:
     warm_up_rows = (1,)
 
     def __init__(self, shift: float) -> None:
-        self._answers = read_golden(FOLDER / "golden.npz").probabilities + np.float32(shift)
+        golden = read_golden(FOLDER / "golden.npz")
+        self._answers = {
+            image.tobytes(): answer + np.float32(shift)
+            for image, answer in zip(golden.images, golden.probabilities, strict=True)
+        }
 
-    def predict(self, images: Images) -> Probabilities:  # noqa: ARG002
-        return self._answers
+    def predict(self, images: Images) -> Probabilities:
+        return np.stack([self._answers[image.tobytes()] for image in images])
 
 
 def test_published_version_passes_with_a_tiny_difference() -> None:

@@ -19,9 +19,9 @@ from training.report.versions import RUNTIME_TITLES, PublishedVersion
 BATCHES: Final = (1, 32)
 ROUNDS: Final = 5
 """Rounds go through all versions, so that what else the machine does in the meantime falls on all of them."""
-CALLS_A_ROUND: Final = 10
+CALLS_A_ROUND: Final = 3
 ROUND_DURATION_S: Final = 0.1
-WARM_UP_CALLS: Final = 5
+WARM_UP_CALLS: Final = 2
 
 
 @dataclass(frozen=True)

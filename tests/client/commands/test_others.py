@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from catalog.labels import CLASS_NAMES
+from catalog.labels import CLASS_NAMES, SMALL_CNNS
 from catalog.metadata import ModelMetadata
 from catalog.responses import Comparison, Explanation, ModelList, ModelStatus
 from client.commands.exit_codes import ExitCode
 from tests.client.commands.conftest import Run
 from tests.client.scripted_server import HTML, PREDICTION, http_answer, problem, scripted_server
-from tests.conftest import PUBLISHED, SAMPLES, newest_version
+from tests.conftest import SAMPLES, newest_version
 from tests.e2e.server import free_port
 
 CAT = SAMPLES[3].file
@@ -47,11 +47,14 @@ def test_model_shows_its_versions_and_one_of_them_in_full(run: Run) -> None:
 
 def test_compare_shows_every_model_or_those_asked_for(run: Run) -> None:
     comparison = Comparison.model_validate_json(run("compare", CAT, "--json").out)
-    assert {answer.model for answer in comparison.answers} == set(PUBLISHED)
-    ended = run("compare", CAT, "--model", "sequential", "--model", "functional/2")
+    assert {answer.model for answer in comparison.answers} == set(SMALL_CNNS)
+    ended = run("compare", CAT, "--model", "sequential", "--model", f"functional/{newest_version('functional')}")
     lines = ended.out.splitlines()
     assert ended.code == ExitCode.DONE
-    assert [line.split()[0] for line in lines[1:3]] == [f"sequential/{newest_version('sequential')}", "functional/2"]
+    assert [line.split()[0] for line in lines[1:3]] == [
+        f"sequential/{newest_version('sequential')}",
+        f"functional/{newest_version('functional')}",
+    ]
     assert " of 2 say " in lines[-1]
 
 

@@ -13,7 +13,7 @@ from service.core.admission import Admission
 from service.core.backlog import Backlog, Begun
 from service.observing import BEGUN
 from service.settings import Settings
-from tests.conftest import MODELS, SAMPLES, newest_version, ready_client
+from tests.conftest import SAMPLES, SMALL_MODELS, newest_version, ready_client
 
 CAT = SAMPLES[3].file.read_bytes()
 PNG = {"Content-Type": "image/png"}
@@ -71,7 +71,7 @@ def test_request_id_comes_back_and_one_is_made_where_there_is_none(client: TestC
 
 
 def test_metrics_count_what_was_answered() -> None:
-    with ready_client(Settings(models=MODELS)) as client:
+    with ready_client(Settings(models=SMALL_MODELS)) as client:
         for _ in range(3):
             client.post("/predict", params={"model": "functional"}, content=CAT, headers=PNG)
         client.post("/predict", params={"model": "nope"}, content=CAT, headers=PNG)
@@ -96,7 +96,7 @@ def test_metrics_count_what_was_answered() -> None:
 
 
 def test_cache_answers_and_is_counted() -> None:
-    with ready_client(Settings(models=MODELS, cache_bytes=100_000)) as client:
+    with ready_client(Settings(models=SMALL_MODELS, cache_bytes=100_000)) as client:
         answers = [client.post("/predict", content=CAT, headers=PNG).json() for _ in range(3)]
         metrics = client.get("/metrics").text
     assert answers[0] == answers[1] == answers[2]
@@ -106,7 +106,7 @@ def test_cache_answers_and_is_counted() -> None:
 
 @pytest.mark.parametrize(("share", "logged"), [(1.0, 2), (0.0, 0)])
 def test_each_request_is_one_line_of_json(capfdbinary: pytest.CaptureFixture[bytes], share: float, logged: int) -> None:
-    with ready_client(Settings(models=MODELS, request_log_share=share)) as client:
+    with ready_client(Settings(models=SMALL_MODELS, request_log_share=share)) as client:
         client.post("/predict", params={"model": "functional"}, content=CAT, headers={**PNG, "X-Request-ID": "mine"})
         client.post("/predict", params={"model": "nope"}, content=CAT, headers=PNG)
     lines = [json.loads(line) for line in capfdbinary.readouterr().err.splitlines() if b"service.requests" in line]

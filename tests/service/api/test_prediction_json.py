@@ -6,12 +6,12 @@ from runtime.openvino import OpenVinoRuntime
 from service.api.prediction_json import encode_prediction
 from service.core.inference import name_classes
 from service.core.repository import ModelRepository
-from tests.conftest import MODELS
+from tests.conftest import SMALL_MODELS
 
 
 @pytest.fixture(scope="module")
 def repository() -> ModelRepository:
-    return ModelRepository(MODELS, OpenVinoRuntime())
+    return ModelRepository(SMALL_MODELS, OpenVinoRuntime())
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 10])

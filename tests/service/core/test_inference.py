@@ -20,7 +20,7 @@ from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
 from service.core.scheduler import BatchLimits, Scheduler
 from service.errors import DeadlineError, RequestError, TooLargeError, UnavailableError, UndecodableError
-from tests.conftest import MODELS, SAMPLES, golden_class
+from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
 
 
 class HeldModel:
@@ -41,7 +41,7 @@ class HeldModel:
 
 @pytest.fixture
 def repository() -> ModelRepository:
-    repository = ModelRepository(MODELS, OpenVinoRuntime())
+    repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime())
     repository.load_all()
     return repository
 

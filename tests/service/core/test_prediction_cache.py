@@ -4,7 +4,7 @@ from runtime.base import Images, Probabilities
 from runtime.openvino import OpenVinoRuntime
 from service.core.prediction_cache import ENTRY_BYTES, PredictionCache
 from service.core.repository import ModelRepository
-from tests.conftest import MODELS
+from tests.conftest import SMALL_MODELS
 
 
 def pixels(seed: int) -> Images:
@@ -16,7 +16,7 @@ def probabilities(seed: int) -> Probabilities:
 
 
 def test_least_recently_used_go_when_the_room_is_full() -> None:
-    repository = ModelRepository(MODELS, OpenVinoRuntime(), version_policy="all")
+    repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime(), version_policy="all")
     repository.load_all()
     version = repository.find("sequential")
     cache = PredictionCache(3 * ENTRY_BYTES)
@@ -32,7 +32,7 @@ def test_least_recently_used_go_when_the_room_is_full() -> None:
 
 
 def test_models_and_pixels_are_kept_apart() -> None:
-    repository = ModelRepository(MODELS, OpenVinoRuntime(), version_policy="all")
+    repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime(), version_policy="all")
     repository.load_all()
     cache = PredictionCache(1000)
     keys = {

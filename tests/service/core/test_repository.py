@@ -10,7 +10,7 @@ from runtime.golden import GoldenAnswers, read_golden
 from runtime.openvino import OpenVinoRuntime
 from service.core.repository import ModelRepository
 from service.errors import SettingsError, UnavailableError, UnknownModelError
-from tests.conftest import MODELS, PUBLISHED, newest_version
+from tests.conftest import MODELS, PUBLISHED, SMALL_MODELS, newest_version
 from tests.version_copies import flip_a_bit, publish_copy, rewrite_checksums
 
 
@@ -45,7 +45,7 @@ def test_nothing_is_ready_before_loading(runtime: OpenVinoRuntime) -> None:
 
 
 def test_default_is_the_most_accurate(runtime: OpenVinoRuntime) -> None:
-    repository = loaded(MODELS, runtime)
+    repository = loaded(SMALL_MODELS, runtime)
     accuracy = {model.name: model.versions[0].test_accuracy or 0 for model in repository.status().models}
     assert repository.default_name() == max(accuracy, key=lambda name: accuracy[name])
 

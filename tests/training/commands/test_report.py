@@ -6,8 +6,8 @@ from tests.training.commands.training_command import last_line, run
 
 
 @pytest.mark.slow
-def test_report_names_what_it_wrote(tmp_path: Path) -> None:
-    result = run("report", "--output", tmp_path)
+def test_report_names_what_it_wrote(one_model: Path, tmp_path: Path) -> None:
+    result = run("report", "--models", one_model, "--output", tmp_path)
     assert result.returncode == 0, result.stderr
     written = [Path(line) for line in result.stdout.splitlines()]
     assert {"results.md", "results.html"} <= {file.name for file in written}

@@ -69,7 +69,7 @@ class ParsedHtml(HTMLParser):
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """The report of the three published CNNs."""
+    """The report of all that is published."""
     folder = tmp_path_factory.mktemp("report") / "made" / "here"
     return Report(folder, write_report(MODELS, folder))
 
