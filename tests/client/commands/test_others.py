@@ -48,7 +48,8 @@ def test_model_shows_its_versions_and_one_of_them_in_full(run: Run) -> None:
 def test_compare_shows_every_model_or_those_asked_for(run: Run) -> None:
     comparison = Comparison.model_validate_json(run("compare", CAT, "--json").out)
     assert {answer.model for answer in comparison.answers} == set(SMALL_CNNS)
-    ended = run("compare", CAT, "--model", "sequential", "--model", f"functional/{newest_version('functional')}")
+    sequential, functional = (f"{name}/{newest_version(name)}" for name in ("sequential", "functional"))
+    ended = run("compare", CAT, "--model", "sequential", "--model", functional)
     lines = ended.out.splitlines()
     assert ended.code == ExitCode.DONE
     assert [line.split()[0] for line in lines[1:3]] == [
