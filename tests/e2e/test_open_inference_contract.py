@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, newest_version
 from tests.contracts.contract import SCALARS, TEXT, Contract
 from tests.e2e.server import running_server
 from tests.service.api.open_inference.requests import GOLDEN, MODEL
@@ -68,7 +68,7 @@ def near_requests(draw: st.DrawFn) -> dict[str, Any]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     folder = tmp_path_factory.mktemp("models")
     (folder / MODEL).mkdir()
-    publish_copy(folder, 2, source=2)
+    publish_copy(folder, 2, source=newest_version(MODEL))
     log = tmp_path_factory.mktemp("log") / "server.log"
     with running_server(log, CIFAR10_MODELS=str(folder)) as running, httpx.Client(base_url=running.url) as client:
         yield client

@@ -20,7 +20,7 @@ import tritonclient.http as triton_http
 import tritonclient.http.aio as triton_http_aio
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, newest_version
 from tests.e2e.server import free_port, running_server
 from tests.service.api.open_inference.requests import GOLDEN, MODEL, assert_golden
 from tests.version_copies import publish_copy
@@ -140,7 +140,7 @@ ELSEWHERE = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     folder = tmp_path_factory.mktemp("models")
     (folder / MODEL).mkdir()
-    publish_copy(folder, 2, source=2)
+    publish_copy(folder, 2, source=newest_version(MODEL))
     port = free_port()
     log = tmp_path_factory.mktemp("log") / "server.log"
     with running_server(

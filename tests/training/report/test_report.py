@@ -30,6 +30,14 @@ def pictures(markdown: str) -> list[str]:
     return re.findall(r"!\[[^\]]*\]\(([^)]*)\)", markdown)
 
 
+def latest_of_each_recipe() -> set[tuple[str, int]]:
+    """Name and version of what a model was last published as by each recipe."""
+    latest = {}
+    for name, version in every_published_version():
+        latest[name, read_metadata(version_folder(MODELS, name, version)).recipe["name"]] = version
+    return {(name, version) for (name, _), version in latest.items()}
+
+
 def test_results_are_those_of_the_metadata_and_of_the_tutorial(report: Report) -> None:
     for name, version in every_published_version():
         metadata = read_metadata(version_folder(MODELS, name, version))
@@ -63,6 +71,8 @@ def test_training_classes_and_cost_are_those_of_the_metadata(report: Report) -> 
         assert [described, total, trainable, epochs, seed, minutes, metadata.training.hardware] in [
             row[1:] for row in tables
         ]
+        if (name, version) not in latest_of_each_recipe():
+            continue
         assert [recipe, *(f"{entry.recall:.3f}" for entry in test.per_class)] in [row[1:] for row in tables]
         assert [recipe, f"{test.accuracy:.4f}", total] in [row[1:4] for row in tables]
         for entry in test.per_class:
@@ -78,7 +88,7 @@ def test_tuned_versions_stand_beside_their_goals(report: Report) -> None:
         test = metadata.evaluation("test", "float32", "openvino")
         assert test is not None
         found = rows(section, first_cell=f"`{name}/{version}`")
-        if metadata.recipe["name"] == "tuned":
+        if metadata.recipe["name"] == "tuned" and (name, version) in latest_of_each_recipe():
             (row,) = found
             goal, reached, difference = float(row[2]), float(row[3].strip("*")), float(row[4])
             assert reached == test.accuracy
@@ -102,7 +112,7 @@ def test_shifted_pictures_are_those_that_were_measured(report: Report) -> None:
 
 
 def test_every_version_has_its_own_milliseconds(report: Report) -> None:
-    for name, version in every_published_version():
+    for name, version in latest_of_each_recipe():
         measured = [row[5:] for row in rows(report.markdown, first_cell=f"`{name}/{version}`") if len(row) == 7]
         medians = [float(cell.split(" (")[0]) for cell in measured[-1]]
         quartiles = [[float(part) for part in cell.split(" (")[1].rstrip(")").split(" to ")] for cell in measured[-1]]
