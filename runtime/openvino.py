@@ -20,7 +20,7 @@ from runtime.cores import usable_cores
 from runtime.fixed_sizes import batch_sizes
 
 DEVICE: Final = "CPU"
-QUICK_S: Final = 0.0004
+QUICK_S: Final = 0.001
 """Where an image takes no longer, the cores that share a call meet more often than they compute."""
 TIMED_ROWS: Final = 8
 TIMED_CALLS: Final = 5
