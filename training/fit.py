@@ -42,8 +42,7 @@ class TrainedModel:
 
     `started_at` and `wall_time_s` are of the whole run, of all the processes that a resumed one took: the epochs', and
     the features' unless an earlier run had left them. `environment` is what the last epoch was computed with.
-    `backbone_sha256` is of the weights that a transfer model's
-    backbone began with.
+    `backbone_sha256` is of the weights that a transfer model's backbone began with.
     """
 
     recipe: Recipe

@@ -72,12 +72,12 @@ class Backlog:
     Args:
         admission: counts the requests that have begun; those in line take up its room, too.
         max_requests: in line.
-        each_turn: called in each turn of the event loop in which requests begin or wait.
     """
 
     def __init__(self, admission: Admission, max_requests: int) -> None:
         self.admission = admission
         self.each_turn: Callable[[], None] | None = None
+        """Called in each turn of the event loop in which requests begin or wait."""
         self._max_requests = max_requests
         self._waiting: deque[tuple[bytes, Callable[[float], None], float]] = deque()
         self._begun = 0
