@@ -77,7 +77,7 @@ def export(trained: TrainedModel, data: Cifar10, models: Path, *, command: str) 
         write_warm_up_requests(data.test.images[: max(WARM_UP_BATCHES)], name, staging / WARM_UP_FILE)
         reference = _measure(TensorFlowRuntime(), staging, trained, data.test)
         others = [
-            _measure(OpenVinoRuntime(precision), staging, trained, data.test) for precision in _openvino_precisions()
+            _measure(OpenVinoRuntime(precision), staging, trained, data.test) for precision in openvino_precisions()
         ]
         golden = GoldenAnswers(
             data.test.images[:GOLDEN_IMAGES],
@@ -98,7 +98,9 @@ def export(trained: TrainedModel, data: Cifar10, models: Path, *, command: str) 
             size_bytes=(staging / SAVED_MODEL_FILE).stat().st_size,
             max_abs_difference_from_keras=_difference(reference.test_probabilities, keras_probabilities),
             classes_changed_from_keras=_classes_changed(reference.test_probabilities, keras_probabilities),
-            load_time_s={_label(measured.evaluations[0]): measured.load_time_s for measured in [reference, *others]},
+            load_time_s={
+                evaluation_label(measured.evaluations[0]): measured.load_time_s for measured in [reference, *others]
+            },
         )
         _check_export(report)
         return publish(
@@ -179,7 +181,8 @@ def _measure(runtime: Runtime, folder: Path, trained: TrainedModel, test: Split)
     return _Measured(evaluations, probabilities, model, load_time_s)
 
 
-def _openvino_precisions() -> list[Precision]:
+def openvino_precisions() -> list[Precision]:
+    """The precisions that OpenVINO has on this CPU."""
     return ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
 
 
@@ -208,15 +211,21 @@ def _tolerances(reference: _Measured, others: list[_Measured]) -> dict[Precision
         difference = _difference(measured.test_probabilities, reference.test_probabilities)
         if precision == "float32" and difference > FLOAT32_TOLERANCE:
             raise ExportError(
-                f"{_label(measured.evaluations[0])} and TensorFlow differ by up to {difference:.3g}",
+                f"{evaluation_label(measured.evaluations[0])} and TensorFlow differ by up to {difference:.3g}",
                 expected=f"at most {FLOAT32_TOLERANCE}",
             )
         if precision != "float32":
-            tolerances[precision] = max(FLOAT32_TOLERANCE, REDUCED_PRECISION_MARGIN * difference)
+            tolerances[precision] = reduced_precision_tolerance(difference)
     return tolerances
 
 
-def _label(evaluation: Evaluation) -> str:
+def reduced_precision_tolerance(difference: float) -> float:
+    """How far a golden probability may be off in a precision that was up to `difference` off over the test set."""
+    return max(FLOAT32_TOLERANCE, REDUCED_PRECISION_MARGIN * difference)
+
+
+def evaluation_label(evaluation: Evaluation) -> str:
+    """How the report of an export names a runtime and its precision."""
     return f"{evaluation.runtime} {evaluation.precision}"
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from catalog.artifact import read_metadata, verify
 from catalog.errors import RuntimeUnavailableError
-from catalog.metadata import Evaluation, ModelMetadata
+from catalog.metadata import Evaluation, ModelMetadata, SplitName
 from runtime.golden import check_golden
 from runtime.selection import open_runtime
 from training.data import Cifar10, Split, split_validation
@@ -48,7 +48,7 @@ def remeasure(folder: Path, data: Cifar10) -> list[Comparison]:
         DatasetError: the data is not what it was evaluated on.
     """
     metadata = read_to_measure(folder, data)
-    splits = _splits(metadata, data)
+    splits = stored_splits(metadata, data)
     return [_repeat(stored, folder, metadata, splits[stored.split]) for stored in metadata.evaluations]
 
 
@@ -70,7 +70,8 @@ def read_to_measure(folder: Path, data: Cifar10) -> ModelMetadata:
     return metadata
 
 
-def _splits(metadata: ModelMetadata, data: Cifar10) -> dict[str, Split]:
+def stored_splits(metadata: ModelMetadata, data: Cifar10) -> dict[SplitName, Split]:
+    """The splits of the data that a version can have been evaluated on, by their names."""
     recipe = metadata.recipe
     _, validation = split_validation(data.train, fraction=recipe["validation_fraction"], seed=recipe["split_seed"])
     return {"test": data.test, "validation": validation}

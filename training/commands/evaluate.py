@@ -2,11 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from catalog.artifact import read_metadata
 from training.commands.arguments import add_data
 from training.commands.describe import describe_evaluation
+
+if TYPE_CHECKING:
+    from training.data import Cifar10
 
 MISMATCH: Final = 3
 
@@ -16,6 +19,11 @@ def add(command: argparse.ArgumentParser) -> None:
     command.description = f"Ends with {MISMATCH} where a figure is not what the metadata says."
     command.add_argument("folder", type=Path, metavar="VERSION_FOLDER", help="such as models/sequential/1")
     add_data(command)
+    command.add_argument(
+        "--add",
+        action="store_true",
+        help="then also measure it in the precisions of this machine that its metadata lacks, and add them",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,7 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     from training.remeasure import remeasure
 
     read_metadata(arguments.folder)  # a wrong folder is told before 180 MB are read
-    comparisons = remeasure(arguments.folder, load_cifar10(arguments.data))
+    data = load_cifar10(arguments.data)
+    comparisons = remeasure(arguments.folder, data)
     for comparison in comparisons:
         print(f"stored {describe_evaluation(comparison.stored)}")
         if comparison.now is None:
@@ -32,4 +41,18 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             outcome = "matches" if comparison.matches else "DOES NOT MATCH"
             print(f"now    {describe_evaluation(comparison.now)}: {outcome}")
-    return 0 if all(comparison.matches for comparison in comparisons) else MISMATCH
+    if not all(comparison.matches for comparison in comparisons):
+        return MISMATCH
+    if arguments.add:
+        _add(arguments.folder, data)
+    return 0
+
+
+def _add(folder: Path, data: "Cifar10") -> None:
+    from training.added_precision import add_precisions
+
+    added = add_precisions(folder, data)
+    for evaluation in added:
+        print(f"added  {describe_evaluation(evaluation)}")
+    if not added:
+        print("added  nothing: it is measured in each precision that this machine has")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from catalog.artifact import read_metadata, version_folder
-from runtime.openvino import OpenVinoRuntime
+from runtime.golden import check_golden
+from runtime.openvino import OpenVinoRuntime, has_bfloat16
 from training import __main__ as command_line
 from training.commands.evaluate import MISMATCH
 from training.data import Cifar10, Split
@@ -39,3 +40,28 @@ def test_version_that_is_not_ends_with_a_code_of_its_own(folder: Path, capsys: p
     (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [wrong]}).model_dump_json())
     assert command_line.main() == MISMATCH == 3
     assert capsys.readouterr().out.splitlines()[-1].endswith(": DOES NOT MATCH")
+
+
+def test_add_without_a_precision_to_add_says_so_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["training", "evaluate", str(folder), "--add"])
+    before = (folder / "metadata.json").read_bytes()
+    assert command_line.main() == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("added  nothing")
+    assert (folder / "metadata.json").read_bytes() == before
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this CPU has no bfloat16")
+def test_add_measures_in_the_precision_that_is_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = read_metadata(folder)
+    golden = metadata.golden.model_copy(update={"tolerance": {"float32": 1e-3}})
+    (folder / "metadata.json").write_text(metadata.model_copy(update={"golden": golden}).model_dump_json())
+    monkeypatch.setattr("sys.argv", ["training", "evaluate", str(folder), "--add"])
+    assert command_line.main() == 0
+    assert " bfloat16: " in capsys.readouterr().out.splitlines()[-1]
+    complete = read_metadata(folder)
+    assert complete.evaluation("test", "bfloat16", "openvino")
+    assert check_golden(OpenVinoRuntime("bfloat16").load(folder), folder, complete, "bfloat16") > 0
