@@ -14,7 +14,7 @@ RUN python -m venv --without-pip /opt/venv \
     && cd /opt/venv/lib/python3*/site-packages/openvino/libs \
     && rm -f libopenvino_intel_gpu_plugin.so libopenvino_intel_npu_plugin.so cache.json
 
-# All of it belongs to root; the service only reads.
+# All of it belongs to root; the service only reads, but for the folder of what it has compiled.
 FROM base AS service
 WORKDIR /app
 COPY models models
@@ -33,6 +33,10 @@ CMD ["python", "-m", "service"]
 
 FROM service AS cpu
 COPY --from=cpu-packages /opt/venv /opt/venv
+USER root
+RUN install --directory --owner service --group service --mode 700 /var/cache/cifar10-serving
+USER service
+ENV CIFAR10_COMPILED_MODELS=/var/cache/cifar10-serving
 
 FROM base AS gpu-packages
 COPY requirements/gpu.txt /tmp/requirements.txt

@@ -3,34 +3,47 @@
 The only module of the project that imports OpenVINO. https://docs.openvino.ai, "CPU device".
 """
 
+import io
+import logging
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import openvino
 
+from catalog.artifact import SAVED_MODEL_FILE
 from catalog.errors import ModelLoadError, RuntimeUnavailableError
 from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import Precision, RuntimeName
 from runtime.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities
+from runtime.compiled_models import CompiledModel, CompiledModels, key_of
 from runtime.cores import usable_cores
 from runtime.fixed_sizes import batch_sizes
+
+logger = logging.getLogger(__name__)
 
 DEVICE: Final = "CPU"
 QUICK_S: Final = 0.001
 """Where an image takes no longer, the cores that share a call meet more often than they compute."""
+CLEARLY_QUICK_S: Final = QUICK_S / 2
+CLEARLY_SLOW_S: Final = QUICK_S * 4
+"""Outside of these, another measurement would come to the same."""
 TIMED_ROWS: Final = 8
 TIMED_CALLS: Final = 5
-CLEARLY_SLOW: Final = 4
-"""So many times as long as what is quick, no further call makes an image quick."""
 PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 
 
 class OpenVinoRuntime:
     """OpenVINO's CPU device at one precision.
+
+    Args:
+        compiled_models: the folder where what is compiled is kept and found again; None: nowhere.
 
     Raises:
         RuntimeUnavailableError: bfloat16 on a CPU without it (OpenVINO would fall back to float32 in silence).
@@ -39,10 +52,12 @@ class OpenVinoRuntime:
     name: RuntimeName = "openvino"
     device = "cpu"
 
-    def __init__(self, precision: Precision = "float32") -> None:
+    def __init__(self, precision: Precision = "float32", *, compiled_models: Path | None = None) -> None:
         self.precision: Precision = precision
         self.version = str(openvino.__version__).split("-")[0]
         self._core = openvino.Core()
+        self._compiled_models = CompiledModels(compiled_models)
+        self._keeping = ThreadPoolExecutor(1, thread_name_prefix="compiled-models")
         if precision == "bfloat16" and not has_bfloat16(self._core):
             raise RuntimeUnavailableError(
                 "precision bfloat16 on a CPU without bfloat16 instructions",
@@ -53,27 +68,99 @@ class OpenVinoRuntime:
     def load(self, folder: Path) -> "OpenVinoModel":
         """See `runtime.base.Runtime.load`.
 
-        All cores work on one call, unless that makes so little of a call that each core may as well have its own.
+        All cores work on one call, unless that makes so little of a call that each core may as well have its own. How
+        long an image takes is measured, unless it is known from an earlier load and leaves no doubt.
         """
         cores = usable_cores()
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISION_HINT[self.precision]}
         try:
-            network = self._core.read_model(folder)
-            model = OpenVinoModel(
-                self._core.compile_model(network, DEVICE, {**settings, "PERFORMANCE_HINT": "LATENCY"}), parallel_calls=1
-            )
-            if cores == 1 or _image_s(model) > QUICK_S:
-                return model
-            # One core is left to whoever makes the calls.
-            threads = {"NUM_STREAMS": cores - 1, "INFERENCE_NUM_THREADS": cores - 1}
-            return OpenVinoModel(
-                self._core.compile_model(network, DEVICE, {**settings, **threads}), parallel_calls=cores - 1
-            )
-        except RuntimeError as error:
+            network = _Network(self._core, folder, self.precision, self._compiled_models)
+            image_s = network.known_image_s
+            shared: OpenVinoModel | None = None
+            if image_s is None or CLEARLY_QUICK_S < image_s < CLEARLY_SLOW_S:
+                shared = network.model(ALL_CORES_A_CALL)
+                image_s = _image_s(shared)
+            if image_s <= QUICK_S and cores > 1:
+                model = network.model(_a_core_a_call(cores))
+            else:
+                model = shared or network.model(ALL_CORES_A_CALL)
+            if network.is_to_keep:
+                self._keeping.submit(network.keep, model, image_s)
+        except (OSError, RuntimeError) as error:
             raise ModelLoadError(
                 f"OpenVINO {self.version} can't load {folder}: {str(error).strip().splitlines()[-1]}",
                 remedy="restore the version, or publish it again",
             ) from None
+        return model
+
+
+@dataclass(frozen=True)
+class _Sharing:
+    """How calls share the cores: OpenVINO's settings for that, and how many calls at once are worth it."""
+
+    settings: Mapping[str, Any]
+    parallel_calls: int = 1
+
+
+ALL_CORES_A_CALL: Final = _Sharing({"PERFORMANCE_HINT": "LATENCY"})
+
+
+def _a_core_a_call(cores: int) -> _Sharing:
+    """One core is left to whoever makes the calls."""
+    return _Sharing({"NUM_STREAMS": cores - 1, "INFERENCE_NUM_THREADS": cores - 1}, parallel_calls=cores - 1)
+
+
+class _Network:
+    """The network in a version's folder: as an earlier load kept it, or read and compiled."""
+
+    def __init__(self, core: openvino.Core, folder: Path, precision: Precision, kept: CompiledModels) -> None:
+        self._core = core
+        self._folder = folder
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISION_HINT[precision]}
+        self._kept = kept
+        self._key = key_of(
+            folder / SAVED_MODEL_FILE,
+            {
+                "openvino": openvino.__version__,
+                "cpu": core.get_property(DEVICE, "FULL_DEVICE_NAME"),
+                "capabilities": ", ".join(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")),
+                "cores": str(usable_cores()),
+                "precision": precision,
+            },
+        )
+        self._found = kept.find(self._key)
+        self._read: openvino.Model | None = None
+
+    @property
+    def known_image_s(self) -> float | None:
+        """How long an image took among others when it was kept, in seconds."""
+        return self._found.image_s if self._found is not None else None
+
+    def model(self, sharing: _Sharing) -> "OpenVinoModel":
+        """Ready to compute; what was kept doesn't depend on how calls share the cores."""
+        settings = {**self._settings, **sharing.settings}
+        if self._found is not None:
+            try:
+                return OpenVinoModel(
+                    self._core.import_model(self._found.content, DEVICE, settings), sharing.parallel_calls
+                )
+            except RuntimeError as error:
+                logger.warning("%s is compiled again: %s", self._folder, str(error).strip().splitlines()[-1])
+                self._found = None
+        if self._read is None:
+            self._read = self._core.read_model(self._folder)
+        return OpenVinoModel(self._core.compile_model(self._read, DEVICE, settings), sharing.parallel_calls)
+
+    @property
+    def is_to_keep(self) -> bool:
+        """Whether the next load could have it more cheaply than this one."""
+        return self._found is None and self._kept.is_on
+
+    def keep(self, model: "OpenVinoModel", image_s: float) -> None:
+        """Have the next load find what this one had to compile."""
+        try:
+            self._kept.keep(self._key, CompiledModel(image_s, model.exported()))
+        except RuntimeError as error:
+            logger.warning("%s is not kept: %s", self._folder, error)
 
 
 class OpenVinoModel:
@@ -81,7 +168,7 @@ class OpenVinoModel:
 
     warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_ROWS)
 
-    def __init__(self, compiled: openvino.CompiledModel, *, parallel_calls: int) -> None:
+    def __init__(self, compiled: openvino.CompiledModel, parallel_calls: int) -> None:
         self.parallel_calls = parallel_calls
         self._compiled = compiled
         self._idle_calls: deque[_Call] = deque()
@@ -96,6 +183,12 @@ class OpenVinoModel:
             return call.compute(images)
         finally:
             self._idle_calls.append(call)
+
+    def exported(self) -> bytes:
+        """What OpenVINO imports faster than it reads and compiles the SavedModel."""
+        stream = io.BytesIO()
+        self._compiled.export_model(stream)
+        return stream.getvalue()
 
 
 class _Call:
@@ -123,7 +216,7 @@ def _image_s(model: OpenVinoModel) -> float:
         start_s = time.perf_counter()
         model.predict(images)
         shortest_s = min(shortest_s, (time.perf_counter() - start_s) / TIMED_ROWS)
-        if not QUICK_S < shortest_s < CLEARLY_SLOW * QUICK_S:
+        if not QUICK_S < shortest_s < CLEARLY_SLOW_S:
             break
     return shortest_s
 

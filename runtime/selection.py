@@ -28,6 +28,7 @@ def open_runtime(
     precision: Precision = "float32",
     *,
     max_batch_rows: int = DEFAULT_MAX_BATCH_ROWS,
+    compiled_models: Path | None = None,
 ) -> Runtime:
     """Open the runtime that these settings name.
 
@@ -36,6 +37,7 @@ def open_runtime(
         device: `cpu`, `gpu`, `gpu:N`, or `auto`: a GPU where the runtime has one.
         precision: `float32`, or `bfloat16` (OpenVINO, on a CPU that has it).
         max_batch_rows: the most images that are computed at once; a GPU is prepared for batches of up to so many.
+        compiled_models: the folder where OpenVINO's compiled models are kept for the next start; None: nowhere.
 
     Raises:
         RuntimeUnavailableError: what is asked for isn't installed, or isn't on this machine.
@@ -57,7 +59,7 @@ def open_runtime(
             )
         from runtime.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(precision)
+        return OpenVinoRuntime(precision, compiled_models=compiled_models)
     from runtime.tensorflow import TensorFlowRuntime
 
     place = ("gpu" if _tensorflow_sees_gpu() else "cpu") if device == "auto" else device

@@ -95,7 +95,11 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
     give_large_blocks_back()
     settings, stop = settings or read_settings(), stop or Stop()
     runtime = open_runtime(
-        settings.runtime, settings.device, settings.precision, max_batch_rows=settings.max_batch_rows
+        settings.runtime,
+        settings.device,
+        settings.precision,
+        max_batch_rows=settings.max_batch_rows,
+        compiled_models=settings.compiled_models_folder,
     )
     repository = ModelRepository(
         settings.models,

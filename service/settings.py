@@ -17,6 +17,7 @@ from catalog.rollout import POLICY_PATTERN
 from service.errors import SettingsError
 
 PREFIX: Final = "CIFAR10_"
+OFF: Final = "off"
 
 
 class Settings(BaseSettings):
@@ -76,6 +77,11 @@ class Settings(BaseSettings):
     precision: Precision = Field(
         "float32", description="bfloat16 is faster where the CPU has it; its accuracy is stored beside float32's"
     )
+    compiled_models: Path = Field(
+        Path("~/.cache/cifar10-serving"),
+        description="folder where OpenVINO's compiled models are kept, so that the next start is faster; off: nowhere",
+        json_schema_extra={"legal": "path of a folder, off"},
+    )
     max_body_bytes: int = Field(
         20 * 2**20, ge=2**10, le=2**30, description="largest request body, in bytes; a larger one gets 413"
     )
@@ -127,6 +133,16 @@ class Settings(BaseSettings):
         1.0, ge=0, le=1, description="share of the requests that are logged, one JSON line each; 0: failures alone"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe message logged")
+
+    @property
+    def compiled_models_folder(self) -> Path | None:
+        """Where compiled models are kept; None: nowhere, as it was asked for or because this user has no home."""
+        if str(self.compiled_models) == OFF:
+            return None
+        try:
+            return self.compiled_models.expanduser()
+        except RuntimeError:
+            return None
 
 
 def read_settings(arguments: Sequence[str] = ()) -> Settings:

@@ -1,6 +1,7 @@
 """What many tests share: the published models, the shipped test images, and small stand-ins for CIFAR-10."""
 
 import atexit
+import os
 import shutil
 import tempfile
 import time
@@ -28,6 +29,10 @@ SMALL_MODELS = Path(tempfile.mkdtemp(prefix="small-models-"))
 atexit.register(shutil.rmtree, SMALL_MODELS, ignore_errors=True)
 for small_cnn in SMALL_CNNS:
     (SMALL_MODELS / small_cnn).symlink_to(MODELS / small_cnn)
+COMPILED_MODELS = Path(tempfile.mkdtemp(prefix="compiled-models-"))
+"""Where every server of these tests keeps what it compiled; never the user's own folder."""
+atexit.register(shutil.rmtree, COMPILED_MODELS, ignore_errors=True)
+os.environ["CIFAR10_COMPILED_MODELS"] = str(COMPILED_MODELS)
 LOAD_TIMEOUT_S = 60
 PUBLISHED = tuple(name for name in MODEL_NAMES if published_versions(MODELS, name))
 

@@ -11,13 +11,13 @@ import numpy as np
 from catalog.artifact import METADATA_FILE
 from catalog.errors import PublishError
 from catalog.metadata import Evaluation, ModelMetadata, Precision
+from catalog.replaced_file import replaced_file
 from runtime.golden import check_golden
 from runtime.openvino import OpenVinoRuntime
 from training.data import Cifar10
 from training.evaluate import evaluate
 from training.export import evaluation_label, openvino_precisions, reduced_precision_tolerance
 from training.remeasure import read_to_measure, stored_splits
-from training.replaced_file import replaced_file
 
 
 def add_precisions(folder: Path, data: Cifar10) -> list[Evaluation]:

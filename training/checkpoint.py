@@ -19,10 +19,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from catalog.metadata import EpochResult
+from catalog.replaced_file import replaced_file
 from training.environment import Environment
 from training.errors import CheckpointError
 from training.recipes import Recipe
-from training.replaced_file import replaced_file
 
 HISTORY: Final = "history"
 STARTED_AT: Final = "started_at"

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog.replaced_file import replaced_file
 from runtime.base import Images
 from training.backend import compiles
 from training.build import weights_sha256
@@ -22,7 +23,6 @@ from training.errors import BackboneWeightsError, CheckpointError
 from training.preprocessing import scale
 from training.progress import Progress
 from training.recipes import Recipe
-from training.replaced_file import replaced_file
 
 FEATURES_BATCH: Final = 256
 

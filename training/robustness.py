@@ -6,6 +6,7 @@ What the shifts are is `training.corruptions`' part. The artifact is run as it i
 from pathlib import Path
 
 from catalog.errors import PublishError
+from catalog.replaced_file import replaced_file
 from catalog.robustness import CorruptedResult, Robustness, robustness_file
 from runtime.golden import check_golden
 from runtime.openvino import OpenVinoRuntime
@@ -13,7 +14,6 @@ from training.corruptions import CORRUPTIONS, STRENGTHS
 from training.data import Cifar10, Split
 from training.evaluate import predict_all
 from training.remeasure import read_to_measure
-from training.replaced_file import replaced_file
 
 
 def measure_robustness(folder: Path, data: Cifar10) -> Robustness:

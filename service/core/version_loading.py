@@ -20,6 +20,8 @@ from runtime.golden import check_golden
 from service.core.model_version import ModelVersion
 from service.core.scheduler import LONGEST_BATCH_S
 
+GOLDEN_IMAGES: Final = 16
+"""A wrong build, weight or precision shows in every image; of a large network all of them take half a second."""
 TIMED_CALLS: Final = 5
 
 logger = logging.getLogger(__name__)
@@ -51,9 +53,10 @@ class VersionLoader:
             entry.metadata = read_metadata(entry.folder)
             verify(entry.folder, entry.metadata)
             model = self._runtime.load(entry.folder)
-            golden_start_s = time.monotonic()
-            difference = check_golden(model, entry.folder, entry.metadata, self._runtime.precision)
-            entry.row_s = _warm(model, (time.monotonic() - golden_start_s) / entry.metadata.golden.n)
+            difference = check_golden(
+                model, entry.folder, entry.metadata, self._runtime.precision, most_images=GOLDEN_IMAGES
+            )
+            entry.row_s = _warm(model)
         except ProjectError as error:
             self._fail(entry, self._without_folder(error))
         except Exception as error:  # one broken version must not stop the others, whatever broke
@@ -89,19 +92,20 @@ class VersionLoader:
         logger.error("%s can't serve: %s", entry, reason)
 
 
-def _warm(model: LoadedModel, row_of_batch_s: float) -> float:
+def _warm(model: LoadedModel) -> float:
     """Compute each batch size once: what a runtime prepares for a size is prepared before the first request.
 
-    Args:
-        row_of_batch_s: how long an image takes among others; sizes that are longer than any batch are left out.
+    Sizes that take longer than any batch may are left out.
 
     Returns:
-        How long one image alone takes after that, in seconds.
+        How long one image alone takes, in seconds.
     """
+    model.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+    row_s = min(_duration_s(model) for _ in range(TIMED_CALLS))
     for rows in model.warm_up_rows:
-        if rows == 1 or rows * row_of_batch_s <= LONGEST_BATCH_S:
+        if 1 < rows <= LONGEST_BATCH_S / row_s:
             model.predict(np.zeros((rows, *IMAGE_SHAPE), np.uint8))
-    return min(_duration_s(model) for _ in range(TIMED_CALLS))
+    return row_s
 
 
 def _duration_s(model: LoadedModel) -> float:

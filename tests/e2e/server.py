@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from tests.conftest import ROOT, SMALL_MODELS
+from tests.conftest import COMPILED_MODELS, ROOT, SMALL_MODELS
 
 START_TIMEOUT_S = 60
 
@@ -33,8 +33,9 @@ def free_port() -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process' environment without the developer's own settings of the service."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("CIFAR10_")}
+    """This process' environment without the developer's own settings of the service, or what they compiled."""
+    foreign = {name: value for name, value in os.environ.items() if not name.startswith("CIFAR10_")}
+    return foreign | {"CIFAR10_COMPILED_MODELS": str(COMPILED_MODELS)}
 
 
 @contextmanager

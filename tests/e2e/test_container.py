@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 
-from tests.conftest import ROOT, SAMPLES, golden_class
+from tests.conftest import PUBLISHED, ROOT, SAMPLES, golden_class
 from tests.e2e.server import free_port, wait_until_ready
 
 PROJECT = "cifar10-serving-test"
@@ -61,7 +62,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[str
         wait_until_ready(f"http://127.0.0.1:{port}")
         yield command, f"http://127.0.0.1:{port}"
     finally:
-        docker(*command, "down", "--timeout", "30", check=False)
+        docker(*command, "down", "--volumes", "--timeout", "30", check=False)
         del os.environ["CIFAR10_PORT"]
 
 
@@ -90,6 +91,16 @@ def test_container_is_locked_down(compose: tuple[list[str], str]) -> None:
 def test_cpu_image_holds_no_tensorflow_and_no_tools(compose: tuple[list[str], str]) -> None:
     program = "import importlib.util as u; print([n for n in ('tensorflow', 'keras', 'training') if u.find_spec(n)])"
     assert docker(*compose[0], "exec", "-T", "cpu", "python", "-c", program).stdout.strip() == "[]"
+
+
+def test_compiled_models_outlive_the_container(compose: tuple[list[str], str]) -> None:
+    deadline_s = time.monotonic() + 60
+    listing = ("exec", "-T", "cpu", "ls", "/var/cache/cifar10-serving")
+    while docker(*compose[0], *listing).stdout.count(".compiled") < len(PUBLISHED):
+        assert time.monotonic() < deadline_s, "not every model was kept within 60 s"
+        time.sleep(0.5)
+    mounts = json.loads(docker("inspect", container_id(compose[0])).stdout)[0]["Mounts"]
+    assert [(mount["Type"], mount["Destination"]) for mount in mounts] == [("volume", "/var/cache/cifar10-serving")]
 
 
 def test_health_check_passes(compose: tuple[list[str], str]) -> None:

@@ -26,6 +26,10 @@ class ShiftedModel:
             for image, answer in zip(golden.images, golden.probabilities, strict=True)
         }
 
+    def forget(self, images: Images) -> None:
+        for image in images:
+            del self._answers[image.tobytes()]
+
     def predict(self, images: Images) -> Probabilities:
         return np.stack([self._answers[image.tobytes()] for image in images])
 
@@ -39,6 +43,15 @@ def test_published_version_passes_with_a_tiny_difference() -> None:
 def test_wrong_answers_are_refused_with_how_wrong(shift: float) -> None:
     with pytest.raises(ModelLoadError, match=r"up to (0.002|nan) away.*Expected: at most 0.001 in float32"):
         check_golden(ShiftedModel(shift), FOLDER, read_metadata(FOLDER), "float32")
+
+
+def test_no_more_images_are_computed_than_are_asked_for() -> None:
+    model = ShiftedModel(0)
+    golden = read_golden(FOLDER / "golden.npz")
+    model.forget(golden.images[16:])
+    assert check_golden(model, FOLDER, read_metadata(FOLDER), "float32", most_images=16) == 0
+    with pytest.raises(KeyError):
+        check_golden(model, FOLDER, read_metadata(FOLDER), "float32")
 
 
 def test_precision_that_was_never_evaluated_is_refused() -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from service.errors import SettingsError
@@ -43,6 +45,22 @@ def test_bad_variable_is_named_with_its_value_and_what_is_legal(
 def test_bad_flag_is_named_as_the_flag() -> None:
     with pytest.raises(SettingsError, match=r"--max-body-bytes = '5' is not legal; expected: whole number from 1,024"):
         read_settings(["--max-body-bytes", "5"])
+
+
+@pytest.mark.parametrize(
+    ("value", "home", "folder"),
+    [
+        ("/var/cache/x", "/home/a", "/var/cache/x"),
+        ("~/.cache/cifar10-serving", "/home/a", "/home/a/.cache/cifar10-serving"),
+        ("off", "/home/a", None),
+    ],
+)
+def test_folder_of_compiled_models_is_a_path_or_off(
+    monkeypatch: pytest.MonkeyPatch, value: str, home: str, folder: str | None
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    found = read_settings(["--compiled-models", value]).compiled_models_folder
+    assert found == (Path(folder) if folder else None)
 
 
 def test_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
