@@ -7,6 +7,7 @@ where the results go. Measuring is `bench.rounds`' part, telling `bench.report`'
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -196,4 +197,6 @@ def _positive(text: str) -> int:
 
 if __name__ == "__main__":
     os.chdir(ROOT)
+    # As an exception it stops the server that runs; by itself it would leave it there.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     sys.exit(main())

@@ -137,7 +137,10 @@ class WholeStart(Record):
     """Our server with every published version, as a user starts it."""
 
     models: list[str]
+    first_ready_s: NonNegative | None = None
+    """Of the first start, which finds nothing that was compiled before."""
     ready_s: NonNegative
+    """Of the next one."""
     rss_ready_bytes: int
     rss_loaded_bytes: int
     """After a short load on each model."""

@@ -21,7 +21,7 @@ from bench.load import Target, run_wrk
 from bench.measurements import Load, Overload, RuntimeAlone, Visit, WholeStart
 from bench.open_loop import run_open_loop
 from bench.processes import Running, free_port, post, running, tail
-from bench.servers import OUR_SERVER, SERVERS, Server, Start
+from bench.servers import COMPILED_MODELS, OUR_SERVER, SERVERS, Server, Start
 from bench.uploads import BodyKind, Upload, body, golden_images, varied_uploads, write_bodies
 from catalog.artifact import published_versions
 from catalog.labels import MODEL_NAMES
@@ -131,7 +131,7 @@ def runtime_alone(bench: Bench, model: str, precision: str) -> RuntimeAlone:
 
 
 def whole_start(bench: Bench) -> WholeStart:
-    """Our server with every published version: start, memory, and the import of the application.
+    """Our server with every published version: its first start and the next, memory, the import of the application.
 
     Raises:
         BenchError: it doesn't start.
@@ -143,13 +143,18 @@ def whole_start(bench: Bench) -> WholeStart:
         for _ in range(IMPORT_TIMES + 1)
     ][1:]  # the first one may compile
     models = [name for name in MODEL_NAMES if published_versions(bench.models_folder, name)]
-    with _started(bench, server, next(iter(bench.versions)), bench.models_folder) as process:
+    shutil.rmtree(COMPILED_MODELS, ignore_errors=True)
+    name = next(iter(bench.versions))
+    with _started(bench, server, name, bench.models_folder) as process:
+        first_ready_s = process.ready_s
+    with _started(bench, server, name, bench.models_folder) as process:
         ready_bytes = process.rss_bytes
         for model in models:
             target = _target(bench, server, process, model)
             run_wrk(target, concurrency=LIGHT_CONCURRENCY, seconds=bench.seconds * WARM_UP_SHARE)
         return WholeStart(
             models=models,
+            first_ready_s=first_ready_s,
             ready_s=process.ready_s,
             rss_ready_bytes=ready_bytes,
             rss_loaded_bytes=process.rss_bytes,

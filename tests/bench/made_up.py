@@ -81,6 +81,7 @@ def overload(**parts: object) -> Overload:
 def whole_start(models: int = len(MODEL_NAMES)) -> WholeStart:
     return WholeStart(
         models=list(MODEL_NAMES[:models]),
+        first_ready_s=2.501,
         ready_s=2.5,
         rss_ready_bytes=500_000_000,
         rss_loaded_bytes=600_000_001,
