@@ -9,7 +9,6 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.types import ASGIApp
 
 from catalog import PROJECT_VERSION
 from runtime.cores import usable_cores
@@ -17,6 +16,7 @@ from runtime.selection import open_runtime
 from service.api.admin import admin_routes
 from service.api.batch import batch_routes
 from service.api.compare import compare_routes
+from service.api.direct_predict import DirectPredict
 from service.api.explain import explain_routes
 from service.api.health import health_routes
 from service.api.large_requests import RequestReader
@@ -37,6 +37,7 @@ from service.api.tensorflow_serving.routes import tensorflow_serving_routes
 from service.core.admission import Admission
 from service.core.backlog import Backlog
 from service.core.decoding import Decoder
+from service.core.direct_inference import DirectInference
 from service.core.inference import Inference
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
@@ -80,7 +81,7 @@ class Parts:
     watcher: Watcher
 
 
-def create_app(settings: Settings | None = None, stop: Stop | None = None, backlog: Backlog | None = None) -> ASGIApp:
+def create_app(settings: Settings | None = None, stop: Stop | None = None, backlog: Backlog | None = None) -> FastLanes:
     """The ASGI application; its models are loaded after start-up, while /livez already answers.
 
     Args:
@@ -190,7 +191,13 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, reader, settings))), prefixes=PLAIN_ERRORS
     )
     return FastLanes(
-        app, {PATH: ObservingMiddleware(predict, observers)}, INFER_PATHS, ObservingMiddleware(infer, observers)
+        app,
+        {PATH: ObservingMiddleware(predict, observers)},
+        INFER_PATHS,
+        ObservingMiddleware(infer, observers),
+        DirectPredict(DirectInference(repository, admission, scheduler, shadow), settings, observers)
+        if cache is None
+        else None,
     )
 
 

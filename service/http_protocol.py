@@ -1,20 +1,28 @@
-"""HTTP as uvicorn speaks it, but for overload: requests for predictions wait in a backlog, or are refused unparsed.
+"""HTTP as uvicorn speaks it, but for load: requests for predictions wait in a backlog, or are refused unparsed.
 
 Under overload most requests are refused, so it must cost next to nothing: the answer to one that is refused is made
 once for many, and sent when its head is seen. Where that is not safe (no plain Content-Length, a client that waits for
 "100 Continue", a very large body, pipelining), the request takes the usual way, on which it is refused, too.
+
+A request for a prediction that is there as a whole when it is begun is answered without a task of its own, and in one
+piece, by `service.api.direct_predict`, if that takes it.
 """
 
+import asyncio
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from service.api.direct_predict import DirectPredict
 from service.api.plain_errors import plain_error
+from service.api.predict import PATH as DIRECT_PATH
 from service.api.problems import PROBLEM_TYPE, problem_response
 from service.core.backlog import Backlog, Begun, Refusal
 from service.observing import BEGUN
@@ -64,10 +72,38 @@ def read_head(head: bytes) -> Head | None:
     )
 
 
+class _WholeRequest:
+    """A request whose body has been received, on its connection: a `service.api.direct_predict.WholeRequest`."""
+
+    __slots__ = ("_cycle", "_protocol", "begun", "body", "scope")
+
+    def __init__(self, protocol: "BacklogProtocol", cycle: RequestResponseCycle, begun: Begun) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self.begun = begun
+        self.scope = cast("Scope", cycle.scope)
+        self.body = bytes(cycle.body)
+
+    @property
+    def is_gone(self) -> bool:
+        return self._cycle.disconnected
+
+    def waits(self, answer: "asyncio.Future[Any]") -> None:
+        self._protocol.wait_for(answer)
+
+    def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        self._protocol.reply(self._cycle, status, headers, body)
+
+
 class BacklogProtocol(HttpToolsProtocol):
     """One connection. `protocol_with` makes the class that uvicorn is given."""
 
     backlog: ClassVar[Backlog]
+    direct: ClassVar[DirectPredict | None]
+    _is_parsing = False
+    _unbegun: Callable[[], None] | None = None
+    """Begins the request whose head was parsed, once all that was received is."""
+    _answer: "asyncio.Future[Any] | None" = None
     _skip_bytes = 0
     """What still comes of the body of a request that was refused."""
     _refused_s: float | None = None
@@ -83,7 +119,40 @@ class BacklogProtocol(HttpToolsProtocol):
         may_refuse = self.backlog.refuses and data.startswith(FIRST_BYTES) and self._is_between_requests()
         if may_refuse and self._refuse(data):
             return
+        self._is_parsing = True
         super().data_received(data)
+        self._is_parsing = False
+        if self._unbegun is not None:
+            begin, self._unbegun = self._unbegun, None
+            begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits for the answer any more."""
+        super().connection_lost(exc)
+        if self._answer is not None:
+            self._answer.cancel()
+
+    def wait_for(self, answer: "asyncio.Future[Any]") -> None:
+        """See `WholeRequest.waits`; uvicorn waits for it before it stops, and cancels it at last."""
+        self._answer = answer
+        self.tasks.add(answer)  # type: ignore[arg-type]  # all that it asks of a task a future has, too
+        answer.add_done_callback(self.tasks.discard)
+
+    def reply(
+        self, cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """Send the whole answer to the request of a cycle in one piece."""
+        self._answer = None
+        if cycle.disconnected:
+            return
+        lines = [b"%s: %s\r\n" % header for header in (*self.server_state.default_headers, *headers)]
+        close = b"" if cycle.keep_alive else b"connection: close\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], *lines, close, b"\r\n", body)))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _is_between_requests(self) -> bool:
         cycle = self.cycle
@@ -160,16 +229,33 @@ class BacklogProtocol(HttpToolsProtocol):
         if self.backlog.refuses and (refusal := self.backlog.refusal(target)) is not None:
             begun.refused = refusal.error
             super()._start_asgi_task(cycle, app)
+            return
+        begin = partial(self.backlog.add, target, partial(self._begin, cycle, app, begun))
+        if self._is_parsing:
+            self._unbegun = begin
         else:
-            self.backlog.add(target, partial(self._begin, cycle, app, begun))
+            begin()
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application, begun: Begun, waited_s: float) -> None:
         begun.waited_s = waited_s
         if cycle.disconnected:
             begun.refused = ClientDisconnect()
+        elif self._is_answered_directly(cycle, begun):
+            return
         super()._start_asgi_task(cycle, app)
 
+    def _is_answered_directly(self, cycle: RequestResponseCycle, begun: Begun) -> bool:
+        if self.direct is None or cycle.scope["path"] != DIRECT_PATH:
+            return False
+        if cycle.more_body or cycle.waiting_for_100_continue or self.flow.write_paused:
+            return False
+        return self.direct.begin(_WholeRequest(self, cycle, begun))
 
-def protocol_with(backlog: Backlog) -> type[BacklogProtocol]:
-    """The protocol of a server whose requests for predictions wait in this backlog."""
-    return type("Protocol", (BacklogProtocol,), {"backlog": backlog})
+
+def protocol_with(backlog: Backlog, direct: DirectPredict | None = None) -> type[BacklogProtocol]:
+    """The protocol of a server whose requests for predictions wait in this backlog.
+
+    Args:
+        direct: answers those that it can.
+    """
+    return type("Protocol", (BacklogProtocol,), {"backlog": backlog, "direct": direct})

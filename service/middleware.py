@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.direct_predict import DirectPredict
 from service.api.problems import ProblemResponse, problem_of
 from service.core.retry import stopping
 
@@ -24,11 +25,18 @@ class FastLanes:
         lanes: path -> what answers POST.
         pattern: of more paths; its groups are the path parameters.
         pattern_lane: what answers POST there.
+        direct: answers some of the requests without ASGI, for a server that can let it.
     """
 
     def __init__(
-        self, app: ASGIApp, lanes: Mapping[str, ASGIApp], pattern: re.Pattern[str], pattern_lane: ASGIApp
+        self,
+        app: ASGIApp,
+        lanes: Mapping[str, ASGIApp],
+        pattern: re.Pattern[str],
+        pattern_lane: ASGIApp,
+        direct: DirectPredict | None = None,
     ) -> None:
+        self.direct = direct
         self._app = app
         self._lanes = lanes
         self._pattern = pattern

@@ -21,6 +21,19 @@ Observer = Callable[[Observation], None]
 """Takes note of a request that has ended; called on the event loop, so it must be quick."""
 
 
+class RequestIds:
+    """Gives each request an id unlike anybody else's, unless its client has given it one."""
+
+    def __init__(self) -> None:
+        # Like the others of this process but for the count: drawn once, not for each.
+        self._drawn = os.urandom(10).hex().encode()
+        self._count = itertools.count(1)
+
+    def of(self, scope: Scope) -> bytes:
+        """The id of the request with this scope."""
+        return _clients_id(scope) or b"%s%012x" % (self._drawn, next(self._count))
+
+
 class ObservingMiddleware:
     """Fills one `Observation` a request; the answer carries the request's id, the client's own where it sent one.
 
@@ -32,16 +45,14 @@ class ObservingMiddleware:
     def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
         self._app = app
         self._observers = observers
-        # Unlike anybody else's, and like the others of this process but for the count: drawn once, not for each.
-        self._drawn_id = os.urandom(10).hex()
-        self._count = itertools.count(1)
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _clients_id(scope) or b"%s%012x" % (self._drawn_id.encode(), next(self._count))
+        request_id = self._ids.of(scope)
         observation = Observation(scope["method"], scope["path"], request_id.decode())
         scope[SCOPE_KEY] = observation
         begun = begun_of(scope)

@@ -19,6 +19,7 @@ from typing import Literal, cast
 import uvicorn
 
 from catalog.errors import ProjectError
+from service.api.direct_predict import DirectPredict
 from service.app import create_app, open_backlog
 from service.core.backlog import Backlog
 from service.core.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
@@ -95,7 +96,7 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     server = _Server(
         uvicorn.Config(
             app,
-            http=_http_protocol(backlog),
+            http=_http_protocol(backlog, app.direct),
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             access_log=False,
             proxy_headers=False,  # nothing here depends on who asks
@@ -119,12 +120,12 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     return code
 
 
-def _http_protocol(backlog: Backlog) -> "type[asyncio.Protocol] | Literal['auto']":
+def _http_protocol(backlog: Backlog, direct: DirectPredict | None) -> "type[asyncio.Protocol] | Literal['auto']":
     try:
         from service.http_protocol import protocol_with
     except ModuleNotFoundError:  # httptools, which Windows doesn't have
         return "auto"
-    return protocol_with(backlog)
+    return protocol_with(backlog, direct)
 
 
 def _end_in_spite_of_stuck_work(code: int) -> None:

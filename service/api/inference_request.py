@@ -13,10 +13,10 @@ from catalog.responses import InvalidParameter
 from service.api.client_watch import ClientWatch
 from service.api.request_body import RawHeaders, upload_timeout
 from service.core.admission import Slot
-from service.core.backlog import Refusal
+from service.core.backlog import Begun, Refusal
 from service.core.inference import Inference, deadline_passed
 from service.core.observation import Observation
-from service.errors import InvalidParameterError, UnavailableError
+from service.errors import InvalidParameterError, RequestError, UnavailableError
 from service.observing import begun_of, observation_of
 from service.settings import Settings
 
@@ -56,17 +56,13 @@ async def answer_request(
             raise begun.refused
         with inference.slot() as slot:
             headers = dict(scope["headers"])
-            timeout_s = _timeout_s(headers, settings.request_timeout_s)
-            if begun is not None and begun.waited_s:
-                timeout_s = _left_s(timeout_s, begun.waited_s)
+            timeout_s = time_left_s(headers, settings.request_timeout_s, begun)
             watch.expect_body(settings.upload_timeout_s, upload_timeout)
             body = await read(headers, receive, slot)
             watch.begin()
             return await answer(body, observation, timeout_s)
     except UnavailableError as error:
-        if begun is not None and error.shortage is not None:
-            version = None if observation.model is None else (observation.model, observation.version or 0)
-            begun.backlog.refuse_alike(begun.target, Refusal(error.shortage, version))
+        note_shortage(error, begun, observation)
         raise
     except asyncio.CancelledError:
         watch.raise_cause()
@@ -75,11 +71,26 @@ async def answer_request(
         watch.end()
 
 
-def _left_s(timeout_s: float, waited_s: float) -> float:
-    """What is left of a request's time after it waited in the backlog."""
-    if waited_s >= timeout_s:
+def note_shortage(error: RequestError, begun: Begun | None, observation: Observation) -> None:
+    """Have whatever asks for the same be refused before it begins, as long as there is too little for it."""
+    if begun is not None and isinstance(error, UnavailableError) and error.shortage is not None:
+        version = None if observation.model is None else (observation.model, observation.version or 0)
+        begun.backlog.refuse_alike(begun.target, Refusal(error.shortage, version))
+
+
+def time_left_s(headers: RawHeaders, longest_s: float, begun: Begun | None) -> float:
+    """How much time a request has: its own deadline or the service's, less what it has waited in the backlog.
+
+    Raises:
+        InvalidParameterError: its own deadline is none.
+        DeadlineError: it has waited too long.
+    """
+    timeout_s = _timeout_s(headers, longest_s)
+    if begun is None or not begun.waited_s:
+        return timeout_s
+    if begun.waited_s >= timeout_s:
         raise deadline_passed(timeout_s)
-    return round(timeout_s - waited_s, 3)
+    return round(timeout_s - begun.waited_s, 3)
 
 
 def _timeout_s(headers: RawHeaders, longest_s: float) -> float:

@@ -60,8 +60,7 @@ class PredictEndpoint:
         await answer_in_lane(scope, receive, send, self._answer)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        query: bytes = scope["query_string"]
-        parameters = (_kept_parameters if len(query) <= MAX_KEPT_QUERY_BYTES else parse_parameters)(query)
+        parameters = read_parameters(scope["query_string"])
 
         async def predict(content: bytes, observation: Observation, timeout_s: float) -> Answer:
             inferred = await self._inference.predict(
@@ -76,12 +75,16 @@ class PredictEndpoint:
         )
 
 
-def parse_parameters(query: bytes) -> PredictParameters:
+def read_parameters(query: bytes) -> PredictParameters:
     """The parameters in a query string; of one that is given twice the last counts.
 
     Raises:
         InvalidParameterError: one is unknown or not legal.
     """
+    return (_kept_parameters if len(query) <= MAX_KEPT_QUERY_BYTES else _parse_parameters)(query)
+
+
+def _parse_parameters(query: bytes) -> PredictParameters:
     values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:
         return PredictParameters.model_validate(values)
@@ -91,4 +94,4 @@ def parse_parameters(query: bytes) -> PredictParameters:
         ) from None
 
 
-_kept_parameters = lru_cache(maxsize=256)(parse_parameters)
+_kept_parameters = lru_cache(maxsize=256)(_parse_parameters)

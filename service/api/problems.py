@@ -48,7 +48,7 @@ def client_gone_response() -> Response:
     return Response(status_code=HTTPStatus.BAD_REQUEST)
 
 
-def internal_error_response(error: Exception) -> ProblemResponse:
+def internal_error_response(error: BaseException) -> ProblemResponse:
     """For what should never happen."""
     return ProblemResponse(
         Problem(

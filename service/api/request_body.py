@@ -35,16 +35,33 @@ def image_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Aw
     """Reads the encoded image in a request, which is multipart field `file` or the raw body; see `_read`."""
 
     async def read(headers: RawHeaders, receive: Receive, slot: Slot) -> bytes:
-        content_type, options = _content_type(headers)
-        if content_type != FORM:
-            check_type(content_type)
-        body = await _read(headers, receive, slot, settings)
-        image = file_of_form(body, options) if content_type == FORM else body
-        if not image:
-            raise InvalidRequestError("the request carries no image: it has 0 bytes", expected=WAYS)
-        return image
+        content_type, options = _image_type(headers)
+        return _image_in(await _read(headers, receive, slot, settings), content_type, options)
 
     return read
+
+
+def image_of(headers: RawHeaders, body: bytes) -> bytes:
+    """The encoded image in a body that was received.
+
+    Raises:
+        RequestError: there is none, or it is declared as something that is not read.
+    """
+    return _image_in(body, *_image_type(headers))
+
+
+def _image_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:
+    content_type, options = _content_type(headers)
+    if content_type != FORM:
+        check_type(content_type)
+    return content_type, options
+
+
+def _image_in(body: bytes, content_type: str, options: Mapping[str, str]) -> bytes:
+    image = file_of_form(body, options) if content_type == FORM else body
+    if not image:
+        raise InvalidRequestError("the request carries no image: it has 0 bytes", expected=WAYS)
+    return image
 
 
 def files_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awaitable[list[FormField]]]:

@@ -147,10 +147,18 @@ class ModelRepository:
         Raises:
             RequestError: as `find` does.
         """
+        return Lease(self.acquire(name, version))
+
+    def acquire(self, name: str | None = None, version: int | str | None = None) -> ModelVersion:
+        """The version that `find` gives, which stays loaded until its `release` is called.
+
+        Raises:
+            RequestError: as `find` does.
+        """
         chosen = self.find(name, version)
         while not chosen.acquire():  # swapped out since it was found: by now the snapshot has another
             chosen = self.find(name, version)
-        return Lease(chosen)
+        return chosen
 
     def shadow_of(self, name: str) -> ModelVersion | None:
         """The version that computes on the side what others of this model answer."""

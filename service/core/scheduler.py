@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -360,8 +361,8 @@ def _compute(batch: _Batch) -> _Outcome:
         return _Outcome([_withdrawn() for _ in images], 0.0)
     try:
         probabilities = model.predict(images[0] if len(images) == 1 else np.concatenate(images))
-        ends = np.cumsum([len(part) for part in images])[:-1]
-        results = [probabilities] if len(images) == 1 else list(np.split(probabilities, ends))
+        ends = list(accumulate(map(len, images)))
+        results = [probabilities[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     except Exception:
         logger.exception("a batch of %d requests failed; each is computed again by itself", len(images))
         results = [_compute_alone(model, part) for part in images]

@@ -1,0 +1,143 @@
+"""The shortest way through the data plane: one small image, decoded in place, answered by a call instead of a task.
+
+Takes only what needs neither a thread for decoding nor a cache; whatever else there is goes `service.core.inference`'s
+way, which this one is held to: same slots, leases, queues, deadlines.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runtime.base import Images
+from service.core.admission import Admission
+from service.core.batch_queue import Computed
+from service.core.decoding import IN_PLACE_BYTES
+from service.core.inference import deadline_passed
+from service.core.model_version import ModelVersion
+from service.core.observation import Observation
+from service.core.repository import ModelRepository
+from service.core.scheduler import Scheduler
+from service.core.shadow import Shadow
+from service.unchanged_images import decode_unchanged
+
+
+@dataclass(slots=True)
+class DirectRequest:
+    """One image on its way.
+
+    Args:
+        observation: what is learned on the way is noted in it.
+        timeout_s: longest time from now to the answer.
+        held_bytes: of its body.
+        ended: called once on the event loop with the version and its answer, or with why there is none; a
+            `CancelledError` where the future that `waits` was given was cancelled.
+        waits: called with the future that the request waits for, if it has to.
+    """
+
+    observation: Observation
+    timeout_s: float
+    held_bytes: int
+    ended: Callable[[ModelVersion, Computed | BaseException], None]
+    waits: Callable[["asyncio.Future[Computed]"], None]
+
+
+class DirectInference:
+    """Answers single images; used from one thread, the event loop's.
+
+    Args:
+        repository: the versions that may answer.
+        admission: the slots for requests.
+        scheduler: turns pixels into probabilities.
+        shadow: compares answers on the side.
+    """
+
+    def __init__(
+        self, repository: ModelRepository, admission: Admission, scheduler: Scheduler, shadow: Shadow | None
+    ) -> None:
+        self._repository = repository
+        self._admission = admission
+        self._scheduler = scheduler
+        self._shadow = shadow
+
+    def start(
+        self, content: bytes, request: DirectRequest, *, model: str | None = None, version: int | str | None = None
+    ) -> bool:
+        """Whether the image is taken: then `request.ended` is called, later. Otherwise nothing has happened.
+
+        Args:
+            content: a file in one of `service.images.READABLE_FORMATS`.
+            request: whose image it is.
+            model: None for the default model.
+            version: a number or a label; None for the one that answers where none is asked for.
+
+        Raises:
+            RequestError: there is no such version or no room; nothing has happened then, either.
+        """
+        if len(content) > IN_PLACE_BYTES:
+            return False
+        start_s = time.monotonic()
+        pixels = decode_unchanged(content)
+        if pixels is None:
+            return False
+        request.observation.decode_s = time.monotonic() - start_s
+        self._admission.enter()
+        try:
+            self._admission.hold_bytes(request.held_bytes)
+            try:
+                chosen = self._repository.acquire(model, version)
+            except BaseException:
+                self._admission.release_bytes(request.held_bytes)
+                raise
+        except BaseException:
+            self._admission.leave()
+            raise
+        request.observation.model, request.observation.version = chosen.name, chosen.version
+        expires_s = start_s + request.timeout_s
+        if self._admission.pending <= 1:
+            # Whether it is alone is known when those were counted that come in the same turn of the event loop.
+            asyncio.get_running_loop().call_soon(self._compute, chosen, pixels[None], expires_s, request)
+        else:
+            self._submit(chosen, pixels[None], expires_s, request)
+        return True
+
+    def _compute(self, chosen: ModelVersion, images: Images, expires_s: float, request: DirectRequest) -> None:
+        try:
+            computed = self._scheduler.compute_now(chosen, images) if self._admission.pending <= 1 else None
+        except Exception as error:  # noqa: BLE001  # whatever the runtime raises belongs to this request alone
+            self._end(chosen, images, request, error)
+            return
+        if computed is None:
+            self._submit(chosen, images, expires_s, request)
+        else:
+            self._end(chosen, images, request, computed)
+
+    def _submit(self, chosen: ModelVersion, images: Images, expires_s: float, request: DirectRequest) -> None:
+        try:
+            answer = self._scheduler.submit(chosen, images, expires_s)
+        except Exception as error:  # noqa: BLE001  # there is no room, or no thread to be had
+            self._end(chosen, images, request, error)
+            return
+        answer.add_done_callback(lambda done: self._end(chosen, images, request, _outcome(done, request.timeout_s)))
+        request.waits(answer)
+
+    def _end(
+        self, chosen: ModelVersion, images: Images, request: DirectRequest, outcome: Computed | BaseException
+    ) -> None:
+        chosen.release()
+        self._admission.release_bytes(request.held_bytes)
+        self._admission.leave()
+        if isinstance(outcome, Computed):
+            request.observation.computed = outcome
+            if self._shadow is not None:
+                self._shadow.offer(chosen, images[0], outcome.probabilities[0])
+        request.ended(chosen, outcome)
+
+
+def _outcome(answer: "asyncio.Future[Computed]", timeout_s: float) -> Computed | BaseException:
+    if answer.cancelled():
+        return asyncio.CancelledError()
+    error = answer.exception()
+    if isinstance(error, TimeoutError):
+        return deadline_passed(timeout_s)
+    return error if error is not None else answer.result()
