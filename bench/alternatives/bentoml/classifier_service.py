@@ -21,8 +21,11 @@ MAX_LATENCY_MS = 60_000
 WORKERS = os.cpu_count() or 1
 
 
-# https://docs.bentoml.com/en/latest/reference/bentoml/configurations.html: `traffic.timeout`, seconds.
-@bentoml.service(workers=WORKERS, traffic={"timeout": 60}, logging={"access": {"enabled": False}})
+# https://docs.bentoml.com/en/latest/reference/bentoml/configurations.html: `traffic.timeout`, seconds; metrics and the
+# access log are on by default.
+@bentoml.service(
+    workers=WORKERS, traffic={"timeout": 60}, logging={"access": {"enabled": False}}, metrics={"enabled": False}
+)
 class Classifier:
     """The SavedModel behind one batchable method."""
 

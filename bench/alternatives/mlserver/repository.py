@@ -21,6 +21,9 @@ def write_repository(folder: Path, *, model: str, port: int, grpc_port: int, met
         "http_port": port,
         "grpc_port": grpc_port,
         "metrics_port": metrics_port,
+        # Of MLServer's settings.py: None turns metrics off; answers are compressed for clients that ask for it.
+        "metrics_endpoint": None,
+        "gzip_enabled": False,
         "metrics_dir": str(folder / ".metrics"),
         "environments_dir": str(folder / ".envs"),
         "parallel_workers": PARALLEL_WORKERS,
