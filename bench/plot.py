@@ -11,7 +11,7 @@ from catalog.labels import MODELS
 
 COLUMNS: Final = 3
 PANEL_INCHES: Final = (3.6, 2.9)
-COLOURS: Final = ("#0072b2", "#56b4e9", "#000000", "#7f7f7f", "#d55e00", "#009e73", "#cc79a7")
+COLOURS: Final = ("#0072b2", "#56b4e9", "#000000", "#7f7f7f", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 """Okabe and Ito's, told apart by colour-blind readers too; ours are the blues."""
 
 

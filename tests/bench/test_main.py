@@ -25,7 +25,7 @@ def test_help_names_every_server(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     told = capsys.readouterr().out
-    for name in ("ours_bfloat16", "plain_fastapi_2", "litserve", "bentoml", "mlserver", "multipart_asgi"):
+    for name in ("ours_bfloat16", "plain_fastapi_2", "litserve", "bentoml", "mlserver", "mlserver_2", "multipart_asgi"):
         assert name in told
 
 

@@ -53,8 +53,8 @@ class Classifier(ls.LitAPI):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    # LitServer's docstring, "fast_queue": "Enable ZeroMQ for high-throughput scenarios (>100 RPS)". LitServe 0.2.19 takes
-    # the usual queue in spite of it: https://github.com/Lightning-AI/LitServe/issues/751
+    # LitServer's docstring, "fast_queue": "Enable ZeroMQ for high-throughput scenarios (>100 RPS)". LitServe 0.2.19
+    # takes the usual queue in spite of it: https://github.com/Lightning-AI/LitServe/issues/751
     # `num_api_servers` is left at its default, one for each worker.
     server = ls.LitServer(
         Classifier(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_TIMEOUT_S),

@@ -7,13 +7,17 @@ from pathlib import Path
 # wait for a batch to fill; without both nothing is batched.
 MAX_BATCH_SIZE = 64
 MAX_BATCH_TIME_S = 0.0005
-# https://docs.seldon.ai/mlserver/user-guide/parallel-inference: 0 turns the worker processes off. Of 0, 1 and 2 it was
-# the fastest where this was tried, with a small CNN and with MobileNetV2: TensorFlow needs no second interpreter.
-PARALLEL_WORKERS = 0
 
 
-def write_repository(folder: Path, *, model: str, port: int, grpc_port: int, metrics_port: int) -> None:
-    """settings.json and model-settings.json, for one model."""
+def write_repository(
+    folder: Path, *, model: str, port: int, grpc_port: int, metrics_port: int, parallel_workers: int
+) -> None:
+    """settings.json and model-settings.json, for one model.
+
+    Args:
+        parallel_workers: processes that infer; 0 turns them off, so that the server infers by itself:
+            https://docs.seldon.ai/mlserver/user-guide/parallel-inference.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     server = {
         "debug": False,
@@ -26,7 +30,7 @@ def write_repository(folder: Path, *, model: str, port: int, grpc_port: int, met
         "gzip_enabled": False,
         "metrics_dir": str(folder / ".metrics"),
         "environments_dir": str(folder / ".envs"),
-        "parallel_workers": PARALLEL_WORKERS,
+        "parallel_workers": parallel_workers,
     }
     classifier = {
         "name": model,
