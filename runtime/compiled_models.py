@@ -7,34 +7,45 @@ changed counts as not there, and a folder that can't be written to keeps nothing
 import contextlib
 import hashlib
 import logging
+import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from catalog.replaced_file import replaced_file
 
 SUFFIX: Final = ".compiled"
 MAX_FOLDER_BYTES: Final = 2**30
 """Past this, those that were used longest ago are deleted: each new version and each new release leaves some behind."""
-MOST_HEAD_BYTES: Final = 4096
+HEAD_BYTES: Final = mmap.PAGESIZE
+"""The content begins with a page of its own."""
+NOTHING: Final = np.zeros(0, np.uint8)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class CompiledModel:
-    """What was made of a model.
+class KeptModel:
+    """What was made of a model, mapped from its file.
 
     `image_s` is how long an image took among others, in seconds, when all cores shared a call; `content` what the
-    runtime wrote.
+    runtime wrote: bytes in memory that whoever uses them must keep alive.
     """
 
     image_s: float
-    content: bytes
+    content: NDArray[np.uint8]
+    _pages: mmap.mmap
+
+    def release_pages(self) -> None:
+        """Let go of the memory that the content takes; what is read of it again comes from the file again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._pages.madvise(mmap.MADV_DONTNEED)
 
 
 class _Head(BaseModel):
@@ -57,37 +68,39 @@ class CompiledModels:
         """Whether anything is kept."""
         return self._folder is not None
 
-    def find(self, key: str) -> CompiledModel | None:
+    def find(self, key: str) -> KeptModel | None:
         """What was kept under this key, whole."""
         if self._folder is None:
             return None
         file = self._file(self._folder, key)
         try:
             with file.open("rb") as stream:
-                head = _Head.model_validate_json(stream.readline(MOST_HEAD_BYTES))
-                content = stream.read()
+                head = _Head.model_validate_json(stream.read(HEAD_BYTES))
+                # Whoever writes into it would write into memory of this process alone.
+                pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:  # ValidationError is one, and what mmap raises of an empty file
             logger.warning("%s is not used: %s", file, error)
             return None
-        if hashlib.sha256(content).hexdigest() != head.sha256:
+        content = np.frombuffer(pages, np.uint8, offset=HEAD_BYTES) if len(pages) > HEAD_BYTES else NOTHING
+        if hashlib.sha256(content.data).hexdigest() != head.sha256:
             logger.warning("%s is not used: it is not what was written", file)
             return None
         with contextlib.suppress(OSError):
             os.utime(file)
-        return CompiledModel(image_s=head.image_s, content=content)
+        return KeptModel(head.image_s, content, pages)
 
-    def keep(self, key: str, compiled: CompiledModel) -> None:
+    def keep(self, key: str, image_s: float, content: bytes) -> None:
         """Write a model, in place of an earlier one of this key, if the folder can be written to."""
         if self._folder is None:
             return
-        head = _Head(image_s=compiled.image_s, sha256=hashlib.sha256(compiled.content).hexdigest())
+        head = _Head(image_s=image_s, sha256=hashlib.sha256(content).hexdigest())
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with replaced_file(self._file(self._folder, key)) as stream:
-                stream.write(head.model_dump_json().encode() + b"\n")
-                stream.write(compiled.content)
+                stream.write(head.model_dump_json().encode().ljust(HEAD_BYTES))
+                stream.write(content)
             self._delete_unused(self._folder)
         except OSError as error:
             logger.info("compiled models are not kept in %s: %s", self._folder, error.strerror or error)

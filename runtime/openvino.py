@@ -22,7 +22,7 @@ from catalog.errors import ModelLoadError, RuntimeUnavailableError
 from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import Precision, RuntimeName
 from runtime.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities
-from runtime.compiled_models import CompiledModel, CompiledModels, key_of
+from runtime.compiled_models import CompiledModels, KeptModel, key_of
 from runtime.cores import usable_cores
 from runtime.fixed_sizes import batch_sizes
 
@@ -83,6 +83,7 @@ class OpenVinoRuntime:
                 model = network.model(_a_core_a_call(cores))
             else:
                 model = shared or network.model(ALL_CORES_A_CALL)
+            model.prepare()
             if network.is_to_keep:
                 self._keeping.submit(network.keep, model, image_s)
         except (OSError, RuntimeError) as error:
@@ -140,8 +141,9 @@ class _Network:
         settings = {**self._settings, **sharing.settings}
         if self._found is not None:
             try:
+                content = openvino.Tensor(self._found.content, shared_memory=True)
                 return OpenVinoModel(
-                    self._core.import_model(self._found.content, DEVICE, settings), sharing.parallel_calls
+                    self._core.import_model(content, DEVICE, settings), sharing.parallel_calls, self._found
                 )
             except RuntimeError as error:
                 logger.warning("%s is compiled again: %s", self._folder, str(error).strip().splitlines()[-1])
@@ -158,18 +160,26 @@ class _Network:
     def keep(self, model: "OpenVinoModel", image_s: float) -> None:
         """Have the next load find what this one had to compile."""
         try:
-            self._kept.keep(self._key, CompiledModel(image_s, model.exported()))
+            self._kept.keep(self._key, image_s, model.exported())
         except RuntimeError as error:
             logger.warning("%s is not kept: %s", self._folder, error)
 
 
 class OpenVinoModel:
-    """A compiled model and the calls that threads borrow from it."""
+    """A compiled model and the calls that threads borrow from it.
+
+    Args:
+        parallel_calls: how many calls at once are worth it.
+        imported_from: its weights may lie there.
+    """
 
     warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_ROWS)
 
-    def __init__(self, compiled: openvino.CompiledModel, parallel_calls: int) -> None:
+    def __init__(
+        self, compiled: openvino.CompiledModel, parallel_calls: int, imported_from: KeptModel | None = None
+    ) -> None:
         self.parallel_calls = parallel_calls
+        self._imported_from = imported_from
         self._compiled = compiled
         self._idle_calls: deque[_Call] = deque()
 
@@ -183,6 +193,12 @@ class OpenVinoModel:
             return call.compute(images)
         finally:
             self._idle_calls.append(call)
+
+    def prepare(self) -> None:
+        """Have OpenVINO make its own copy of the weights, and let go of the memory that it made them from."""
+        if self._imported_from is not None:
+            self.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+            self._imported_from.release_pages()
 
     def exported(self) -> bytes:
         """What OpenVINO imports faster than it reads and compiles the SavedModel."""

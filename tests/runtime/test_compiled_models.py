@@ -10,13 +10,13 @@ import pytest
 from catalog.artifact import version_folder
 from runtime import compiled_models
 from runtime.base import Probabilities
-from runtime.compiled_models import SUFFIX, CompiledModel, CompiledModels, key_of
+from runtime.compiled_models import SUFFIX, CompiledModels, key_of
 from runtime.golden import read_golden
 from runtime.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 
 FOLDER = version_folder(MODELS, "sequential", 1)
-MODEL = CompiledModel(0.001, b"\x00content\n" * 100)
+CONTENT = b"\x00content\n" * 100
 KEPT_WITHIN_S = 20.0
 
 
@@ -34,24 +34,28 @@ def _kept(folder: Path) -> Path:
 
 
 def test_what_was_kept_is_found_by_another_process_of_the_same_folder(tmp_path: Path) -> None:
-    CompiledModels(tmp_path / "new" / "folder").keep("key", MODEL)
-    assert CompiledModels(tmp_path / "new" / "folder").find("key") == MODEL
+    CompiledModels(tmp_path / "new" / "folder").keep("key", 0.001, CONTENT)
+    found = CompiledModels(tmp_path / "new" / "folder").find("key")
+    assert found is not None
+    for _ in range(2):
+        assert (found.image_s, found.content.tobytes()) == (0.001, CONTENT)
+        found.release_pages()
     assert CompiledModels(tmp_path / "new" / "folder").find("other") is None
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
     nowhere = CompiledModels(None)
-    nowhere.keep("key", MODEL)
+    nowhere.keep("key", 0.001, CONTENT)
     assert not nowhere.is_on
     assert nowhere.find("key") is None
 
 
-@pytest.mark.parametrize(("cut_bytes", "end"), [(1, b""), (1, b"!"), (600, b""), (10_000, b"")])
+@pytest.mark.parametrize(("cut_bytes", "end"), [(1, b""), (1, b"!"), (900, b""), (1500, b""), (10_000, b"")])
 def test_damaged_file_counts_as_not_there(
     tmp_path: Path, cut_bytes: int, end: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = CompiledModels(tmp_path)
-    kept.keep("key", MODEL)
+    kept.keep("key", 0.001, CONTENT)
     file = _kept(tmp_path)
     file.write_bytes(file.read_bytes()[:-cut_bytes] + end)
     assert kept.find("key") is None
@@ -61,18 +65,18 @@ def test_damaged_file_counts_as_not_there(
 def test_folder_that_cannot_be_made_keeps_nothing_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     with caplog.at_level(logging.INFO):
-        CompiledModels(tmp_path / "file" / "folder").keep("key", MODEL)
+        CompiledModels(tmp_path / "file" / "folder").keep("key", 0.001, CONTENT)
     assert "compiled models are not kept" in caplog.text
 
 
 def test_those_used_longest_ago_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = CompiledModels(tmp_path)
     for age, key in enumerate(("newest", "used", "old")):
-        kept.keep(key, MODEL)
+        kept.keep(key, 0.001, CONTENT)
         os.utime(tmp_path / f"{key}{SUFFIX}", (1000 - age, 1000 - age))
     assert kept.find("old") is not None  # which uses it
     monkeypatch.setattr(compiled_models, "MAX_FOLDER_BYTES", 3 * (tmp_path / f"used{SUFFIX}").stat().st_size)
-    kept.keep("another", MODEL)
+    kept.keep("another", 0.001, CONTENT)
     assert [kept.find(key) is not None for key in ("another", "old", "newest", "used")] == [True, True, True, False]
 
 
@@ -106,7 +110,7 @@ def test_second_load_uses_what_the_first_kept(tmp_path: Path) -> None:
 def test_what_openvino_refuses_to_import_is_compiled_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     expected = _answers(tmp_path)
     file = _kept(tmp_path)
-    CompiledModels(tmp_path).keep(file.name.removesuffix(SUFFIX), CompiledModel(0.001, b"of a release long ago"))
+    CompiledModels(tmp_path).keep(file.name.removesuffix(SUFFIX), 0.001, b"of a release long ago")
     assert _answers(tmp_path) == pytest.approx(expected, abs=1e-6)
     assert "is compiled again" in caplog.text
     assert _kept(tmp_path).stat().st_size > 1000
