@@ -31,6 +31,10 @@ class LoadedModel(Protocol):
         """Class probabilities (batch, 10) float32 of images (batch, 32, 32, 3) uint8 RGB 0..255."""
         ...
 
+    def predict_alone(self, images: Images) -> Probabilities:
+        """The same, for when nothing else is to be computed meanwhile: all cores may work on it."""
+        ...
+
 
 class Runtime(Protocol):
     """A framework on a device at a precision, opened once a process."""

@@ -79,10 +79,9 @@ class OpenVinoRuntime:
             if image_s is None or CLEARLY_QUICK_S < image_s < CLEARLY_SLOW_S:
                 shared = network.model(ALL_CORES_A_CALL)
                 image_s = _image_s(shared)
+            model = shared or network.model(ALL_CORES_A_CALL)
             if image_s <= QUICK_S and cores > 1:
-                model = network.model(_a_core_a_call(cores))
-            else:
-                model = shared or network.model(ALL_CORES_A_CALL)
+                model = network.model(_a_core_a_call(cores), alone=model)
             model.prepare()
             if network.is_to_keep:
                 self._keeping.submit(network.keep, model, image_s)
@@ -136,21 +135,22 @@ class _Network:
         """How long an image took among others when it was kept, in seconds."""
         return self._found.image_s if self._found is not None else None
 
-    def model(self, sharing: _Sharing) -> "OpenVinoModel":
+    def model(self, sharing: _Sharing, alone: "OpenVinoModel | None" = None) -> "OpenVinoModel":
         """Ready to compute; what was kept doesn't depend on how calls share the cores."""
         settings = {**self._settings, **sharing.settings}
         if self._found is not None:
             try:
                 content = openvino.Tensor(self._found.content, shared_memory=True)
-                return OpenVinoModel(
-                    self._core.import_model(content, DEVICE, settings), sharing.parallel_calls, self._found
-                )
+                imported = self._core.import_model(content, DEVICE, settings)
+                return OpenVinoModel(imported, sharing.parallel_calls, alone=alone, imported_from=self._found)
             except RuntimeError as error:
                 logger.warning("%s is compiled again: %s", self._folder, str(error).strip().splitlines()[-1])
                 self._found = None
         if self._read is None:
             self._read = self._core.read_model(self._folder)
-        return OpenVinoModel(self._core.compile_model(self._read, DEVICE, settings), sharing.parallel_calls)
+        return OpenVinoModel(
+            self._core.compile_model(self._read, DEVICE, settings), sharing.parallel_calls, alone=alone
+        )
 
     @property
     def is_to_keep(self) -> bool:
@@ -170,15 +170,22 @@ class OpenVinoModel:
 
     Args:
         parallel_calls: how many calls at once are worth it.
+        alone: computes what is alone; None: this one.
         imported_from: its weights may lie there.
     """
 
     warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_ROWS)
 
     def __init__(
-        self, compiled: openvino.CompiledModel, parallel_calls: int, imported_from: KeptModel | None = None
+        self,
+        compiled: openvino.CompiledModel,
+        parallel_calls: int,
+        *,
+        alone: "OpenVinoModel | None" = None,
+        imported_from: KeptModel | None = None,
     ) -> None:
         self.parallel_calls = parallel_calls
+        self._alone = alone or self
         self._imported_from = imported_from
         self._compiled = compiled
         self._idle_calls: deque[_Call] = deque()
@@ -194,10 +201,15 @@ class OpenVinoModel:
         finally:
             self._idle_calls.append(call)
 
+    def predict_alone(self, images: Images) -> Probabilities:
+        """See `runtime.base.LoadedModel.predict_alone`."""
+        return self._alone.predict(images)
+
     def prepare(self) -> None:
         """Have OpenVINO make its own copy of the weights, and let go of the memory that it made them from."""
         if self._imported_from is not None:
-            self.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+            for model in {self, self._alone}:
+                model.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
             self._imported_from.release_pages()
 
     def exported(self) -> bytes:

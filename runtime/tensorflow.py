@@ -101,6 +101,10 @@ class TensorFlowModel:
         """See `runtime.base.LoadedModel.predict`."""
         return compute_in_sizes(self._compute, images, self._sizes) if self._sizes else self._compute(images)
 
+    def predict_alone(self, images: Images) -> Probabilities:
+        """See `runtime.base.LoadedModel.predict_alone`."""
+        return self.predict(images)
+
     def _compute(self, images: Images) -> Probabilities:
         with tf.device(self._placement):
             outputs = self._signature(images=tf.constant(images))

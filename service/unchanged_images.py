@@ -5,6 +5,7 @@ such a file, or is cut off or damaged, is left to `service.images` to read or to
 a fault that its decoder takes, `service.images` would have made no image.
 """
 
+import re
 from typing import Final
 from zlib import crc32
 
@@ -24,12 +25,13 @@ PNG_CHUNKS_WITHOUT_A_SAY: Final = frozenset({b"IHDR", b"sRGB", b"gAMA", b"cHRM",
 
 JPEG_HEADER: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
 """JFIF: three components are YCbCr. https://www.w3.org/Graphics/JPEG/jfif3.pdf"""
-JPEG_MARKERS_WITH_A_SAY: Final = (b"\xff\xe1", b"\xff\xe2", b"\xff\xee")
-"""EXIF and XMP, several pictures in a file, Adobe's own colours."""
 JPEG_FRAME: Final = b"\xff\xc0\x00\x11\x08\x00\x20\x00\x20\x03"
 """Baseline, 8 bits, 32x32 pixels, three components. https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2.2"""
 JPEG_SCAN: Final = b"\xff\xda\x00\x0c\x03"
 JPEG_END: Final = b"\xff\xd9"
+JPEG_MARKERS: Final = re.compile(rb"\xff[\xc0\xda\xe1\xe2\xee]")
+"""Frame and scan; and those that have a say: EXIF and XMP, several pictures in a file, Adobe's own colours."""
+PLAIN_JPEG_MARKERS: Final = [JPEG_FRAME[:2], JPEG_SCAN[:2]]
 
 
 def decode_unchanged(content: bytes) -> NDArray[np.uint8] | None:
@@ -69,7 +71,7 @@ def _png_data(content: bytes) -> bytes | None:
 def _is_plain_jpeg(content: bytes) -> bool:
     return (
         content.endswith(JPEG_END)
-        and content.count(JPEG_FRAME) == content.count(b"\xff\xc0") == 1
-        and content.count(JPEG_SCAN) == content.count(b"\xff\xda") == 1
-        and not any(marker in content for marker in JPEG_MARKERS_WITH_A_SAY)
+        and JPEG_MARKERS.findall(content) == PLAIN_JPEG_MARKERS
+        and JPEG_FRAME in content
+        and JPEG_SCAN in content
     )

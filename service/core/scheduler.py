@@ -212,7 +212,7 @@ class Scheduler:
         if self._closed or self._rows or self._computing or self._limits.batch_wait_s:
             return None
         start_s = time.monotonic()
-        probabilities = version.model.predict(images)
+        probabilities = version.model.predict_alone(images)
         compute_s = time.monotonic() - start_s
         queue.measured(len(images), compute_s)
         if self._batch_computed is not None:

@@ -9,15 +9,13 @@ from runtime.base import Images, Probabilities
 from runtime.golden import GoldenAnswers, check_golden, read_golden
 from runtime.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
+from tests.made_up_model import MadeUpModel
 
 FOLDER = version_folder(MODELS, "sequential", 1)
 
 
-class ShiftedModel:
+class ShiftedModel(MadeUpModel):
     """Answers as published, but a little off."""
-
-    parallel_calls = 1
-    warm_up_rows = (1,)
 
     def __init__(self, shift: float) -> None:
         golden = read_golden(FOLDER / "golden.npz")

@@ -47,6 +47,13 @@ def test_any_batch_gives_the_same_answers(runtime: Runtime, rows: int) -> None:
     assert answers.sum(axis=1) == pytest.approx(np.ones(rows), abs=1e-5)
 
 
+def test_image_alone_gets_the_same_answer(runtime: Runtime) -> None:
+    golden = read_golden(FOLDER / "golden.npz")
+    model = runtime.load(FOLDER)
+    answers = np.concatenate([model.predict_alone(golden.images[index : index + 1]) for index in range(8)])
+    assert answers == pytest.approx(golden.probabilities[:8], abs=1e-5)
+
+
 def test_threads_get_their_own_answers(runtime: Runtime) -> None:
     golden = read_golden(FOLDER / "golden.npz")
     model = runtime.load(FOLDER)

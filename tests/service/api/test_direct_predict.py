@@ -21,16 +21,14 @@ from service.core.repository import ModelRepository
 from service.core.scheduler import BatchLimits, Scheduler
 from service.settings import Settings
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
+from tests.made_up_model import MadeUpModel
 
 CONTENT = SAMPLES[3].file.read_bytes()
 TARGET = b"/predict"
 
 
-class Failing:
+class Failing(MadeUpModel):
     """A model that can't compute."""
-
-    parallel_calls = 1
-    warm_up_rows = (1,)
 
     def predict(self, images: Images) -> Probabilities:
         raise MemoryError(f"no room for {len(images)}")

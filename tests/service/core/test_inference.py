@@ -21,13 +21,11 @@ from service.core.repository import ModelRepository
 from service.core.scheduler import BatchLimits, Scheduler
 from service.errors import DeadlineError, RequestError, TooLargeError, UnavailableError, UndecodableError
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
+from tests.made_up_model import MadeUpModel
 
 
-class HeldModel:
+class HeldModel(MadeUpModel):
     """A model that answers only once it is released."""
-
-    parallel_calls = 1
-    warm_up_rows = (1,)
 
     def __init__(self) -> None:
         self.release = threading.Event()

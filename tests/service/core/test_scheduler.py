@@ -12,13 +12,11 @@ from runtime.base import Images, Probabilities
 from service.core.model_version import ModelVersion
 from service.core.scheduler import BatchLimits, Scheduler
 from service.errors import UnavailableError
+from tests.made_up_model import MadeUpModel
 
 
-class Recorder:
+class Recorder(MadeUpModel):
     """A model that answers with each image's first value, and remembers the sizes of its batches."""
-
-    parallel_calls = 1
-    warm_up_rows = (1,)
 
     def __init__(self, *, takes_s: float = 0.0) -> None:
         self.batches: list[int] = []

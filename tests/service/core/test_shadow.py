@@ -12,6 +12,7 @@ from service.core.model_version import ModelVersion
 from service.core.repository import ModelRepository
 from service.core.shadow import MAX_WAITING, Shadow
 from tests.conftest import SAMPLES
+from tests.made_up_model import MadeUpModel
 from tests.version_copies import publish_copy, write_rollout
 
 
@@ -52,10 +53,7 @@ def offer_all(repository: ModelRepository, shadow: Shadow) -> int:
     return agreed
 
 
-class StuckModel:
-    parallel_calls = 1
-    warm_up_rows = (1,)
-
+class StuckModel(MadeUpModel):
     def __init__(self) -> None:
         self.release = threading.Event()
 
