@@ -25,15 +25,14 @@ from runtime.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities
 from runtime.compiled_models import CompiledModels, KeptModel, key_of
 from runtime.cores import usable_cores
 from runtime.fixed_sizes import batch_sizes
+from runtime.request_cost import request_s
 
 logger = logging.getLogger(__name__)
 
 DEVICE: Final = "CPU"
-QUICK_S: Final = 0.001
-"""Where an image takes no longer, the cores that share a call meet more often than they compute."""
-CLEARLY_QUICK_S: Final = QUICK_S / 2
-CLEARLY_SLOW_S: Final = QUICK_S * 4
-"""Outside of these, another measurement would come to the same."""
+CLEARLY_QUICK: Final = 0.5
+CLEARLY_SLOW: Final = 4.0
+"""Outside of these shares of what is quick, another measurement would come to the same."""
 TIMED_ROWS: Final = 8
 TIMED_CALLS: Final = 5
 PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
@@ -41,6 +40,9 @@ PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bf
 
 class OpenVinoRuntime:
     """OpenVINO's CPU device at one precision.
+
+    A model is quick where an image takes all cores no longer than the rest of its request takes one of them: then HTTP
+    needs a core of its own, and cores that share a call would meet more often than they compute.
 
     Args:
         compiled_models: the folder where what is compiled is kept and found again; None: nowhere.
@@ -56,6 +58,7 @@ class OpenVinoRuntime:
         self.precision: Precision = precision
         self.version = str(openvino.__version__).split("-")[0]
         self._core = openvino.Core()
+        self._quick_s = request_s()
         self._compiled_models = CompiledModels(compiled_models)
         self._keeping = ThreadPoolExecutor(1, thread_name_prefix="compiled-models")
         if precision == "bfloat16" and not has_bfloat16(self._core):
@@ -68,19 +71,19 @@ class OpenVinoRuntime:
     def load(self, folder: Path) -> "OpenVinoModel":
         """See `runtime.base.Runtime.load`.
 
-        All cores work on one call, unless that makes so little of a call that each core may as well have its own. How
-        long an image takes is measured, unless it is known from an earlier load and leaves no doubt.
+        All cores work on one call, unless the model is quick. How long an image takes is measured, unless it is known
+        from an earlier load and leaves no doubt.
         """
         cores = usable_cores()
         try:
             network = _Network(self._core, folder, self.precision, self._compiled_models)
             image_s = network.known_image_s
             shared: OpenVinoModel | None = None
-            if image_s is None or CLEARLY_QUICK_S < image_s < CLEARLY_SLOW_S:
+            if image_s is None or CLEARLY_QUICK < image_s / self._quick_s < CLEARLY_SLOW:
                 shared = network.model(ALL_CORES_A_CALL)
-                image_s = _image_s(shared)
+                image_s = _image_s(shared, self._quick_s)
             model = shared or network.model(ALL_CORES_A_CALL)
-            if image_s <= QUICK_S and cores > 1:
+            if image_s <= self._quick_s and cores > 1:
                 model = network.model(_a_core_a_call(cores), alone=model)
             model.prepare()
             if network.is_to_keep:
@@ -235,7 +238,7 @@ class _Call:
         return np.array(self._request.get_output_tensor(0).data, np.float32)
 
 
-def _image_s(model: OpenVinoModel) -> float:
+def _image_s(model: OpenVinoModel, quick_s: float) -> float:
     """The time for an image among others: of a few calls the shortest, or the first that leaves no doubt."""
     images = np.zeros((TIMED_ROWS, *IMAGE_SHAPE), np.uint8)
     model.predict(images)  # the first prepares what the others find ready
@@ -244,7 +247,7 @@ def _image_s(model: OpenVinoModel) -> float:
         start_s = time.perf_counter()
         model.predict(images)
         shortest_s = min(shortest_s, (time.perf_counter() - start_s) / TIMED_ROWS)
-        if not QUICK_S < shortest_s < CLEARLY_SLOW_S:
+        if not quick_s < shortest_s < CLEARLY_SLOW * quick_s:
             break
     return shortest_s
 
