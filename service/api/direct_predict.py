@@ -104,7 +104,9 @@ class DirectPredict:
             )
         except RequestError as error:
             forget_frames(error)
-            return False
+        except Exception:
+            logger.exception("a request was not taken directly")
+        return False
 
 
 class _Answering:

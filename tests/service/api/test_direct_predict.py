@@ -190,6 +190,16 @@ def test_full_queue_is_refused_and_what_comes_next_before_it_begins(make_lane: C
     assert refused == [True]
 
 
+def test_fault_of_the_direct_way_is_logged_and_left_to_the_usual_one(
+    make_lane: Callable[..., Lane], caplog: pytest.LogCaptureFixture
+) -> None:
+    lane = make_lane()
+    request = lane.request(query=None)
+    assert lane.run([request]) == [False]
+    assert (request.status, lane.ended) == (None, [])
+    assert "a request was not taken directly" in caplog.text
+
+
 def test_no_slot_is_left_to_the_usual_way(make_lane: Callable[..., Lane]) -> None:
     lane = make_lane(batch_wait_s=0.2)
     requests = [lane.request() for _ in range(10)]
