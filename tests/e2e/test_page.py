@@ -39,6 +39,8 @@ DROP = """data => {
   for (const kind of ["dragenter", "dragover", "drop"])
     document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true}));
 }"""
+FIRST_PAGE_MS = 30_000
+"""A browser's first page takes its time where the machine has other work, such as an image that is built."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def opened(browser: Browser, server: Server, viewport: Any = DESKTOP, **options:
         "console", lambda message: complaints.append(message.text) if "Failed to load" not in message.text else None
     )
     page.goto(server.url)
-    expect(page.locator(".model")).to_have_count(2)
+    expect(page.locator(".model")).to_have_count(2, timeout=FIRST_PAGE_MS)
     yield page
     assert not complaints
     context.close()
