@@ -188,7 +188,7 @@ class OpenVinoModel:
         imported_from: KeptModel | None = None,
     ) -> None:
         self.parallel_calls = parallel_calls
-        self._alone = alone or self
+        self._alone = alone
         self._imported_from = imported_from
         self._compiled = compiled
         self._idle_calls: deque[_Call] = deque()
@@ -206,13 +206,14 @@ class OpenVinoModel:
 
     def predict_alone(self, images: Images) -> Probabilities:
         """See `runtime.base.LoadedModel.predict_alone`."""
-        return self._alone.predict(images)
+        return (self._alone or self).predict(images)
 
     def prepare(self) -> None:
         """Have OpenVINO make its own copy of the weights, and let go of the memory that it made them from."""
         if self._imported_from is not None:
-            for model in {self, self._alone}:
-                model.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+            for model in (self, self._alone):
+                if model is not None:
+                    model.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
             self._imported_from.release_pages()
 
     def exported(self) -> bytes:

@@ -1,8 +1,10 @@
 """The folder of compiled models, and OpenVINO's use of it on a published version."""
 
+import gc
 import logging
 import os
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,17 @@ def test_what_openvino_refuses_to_import_is_compiled_again(tmp_path: Path, caplo
     assert _answers(tmp_path) == pytest.approx(expected, abs=1e-6)
     assert "is compiled again" in caplog.text
     assert _kept(tmp_path).stat().st_size > 1000
+
+
+def test_model_goes_with_its_last_reference(tmp_path: Path) -> None:
+    _answers(tmp_path)
+    _kept(tmp_path)
+    gc.disable()  # garbage is seldom looked for in a service: a cycle would keep a model's memory for hours
+    try:
+        runtime = OpenVinoRuntime(compiled_models=tmp_path)
+        models = [runtime.load(FOLDER), OpenVinoRuntime().load(FOLDER)]
+        gone = [weakref.ref(model) for model in models]
+        models.clear()
+        assert [model() for model in gone] == [None, None]
+    finally:
+        gc.enable()
