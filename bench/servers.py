@@ -116,7 +116,7 @@ def _bentoml(start: Start) -> list[str]:
     ]
 
 
-def _mlserver(parallel_workers: int) -> Callable[[Start], list[str]]:
+def _mlserver(name: str, title: str, parallel_workers: int, variables: Callable[[Start], Mapping[str, str]]) -> Server:
     def command(start: Start) -> list[str]:
         folder = start.scratch / "mlserver"
         write_repository(
@@ -129,7 +129,17 @@ def _mlserver(parallel_workers: int) -> Callable[[Start], list[str]]:
         )
         return [str(of_alternative("mlserver").folder / "bin/mlserver"), "start", str(folder)]
 
-    return command
+    return Server(
+        name,
+        title,
+        of_alternative("mlserver", "mlserver"),
+        command,
+        path="/v2/models/{model}/infer",
+        ready_path="/v2/models/{model}/ready",
+        body=BodyKind.V2_JSON,
+        read_answer=_v2_answer,
+        variables=variables,
+    )
 
 
 def _alternative_variables(start: Start) -> dict[str, str]:
@@ -218,28 +228,8 @@ ALTERNATIVES: Final = (
         read_answer=_bentoml_answer,
         variables=_one_thread_a_process,
     ),
-    Server(
-        "mlserver",
-        "MLServer",
-        of_alternative("mlserver", "mlserver"),
-        _mlserver(0),
-        path="/v2/models/{model}/infer",
-        ready_path="/v2/models/{model}/ready",
-        body=BodyKind.V2_JSON,
-        read_answer=_v2_answer,
-        variables=_alternative_variables,
-    ),
-    Server(
-        "mlserver_2",
-        "MLServer, 2 workers",
-        of_alternative("mlserver", "mlserver"),
-        _mlserver(2),
-        path="/v2/models/{model}/infer",
-        ready_path="/v2/models/{model}/ready",
-        body=BodyKind.V2_JSON,
-        read_answer=_v2_answer,
-        variables=_one_thread_a_process,
-    ),
+    _mlserver("mlserver", "MLServer", 0, _alternative_variables),
+    _mlserver("mlserver_2", "MLServer, 2 workers", 2, _one_thread_a_process),
 )
 
 HTTP_FLOORS: Final = (

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from catalog.errors import PublishError
+
 
 @contextmanager
 def replaced_file(file: Path) -> Iterator[BinaryIO]:
@@ -27,3 +29,18 @@ def replaced_file(file: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def write_published(file: Path, document: str) -> None:
+    """Write a document of what is published, in place of an earlier one.
+
+    Raises:
+        PublishError: the folder can't be written to.
+    """
+    try:
+        with replaced_file(file) as stream:
+            stream.write(f"{document}\n".encode())
+    except OSError as error:
+        raise PublishError(
+            f"can't write {file}: {error.strerror}", expected="a folder with room that this user may write to"
+        ) from None

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from catalog.artifact import METADATA_FILE
-from catalog.errors import PublishError
 from catalog.metadata import Evaluation, ModelMetadata, Precision
-from catalog.replaced_file import replaced_file
+from catalog.replaced_file import write_published
 from runtime.golden import check_golden
 from runtime.openvino import OpenVinoRuntime
 from training.data import Cifar10
@@ -40,7 +39,7 @@ def add_precisions(folder: Path, data: Cifar10) -> list[Evaluation]:
     for precision in missing:
         metadata, evaluations = _with_precision(metadata, folder, data, precision)
         added += evaluations
-    _write(metadata, folder)
+    write_published(folder / METADATA_FILE, metadata.model_dump_json(indent=1))
     return added
 
 
@@ -73,14 +72,3 @@ def _with_precision(
         ),
         evaluations,
     )
-
-
-def _write(metadata: ModelMetadata, folder: Path) -> None:
-    file = folder / METADATA_FILE
-    try:
-        with replaced_file(file) as stream:
-            stream.write((metadata.model_dump_json(indent=1) + "\n").encode())
-    except OSError as error:
-        raise PublishError(
-            f"can't write {file}: {error.strerror}", expected="a folder with room that this user may write to"
-        ) from None

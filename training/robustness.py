@@ -5,8 +5,7 @@ What the shifts are is `training.corruptions`' part. The artifact is run as it i
 
 from pathlib import Path
 
-from catalog.errors import PublishError
-from catalog.replaced_file import replaced_file
+from catalog.replaced_file import write_published
 from catalog.robustness import CorruptedResult, Robustness, robustness_file
 from runtime.golden import check_golden
 from runtime.openvino import OpenVinoRuntime
@@ -68,11 +67,5 @@ def keep(robustness: Robustness, models: Path) -> Path:
         PublishError: the folder can't be written to.
     """
     file = robustness_file(models, robustness.name, robustness.version)
-    try:
-        with replaced_file(file) as stream:
-            stream.write((robustness.model_dump_json(indent=1) + "\n").encode())
-    except OSError as error:
-        raise PublishError(
-            f"can't write {file}: {error.strerror}", expected="a folder with room that this user may write to"
-        ) from None
+    write_published(file, robustness.model_dump_json(indent=1))
     return file
