@@ -108,13 +108,25 @@ class Slot:
 
     def __enter__(self) -> Self:
         """Take the place."""
-        self._admission.enter()
+        self.enter()
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         """Give it back, with its bytes."""
+        self.leave()
+
+    def enter(self) -> None:
+        """Take the place, where it is given back elsewhere than at the end of a `with` block.
+
+        Raises:
+            UnavailableError: there is none.
+        """
+        self._admission.enter()
+
+    def leave(self) -> None:
+        """Give it back, with its bytes; once for each `enter`."""
         self._admission.release_bytes(self._held_bytes)
         self._admission.leave()
 

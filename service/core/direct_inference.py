@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runtime.base import Images
-from service.core.admission import Admission
+from service.core.admission import Admission, Slot
 from service.core.batch_queue import Computed
 from service.core.decoding import IN_PLACE_BYTES
 from service.core.inference import deadline_passed
@@ -29,7 +29,7 @@ class DirectRequest:
     Args:
         observation: what is learned on the way is noted in it.
         timeout_s: longest time from now to the answer.
-        held_bytes: of its body.
+        body_bytes: of the body that it came in.
         ended: called once on the event loop with the version and its answer, or with why there is none; a
             `CancelledError` where the future that `waits` was given was cancelled.
         waits: called with the future that the request waits for, if it has to.
@@ -37,9 +37,20 @@ class DirectRequest:
 
     observation: Observation
     timeout_s: float
-    held_bytes: int
+    body_bytes: int
     ended: Callable[[ModelVersion, Computed | BaseException], None]
     waits: Callable[["asyncio.Future[Computed]"], None]
+
+
+@dataclass(slots=True)
+class _Taken:
+    """A request that was taken: its slot, the version that it holds, its image (1, 32, 32, 3), until when."""
+
+    request: DirectRequest
+    slot: Slot
+    chosen: ModelVersion
+    images: Images
+    expires_s: float
 
 
 class DirectInference:
@@ -81,57 +92,51 @@ class DirectInference:
         if pixels is None:
             return False
         request.observation.decode_s = time.monotonic() - start_s
-        self._admission.enter()
+        slot = self._admission.slot()
+        slot.enter()
         try:
-            self._admission.hold_bytes(request.held_bytes)
-            try:
-                chosen = self._repository.acquire(model, version)
-            except BaseException:
-                self._admission.release_bytes(request.held_bytes)
-                raise
+            slot.hold_bytes(request.body_bytes)
+            chosen = self._repository.acquire(model, version)
         except BaseException:
-            self._admission.leave()
+            slot.leave()
             raise
+        taken = _Taken(request, slot, chosen, pixels[None], start_s + request.timeout_s)
         request.observation.model, request.observation.version = chosen.name, chosen.version
-        expires_s = start_s + request.timeout_s
         if self._admission.pending <= 1:
             # Whether it is alone is known when those were counted that come in the same turn of the event loop.
-            asyncio.get_running_loop().call_soon(self._compute, chosen, pixels[None], expires_s, request)
+            asyncio.get_running_loop().call_soon(self._compute, taken)
         else:
-            self._submit(chosen, pixels[None], expires_s, request)
+            self._submit(taken)
         return True
 
-    def _compute(self, chosen: ModelVersion, images: Images, expires_s: float, request: DirectRequest) -> None:
+    def _compute(self, taken: _Taken) -> None:
         try:
-            computed = self._scheduler.compute_now(chosen, images) if self._admission.pending <= 1 else None
+            computed = self._scheduler.compute_now(taken.chosen, taken.images) if self._admission.pending <= 1 else None
         except Exception as error:  # noqa: BLE001  # whatever the runtime raises belongs to this request alone
-            self._end(chosen, images, request, error)
+            self._end(taken, error)
             return
         if computed is None:
-            self._submit(chosen, images, expires_s, request)
+            self._submit(taken)
         else:
-            self._end(chosen, images, request, computed)
+            self._end(taken, computed)
 
-    def _submit(self, chosen: ModelVersion, images: Images, expires_s: float, request: DirectRequest) -> None:
+    def _submit(self, taken: _Taken) -> None:
         try:
-            answer = self._scheduler.submit(chosen, images, expires_s)
+            answer = self._scheduler.submit(taken.chosen, taken.images, taken.expires_s)
         except Exception as error:  # noqa: BLE001  # there is no room, or no thread to be had
-            self._end(chosen, images, request, error)
+            self._end(taken, error)
             return
-        answer.add_done_callback(lambda done: self._end(chosen, images, request, _outcome(done, request.timeout_s)))
-        request.waits(answer)
+        answer.add_done_callback(lambda done: self._end(taken, _outcome(done, taken.request.timeout_s)))
+        taken.request.waits(answer)
 
-    def _end(
-        self, chosen: ModelVersion, images: Images, request: DirectRequest, outcome: Computed | BaseException
-    ) -> None:
-        chosen.release()
-        self._admission.release_bytes(request.held_bytes)
-        self._admission.leave()
+    def _end(self, taken: _Taken, outcome: Computed | BaseException) -> None:
+        taken.chosen.release()
+        taken.slot.leave()
         if isinstance(outcome, Computed):
-            request.observation.computed = outcome
+            taken.request.observation.computed = outcome
             if self._shadow is not None:
-                self._shadow.offer(chosen, images[0], outcome.probabilities[0])
-        request.ended(chosen, outcome)
+                self._shadow.offer(taken.chosen, taken.images[0], outcome.probabilities[0])
+        taken.request.ended(taken.chosen, outcome)
 
 
 def _outcome(answer: "asyncio.Future[Computed]", timeout_s: float) -> Computed | BaseException:
