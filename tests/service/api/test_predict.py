@@ -1,6 +1,7 @@
 """What the hot path adds to the interface that test_native.py holds: headers, metrics, log."""
 
 import json
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,6 +13,7 @@ from catalog.responses import Problem
 from service.core.admission import Admission
 from service.core.backlog import Backlog, Begun
 from service.observing import BEGUN
+from service.request_log import FLUSH_AFTER_S
 from service.settings import Settings
 from tests.conftest import SAMPLES, SMALL_MODELS, newest_version, ready_client
 
@@ -106,6 +108,8 @@ def test_cache_answers_and_is_counted() -> None:
 
 @pytest.mark.parametrize(("share", "logged"), [(1.0, 2), (0.0, 0)])
 def test_each_request_is_one_line_of_json(capfdbinary: pytest.CaptureFixture[bytes], share: float, logged: int) -> None:
+    time.sleep(2 * FLUSH_AFTER_S)
+    capfdbinary.readouterr()  # what the application of other tests, in this process, still had to write
     with ready_client(Settings(models=SMALL_MODELS, request_log_share=share)) as client:
         client.post("/predict", params={"model": "functional"}, content=CAT, headers={**PNG, "X-Request-ID": "mine"})
         client.post("/predict", params={"model": "nope"}, content=CAT, headers=PNG)
