@@ -68,9 +68,14 @@ class ObservingMiddleware:
         try:
             await self._app(scope, receive, observing_send)
         finally:
-            observation.total_s = time.monotonic() - observation.start_s
-            for observer in self._observers:
-                observer(observation)
+            tell_ended(observation, self._observers)
+
+
+def tell_ended(observation: Observation, observers: Sequence[Observer]) -> None:
+    """Time a request that has ended, and have it noted."""
+    observation.total_s = time.monotonic() - observation.start_s
+    for observer in observers:
+        observer(observation)
 
 
 def observation_of(scope: Scope) -> Observation:

@@ -6,7 +6,6 @@ Under load that is nearly every one. What is unusual about a request, faults inc
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -26,7 +25,7 @@ from service.core.model_version import ModelVersion
 from service.core.observation import Observation
 from service.core.retry import stopping
 from service.errors import RequestError, forget_frames
-from service.observing import REQUEST_ID, Observer, RequestIds
+from service.observing import REQUEST_ID, Observer, RequestIds, tell_ended
 from service.settings import Settings
 
 MOST_BODY_BYTES: Final = 32 * 2**10
@@ -139,9 +138,7 @@ class _Answering:
             observation.status, headers, body = response.status_code, response.raw_headers, bytes(response.body)
         headers.append((REQUEST_ID, self._request_id))
         self._request.reply(observation.status, headers, body)
-        observation.total_s = time.monotonic() - observation.start_s
-        for observer in self._observers:
-            observer(observation)
+        tell_ended(observation, self._observers)
 
     def _failure(self, error: BaseException) -> Response:
         observation = self._observation

@@ -34,7 +34,7 @@ from service.core.observation import Observation
 from service.core.repository import ModelRepository
 from service.errors import RequestError, TooLargeError, UnavailableError, UnknownModelError, forget_frames
 from service.model_statistics import ModelStatistics
-from service.observing import Observer
+from service.observing import Observer, tell_ended
 from service.settings import Settings, variable
 
 SERVICE: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -211,9 +211,7 @@ class InferenceService:
             observation.status = HTTPStatus.OK
             return response
         finally:
-            observation.total_s = time.monotonic() - observation.start_s
-            for observer in self._observers:
-                observer(observation)
+            tell_ended(observation, self._observers)
 
     async def _server_live(self, _message: Any, _context: Any, _observation: Observation) -> Any:
         return pb2.ServerLiveResponse(live=True)
