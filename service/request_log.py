@@ -38,7 +38,7 @@ class RequestLog:
         self._share = share
         self._stream = stream
         self._lines: list[bytes] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def __call__(self, observation: Observation) -> None:
         """Log it, or not."""
