@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would call home: runtime/telemetry.py
 import openvino
 
 
