@@ -5,8 +5,8 @@ child process. Its documented opt-out, `opt_in_out --opt_out`, is no help here: 
 decision in the user's home, which a container may not have and which other programs of that user share. Without the
 package OpenVINO uses a stub of its own that sends nothing, so the package is hidden from it.
 
-No other library of requirements/*.txt reports its use. Those of the benchmark's alternatives are switched off where they
-are started, in `bench.servers`.
+No other library of requirements/*.txt reports its use. Those of the benchmark's alternatives are switched off where
+they are started, in `bench.servers`.
 """
 
 import sys

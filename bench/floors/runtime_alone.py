@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would call home: runtime/telemetry.py
-import openvino
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # see runtime/telemetry.py
+import openvino  # noqa: E402  # after the line above
 
 
 def main(arguments: list[str]) -> None:

@@ -1,6 +1,6 @@
-"""Copied as `sitecustomize.py` into a folder on PYTHONPATH: each process writes down where it connects and what it forks.
+"""Copied as `sitecustomize.py` into a folder on PYTHONPATH: processes write down where they connect and what they fork.
 
-It is imported by every Python process of the tree that inherits the variables, before anything else.
+Every Python process of the tree that inherits the variables imports it before anything else.
 """
 
 import os
