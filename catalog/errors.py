@@ -12,8 +12,11 @@
     ├── TrainingError               (training) see training.errors
     └── ServiceError                (service) see service.errors
 
-Each says what was wrong, what was expected and what to do; no user ever needs the traceback.
+Each says what was wrong, what was expected and what to do; no user ever needs the traceback. As text an error is one
+line: a name or value in it that holds a line end, or a terminal's code, is escaped.
 """
+
+from catalog.printable import printable
 
 
 class ProjectError(Exception):
@@ -37,7 +40,7 @@ class ProjectError(Exception):
             parts.append(f"Expected: {self.expected}")
         if self.remedy:
             parts.append(f"What to do: {self.remedy}")
-        return ". ".join(part.rstrip(".") for part in parts) + "."
+        return printable(". ".join(part.rstrip(".") for part in parts) + ".")
 
 
 class ArtifactError(ProjectError):

@@ -46,6 +46,7 @@ from service.core.shadow import Shadow
 from service.core.watcher import Watcher
 from service.errors import SettingsError
 from service.hangup import is_worker, reload_on_hangup, tell_other_workers
+from service.logging import is_for_people
 from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
 from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
@@ -64,6 +65,10 @@ Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents.
 
 PLAIN_ERRORS: Final = ("/v1", "/v2")
 """Below these paths an error is `{"error": "…"}`."""
+
+LOOK_FOR_STOP_EVERY_S: Final = 0.1
+END_LOADING_S: Final = 1.0
+"""What a stop gives to the loading of a version: it may read from a disk that has gone."""
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +114,12 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         version_policy=settings.version_policy,
         drain_limit_s=settings.shutdown_grace_s,
     )
+    repository.add_readiness_check(lambda: stop.reason)
     watcher = Watcher(repository, settings.poll_interval_s)
-    metrics, request_log = Metrics(), RequestLog(settings.request_log_share)
+    metrics, request_log = (
+        Metrics(),
+        RequestLog(settings.request_log_share, for_people=is_for_people(settings.log_format)),
+    )
     model_statistics = ModelStatistics()
 
     def batch_computed(model: str, version: int, rows: int, compute_s: float) -> None:
@@ -148,7 +157,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         reload_on_hangup(watcher)
         loading = asyncio.create_task(_load(repository, watcher))
         if is_worker():  # until then the others take the connections
-            await loading
+            await _done_or_stopping(loading, stop)
         sharing = [
             asyncio.create_task(shared)
             for shared in (
@@ -167,9 +176,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
             yield
         for task in sharing:
             task.cancel()
-        repository.stop_loading()
-        await loading
-        await asyncio.to_thread(watcher.stop)
+        await _end_loading(repository, loading, watcher)
         inference.close()
         await reader.close()
         request_log.flush()
@@ -244,6 +251,17 @@ def _import_serving_grpc() -> "Callable[..., AbstractAsyncContextManager[None]]"
             remedy=f"install requirements/serve.txt, or set {variable('grpc_port')} to 0",
         ) from None
     return serving_grpc
+
+
+async def _done_or_stopping(loading: "asyncio.Task[None]", stop: Stop) -> None:
+    while not loading.done() and not stop.is_requested:
+        await asyncio.wait([loading], timeout=LOOK_FOR_STOP_EVERY_S)
+
+
+async def _end_loading(repository: ModelRepository, loading: "asyncio.Task[None]", watcher: Watcher) -> None:
+    repository.stop_loading()
+    await asyncio.wait([loading], timeout=END_LOADING_S)
+    await asyncio.to_thread(watcher.stop, END_LOADING_S)
 
 
 async def _load(repository: ModelRepository, watcher: Watcher) -> None:

@@ -4,12 +4,14 @@ The supervisor of several workers passes it on to all of them, and one of them m
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 from multiprocessing import parent_process
+from types import FrameType
 
 from service.core.watcher import Watcher
 
@@ -21,6 +23,7 @@ def reload_on_hangup(watcher: Watcher) -> None:
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
         return
     had_terminal = has_terminal()
+    loop = asyncio.get_running_loop()
 
     def hangup() -> None:
         if had_terminal and not has_terminal():
@@ -30,7 +33,12 @@ def reload_on_hangup(watcher: Watcher) -> None:
         logger.info("SIGHUP: looking for new versions")
         watcher.scan_now()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+            loop.call_soon_threadsafe(hangup)
+
+    # Not the loop's own add_signal_handler: when the loop closes, that has SIGHUP kill a process that is ending well.
+    signal.signal(signal.SIGHUP, handle)
 
 
 def is_worker() -> bool:

@@ -10,6 +10,7 @@ piece, by `service.api.direct_predict`, if that takes it.
 
 import asyncio
 import re
+import select
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -26,6 +27,7 @@ from service.api.predict import PATH as DIRECT_PATH
 from service.api.problems import PROBLEM_TYPE, problem_response
 from service.core.backlog import Backlog, Begun, Refusal
 from service.observing import BEGUN
+from service.stopping import Stop
 
 PATHS: Final = ("/predict", "/compare", "/explain", "/v1/models/", "/v2/models/")
 """What begins so, asked with POST, asks for predictions."""
@@ -100,6 +102,7 @@ class BacklogProtocol(HttpToolsProtocol):
 
     backlog: ClassVar[Backlog]
     direct: ClassVar[DirectPredict | None]
+    stop: ClassVar[Stop]
     _is_parsing = False
     _unbegun: Callable[[], None] | None = None
     """Begins the request whose head was parsed, once all that was received is."""
@@ -116,7 +119,12 @@ class BacklogProtocol(HttpToolsProtocol):
             data = data[skipped:]
             if not data:
                 return
-        may_refuse = self.backlog.refuses and data.startswith(FIRST_BYTES) and self._is_between_requests()
+        may_refuse = (
+            self.backlog.refuses
+            and not self.stop.is_requested
+            and data.startswith(FIRST_BYTES)
+            and self._is_between_requests()
+        )
         if may_refuse and self._refuse(data):
             return
         self._is_parsing = True
@@ -131,6 +139,17 @@ class BacklogProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._answer is not None:
             self._answer.cancel()
+
+    def shutdown(self) -> None:
+        """Have the last answer under way say that the connection closes; an idle one is left to `close_if_idle`."""
+        if self.cycle is not None and not self.cycle.response_complete and not self.pipeline:
+            self.cycle.keep_alive = False
+
+    def close_if_idle(self) -> None:
+        """Close the connection if nothing is asked on it, and nothing that was sent is still to be read."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and not self.transport.is_closing() and not _has_unread_bytes(self.transport):
+            self.transport.close()
 
     def wait_for(self, answer: "asyncio.Future[Any]") -> None:
         """See `WholeRequest.waits`; uvicorn waits for it before it stops, and cancels it at last."""
@@ -218,6 +237,8 @@ class BacklogProtocol(HttpToolsProtocol):
         super().timeout_keep_alive_handler()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self.stop.is_requested and not self.pipeline:
+            cycle.keep_alive = False
         scope = cycle.scope
         if scope["method"] != "POST" or not scope["path"].startswith(PATHS):
             super()._start_asgi_task(cycle, app)
@@ -252,10 +273,22 @@ class BacklogProtocol(HttpToolsProtocol):
         return self.direct.begin(_WholeRequest(self, cycle, begun))
 
 
-def protocol_with(backlog: Backlog, direct: DirectPredict | None = None) -> type[BacklogProtocol]:
+def _has_unread_bytes(transport: asyncio.Transport) -> bool:
+    descriptor = transport.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def protocol_with(
+    backlog: Backlog, direct: DirectPredict | None = None, stop: Stop | None = None
+) -> type[BacklogProtocol]:
     """The protocol of a server whose requests for predictions wait in this backlog.
 
     Args:
         direct: answers those that it can.
+        stop: from its request on, answers say that their connection closes.
     """
-    return type("Protocol", (BacklogProtocol,), {"backlog": backlog, "direct": direct})
+    return type("Protocol", (BacklogProtocol,), {"backlog": backlog, "direct": direct, "stop": stop or Stop()})

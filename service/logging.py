@@ -1,9 +1,20 @@
-"""Where log messages go and how they look: one JSON object a line on standard error."""
+"""Where log messages go and how they look: on standard error, a JSON object a line, or text for a person's terminal.
+
+Values that others have chosen are in the lines, such as file names and models asked for. Nothing in them can end a line
+or reach a terminal as a code: what isn't printable is escaped in either form.
+"""
 
 import json
 import logging
+import logging.config
+import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Final, Literal
+
+from catalog.printable import printable
+
+LogFormat = Literal["auto", "json", "text"]
+EXCEPTION_INDENT: Final = "    "
 
 
 class JsonFormatter(logging.Formatter):
@@ -19,16 +30,53 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return "{" + ", ".join(f'"{name}": {json_string(value)}' for name, value in entry.items()) + "}"
 
 
-def logging_config(level: str) -> dict[str, Any]:
-    """A `logging.config.dictConfig` for the service and uvicorn; warnings of libraries become log entries too."""
+class TextFormatter(logging.Formatter):
+    """A record as a line of text: local time, level, message; an exception below it, indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        when = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        lines = [text_line(when, record.levelname.lower(), record.getMessage())]
+        if record.exc_info:
+            lines += [EXCEPTION_INDENT + printable(line) for line in self.formatException(record.exc_info).splitlines()]
+        return "\n".join(lines)
+
+
+def json_string(text: str) -> str:
+    """The text as a JSON string of printable characters."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    if quoted.isprintable():
+        return quoted
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in quoted)
+
+
+def text_line(when: str, level: str, message: str) -> str:
+    """A line for people, without its end."""
+    return f"{when} {level:<7} {printable(message)}"
+
+
+def is_for_people(log_format: LogFormat) -> bool:
+    """Whether lines are text: asked for, or standard error is a terminal."""
+    if log_format != "auto":
+        return log_format == "text"
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def configure_logging(level: str, log_format: LogFormat) -> None:
+    """Have the service, uvicorn and libraries log so; their warnings become log entries, too."""
     logging.captureWarnings(capture=True)
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"standard_error": {"class": "logging.StreamHandler", "formatter": "json"}},
-        "root": {"handlers": ["standard_error"], "level": level.upper()},
-    }
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"lines": {"()": TextFormatter if is_for_people(log_format) else JsonFormatter}},
+            "handlers": {"standard_error": {"class": "logging.StreamHandler", "formatter": "lines"}},
+            "root": {"handlers": ["standard_error"], "level": level.upper()},
+        }
+    )

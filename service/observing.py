@@ -54,6 +54,7 @@ class ObservingMiddleware:
             return
         request_id = self._ids.of(scope)
         observation = Observation(scope["method"], scope["path"], request_id.decode())
+        observation.client = client_of(scope)
         scope[SCOPE_KEY] = observation
         begun = begun_of(scope)
         if begun is not None:
@@ -76,6 +77,15 @@ def tell_ended(observation: Observation, observers: Sequence[Observer]) -> None:
     observation.total_s = time.monotonic() - observation.start_s
     for observer in observers:
         observer(observation)
+
+
+def client_of(scope: Scope) -> str | None:
+    """The address and port of a request's client, such as `127.0.0.1:40000` or `[::1]:40000`; None where not known."""
+    client = scope.get("client")
+    if client is None:
+        return None
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def observation_of(scope: Scope) -> Observation:

@@ -1,4 +1,4 @@
-"""The request log: one JSON object a line on standard error for each request, or for a share of them.
+"""The request log: one line on standard error for each request, or for a share of them; JSON, or text on a terminal.
 
 Lines are collected for a moment and written together, which costs a fraction of a write each. What the service itself
 has to say goes through `logging` (`service.logging`).
@@ -12,14 +12,15 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import BinaryIO, Final
 
-from pydantic_core import to_json
-
 from service.core.observation import Observation
+from service.logging import json_string, text_line
 
 FLUSH_AFTER_S: Final = 0.1
 FLUSH_LINES: Final = 500
 ALWAYS_LOGGED: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, 0})
 """A failure of the service, and a request that ended without any answer."""
+MAX_TEXT_LENGTH: Final = 500
+"""Of a path, a model asked for, or a problem's detail; what clients send may be far longer."""
 
 
 NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
@@ -32,13 +33,15 @@ class RequestLog:
     Args:
         share: of the requests that are logged, 0 to 1; failures of the service always are.
         stream: where lines go.
+        for_people: lines are text instead of JSON.
     """
 
-    def __init__(self, share: float, stream: BinaryIO | None = None) -> None:
+    def __init__(self, share: float, stream: BinaryIO | None = None, *, for_people: bool = False) -> None:
         self._share = share
         self._stream = stream
+        self._line = _text if for_people else _json
         self._lines: list[bytes] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def __call__(self, observation: Observation) -> None:
         """Log it, or not."""
@@ -47,7 +50,7 @@ class RequestLog:
         chosen = self._share >= 1 or random.random() < self._share  # noqa: S311  # a sample, not a secret
         if not chosen and observation.status not in ALWAYS_LOGGED:
             return
-        self._lines.append(_line(observation))
+        self._lines.append(self._line(observation))
         if len(self._lines) >= FLUSH_LINES:
             self.flush()
         elif self._timer is None:
@@ -65,18 +68,27 @@ class RequestLog:
             self._lines.clear()
 
 
-def _line(observation: Observation) -> bytes:
+def _level(observation: Observation) -> str:
+    return "info" if observation.status < HTTPStatus.INTERNAL_SERVER_ERROR else "warning"
+
+
+def _json(observation: Observation) -> bytes:
     """One request as JSON, written by hand: every request has one."""
-    level = "info" if observation.status < HTTPStatus.INTERNAL_SERVER_ERROR else "warning"
     head = (
-        f'{{"time":"{datetime.now(UTC).isoformat(timespec="milliseconds")}","level":"{level}",'
+        f'{{"time":"{datetime.now(UTC).isoformat(timespec="milliseconds")}","level":"{_level(observation)}",'
         f'"logger":"service.requests","request_id":{_string(observation.request_id)},'
         f'"method":{_string(observation.method)},"path":{_string(observation.path)},'
         f'"status":{observation.status},"total_ms":{observation.total_s * 1000:.3f}'
     )
     parts = [head]
+    if observation.client is not None:
+        parts.append(f'"client":{_string(observation.client)}')
     if observation.error is not None:
         parts.append(f'"error":{_string(observation.error)}')
+    if observation.detail is not None:
+        parts.append(f'"detail":{_string(observation.detail)}')
+    if observation.requested_model is not None:
+        parts.append(f'"requested_model":{_string(observation.requested_model)}')
     if observation.model is not None:
         parts.append(f'"model":{_string(observation.model)},"version":{observation.version}')
     if observation.decode_s is not None:
@@ -92,10 +104,26 @@ def _line(observation: Observation) -> bytes:
     return f"{','.join(parts)}}}".encode()
 
 
+def _text(observation: Observation) -> bytes:
+    """One request as a line for people."""
+    parts = [f"{observation.method} {observation.path}"[:MAX_TEXT_LENGTH], str(observation.status or "no answer")]
+    parts.append(f"{observation.total_s * 1000:.1f} ms")
+    if observation.model is not None:
+        parts.append(f"{observation.model}/{observation.version}")
+    elif observation.requested_model is not None:
+        parts.append(f"asked for {observation.requested_model[:MAX_TEXT_LENGTH]}")
+    if observation.client is not None:
+        parts.append(f"from {observation.client}")
+    if observation.detail is not None or observation.error is not None:
+        parts.append((observation.detail or observation.error or "")[:MAX_TEXT_LENGTH])
+    when = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
+    return text_line(when, _level(observation), "  ".join(parts)).encode(errors="backslashreplace")
+
+
 def _string(text: str) -> str:
-    return f'"{text}"' if text.isascii() and text.isalnum() else _escaped(text)
+    return f'"{text}"' if text.isascii() and text.isalnum() else _escaped(text[:MAX_TEXT_LENGTH])
 
 
 @lru_cache(maxsize=256)
 def _escaped(text: str) -> str:
-    return to_json(text).decode()
+    return json_string(text)

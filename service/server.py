@@ -5,16 +5,17 @@ Where it listens is `service.serve`'s part, several such processes are `service.
 
 import asyncio
 import contextlib
+import errno
 import logging
-import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, cast
+from types import FrameType
+from typing import Final, Literal, NoReturn, cast
 
 import uvicorn
 
@@ -24,43 +25,69 @@ from service.app import create_app, open_backlog
 from service.core.backlog import Backlog
 from service.core.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
-from service.logging import logging_config
+from service.hangup import is_worker
+from service.logging import configure_logging
 from service.memory import collect_garbage_seldom
 from service.settings import Settings
-from service.stopping import Stop
+from service.stopping import Stop, exit_now, exit_within
 
-COULD_NOT_START = 2
-ACCEPTS_ALONE = 128
-ACCEPTS_SHARED = 4
+COULD_NOT_START: Final = 2
+BACKLOG: Final = 2048
+"""Connections that the kernel holds for us until they are accepted."""
+ACCEPTS_ALONE: Final = 128
+ACCEPTS_SHARED: Final = 4
 """Where several processes share the socket, so that one doesn't take all that come at once."""
-LAST_WORK_S = 0.5
+LAST_REQUEST_S: Final = 0.5
+"""How long a stop leaves an idle connection open: a request may be on its way, and closing would lose it."""
+SAME_STOP_S: Final = 0.5
+"""Signals so soon after the first mean the same stop: a terminal and a service manager send one to each process."""
+LAST_WORK_S: Final = 0.5
+LAST_GRACE_S: Final = 3.0
+"""What a stop may take beyond its grace time, to end what has no more time."""
+MAX_OPEN_FILES: Final = 65_536
 
 logger = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Tells when a stop begins, and ends the application after a second signal, too, which uvicorn leaves undone."""
+    """uvicorn's server with a stop that loses no request: it announces itself, takes what has come, and then closes.
 
-    def __init__(self, config: uvicorn.Config, stop: Stop) -> None:
+    Args:
+        config: uvicorn's.
+        stop: told of each phase.
+        settings: its times.
+        beat: called every second from the event loop, with whether connections are accepted.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, stop: Stop, settings: Settings, beat: Callable[[bool], None] | None
+    ) -> None:
         super().__init__(config)
         self._stop = stop
+        self._settings = settings
+        self._beat = beat
+        self._beating: asyncio.Task[None] | None = None
+        self._first_signal_s = 0.0
         self._opening: set[asyncio.Task[object]] = set()
 
-    def accept_more_from(self, listening: socket.socket, most: int) -> None:
-        """Accept what waits, up to `most` connections; called in each turn of a busy event loop.
+    def accept_more_from(self, sockets: Sequence[socket.socket], most: int) -> None:
+        """Accept what waits, up to `most` connections a socket; called in each turn of a busy event loop.
 
         By itself libuv accepts one in each turn. Under load a turn takes ten milliseconds: connections would wait for
         seconds before anything could read, and refuse, what they ask for.
         """
         loop = asyncio.get_running_loop()
-        for _ in range(most):
-            try:
-                connection, _address = listening.accept()
-            except OSError:  # none, or closed by a stop
-                return
-            opening = loop.create_task(self._serve_connection(connection))
-            self._opening.add(opening)
-            opening.add_done_callback(self._opening.discard)
+        for listening in sockets:
+            for _ in range(most):
+                try:
+                    connection, _address = listening.accept()
+                except OSError as error:
+                    if error.errno == errno.ECONNABORTED:  # that client has gone; the next may be there
+                        continue
+                    break  # none, or no descriptor left for it, or closed by a stop
+                opening = loop.create_task(self._serve_connection(connection))
+                self._opening.add(opening)
+                opening.add_done_callback(self._opening.discard)
 
     async def _serve_connection(self, connection: socket.socket) -> None:
         protocol = partial(
@@ -72,20 +99,86 @@ class _Server(uvicorn.Server):
         with contextlib.suppress(OSError):  # the client has gone
             await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
+        """Request a stop; a second time, one that waits for nobody."""
+        now_s = time.monotonic()
+        if not self.should_exit:
+            self._first_signal_s = now_s
+            exit_within(self._settings.lame_duck_s + self._settings.shutdown_grace_s + LAST_GRACE_S)
+        # A service manager may send a worker SIGTERM beside its supervisor, which says SIGINT where it means a second.
+        elif now_s - self._first_signal_s >= SAME_STOP_S and (sig == signal.SIGINT or not is_worker()):
+            self.force_exit = True
+        self._stop.request()
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, with a heartbeat from now on."""
+        if self._beat is not None:
+            self._beating = asyncio.create_task(self._keep_beating(self._beat))
+        await super().startup(sockets)
+
+    async def _keep_beating(self, beat: Callable[[bool], None]) -> None:
+        every_s = min(1.0, self._settings.worker_timeout_s / 4 or 1.0)
+        while True:
+            beat(self.started)
+            await asyncio.sleep(every_s)
+
+    async def main_loop(self) -> None:
+        """Serve until a signal, and then as a lame duck: answering, but not ready, so that load balancers notice."""
+        await super().main_loop()
+        end_s = time.monotonic() + self._settings.lame_duck_s
+        if self._settings.lame_duck_s:
+            logger.info("stopping in %g s; until then not ready, but answering", self._settings.lame_duck_s)
+        while time.monotonic() < end_s and not self.force_exit:
+            await self.on_tick(0)
+            await asyncio.sleep(0.1)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what waits, close, answer what was asked, and end the application."""
         self._stop.begin()
+        listening = sockets or []
+        self.accept_more_from(listening, BACKLOG)
+        for server in self.servers:
+            server.close()
+        for each in listening:
+            each.close()
+        if self._opening:  # on a busy event loop that takes a moment, and uvicorn waits for what is open only
+            await asyncio.wait(self._opening, timeout=self._settings.shutdown_grace_s)
+        tidying = [asyncio.create_task(each) for each in (self._close_idle_connections(), self._keep_date())]
         await super().shutdown(sockets)
         if self.force_exit:
             self._stop.begin(forced=True)
             await self.lifespan.shutdown()
+        for task in tidying:
+            task.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
+        exit_within(LAST_GRACE_S)
+
+    async def _close_idle_connections(self) -> None:
+        """Close connections on which nothing is asked, once requests on their way have had the time to arrive."""
+        await asyncio.sleep(min(LAST_REQUEST_S, self._settings.shutdown_grace_s))
+        while True:
+            for connection in list(self.server_state.connections):
+                if hasattr(connection, "close_if_idle"):  # uvicorn's own protocols close at once
+                    connection.close_if_idle()
+            await asyncio.sleep(0.1)
+
+    async def _keep_date(self) -> None:
+        """Answers during a stop have the right `Date`, too."""
+        while True:
+            await self.on_tick(0)
+            await asyncio.sleep(1)
 
 
-def run_server(settings: Settings, listening: socket.socket) -> int:
-    """Serve until a signal; 0 after a stop, 2 where it could not start.
+def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Callable[[bool], None] | None = None) -> int:
+    """Serve until a signal; ends the process with 0 after a stop, returns 2 where it could not start.
 
     Args:
-        listening: the socket to accept connections on.
+        sockets: to accept connections on.
+        beat: called every second from the event loop, with whether connections are accepted.
     """
+    configure_logging(settings.log_level, settings.log_format)
     stop = Stop()
     try:
         backlog = open_backlog(settings)
@@ -96,45 +189,68 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     server = _Server(
         uvicorn.Config(
             app,
-            http=_http_protocol(backlog, app.direct),
+            http=_http_protocol(backlog, app.direct, stop),
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             access_log=False,
             proxy_headers=False,  # nothing here depends on who asks
-            log_config=logging_config(settings.log_level),
+            log_config=None,
             server_header=False,
         ),
         stop,
+        settings,
+        beat,
     )
-    # uvicorn raises the signals that it received once more when it has stopped; by then they mean nothing more.
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, server.handle_exit)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     logger.info("listening on http://%s:%d, see /docs", host, settings.port)
     most = ACCEPTS_ALONE if settings.workers == 1 else ACCEPTS_SHARED
-    listening.setblocking(False)
-    backlog.each_turn = partial(server.accept_more_from, listening, most)
+    for listening in sockets:
+        listening.setblocking(False)
+    backlog.each_turn = partial(server.accept_more_from, sockets, most)
+    _raise_limit_of_open_files()
     collect_garbage_seldom()
-    server.run(sockets=[listening])
-    code = 0 if server.started else COULD_NOT_START
-    _end_in_spite_of_stuck_work(code)
-    return code
+    with contextlib.suppress(SystemExit):  # uvicorn's, where the application doesn't start; it has logged why
+        server.run(sockets=list(sockets))
+    if server.started:
+        _exit_in_spite_of_stuck_work()
+    return COULD_NOT_START
 
 
-def _http_protocol(backlog: Backlog, direct: DirectPredict | None) -> "type[asyncio.Protocol] | Literal['auto']":
+def _http_protocol(
+    backlog: Backlog, direct: DirectPredict | None, stop: Stop
+) -> "type[asyncio.Protocol] | Literal['auto']":
     try:
         from service.http_protocol import protocol_with
     except ModuleNotFoundError:  # httptools, which Windows doesn't have
         return "auto"
-    return protocol_with(backlog, direct)
+    return protocol_with(backlog, direct, stop)
 
 
-def _end_in_spite_of_stuck_work(code: int) -> None:
-    """Python would wait for a thread whose request was given up long ago; the grace time is over."""
-    workers = [thread for thread in threading.enumerate() if thread.name.startswith((DECODE_THREADS, COMPUTE_THREADS))]
+def _raise_limit_of_open_files() -> None:
+    """Have as many connections as the system lets us have; the limit that shells set is for other programs."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # a system with a lower limit than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _exit_in_spite_of_stuck_work() -> NoReturn:
+    """Python would wait for every thread and child process, even one whose request was given up long ago."""
+    threads = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+        and (not thread.daemon or thread.name.startswith((DECODE_THREADS, COMPUTE_THREADS)))
+    ]
     deadline_s = time.monotonic() + LAST_WORK_S
-    for worker in workers:
-        worker.join(max(0.0, deadline_s - time.monotonic()))
-    if any(worker.is_alive() for worker in workers):
+    for thread in threads:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
         logger.warning("stopped with work under way that nobody waits for")
-        logging.shutdown()
-        os._exit(code)
+    exit_now(0)

@@ -3,14 +3,18 @@
 docs/settings.md is written from this declaration (`make docs`). A flag wins over a variable.
 """
 
+import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSettingError
 
+from catalog.close_match import did_you_mean
 from catalog.labels import ModelName
 from catalog.metadata import Precision, RuntimeName
 from catalog.rollout import POLICY_PATTERN
@@ -18,6 +22,32 @@ from service.errors import SettingsError
 
 PREFIX: Final = "CIFAR10_"
 OFF: Final = "off"
+SECRETS: Final = frozenset({"admin_token"})
+"""Never shown, whatever is wrong with them."""
+ANY_CASE: Final = ("default_model", "version_policy", "runtime", "device", "precision", "log_format", "log_level")
+"""Settings whose legal values are words: `INFO` is `info`."""
+READ_ELSEWHERE: Final = frozenset({"CIFAR10_DATA", "CIFAR10_GPU_PORT", "CIFAR10_TOKEN", "CIFAR10_URL"})
+"""By training, docker-compose.yml and the client."""
+PREFIXES_ELSEWHERE: Final = ("CIFAR10_TEST_", "CIFAR10_BENCH_")
+SERVICE_VARIABLE: Final = re.compile(
+    r"CIFAR10(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+PORT_VARIABLE: Final = re.compile(r"CIFAR10(_[A-Z0-9_]+)?_PORT")
+SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+")
+MAX_SHOWN: Final = 200
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+logger = logging.getLogger(__name__)
+
+
+class _Environment(EnvSettingsSource):
+    """The variables, as people mean them: blanks around a value don't count, and an empty one is not set."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        given = {name: value.strip() for name, value in super()._load_env_vars().items() if value is not None}
+        return {name: value for name, value in given.items() if value and not is_of_kubernetes(name.upper(), value)}
 
 
 class Settings(BaseSettings):
@@ -32,7 +62,11 @@ class Settings(BaseSettings):
         cli_implicit_flags=True,
     )
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every interface")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="address or name to listen on; 0.0.0.0: every interface, :: every one with IPv6 and IPv4",
+    )
     port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on")
     grpc_port: int = Field(
         0,
@@ -129,15 +163,54 @@ class Settings(BaseSettings):
     shutdown_grace_s: int = Field(
         20, ge=1, le=3600, description="longest time for accepted requests to finish after SIGTERM, in seconds"
     )
+    lame_duck_s: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="how long a stop goes on answering while /readyz says no, so that load balancers notice, in "
+        "seconds; 3 in the image",
+    )
+    worker_timeout_s: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="longest silence of a worker's event loop before the worker is replaced, in seconds; 0: no limit. "
+        "With several workers",
+    )
     request_log_share: float = Field(
         1.0, ge=0, le=1, description="share of the requests that are logged, one JSON line each; 0: failures alone"
     )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="form of log lines: JSON objects or text for people; auto: text where a terminal shows them"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe message logged")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_blanks(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator(*ANY_CASE, mode="before")
+    @classmethod
+    def _in_any_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment."""
+        return init_settings, _Environment(settings_cls)
 
     @property
     def compiled_models_folder(self) -> Path | None:
         """Where compiled models are kept; None: nowhere, as it was asked for or because this user has no home."""
-        if str(self.compiled_models) == OFF:
+        if str(self.compiled_models).lower() == OFF:
             return None
         try:
             return self.compiled_models.expanduser()
@@ -150,13 +223,72 @@ def read_settings(arguments: Sequence[str] = ()) -> Settings:
 
     Raises:
         SettingsError: naming each bad variable or flag, its value and what is legal.
-        SystemExit: by --help, or a flag that doesn't exist.
+        SystemExit: by --help.
     """
+    _check_flags(arguments)
     try:
-        return CliApp.run(Settings, cli_args=list(arguments))
+        return CliApp.run(Settings, cli_args=list(arguments), cli_exit_on_error=False)
     except ValidationError as error:
-        problems = [_describe(entry["loc"], entry["input"], entry["msg"]) for entry in error.errors(include_url=False)]
+        problems = [_describe(entry, arguments) for entry in error.errors(include_url=False)]
         raise SettingsError("; ".join(dict.fromkeys(problems)), remedy="see docs/settings.md") from None
+    except UnreadableSettingError as error:
+        # The parser's own words tell what stands there, which may be a secret without its flag.
+        problem = str(error).partition(": ")[2].partition("unrecognized arguments")[0]
+        raise SettingsError(
+            problem or "there is a value without a flag",
+            expected="--flag VALUE or --flag=VALUE",
+            remedy="--help lists the flags",
+        ) from None
+
+
+def warn_of_variables() -> None:
+    """Log what else in the environment has the service's prefix: misspelt settings, and what Kubernetes sets."""
+    names = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    if passed_over := [name for name in names if is_of_kubernetes(name, os.environ[name])]:
+        logger.info(
+            "passed over %s: Kubernetes sets them for a Service of such a name; flags win over variables",
+            ", ".join(passed_over),
+        )
+    for name in names:
+        setting = name.upper().removeprefix(PREFIX)
+        is_known = setting.lower() in Settings.model_fields or _is_read_elsewhere(name.upper())
+        if not is_known and name not in passed_over:
+            guess = did_you_mean(name, [variable(field) for field in Settings.model_fields])
+            logger.warning("%s is not a setting%s: it has no effect; see docs/settings.md", name, guess)
+
+
+def is_of_kubernetes(name: str, value: str) -> bool:
+    """Whether a variable is one of those that Kubernetes, or Docker for a link, sets for a Service named `cifar10…`.
+
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    if SERVICE_VARIABLE.fullmatch(name) is not None:
+        return True
+    return PORT_VARIABLE.fullmatch(name) is not None and SERVICE_ADDRESS.fullmatch(value.strip()) is not None
+
+
+def _is_read_elsewhere(name: str) -> bool:
+    return name in READ_ELSEWHERE or name.startswith(PREFIXES_ELSEWHERE)
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Whether every flag is one, or an unmistakable beginning of one, as the parser takes it.
+
+    Raises:
+        SettingsError: naming the flag, but not its value: that may be a secret.
+    """
+    known = ["--help", *(flag(name) for name in Settings.model_fields)]
+    for argument in arguments:
+        given = argument.partition("=")[0]
+        if given.startswith("--") and given.replace("_", "-") != "--" and not _begins_any(given, known):
+            raise SettingsError(
+                f"there is no flag '{given[:MAX_SHOWN]}'{did_you_mean(given, known)}", remedy="--help lists the flags"
+            )
+
+
+def _begins_any(given: str, known: Sequence[str]) -> bool:
+    positive = given.replace("--no-", "--", 1)
+    return any(name.startswith((given, positive)) for name in known)
 
 
 def variable(name: str) -> str:
@@ -190,10 +322,10 @@ def _enumerated(schema: dict[str, Any]) -> list[str]:
     return [str(value) for value in schema.get("enum", [schema["const"]] if "const" in schema else [])]
 
 
-def _describe(location: tuple[int | str, ...], value: object, message: str) -> str:
-    name = str(location[0]) if location else "settings"
-    if name not in Settings.model_fields:
-        return f"{name} = {value!r}: {message}"
-    source = variable(name) if os.environ.get(variable(name)) == str(value) else flag(name)
-    shown = "(a secret)" if name == "admin_token" else repr(value)
-    return f"{source} = {shown} is not legal; expected: {legal_values(name)}"
+def _describe(entry: "ErrorDetails", arguments: Sequence[str]) -> str:
+    name = str(entry["loc"][0]) if entry["loc"] else ""
+    if name not in Settings.model_fields:  # of several together; what was given may hold a secret
+        return entry["msg"]
+    by_flag = any(argument.partition("=")[0] == flag(name) for argument in arguments)
+    shown = "(a secret)" if name in SECRETS else repr(entry["input"])[:MAX_SHOWN]
+    return f"{flag(name) if by_flag else variable(name)} = {shown} is not legal; expected: {legal_values(name)}"

@@ -1,9 +1,17 @@
-"""The moment at which a stop begins, told to whoever serves beside uvicorn, so that everything drains at once.
+"""A stop of this process: its phases, told to whoever serves beside uvicorn, and the time by which it has ended.
 
-`service.server` says when; uvicorn itself drains HTTP.
+A signal requests it: `/readyz` and its like say no, and requests are still taken (the lame-duck time). Then it begins:
+HTTP and gRPC drain at once. `service.server` says when; uvicorn itself drains HTTP.
 """
 
 import asyncio
+import logging
+import os
+import sys
+import threading
+from typing import NoReturn
+
+logger = logging.getLogger(__name__)
 
 
 class Stop:
@@ -11,14 +19,51 @@ class Stop:
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
+        self.is_requested = False
+        """Whether it will begin: readiness is gone, and answers say that their connection closes."""
         self.is_forced = False
         """Whether nobody is waited for any longer: a second signal."""
 
+    @property
+    def reason(self) -> str | None:
+        """Why the service is not ready; None as long as no stop is requested."""
+        return "the service is stopping" if self.is_requested else None
+
+    def request(self) -> None:
+        """Announce it; safe in a signal handler."""
+        self.is_requested = True
+
     def begin(self, *, forced: bool = False) -> None:
         """Take no more requests, and answer those that there are."""
+        self.is_requested = True
         self.is_forced = self.is_forced or forced
         self._begun.set()
 
     async def begun(self) -> None:
         """Wait until it begins."""
         await self._begun.wait()
+
+
+def exit_within(seconds: float, code: int = 0) -> None:
+    """End this process by then at the latest, whatever hangs; what was asked for first and is due earlier still holds.
+
+    A thread ends it, since neither the event loop nor the interpreter's own end can be relied on: both wait for every
+    thread of a pool, also for one that reads from a disk which has gone.
+    """
+
+    def end() -> None:
+        logger.warning("stopped with work under way that nobody waits for")
+        exit_now(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def exit_now(code: int) -> NoReturn:
+    """End this process without waiting for any thread or child process of it; what was logged is written."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)

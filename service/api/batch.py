@@ -16,6 +16,7 @@ from service.api.request_body import files_reader
 from service.core.inference import Inference, name_classes
 from service.core.observation import Observation
 from service.errors import InvalidRequestError, RequestError
+from service.observing import observation_of
 from service.settings import Settings
 
 BATCH_PATH: Final = "/predict/batch"
@@ -36,6 +37,7 @@ def batch_routes(inference: Inference, settings: Settings) -> APIRouter:
     )
     async def predict_batch(request: Request, parameters: Annotated[PredictParameters, Query()]) -> Response:
         """Send each image as a multipart field `files`. An image that can't be read spoils only its own entry."""
+        observation_of(request.scope).request_model(parameters.model, parameters.version)
 
         async def answer(files: list[FormField], observation: Observation, timeout_s: float) -> BatchPrediction:
             refused = [_refusal(file) for file in files]

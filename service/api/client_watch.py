@@ -25,7 +25,7 @@ class ClientWatch:
         self._receive = receive
         self._loop = asyncio.get_running_loop()
         self._cause: Exception | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._look: asyncio.Task[None] | None = None
 
     def expect_body(self, timeout_s: float, too_late: Callable[[float], Exception]) -> None:

@@ -25,6 +25,7 @@ from service.core.observation import Observation
 from service.core.repository import ModelRepository
 from service.errors import RequestError
 from service.images import encode_png
+from service.observing import observation_of
 from service.settings import Settings
 
 COMPARE_PATH: Final = "/compare"
@@ -70,6 +71,7 @@ def compare_routes(repository: ModelRepository, inference: Inference, settings: 
     )
     async def compare_models(request: Request, parameters: Annotated[CompareParameters, Query()]) -> Response:
         """Send the image as to `/predict`. It is decoded once; the models compute one after the other."""
+        observation_of(request.scope).request_model(", ".join(parameters.model) or None, None)
 
         async def answer(content: bytes, observation: Observation, timeout_s: float) -> Comparison:
             start_s = time.monotonic()

@@ -16,7 +16,7 @@ from service.api.client_watch import CLIENT_GONE
 from service.api.inference_request import note_shortage, time_left_s
 from service.api.predict import JSON_HEADERS, PATH, read_parameters
 from service.api.prediction_json import encode_prediction
-from service.api.problems import client_gone_response, internal_error_response, problem_response
+from service.api.problems import client_gone_response, internal_error_response, problem_response, unexpected
 from service.api.request_body import image_of
 from service.core.backlog import Begun
 from service.core.batch_queue import Computed
@@ -25,7 +25,7 @@ from service.core.model_version import ModelVersion
 from service.core.observation import Observation
 from service.core.retry import stopping
 from service.errors import RequestError, forget_frames
-from service.observing import REQUEST_ID, Observer, RequestIds, tell_ended
+from service.observing import REQUEST_ID, Observer, RequestIds, client_of, tell_ended
 from service.settings import Settings
 
 MOST_BODY_BYTES: Final = 32 * 2**10
@@ -93,6 +93,7 @@ class DirectPredict:
             content = image_of(headers, body)
             request_id = self._ids.of(scope)
             observation = Observation("POST", PATH, request_id.decode(), is_inference=True)
+            observation.client = client_of(scope)
             observation.start_s -= request.begun.waited_s
             answering = _Answering(request, observation, request_id, parameters.top_k, self._observers)
             return self._inference.start(
@@ -149,8 +150,9 @@ class _Answering:
             error = stopping()
         if not isinstance(error, RequestError):
             logger.error("a request failed", exc_info=error)
+            observation.detail = unexpected(error)
             return internal_error_response(error)
         forget_frames(error)
-        observation.error = error.kind
+        observation.fail(error.kind, error.problem)
         note_shortage(error, self._request.begun, observation)
         return problem_response(error)

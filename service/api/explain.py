@@ -16,6 +16,7 @@ from service.core.explanation import SIDE, explain, patch_starts
 from service.core.inference import Inference
 from service.core.observation import Observation
 from service.errors import InvalidParameterError
+from service.observing import observation_of
 from service.settings import Settings
 
 EXPLAIN_PATH: Final = "/explain"
@@ -59,6 +60,7 @@ def explain_routes(inference: Inference, settings: Settings) -> APIRouter:
 
         Where the class becomes less probable, what was hidden spoke for it. Each square costs one image.
         """
+        observation_of(request.scope).request_model(parameters.model, parameters.version)
         check_occlusions(parameters.patch, parameters.stride, most_images=inference.max_request_rows)
 
         async def answer(content: bytes, observation: Observation, timeout_s: float) -> Explanation:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.api.client_watch import CLIENT_GONE
-from service.api.problems import client_gone_response, internal_error_response, problem_response
+from service.api.problems import client_gone_response, internal_error_response, problem_response, unexpected
 from service.errors import RequestError, forget_frames
 from service.observing import observation_of
 
@@ -34,7 +34,7 @@ async def answer_in_lane(
         given = await answer(scope, receive)
     except RequestError as error:
         forget_frames(error)
-        observation.error = error.kind
+        observation.fail(error.kind, error.problem)
         await problem_response(error)(scope, receive, send)
         return
     except ClientDisconnect:
@@ -42,6 +42,7 @@ async def answer_in_lane(
         await client_gone_response()(scope, receive, send)
         return
     except Exception as error:
+        observation.detail = unexpected(error)
         await internal_error_response(error)(scope, receive, send)
         raise  # for the server's log
     headers = [*given.headers, (b"content-length", b"%d" % len(given.body))]

@@ -40,7 +40,7 @@ class RequestReader:
         self._keep_s = keep_s
         self._process: Process | None = None
         self._turn = asyncio.Lock()
-        self._retirement: asyncio.TimerHandle | None = None
+        self._retirement: asyncio.Handle | None = None
 
     async def read(
         self,

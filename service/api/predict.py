@@ -20,6 +20,7 @@ from service.api.request_body import image_reader
 from service.core.inference import Inference
 from service.core.observation import Observation
 from service.errors import InvalidParameterError
+from service.observing import observation_of
 from service.settings import Settings
 
 PATH: Final = "/predict"
@@ -61,6 +62,7 @@ class PredictEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         parameters = read_parameters(scope["query_string"])
+        observation_of(scope).request_model(parameters.model, parameters.version)
 
         async def predict(content: bytes, observation: Observation, timeout_s: float) -> Answer:
             inferred = await self._inference.predict(

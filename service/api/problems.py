@@ -55,10 +55,15 @@ def internal_error_response(error: BaseException) -> ProblemResponse:
             type=KIND_PREFIX + "internal-error",
             title="The service failed",
             status=HTTPStatus.INTERNAL_SERVER_ERROR,
-            detail=f"an unexpected {type(error).__name__}; the service's log tells more",
+            detail=f"{unexpected(error)}; the service's log tells more",
             remedy="please report it with the log",
         )
     )
+
+
+def unexpected(error: BaseException) -> str:
+    """What there is to say of an error that should never happen; the rest is for the log."""
+    return f"an unexpected {type(error).__name__}"
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -67,7 +72,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     async def request_error(request: Request, error: RequestError) -> Response:
         forget_frames(error)
-        observation_of(request.scope).error = error.kind
+        observation_of(request.scope).fail(error.kind, error.problem)
         return problem_response(error)
 
     @app.exception_handler(ClientDisconnect)
@@ -77,13 +82,15 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid_parameters(request: Request, error: RequestValidationError) -> Response:
-        observation_of(request.scope).error = InvalidParameterError.kind
         invalid = [invalid_parameter(entry["loc"], entry.get("input"), entry["msg"]) for entry in error.errors()]
-        return problem_response(InvalidParameterError(invalid))
+        problem = InvalidParameterError(invalid)
+        observation_of(request.scope).fail(problem.kind, problem.problem)
+        return problem_response(problem)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         status = HTTPStatus(error.status_code)
+        observation_of(request.scope).detail = status.description or status.phrase
         return ProblemResponse(
             Problem(
                 type=KIND_PREFIX + status.phrase.lower().replace(" ", "-"),
@@ -96,7 +103,8 @@ def add_problem_handlers(app: FastAPI) -> None:
         )
 
     @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> Response:
+    async def unexpected_error(request: Request, error: Exception) -> Response:
+        observation_of(request.scope).detail = unexpected(error)
         return internal_error_response(error)
 
 

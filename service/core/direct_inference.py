@@ -87,6 +87,7 @@ class DirectInference:
         """
         if len(content) > IN_PLACE_BYTES:
             return False
+        request.observation.request_model(model, version)
         start_s = time.monotonic()
         pixels = decode_unchanged(content)
         if pixels is None:

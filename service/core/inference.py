@@ -127,6 +127,7 @@ class Inference:
         """
         start_s = time.monotonic()
         expires_s = start_s + timeout_s
+        observation.request_model(model, version)
         with self._repository.lease(model, version) as chosen:
             observation.model, observation.version = chosen.name, chosen.version
             try:
@@ -186,6 +187,7 @@ class Inference:
         """
         check_rows(len(images), self._max_request_rows)
         expires_s = time.monotonic() + timeout_s
+        observation.request_model(model, version)
         with self._repository.lease(model, version) as chosen:
             observation.model, observation.version = chosen.name, chosen.version
             try:
@@ -214,6 +216,7 @@ class Inference:
         check_rows(len(contents), self._max_request_rows)
         start_s = time.monotonic()
         expires_s = start_s + timeout_s
+        observation.request_model(model, version)
         with self._repository.lease(model, version) as chosen:
             observation.model, observation.version = chosen.name, chosen.version
             try:

@@ -11,9 +11,10 @@ from service.core.batch_queue import Computed
 
 @dataclass(slots=True)
 class Observation:
-    """One request. `is_inference`: it asks for predictions. `error` is a problem's kind.
+    """One request. `is_inference`: it asks for predictions. `error` is a problem's kind, `detail` its words.
 
-    `computed` is None where nothing was computed.
+    `client` is the address and port that it came from, `requested_model` what it names, which may not exist, and
+    `model` and `version` who answers. `computed` is None where nothing was computed.
     """
 
     method: str = ""
@@ -24,8 +25,20 @@ class Observation:
     status: int = 0
     is_inference: bool = False
     error: str | None = None
+    detail: str | None = None
+    client: str | None = None
+    requested_model: str | None = None
     model: str | None = None
     version: int | None = None
     decode_s: float | None = None
     computed: Computed | None = None
     from_cache: bool = False
+
+    def request_model(self, model: str | None, version: int | str | None) -> None:
+        """Note what is asked for; nothing where that is left to the service."""
+        if model is not None:
+            self.requested_model = model if version is None else f"{model}/{version}"
+
+    def fail(self, kind: str, detail: str | None = None) -> None:
+        """Note why there is no answer: the problem's kind, and what it says."""
+        self.error, self.detail = kind, detail

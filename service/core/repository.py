@@ -6,7 +6,7 @@ new one and swaps it whole. What is loaded when is `service.core.reconciler`'s p
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -58,6 +58,7 @@ class ModelRepository:
         self._folder = str(models)
         self._default_model = default_model
         self._random = random.Random(seed)  # noqa: S311  # shares requests out, guards nothing
+        self._readiness_checks: list[Callable[[], str | None]] = []
         self._snapshot = Snapshot({}, {}, None, loaded=False, default_policy=version_policy, generation=0)
         self._reconciler = Reconciler(
             ModelsFolder(models),
@@ -120,8 +121,13 @@ class ModelRepository:
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why no request is answered yet; None once loading is over and at least one version is ready."""
-        return self._snapshot.not_ready_reason(self._folder)
+        """Why requests should not be sent here: see `add_readiness_check`; else why none is answered; None: ready."""
+        failed = (reason for check in self._readiness_checks if (reason := check()) is not None)
+        return next(failed, None) or self._snapshot.not_ready_reason(self._folder)
+
+    def add_readiness_check(self, check: Callable[[], str | None]) -> None:
+        """Have the service not ready while this names a reason; it is called often, from the event loop."""
+        self._readiness_checks.append(check)
 
     @property
     def retry_after_s(self) -> int:
@@ -190,7 +196,7 @@ class ModelRepository:
     def readiness(self) -> Readiness:
         """Whether requests are answered, and the state of each model."""
         snapshot = self._snapshot
-        reason = snapshot.not_ready_reason(self._folder)
+        reason = self.not_ready_reason
         states = {name: snapshot.models[name].state(snapshot.routes[name]) for name in in_order(list(snapshot.models))}
         return Readiness(ready=reason is None, reason=reason, models=states)
 

@@ -126,7 +126,9 @@ class Scheduler:
         self._computing: set[WaitingRows] = set()
         self._idle_threads = 0
         self._closed = False
-        self._expiry_timer: asyncio.TimerHandle | None = None
+        self._expiry_timer: asyncio.Handle | None = None
+        self._expiry_due_s = math.inf
+        """When the timer is due, in `time.monotonic`'s time. Not asked of its handle: uvloop's may not know it."""
         self._call: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [
@@ -190,7 +192,7 @@ class Scheduler:
         if self._idle_threads and self._call is None and queue.seconds_per_row > QUICK_S:
             # At the end of this turn of the event loop, so that what came in together is computed together.
             self._call = loop.call_soon(self._call_thread)
-        if self._expiry_timer is None or expires_s < self._expiry_timer.when() - loop.time() + now_s:
+        if expires_s < self._expiry_due_s:
             self._expire_at(expires_s)
         return waiting.answer
 
@@ -335,12 +337,14 @@ class Scheduler:
     def _expire_at(self, expires_s: float) -> None:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
-        loop = self._running_loop()
-        self._expiry_timer = loop.call_at(loop.time() + expires_s - time.monotonic(), self._expire)
+        self._expiry_due_s = expires_s
+        # Up to a whole millisecond: uvloop counts in these, and a timer that fired early would only be set again.
+        delay_s = math.ceil(max(0.0, expires_s - time.monotonic()) * 1000) / 1000
+        self._expiry_timer = self._running_loop().call_later(delay_s, self._expire)
 
     def _expire(self) -> None:
         """Answer those whose time is over; what is being computed for them keeps its thread until it returns."""
-        self._expiry_timer = None
+        self._expiry_timer, self._expiry_due_s = None, math.inf
         now_s = time.monotonic()
         with self._lock:
             pending = [*self._computing, *(waiting for queue in self._turns for waiting in queue)]

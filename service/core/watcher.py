@@ -41,14 +41,14 @@ class Watcher:
         """Begin; what was asked for before is done first."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after what is under way; waits for it."""
+    def stop(self, timeout_s: float | None = None) -> None:
+        """End after what is under way; waits for that, but no longer than this many seconds."""
         self._repository.stop_loading()
         with self._changed:
             self._stopped = True
             self._changed.notify()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)
         self._answer(self._take(), stopping())
 
     def scan_now(self) -> "Future[ReloadReport]":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from catalog.labels import MODEL_NAMES
-from training.close_match import did_you_mean
+from catalog.close_match import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):

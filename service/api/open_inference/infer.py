@@ -19,6 +19,7 @@ from service.api.open_inference.metadata import requested_version
 from service.api.request_body import body_reader
 from service.core.inference import Inference
 from service.core.observation import Observation
+from service.observing import observation_of
 from service.settings import Settings
 
 PATHS: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
@@ -45,6 +46,7 @@ class InferEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         model, version = scope["path_params"]["model"], scope["path_params"]["version"]
+        observation_of(scope).request_model(model, version)
         given = next((value for name, value in scope["headers"] if name == RAW_HEADER_LENGTH), None)
         header_length = None if given is None else given.decode("latin-1")
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.json_format import ParseDict
@@ -191,12 +192,13 @@ class InferenceService:
         Raises:
             _RefusedError: there is none.
         """
-        observation = Observation("POST", f"/{SERVICE}/{name}", request_id)
+        observation = Observation("POST", f"/{SERVICE}/{name}", request_id, client=_client(context))
         try:
             response = await method(content, context, observation)
         except RequestError as error:
             forget_frames(error)
-            observation.error, observation.status = error.kind, error.status
+            observation.fail(error.kind, error.problem)
+            observation.status = error.status
             retry = (("retry-after", str(error.retry_after_s)),) if isinstance(error, UnavailableError) else ()
             raise _RefusedError(CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), str(error), retry) from None
         except asyncio.CancelledError:
@@ -247,6 +249,7 @@ class InferenceService:
                 content,
                 max_rows=self._inference.max_request_rows,
             )
+            observation.request_model(message.model, message.version or None)
             asked = message.request
             left_s = timeout_s - (time.monotonic() - start_s)
             inferred = await infer_all(
@@ -306,6 +309,11 @@ class InferenceService:
 def _request_id(context: Any) -> str:
     metadata = dict(context.invocation_metadata() or ())
     return str(metadata.get(REQUEST_ID) or os.urandom(16).hex())[:128]
+
+
+def _client(context: Any) -> str:
+    """The address and port of a call's client; gRPC says `ipv4:127.0.0.1:40000` or `ipv6:%5B::1%5D:40000`."""
+    return unquote(str(context.peer())).removeprefix("ipv4:").removeprefix("ipv6:")
 
 
 def _reading(name: str, method: Method, *, most_bytes: int) -> Method:

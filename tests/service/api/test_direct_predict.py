@@ -23,6 +23,7 @@ from service.settings import Settings
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
 from tests.made_up_model import MadeUpModel
 
+pytestmark = pytest.mark.usefixtures("both_event_loops")
 CONTENT = SAMPLES[3].file.read_bytes()
 TARGET = b"/predict"
 

@@ -8,7 +8,7 @@ from service.core.admission import Admission
 from service.core.backlog import BEGUN_IN_A_TURN, Backlog, Refusal
 from service.errors import UnavailableError
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_event_loops")]
 
 
 @pytest.fixture

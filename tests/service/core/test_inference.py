@@ -23,6 +23,8 @@ from service.errors import DeadlineError, RequestError, TooLargeError, Unavailab
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
 from tests.made_up_model import MadeUpModel
 
+pytestmark = pytest.mark.usefixtures("both_event_loops")
+
 
 class HeldModel(MadeUpModel):
     """A model that answers only once it is released."""

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from runtime.base import Images, Probabilities
+from service.core.batch_queue import Computed
 from service.core.model_version import ModelVersion
 from service.core.scheduler import BatchLimits, Scheduler
 from service.errors import UnavailableError
 from tests.made_up_model import MadeUpModel
+
+pytestmark = pytest.mark.usefixtures("both_event_loops")
 
 
 class Recorder(MadeUpModel):
@@ -261,4 +264,46 @@ def test_version_computes_no_more_batches_at_once_than_its_runtime_has_calls_for
 
     run(scenario)
     assert model.most_active == {"sequential": 1, "functional": 1, "any": 2}
+    scheduler.close()
+
+
+def test_deadlines_of_any_length_harm_no_other_request() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        for microseconds in (*range(0, 2000, 50), -5):
+            in_a_hurry = scheduler.submit(version, rows(1), time.monotonic() + microseconds / 1e6)
+            others = [scheduler.submit(version, rows(value), soon()) for value in (2, 3)]
+            computed = await asyncio.gather(*others)
+            assert [int(answer.probabilities[0, 0]) for answer in computed] == [2, 3]
+            (outcome,) = await asyncio.gather(in_a_hurry, return_exceptions=True)
+            assert isinstance(outcome, Computed | TimeoutError)
+
+    run(scenario)
+    scheduler.close()
+
+
+def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
+    model = Recorder(takes_s=0.5)
+    scheduler, version = Scheduler(BatchLimits(max_batch_rows=1)), ready(model)
+
+    async def scenario() -> None:
+        computing = scheduler.submit(version, rows(1), soon())
+        await asyncio.sleep(0.05)
+        start_s = time.monotonic()
+        late, early, hurried = (
+            scheduler.submit(version, rows(2), start_s + seconds) for seconds in (0.15, 0.05, 0.0004)
+        )
+        ended: list[object] = []
+        for answer in (late, early, hurried):
+            answer.add_done_callback(ended.append)
+        outcomes = await asyncio.gather(late, early, hurried, return_exceptions=True)
+        assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
+        assert ended == [hurried, early, late]
+        assert not computing.done()
+        await computing
+
+    run(scenario)
+    assert model.batches == [1]
     scheduler.close()
