@@ -12,7 +12,7 @@ from client._async_client import AsyncClient
 from client._config import NO_RETRIES
 from client._images import encode_image
 from client._png import encode_png
-from client.commands.arguments import add_json, add_model, add_service, client_options, positive_number, seconds
+from client.commands.arguments import add_json, add_model, add_service, client_options, concurrency, seconds
 from client.commands.columns import aligned
 from client.commands.exit_codes import ExitCode, exit_code
 from client.commands.files import named_images
@@ -41,7 +41,7 @@ def add(command: argparse.ArgumentParser) -> None:
     how = command.add_mutually_exclusive_group()
     how.add_argument(
         "--concurrency",
-        type=positive_number,
+        type=concurrency,
         default=DEFAULT_CONCURRENCY,
         metavar="N",
         help=f"closed loop: callers who each wait for their answer: {DEFAULT_CONCURRENCY}",

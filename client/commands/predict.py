@@ -5,7 +5,7 @@ import asyncio
 import sys
 from typing import Final
 
-from client.commands.arguments import add_model, add_service, add_top_k, client_options, positive_number
+from client.commands.arguments import add_model, add_service, add_top_k, client_options, concurrency
 from client.commands.errors import CommandLineError
 from client.commands.exit_codes import ExitCode
 from client.commands.files import NamedImage, named_images
@@ -36,7 +36,7 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--concurrency",
-        type=positive_number,
+        type=concurrency,
         default=DEFAULT_CONCURRENCY,
         metavar="N",
         help=f"how many requests there are at a time: {DEFAULT_CONCURRENCY}",
