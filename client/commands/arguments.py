@@ -2,11 +2,12 @@
 
 import argparse
 import os
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from client._config import DEFAULT_URL, MAX_SECONDS, Retries, Timeouts
 from client._connection import is_token
 from client._images import shown
+from client.commands.columns import printable
 from client.commands.errors import CommandLineError
 
 URL_VARIABLE: Final = "CIFAR10_URL"
@@ -30,6 +31,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with an argument, whose own text must not move the cursor."""
+        super().error(printable(message))
 
 
 def add_service(command: argparse.ArgumentParser) -> None:

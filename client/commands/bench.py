@@ -15,7 +15,7 @@ from client._png import encode_png
 from client.commands.arguments import add_json, add_model, add_service, client_options, concurrency, seconds
 from client.commands.columns import aligned
 from client.commands.exit_codes import ExitCode, exit_code
-from client.commands.files import named_images
+from client.commands.files import find_images
 from client.commands.load import MOST_OUTSTANDING, Load, Measured, percentile
 
 DEFAULT_CONCURRENCY: Final = 8
@@ -60,7 +60,8 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    images = [encode_image(named.image).content for named in named_images(arguments.files)] or _random_images()
+    found = find_images(arguments.files).images
+    images = [encode_image(named.image).content for named in found] or _random_images()
     measured = asyncio.run(_measure(arguments, images))
     print(json.dumps(_record(arguments, measured)) if arguments.json else "\n".join(_lines(arguments, measured)))
     if not measured.errors and not measured.not_sent:
