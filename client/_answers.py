@@ -1,6 +1,7 @@
 """From what came over HTTP to a record or an error, without sending anything itself."""
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from client._errors import (
     TransportError,
     UnauthorizedError,
     UnexpectedAnswerError,
+    Unreachable,
     UnreachableError,
     problem_error,
 )
@@ -109,6 +111,8 @@ def httpx_errors(request: str) -> Iterator[None]:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
         raise error_of_httpx(error, request) from error
+    except (UnicodeError, OverflowError) as error:  # of a host or port that Python's sockets can't take
+        raise AddressError(f"{request}: {error}", expected=ADDRESS) from error
 
 
 def error_of_httpx(error: Exception, request: str) -> ClientError:
@@ -131,8 +135,7 @@ def _transport_error(error: httpx.TransportError, words: str, request: str) -> C
                 f"{request}: no connection within the connect time-out", remedy="check the address and the network"
             )
         case httpx.ConnectError() | httpx.ProxyError():
-            remedy = "check the certificate, and whether it should be http://" if "SSL" in words else START_IT
-            found = UnreachableError(f"{request}: nobody answers: {words}", remedy=remedy)
+            found = _unreachable(error, words, request)
         case httpx.TimeoutException():
             found = AnswerTimeoutError(f"{request}: no answer within the read time-out", remedy="allow it more time")
         case httpx.RemoteProtocolError() if "disconnected" not in words and "closed" not in words:
@@ -140,6 +143,35 @@ def _transport_error(error: httpx.TransportError, words: str, request: str) -> C
         case httpx.NetworkError() | httpx.RemoteProtocolError():
             found = ConnectionLostError(f"{request}: the connection broke before the answer was there: {words}")
     return found
+
+
+def _unreachable(error: httpx.TransportError, words: str, request: str) -> UnreachableError:
+    causes = list(_causes(error))
+    remedy, cause = START_IT, Unreachable.NO_WAY
+    if any(isinstance(found, ssl.SSLError) for found in causes):
+        remedy, cause = "check the certificate, and whether it should be http://", Unreachable.PERMANENT
+    elif isinstance(error, httpx.ProxyError):
+        remedy = "check the proxy, or except the service from it with NO_PROXY"
+        if not words.startswith("5"):  # its status; a 5xx may pass
+            cause = Unreachable.PERMANENT
+    elif any(isinstance(found, ConnectionError) for found in causes):  # refused, or reset while it was made
+        cause = Unreachable.REFUSED
+    found = UnreachableError(f"{request}: nobody answers: {words}", remedy=remedy)
+    found.cause = cause
+    return found
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that led to it; a host with several addresses has a group of them."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        waiting += [cause for cause in (found.__cause__, found.__context__) if cause is not None]
+        waiting += found.exceptions if isinstance(found, BaseExceptionGroup) else ()
 
 
 def too_long(request: str) -> UnexpectedAnswerError:
@@ -195,7 +227,7 @@ def _retry_after_s(text: str) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -1,22 +1,33 @@
 """The attempts of one call: how long the next one may take, and whether there is a next one."""
 
+import math
 import time
 from typing import Final
 
 import httpx
 
-from client._config import Retries, Timeouts
+from client._config import MAX_SECONDS, MOST_LOST, Retries, Timeouts
 from client._errors import (
     AnswerTimeoutError,
     ClientError,
     ConnectionLostError,
     GatewayError,
     UnavailableError,
+    Unreachable,
     UnreachableError,
 )
 
-RETRIED: Final = (UnavailableError, GatewayError, UnreachableError, ConnectionLostError)
+RETRIED: Final = (UnavailableError, GatewayError)
 GATEWAY_TIMEOUT: Final = 504
+LEAST_ATTEMPT_S: Final = 0.02
+"""In less there would be no answer."""
+
+
+class Contact:
+    """Remember whether a client has ever had an answer, of whatever kind: then a service was there."""
+
+    def __init__(self) -> None:
+        self.made = False
 
 
 class Attempts:
@@ -24,15 +35,18 @@ class Attempts:
 
     Args:
         request: what is asked, in words.
+        contact: of the client; made from the first answer on.
     """
 
-    def __init__(self, request: str, timeouts: Timeouts, retries: Retries) -> None:
+    def __init__(self, request: str, timeouts: Timeouts, retries: Retries, contact: Contact) -> None:
         self.request = request
         self._timeouts = timeouts
         self._retries = retries
+        self._contact = contact
         self.ends_s = None if timeouts.total_s is None else time.monotonic() + timeouts.total_s
         """When the total time-out passes, on the monotonic clock; None where there is none."""
         self._made = 0
+        self._lost = 0
 
     def left_s(self) -> float | None:
         """What is left of the total time-out; None where there is none.
@@ -66,13 +80,36 @@ class Attempts:
             ClientError: the error itself: it is not one to try again after, or there is no attempt or time left.
         """
         self._made += 1
-        retried = isinstance(error, RETRIED) and getattr(error, "status", None) != GATEWAY_TIMEOUT
-        if not retried or self._made >= self._retries.attempts:
+        self._lost += isinstance(error, ConnectionLostError)
+        if not self._is_passing(error) or self._made >= self._most(error):
             raise error
-        wait_s = self._retries.wait_s(self._made, getattr(error, "retry_after_s", None))
-        if self.ends_s is not None and time.monotonic() + wait_s >= self.ends_s:
+        retry_after_s = getattr(error, "retry_after_s", None) or 0.0
+        wait_s = self._retries.wait_s(self._made, retry_after_s)
+        left_s = MAX_SECONDS if self.ends_s is None else self.ends_s - time.monotonic()
+        if retry_after_s >= left_s:
+            raise error
+        if wait_s < left_s:
+            return wait_s
+        # The last waits are shorter, so that a service which is back just before the time-out is asked.
+        wait_s = retry_after_s + (left_s - retry_after_s) / 2
+        if left_s - wait_s < LEAST_ATTEMPT_S:
             raise error
         return wait_s
+
+    def _is_passing(self, error: ClientError) -> bool:
+        if isinstance(error, ConnectionLostError):
+            return self._retries.attempts is not None or self._lost < MOST_LOST
+        if isinstance(error, UnreachableError):
+            return error.cause is not Unreachable.PERMANENT
+        return isinstance(error, RETRIED) and getattr(error, "status", None) != GATEWAY_TIMEOUT
+
+    def _most(self, error: ClientError) -> float:
+        most = [self._retries.attempts]
+        if isinstance(error, UnreachableError) and not self._contact.made:
+            most.append(self._retries.attempts_before_contact)
+            if error.cause is not Unreachable.REFUSED:
+                most.append(MOST_LOST)
+        return min((count for count in most if count is not None), default=math.inf)
 
     def out_of_time(self) -> AnswerTimeoutError:
         """The error of a call whose total time-out has passed."""

@@ -21,10 +21,10 @@ from catalog.responses import (
 )
 from client import _calls
 from client._answers import MAX_ANSWER_BYTES, Answer, AnyRecord, httpx_errors, read_answer, too_long
-from client._attempts import Attempts
+from client._attempts import Attempts, Contact
 from client._calls import Call
 from client._config import DEFAULT_URL, NO_RETRIES, Retries, Timeouts, parse_base_url
-from client._connection import MAX_CONNECTIONS, certificates, connection_options, describe_request
+from client._connection import MAX_CONNECTIONS, connection_options, describe_request
 from client._deadline import call_ends, hold_deadlines
 from client._errors import AnswerTimeoutError, ClientError, GatewayError, TransportError, UnavailableError
 from client._images import EncodedImage, ImageSource, encode_image
@@ -51,6 +51,7 @@ class Client:
 
     Raises:
         AddressError: the address is none.
+        ConfigurationError: the environment names a proxy or certificates for it that can't be used.
         ValueError: the token is not one.
     """
 
@@ -69,10 +70,16 @@ class Client:
         self.base_url = parse_base_url(base_url)
         self._timeouts = timeouts
         self._retries = retries
-        options = connection_options(token, headers, max_connections)
-        self._http = httpx.Client(
-            base_url=self.base_url, verify=certificates(self.base_url, verify), transport=transport, **options
+        self._contact = Contact()
+        options = connection_options(
+            self.base_url,
+            token=token,
+            headers=headers,
+            verify=verify,
+            max_connections=max_connections,
+            own_transport=transport is not None,
         )
+        self._http = httpx.Client(transport=transport, **options)
         hold_deadlines(self._http)
 
     def predict(
@@ -224,7 +231,7 @@ class Client:
 
     def _ask(self, call: Call[AnyRecord], retries: Retries, timeouts: Timeouts | None = None) -> AnyRecord:
         request = describe_request(call.method, self.base_url, call.path)
-        attempts = Attempts(request, timeouts or self._timeouts, retries)
+        attempts = Attempts(request, timeouts or self._timeouts, retries, self._contact)
         while True:
             try:
                 return read_answer(self._send(call, attempts), call.record, accepted=call.accepted)
@@ -245,6 +252,7 @@ class Client:
         with self._http.stream(
             call.method, call.path, params=call.parameters, timeout=timeout, **call.sent
         ) as response:
+            self._contact.made = True
             body = bytearray()
             for part in response.iter_bytes():
                 body += part

@@ -1,6 +1,7 @@
 """How long a call may take, when it is tried again, and where it goes: value objects, checked when they are made."""
 
 import random
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,13 @@ from client._errors import AddressError
 __all__ = ["DEFAULT_URL", "Retries", "Timeouts"]
 
 LAST_PORT: Final = 65535
+MAX_HOST: Final = 253
+LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+ZONE: Final = re.compile(r"(\[[^\]%]+)%25([^\]]+)(?=\])")
+MAX_SECONDS: Final = 10**7
+"""A hundred days. Sockets and threads take no more than some centuries, and raise OverflowError."""
+MOST_LOST: Final = 4
+"""Attempts of a call whose connection breaks each time, and of one to a host that nobody knows."""
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 
@@ -25,7 +33,7 @@ class Timeouts:
         total_s: for the whole call, with all its retries and the waits between them; None for as long as it takes.
 
     Raises:
-        ValueError: one is not above 0.
+        ValueError: one is not above 0, or above a hundred days.
     """
 
     connect_s: float = 5.0
@@ -34,37 +42,48 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for name, value in (("connect_s", self.connect_s), ("read_s", self.read_s), ("total_s", self.total_s)):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} = {value}: expected seconds above 0")
+            if value is not None and not 0 < value <= MAX_SECONDS:
+                raise ValueError(f"{name} = {value}: expected seconds above 0, at most {MAX_SECONDS:,}")
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
     """When a call is tried again: after 503 (or a proxy's 429 or 502), and where the connection failed or broke.
 
-    Every call can be repeated without harm, since the service keeps nothing of it. A time-out is not tried again:
-    what is slow would get one more request to answer.
+    Every call can be repeated without harm, since the service keeps nothing of it. So a service that restarts is waited
+    for, until the call's total time-out. A read time-out is not tried again: what is slow would get one more request to
+    answer. Unless `attempts` says how often, a call whose connection breaks again and again is given up after
+    `MOST_LOST` attempts, since it may be the request that breaks it.
 
     Args:
-        attempts: at most so many, the first one counted; 1 for no retries.
+        attempts: at most so many, the first one counted; 1 for no retries, None for as many as the total time-out
+            allows.
         first_wait_s: the greatest wait after the first attempt; each further one is twice as long. The wait itself
             is drawn between 0 and that, so that many clients don't come back at once; `Retry-After` is added to it.
         longest_wait_s: the greatest wait, `Retry-After` apart.
+        attempts_before_contact: at most so many while this client has never had an answer: a wrong address is told
+            soon, and a service that was there is waited for. None for no such limit where the connection is refused,
+            and for `MOST_LOST` where there is no such host or no way to it.
 
     Raises:
         ValueError: a value is out of range.
     """
 
-    attempts: int = 4
+    attempts: int | None = None
     first_wait_s: float = 0.2
     longest_wait_s: float = 5.0
+    attempts_before_contact: int | None = None
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"attempts = {self.attempts}: expected 1 (no retries) or more")
-        for name, value in (("first_wait_s", self.first_wait_s), ("longest_wait_s", self.longest_wait_s)):
-            if not value >= 0:
-                raise ValueError(f"{name} = {value}: expected 0 or more seconds")
+        for name, value in (
+            ("attempts", self.attempts),
+            ("attempts_before_contact", self.attempts_before_contact),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value}: expected 1 (no retries) or more, or None")
+        for name, wait_s in (("first_wait_s", self.first_wait_s), ("longest_wait_s", self.longest_wait_s)):
+            if not 0 <= wait_s <= MAX_SECONDS:
+                raise ValueError(f"{name} = {wait_s}: expected 0 to {MAX_SECONDS:,} seconds")
 
     def wait_s(self, attempts_made: int, retry_after_s: float | None = None) -> float:
         """How long to wait after so many attempts."""
@@ -82,14 +101,30 @@ def parse_base_url(text: str) -> httpx.URL:
         AddressError: it is none.
     """
     expected = f"an address such as {DEFAULT_URL}"
+    text = text.strip()
+    # A zone such as [fe80::1%25eth0] is written in a URL with an escaped %, and given to the system without.
+    readable = ZONE.sub(r"\1%\2", text if "://" in text else f"http://{text}")
     try:
-        url = httpx.URL(text if "://" in text else f"http://{text}")
+        url = httpx.URL(readable)
     except (httpx.InvalidURL, UnicodeError) as error:
-        raise AddressError(f"{text!r} is no address: {error}", expected=expected) from error
-    if url.scheme not in {"http", "https"} or not url.host or any(map(str.isspace, text)):
-        raise AddressError(f"{text!r} is no address of an HTTP server", expected=expected)
+        why = "" if "@" in text else f": {error}"  # its words may be the password's
+        raise AddressError(f"{_shown(text)} is no address{why}", expected=expected) from error
+    if url.scheme not in {"http", "https"} or any(map(str.isspace, text)) or not _is_host(url):
+        raise AddressError(f"{_shown(text)} is no address of an HTTP server", expected=expected)
     if url.port is not None and not 0 < url.port <= LAST_PORT:
-        raise AddressError(f"{text!r}: there is no port {url.port}", expected=expected)
+        raise AddressError(f"{_shown(text)}: there is no port {url.port}", expected=expected)
     if url.query or url.fragment:
-        raise AddressError(f"{text!r} has a query or a fragment", expected=expected)
+        raise AddressError(f"{_shown(text)} has a query or a fragment", expected=expected)
     return url
+
+
+def _is_host(url: httpx.URL) -> bool:
+    """Tell a name or an address from what only a resolver would stumble over: `http://http://x`, empty labels."""
+    if ":" in url.host:
+        return True  # an IPv6 address, which httpx has checked
+    labels = url.raw_host.decode("ascii", "replace").removesuffix(".").split(".")
+    return url.host not in {"http", "https"} and len(url.raw_host) <= MAX_HOST and all(map(LABEL.fullmatch, labels))
+
+
+def _shown(text: str) -> str:
+    return repr(f"…@{text.rpartition('@')[2]}" if "@" in text else text)

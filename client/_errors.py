@@ -3,6 +3,7 @@
 ClientError
 ├── ImageSourceError          what was given is no image that can be read here; nothing was sent
 ├── AddressError              the address is none
+├── ConfigurationError        a variable of the environment, a proxy or certificates, can't be used for the address
 ├── TransportError            there is no answer
 │   ├── UnreachableError        nobody answers there, or not in the connect time-out; the request was not sent
 │   ├── ConnectionLostError     the connection broke before the whole answer was there
@@ -28,6 +29,7 @@ ClientError
 Names and kinds are those of `service.errors`; a test walks that tree and fails where one is missing here.
 """
 
+from enum import Enum
 from typing import ClassVar, Final
 
 from catalog.errors import ProjectError
@@ -37,6 +39,7 @@ __all__ = [
     "AddressError",
     "AnswerTimeoutError",
     "ClientError",
+    "ConfigurationError",
     "ConnectionLostError",
     "DeadlineError",
     "GatewayError",
@@ -75,12 +78,29 @@ class AddressError(ClientError):
     """The address can't be one of a service."""
 
 
+class ConfigurationError(ClientError):
+    """The environment names a proxy or certificates for the address that can't be used; nothing was sent."""
+
+
 class TransportError(ClientError):
     """There is no answer."""
 
 
+class Unreachable(Enum):
+    """Why no connection could be made, as far as that says when to try again."""
+
+    REFUSED = "refused"
+    """The machine is there and nobody listens: a service that starts, or restarts."""
+    NO_WAY = "no way"
+    """No such host, no route, or no answer in the connect time-out."""
+    PERMANENT = "permanent"
+    """Waiting doesn't help: a certificate that isn't trusted, or a proxy that refuses."""
+
+
 class UnreachableError(TransportError):
     """No connection could be made; the request was not sent."""
+
+    cause: Unreachable = Unreachable.NO_WAY
 
 
 class ConnectionLostError(TransportError):

@@ -4,13 +4,15 @@ Pillow and numpy are never imported here: who holds one of their objects has imp
 """
 
 import os
+import stat
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias, cast
 
 from client._errors import ImageSourceError
+from client._pillow_images import png_of_pillow_image
 from client._png import encode_png
 
 if TYPE_CHECKING:
@@ -28,11 +30,38 @@ EXPECTED: Final = (
 )
 MAX_FILE_BYTES: Final = 2**30
 """No service takes more (`max_body_bytes` ends there); a larger file would only fill the memory."""
+READ_BYTES: Final = 2**20
+SHOWN_CHARACTERS: Final = 200
+"""Of a path in an error: a data URI taken for one has millions."""
 PNG: Final = "image/png"
 UNKNOWN_TYPE: Final = "application/octet-stream"
 """The service then looks for itself, and says what it reads."""
-SIGNATURES: Final = ((b"\x89PNG", PNG), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"), (b"BM", "image/bmp"))
-PNG_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+SIGNATURE_BYTES: Final = 64
+"""What `image_type` needs of a file."""
+SIGNATURES: Final = (
+    (b"\x89PNG\r\n\x1a\n", PNG),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
+    (b"II+\0", "image/tiff"),
+    (b"MM\0+", "image/tiff"),
+)
+BRANDS: Final[Mapping[bytes, str]] = {
+    b"avif": "image/avif",
+    b"avis": "image/avif",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    b"heim": "image/heic",
+    b"heis": "image/heic",
+    b"hevc": "image/heic",
+    b"hevx": "image/heic",
+    b"mif1": "image/heif",
+    b"msf1": "image/heif",
+}
+"""The names of kinds of picture in the first box of an ISO media file (ISO/IEC 23008-12); MP4 and MOV have others."""
+BMP_HEADER_BYTES: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +73,21 @@ class EncodedImage:
     name: str | None
 
 
-def encode_image(image: ImageSource) -> EncodedImage:
-    """Read or encode an image.
+def encode_image(image: "ImageSource | EncodedImage") -> EncodedImage:
+    """Read or encode an image; one that is encoded already is returned as it is.
 
     Raises:
         ImageSourceError: it can't be read, or is no image.
     """
+    if isinstance(image, EncodedImage):
+        return image
     name = name_of(image)
     if isinstance(image, str | os.PathLike):
-        return _encoded(_read_path(Path(image)), name)
+        return _encoded(_read_path(Path(os.fsdecode(image))), name)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _encoded(bytes(image), name)
+        return _encoded(_bytes_of(image), name)
     if _is_pillow_image(image):
-        return EncodedImage(_png_of_pillow_image(image), PNG, name)
+        return EncodedImage(png_of_pillow_image(cast("Image", image)), PNG, name)
     if _is_array(image):
         return EncodedImage(_png_of_array(image), PNG, name)
     if hasattr(image, "read"):
@@ -64,72 +95,143 @@ def encode_image(image: ImageSource) -> EncodedImage:
     raise ImageSourceError(f"a {type(image).__name__} is no image", expected=EXPECTED)
 
 
+def may_change(image: object) -> bool:
+    """Tell whether the caller may change or close an image after it was handed over: all but paths and bytes."""
+    return not isinstance(image, str | os.PathLike | bytes | EncodedImage)
+
+
 def name_of(image: object) -> str | None:
     """A path as text, an open file's name, nothing for the rest."""
+    if isinstance(image, EncodedImage):
+        return image.name
     if isinstance(image, str | os.PathLike):
-        return str(image)
+        return os.fsdecode(image)
     name = getattr(image, "name", None)
     return name if isinstance(name, str) else None
 
 
-def _encoded(content: bytes, name: str | None) -> EncodedImage:
-    if not content:
-        raise ImageSourceError(f"{name or 'the image'} is empty: 0 bytes", expected="an image file")
-    return EncodedImage(content, _content_type(content), name)
-
-
-def _content_type(content: bytes) -> str:
+def image_type(content: bytes) -> str | None:
+    """The type of an image file by its first `SIGNATURE_BYTES`; None where it is no image that a service may read."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "image/webp"
-    return next((kind for signature, kind in SIGNATURES if content.startswith(signature)), UNKNOWN_TYPE)
+    if content[:2] == b"BM" and int.from_bytes(content[14:18], "little") in BMP_HEADER_BYTES:
+        return "image/bmp"
+    if content[4:8] == b"ftyp":
+        return _iso_media_type(content)
+    return next((kind for signature, kind in SIGNATURES if content.startswith(signature)), None)
+
+
+def _iso_media_type(content: bytes) -> str | None:
+    """The main brand decides; where it only says "a HEIF file", the first one that says which kind."""
+    box = content[8 : min(int.from_bytes(content[:4]), SIGNATURE_BYTES)]
+    brands = [box[:4], *(box[at : at + 4] for at in range(8, len(box), 4))]
+    kinds = [BRANDS[brand] for brand in brands if brand in BRANDS]
+    if not kinds or brands[0] not in BRANDS:
+        return None
+    return next((kind for kind in kinds if kind != "image/heif"), kinds[0])
+
+
+def shown(text: object) -> str:
+    """A text of the caller's in an error: one line, nothing that moves a cursor, and no longer than a line or two."""
+    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: SHOWN_CHARACTERS + 1])
+    return printable if len(str(text)) <= SHOWN_CHARACTERS else f"{printable[:SHOWN_CHARACTERS]}…"
+
+
+def _encoded(content: bytes, name: str | None) -> EncodedImage:
+    if not content:
+        raise ImageSourceError(f"{shown(name) if name else 'the image'} is empty: 0 bytes", expected="an image file")
+    return EncodedImage(content, image_type(content[:SIGNATURE_BYTES]) or UNKNOWN_TYPE, name)
+
+
+def _bytes_of(content: bytes | bytearray | memoryview) -> bytes:
+    try:
+        found = bytes(content)
+    except ValueError as error:  # a memoryview that was released
+        raise ImageSourceError(f"the bytes can't be read: {error}") from error
+    _check_size(found, "the image")
+    return found
 
 
 def _read_path(path: Path) -> bytes:
     try:
+        status = path.stat()  # before it is opened: to open a device may do anything
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise ImageSourceError(f"{shown(path)} is a device or a socket", expected="a file")
+        if stat.S_ISREG(status.st_mode) and status.st_size > MAX_FILE_BYTES:
+            raise _too_large(path)
         with path.open("rb") as stream:
-            return _checked_size(stream.read(MAX_FILE_BYTES + 1), path)
+            return read_all(stream, path)
     except FileNotFoundError:
-        raise ImageSourceError(f"there is no file {path}") from None
+        raise ImageSourceError(f"there is no file {shown(path)}") from None
     except IsADirectoryError:
         raise ImageSourceError(
-            f"{path} is a folder",
+            f"{shown(path)} is a folder",
             expected="a file",
             remedy="give its files to predict_many, or the folder to `cifar10 predict`",
         ) from None
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
-        raise ImageSourceError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
+        words = getattr(error, "strerror", None) or error
+        raise ImageSourceError(f"{shown(path)} can't be read: {words}") from error
+
+
+def read_all(stream: Any, what: object) -> bytes:
+    """Read a stream to its end, but no more than any service takes.
+
+    Raises:
+        ImageSourceError: it has more, or what it gives are no bytes.
+        Exception: whatever the stream raises.
+    """
+    content = bytearray()
+    try:
+        while part := stream.read(min(READ_BYTES + len(content), MAX_FILE_BYTES + 1 - len(content))):
+            if not isinstance(part, bytes | bytearray | memoryview):
+                raise _not_bytes(part)
+            content += part
+            _check_size(content, what)
+        if part is None:
+            raise BlockingIOError("it has no bytes yet")
+        return bytes(content)
+    except MemoryError:
+        raise ImageSourceError(f"there is not enough memory to read {shown(what)}") from None
+
+
+def _not_bytes(part: Any) -> ImageSourceError:
+    if isinstance(part, str):
+        return ImageSourceError("the file was opened as text", expected="a file opened with 'rb'")
+    if hasattr(part, "close"):
+        part.close()  # a coroutine, which would warn that it was never awaited
+    return ImageSourceError(f"the file's read() gives a {type(part).__name__}", expected="a file opened with 'rb'")
 
 
 def _read_file(file: Any) -> bytes:
     try:
-        content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # a closed file is a ValueError
-        raise ImageSourceError(f"the open file can't be read: {error}") from error
-    if not isinstance(content, bytes):
-        raise ImageSourceError("the file was opened as text", expected="a file opened with 'rb'")
-    return _checked_size(content, name_of(file) or "the open file")
-
-
-def _checked_size(content: bytes, what: object) -> bytes:
-    if len(content) > MAX_FILE_BYTES:
-        raise ImageSourceError(f"{what} has more than {MAX_FILE_BYTES:,} bytes, more than any service takes")
+        content = read_all(file, name_of(file) or "the open file")
+    except ImageSourceError:
+        raise
+    except Exception as error:  # an archive's member or a response raises whatever its library does
+        raise ImageSourceError(f"the open file can't be read: {shown(error) or type(error).__name__}") from error
+    if not content:
+        name = name_of(file)
+        raise ImageSourceError(
+            f"{shown(name) if name else 'the open file'} is empty, or was read to its end: 0 bytes",
+            expected="an image file",
+            remedy="file.seek(0), where it was read before",
+        )
     return content
+
+
+def _check_size(content: bytes | bytearray, what: object) -> None:
+    if len(content) > MAX_FILE_BYTES:
+        raise _too_large(what)
+
+
+def _too_large(what: object) -> ImageSourceError:
+    return ImageSourceError(f"{shown(what)} has more than {MAX_FILE_BYTES:,} bytes, more than any service takes")
 
 
 def _is_pillow_image(image: object) -> bool:
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(image, module.Image)
-
-
-def _png_of_pillow_image(image: Any) -> bytes:
-    stream = BytesIO()
-    try:
-        # With its Exif data, so that the service turns it upright as it would the file.
-        exif = image.getexif()
-        (image if image.mode in PNG_MODES else image.convert("RGB")).save(stream, "PNG", compress_level=1, exif=exif)
-    except (OSError, ValueError) as error:  # a file behind it that is closed or broken
-        raise ImageSourceError(f"the Pillow image can't be encoded: {error}") from error
-    return stream.getvalue()
 
 
 def _is_array(image: object) -> bool:
@@ -139,11 +241,32 @@ def _is_array(image: object) -> bool:
 
 def _png_of_array(array: Any) -> bytes:
     if array.ndim != 3 or array.shape[2] != 3 or array.size == 0 or array.dtype != "uint8":  # noqa: PLR2004
-        remedy = "give a batch of images to predict_many or predict_batch, one by one" if array.ndim == 4 else ""  # noqa: PLR2004
         raise ImageSourceError(
             f"the array is {tuple(array.shape)} {array.dtype}",
             expected="(height, width, 3) uint8, RGB 0..255",
-            remedy=remedy,
+            remedy=_array_remedy(array),
         )
+    if getattr(array, "mask", None) is not None and array.mask.any():
+        raise ImageSourceError("the array is masked: some pixels have no value", remedy="array.filled(255), for white")
     height, width, _ = array.shape
     return encode_png(array.tobytes(), height=height, width=width)
+
+
+def _array_remedy(array: Any) -> str:
+    remedy = ""
+    if array.size == 0:
+        return remedy
+    match array.dtype.kind, array.shape:
+        case _, (_, _, _, _):
+            remedy = "give a batch of images to predict_many or predict_batch, one by one"
+        case (("f" | "b"), _):
+            remedy = "(array * 255).round().astype('uint8'), where 1 is white; array.astype('uint8'), where 255 is"
+        case (("i" | "u"), _) if array.dtype != "uint8":
+            remedy = "array.astype('uint8'), where 255 is white; (array >> 8).astype('uint8'), where 65535 is"
+        case _, ((_, _) | (_, _, 2 | 4)):
+            remedy = "give PIL.Image.fromarray(array), which may be grey, and have transparency"
+        case _, (_, _, 1):
+            remedy = "give PIL.Image.fromarray(array[:, :, 0]), which may be grey"
+        case _, (3, _, _):
+            remedy = "array.transpose(1, 2, 0), where the channels come first"
+    return remedy

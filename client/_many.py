@@ -25,6 +25,7 @@ from catalog.responses import BatchPrediction, Prediction
 from client._config import NO_RETRIES, Retries
 from client._errors import (
     ClientError,
+    ImageSourceError,
     InternalError,
     TooLargeError,
     UnexpectedAnswerError,
@@ -32,7 +33,7 @@ from client._errors import (
     UnreachableError,
     problem_error,
 )
-from client._images import EncodedImage, ImageSource, encode_image, name_of
+from client._images import EncodedImage, ImageSource, encode_image, may_change, name_of
 
 __all__ = ["ImageResult"]
 
@@ -44,6 +45,8 @@ ALONE: Final = (TooLargeError, UnknownRouteError, InternalError)
 """What a batch may meet where its images, each alone, do not."""
 
 Answer: TypeAlias = Prediction | Exception
+Held: TypeAlias = "ImageSource | EncodedImage | ImageSourceError"
+"""An image that is read when it is sent; or, of one that may change until then, its file or why there is none."""
 AnyFuture = TypeVar("AnyFuture", "Future[Answer]", "asyncio.Future[Answer]")
 
 
@@ -69,7 +72,8 @@ class Job(Generic[AnyFuture]):
     """An image, and the answer that it will have."""
 
     index: int
-    image: ImageSource
+    name: str | None
+    image: Held
     answer: AnyFuture
 
     def end(self, answer: Answer) -> None:
@@ -80,9 +84,9 @@ class Job(Generic[AnyFuture]):
     def result(self, answer: Answer) -> ImageResult:
         """Its result; whatever is no error of the client is raised."""
         if isinstance(answer, Prediction):
-            return ImageResult(self.index, name_of(self.image), prediction=answer)
+            return ImageResult(self.index, self.name, prediction=answer)
         if isinstance(answer, ClientError):
-            return ImageResult(self.index, name_of(self.image), error=answer)
+            return ImageResult(self.index, self.name, error=answer)
         raise answer
 
 
@@ -177,7 +181,7 @@ def predict_in_order(
     with ThreadPoolExecutor(concurrency, thread_name_prefix="cifar10-client") as threads:
         try:
             for index, image in enumerate(images):
-                window.append(Job(index, image, Future()))
+                window.append(Job(index, name_of(image), hold(image), Future()))
                 waiting.append(window[-1])
                 threads.submit(ask)
                 while window and (len(window) >= AHEAD * concurrency or window[0].answer.done()):
@@ -216,7 +220,8 @@ async def predict_in_order_async(
     try:
         index = 0
         async for image in _each(images):
-            window.append(Job(index, image, loop.create_future()))
+            held = await asyncio.to_thread(hold, image) if may_change(image) else image
+            window.append(Job(index, name_of(image), held, loop.create_future()))
             waiting.append(window[-1])
             task = asyncio.create_task(ask())
             tasks.add(task)
@@ -235,6 +240,16 @@ async def predict_in_order_async(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def hold(image: ImageSource) -> Held:
+    """Encode now what its owner may change or close before it is sent, as generators do: a frame, an open file."""
+    if not may_change(image):
+        return image
+    try:
+        return encode_image(image)
+    except ImageSourceError as error:
+        return error
+
+
 def take(waiting: deque[Job[AnyFuture]], most: int) -> list[tuple[Job[AnyFuture], EncodedImage | Exception]]:
     """The images that one request will have, read and encoded, or why one can't be; fewer where fewer wait."""
     taken: list[tuple[Job[AnyFuture], EncodedImage | Exception]] = []
@@ -244,14 +259,20 @@ def take(waiting: deque[Job[AnyFuture]], most: int) -> list[tuple[Job[AnyFuture]
             job = waiting.popleft()
         except IndexError:
             break
-        try:
-            image = encode_image(job.image)
-        except Exception as error:  # noqa: BLE001  # raised where its image's result is asked for
-            taken.append((job, error))
-        else:
-            taken.append((job, image))
+        image = _encoded(job.image)
+        taken.append((job, image))
+        if isinstance(image, EncodedImage):
             size_bytes += len(image.content)
     return taken
+
+
+def _encoded(image: Held) -> EncodedImage | Exception:
+    if isinstance(image, ImageSourceError):
+        return image
+    try:
+        return encode_image(image)
+    except Exception as error:  # noqa: BLE001  # raised where its image's result is asked for
+        return error
 
 
 def hand_out(taken: Iterable[tuple[Job[AnyFuture], EncodedImage | Exception]], answers: Iterable[Answer]) -> None:

@@ -2,16 +2,21 @@
 
 import argparse
 import os
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from client._config import DEFAULT_URL, Retries, Timeouts
+from client._config import DEFAULT_URL, MAX_SECONDS, Retries, Timeouts
 from client._connection import is_token
+from client._images import shown
+from client.commands.columns import printable
 from client.commands.errors import CommandLineError
 
 URL_VARIABLE: Final = "CIFAR10_URL"
 TOKEN_VARIABLE: Final = "CIFAR10_TOKEN"  # noqa: S105  # the name of a variable
 DEFAULT_TIMEOUT_S: Final = Timeouts().total_s
-DEFAULT_RETRIES: Final = Retries().attempts - 1
+ATTEMPTS_BEFORE_CONTACT: Final = 4
+"""Unless --timeout or --retries say otherwise, a wrong address is told after a second or two."""
+MAX_CONCURRENCY: Final = 1000
+MAX_DIGITS: Final = 9
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +32,10 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed, unknown
 
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with an argument, whose own text must not move the cursor."""
+        super().error(printable(message))
+
 
 def add_service(command: argparse.ArgumentParser) -> None:
     """Where the service is and how patiently it is asked."""
@@ -39,16 +48,15 @@ def add_service(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--timeout",
         type=seconds,
-        default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
-        help=f"longest time for a request with its retries: {DEFAULT_TIMEOUT_S:g}",
+        help=f"longest time for a request with its retries, while a service restarts, say: {DEFAULT_TIMEOUT_S:g}",
     )
     command.add_argument(
         "--retries",
         type=whole_number,
-        default=DEFAULT_RETRIES,
         metavar="N",
-        help=f"how often a request is tried again that the service could not take: {DEFAULT_RETRIES}",
+        help="how often a request is tried again that the service could not take; default: as the time-out allows, "
+        f"{ATTEMPTS_BEFORE_CONTACT - 1} times where neither is given and nobody has ever answered",
     )
     command.add_argument(
         "--token",
@@ -67,10 +75,14 @@ def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
     token = arguments.token or None
     if token is not None and not is_token(token):
         raise CommandLineError("the token holds characters that no header may", expected="printable ASCII")
+    patient = arguments.timeout is not None
     return {
         "base_url": arguments.url,
-        "timeouts": Timeouts(total_s=arguments.timeout),
-        "retries": Retries(attempts=arguments.retries + 1),
+        "timeouts": Timeouts(total_s=arguments.timeout if patient else DEFAULT_TIMEOUT_S),
+        "retries": Retries(
+            attempts=None if arguments.retries is None else arguments.retries + 1,
+            attempts_before_contact=None if patient else ATTEMPTS_BEFORE_CONTACT,
+        ),
         "token": token,
     }
 
@@ -97,15 +109,15 @@ def seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}': expected seconds above 0")
+    if not 0 < value <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"'{shown(text)}': expected seconds above 0, at most {MAX_SECONDS:,}")
     return value
 
 
 def whole_number(text: str) -> int:
     """A whole number, 0 or more."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"'{text}': expected a whole number, 0 or more")
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise argparse.ArgumentTypeError(f"'{shown(text)}': expected a whole number, 0 or more")
     return int(text)
 
 
@@ -114,4 +126,12 @@ def positive_number(text: str) -> int:
     value = whole_number(text)
     if value == 0:
         raise argparse.ArgumentTypeError("'0': expected a whole number, 1 or more")
+    return value
+
+
+def concurrency(text: str) -> int:
+    """How many requests at a time."""
+    value = positive_number(text)
+    if value > MAX_CONCURRENCY:
+        raise argparse.ArgumentTypeError(f"'{value}': expected at most {MAX_CONCURRENCY:,}")
     return value

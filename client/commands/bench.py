@@ -12,10 +12,10 @@ from client._async_client import AsyncClient
 from client._config import NO_RETRIES
 from client._images import encode_image
 from client._png import encode_png
-from client.commands.arguments import add_json, add_model, add_service, client_options, positive_number, seconds
+from client.commands.arguments import add_json, add_model, add_service, client_options, concurrency, seconds
 from client.commands.columns import aligned
 from client.commands.exit_codes import ExitCode, exit_code
-from client.commands.files import named_images
+from client.commands.files import find_images
 from client.commands.load import MOST_OUTSTANDING, Load, Measured, percentile
 
 DEFAULT_CONCURRENCY: Final = 8
@@ -41,7 +41,7 @@ def add(command: argparse.ArgumentParser) -> None:
     how = command.add_mutually_exclusive_group()
     how.add_argument(
         "--concurrency",
-        type=positive_number,
+        type=concurrency,
         default=DEFAULT_CONCURRENCY,
         metavar="N",
         help=f"closed loop: callers who each wait for their answer: {DEFAULT_CONCURRENCY}",
@@ -60,7 +60,8 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    images = [encode_image(named.image).content for named in named_images(arguments.files)] or _random_images()
+    found = find_images(arguments.files).images
+    images = [encode_image(named.image).content for named in found] or _random_images()
     measured = asyncio.run(_measure(arguments, images))
     print(json.dumps(_record(arguments, measured)) if arguments.json else "\n".join(_lines(arguments, measured)))
     if not measured.errors and not measured.not_sent:

@@ -13,6 +13,7 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
     Args:
         right: the columns whose text ends, rather than begins, in line.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return ["  ".join(_cell(text, widths[at], at in right) for at, text in enumerate(row)).rstrip() for row in rows]
 

@@ -5,6 +5,7 @@ from enum import IntEnum
 from catalog.errors import ProjectError
 from client._errors import (
     AddressError,
+    ConfigurationError,
     DeadlineError,
     GatewayError,
     NotReadyError,
@@ -44,7 +45,7 @@ def exit_code(error: ProjectError) -> ExitCode:
             return ExitCode.NO_ANSWER
         case UnexpectedAnswerError():
             return ExitCode.NOT_THE_SERVICE
-        case AddressError():
+        case AddressError() | ConfigurationError():
             return ExitCode.USAGE
         case UnauthorizedError():
             return ExitCode.UNAUTHORIZED

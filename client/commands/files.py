@@ -1,18 +1,35 @@
 """From what the command line names (files, folders, patterns, standard input) to the images that are asked about."""
 
 import glob
+import os
+import re
+import stat
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from client._images import ImageSource
+from client._errors import ImageSourceError
+from client._images import SIGNATURE_BYTES, ImageSource, image_type, read_all, shown
 from client.commands.errors import CommandLineError
 
 STANDARD_INPUT: Final = "-"
-IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
-"""What is taken from a folder; a file that is named itself is always taken."""
+IMAGE_SUFFIXES: Final = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib"),
+    *(".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"),
+)
+"""What is taken from a folder by its name; of any other file, the first bytes decide."""
+
+HIDDEN: Final = "hidden"
+LINK_TO_FOLDER: Final = "link to a folder"
+BROKEN_LINK: Final = "broken link"
+SPECIAL: Final = "pipe, socket or device"
+EMPTY: Final = "empty and not named as an image"
+UNREADABLE: Final = "not readable and not named as an image"
+NO_IMAGE: Final = "not an image by name or content"
+CLOSED_FOLDER: Final = "folder that can't be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,58 +41,173 @@ class NamedImage:
     path: Path | None
 
 
-def named_images(names: Iterable[str]) -> list[NamedImage]:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The images that names stand for, and how many files of folders are left out, by reason."""
+
+    images: list[NamedImage] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def describe_left_out(self) -> str:
+        """`left out 3 files: 2 not an image by name or content, 1 hidden`; empty where none is."""
+        count = self.left_out.total()
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.left_out.most_common())
+        return f"left out {count:,} {'file' if count == 1 else 'files'}: {reasons}" if count else ""
+
+
+def find_images(names: Iterable[str]) -> Found:
     """The images that the names stand for, in their order; those of a folder or pattern sorted.
 
     Raises:
         CommandLineError: a folder holds no image, or a pattern fits no file.
+        ImageSourceError: standard input or a named pipe has more bytes than any service takes.
     """
-    found: list[NamedImage] = []
+    found = Found()
     for name in names:
         if name == STANDARD_INPUT:
-            found.append(NamedImage(name, sys.stdin.buffer.read(), None))
+            found.images.append(NamedImage(name, standard_input(), None))
         else:
-            found += [NamedImage(str(path), _image_at(path), path) for path in _files_of(name)]
+            paths = _files_of(name, found.left_out)
+            found.images.extend(NamedImage(str(path), _image_at(path), path) for path in paths)
     return found
+
+
+def one_image(name: str) -> ImageSource:
+    """The image that a command takes one of."""
+    return standard_input() if name == STANDARD_INPUT else _image_at(Path(name))
+
+
+def standard_input() -> bytes:
+    """Read standard input to its end.
+
+    Raises:
+        CommandLineError: it is closed, or can't be read.
+        ImageSourceError: it has more bytes than any service takes.
+    """
+    if sys.stdin is None:
+        raise CommandLineError("standard input is closed", expected="an image")
+    try:
+        return read_all(sys.stdin.buffer, "standard input")
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise CommandLineError(f"standard input can't be read: {words}") from error
 
 
 def _image_at(path: Path) -> ImageSource:
     """The path; a named pipe is read here, as standard input is: a thread that waits for it would outlive Ctrl-C."""
     try:
-        return path.read_bytes() if path.is_fifo() else path
-    except OSError:
+        if not path.is_fifo():
+            return path
+        with path.open("rb") as pipe:
+            return read_all(pipe, path)
+    except ImageSourceError:
+        raise
+    except (OSError, ValueError):
         return path  # why it can't be read is said in its turn
 
 
-def _files_of(name: str) -> list[Path]:
+def _files_of(name: str, left_out: Counter[str]) -> list[Path]:
+    if not name:
+        raise CommandLineError("a file's name is empty", expected="a file, a folder or a pattern")
     path = Path(name)
-    if path.is_dir():
-        return _in_folder(path)
-    if path.exists() or not glob.has_magic(name):
+    if _is_folder(path):
+        return _in_folder(path, left_out)
+    if not glob.has_magic(name) or _exists(path):
         return [path]
-    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-    files = [Path(match) for match in found if not Path(match).is_dir()]
+    files = _matches(name)
     if not files:
-        raise CommandLineError(f"no file fits the pattern '{name}'")
+        raise CommandLineError(f"no file fits the pattern '{shown(name)}'")
     return files
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    files = sorted(_images_below(folder))
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # above it is a folder that nobody may enter, or the name is too long
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _matches(pattern: str) -> list[Path]:
+    """The files that fit a pattern, sorted; hidden ones only where it names them.
+
+    By pathlib, whose `**` follows no links to folders: `glob` does, and goes round in a loop of links forty times.
+    """
+    parts = Path(pattern).parts
+    literal = next(at for at, part in enumerate(parts) if glob.has_magic(part))
+    base, wanted = Path(*parts[:literal]), [re.sub(r"\*\*+", "*", part) if part != "**" else part for part in parts]
+    wanted = wanted[literal:] + (["*"] if wanted[-1] == "**" else [])
+    try:
+        found = list(base.glob("/".join(wanted)))
+    except (OSError, ValueError, NotImplementedError, RecursionError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise CommandLineError(f"the pattern '{shown(pattern)}' can't be followed: {words}") from error
+    names_hidden = any(part.startswith(".") for part in wanted)
+    return sorted(
+        path
+        for path in found
+        if (names_hidden or not any(part.startswith(".") for part in path.parts[len(base.parts) :]))
+        and not _is_folder(path)
+    )
+
+
+def _in_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
+    here: Counter[str] = Counter()
+    files = sorted(_images_below(folder, here))
+    left_out.update(here)
     if not files:
+        reasons = Found(left_out=here).describe_left_out()
         raise CommandLineError(
-            f"the folder {folder} holds no image", expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}"
+            f"the folder {shown(folder)} holds no image" + (f"; {reasons}" if reasons else ""),
+            expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
         )
     return files
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not hidden and path.is_file():
-            yield path
+def _images_below(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+    waiting = [folder]  # not by recursion: folders may be nested deeper than calls
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                        waiting.append(Path(entry.path))
+                    elif reason := _why_not(entry):
+                        left_out[reason] += 1
+                    else:
+                        yield Path(entry.path)
+        except OSError as error:
+            if here == folder:
+                words = error.strerror or error
+                raise CommandLineError(f"the folder {shown(folder)} can't be read: {words}") from error
+            left_out[CLOSED_FOLDER] += 1
 
 
-def one_image(name: str) -> ImageSource:
-    """The image that a command takes one of."""
-    return sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name)
+def _why_not(entry: os.DirEntry[str]) -> str | None:
+    """Return why an entry of a folder, itself no folder, is left out; None for an image."""
+    if entry.name.startswith("."):
+        return HIDDEN
+    try:
+        status = entry.stat()
+    except OSError:
+        return BROKEN_LINK if entry.is_symlink() else UNREADABLE
+    if not stat.S_ISREG(status.st_mode):
+        return LINK_TO_FOLDER if stat.S_ISDIR(status.st_mode) else SPECIAL
+    if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+        return None
+    return _why_not_by_content(entry.path) if status.st_size else EMPTY
+
+
+def _why_not_by_content(path: str) -> str | None:
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            return None if image_type(file.read(SIGNATURE_BYTES)) else NO_IMAGE
+    except OSError:
+        return UNREADABLE

@@ -3,51 +3,62 @@
 What each command does is in the module of its name.
 """
 
-import os
+import signal
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 
 from catalog import PROJECT_VERSION
 from catalog.errors import ProjectError
 from client.commands import bench, compare, explain, model, models, predict, wait_ready, watch
 from client.commands.arguments import Parser
+from client.commands.errors import CommandLineError
 from client.commands.exit_codes import ExitCode, exit_code
+from client.commands.output import drop_output, prepare_streams, say, say_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; an `ExitCode`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a file's name may hold what the terminal can't show
-            stream.reconfigure(errors="backslashreplace")
-    parsed = _parser().parse_args(arguments)
+    has_output = prepare_streams()
     try:
+        parsed = _parser().parse_args(arguments)
+        if not has_output:
+            raise CommandLineError("standard output is closed", remedy="send it to a file, or to /dev/null")
         code: int = parsed.run(parsed)
         sys.stdout.flush()
+    except SystemExit:  # of argparse, after the usage or the help
+        _flush()
+        raise
     except ProjectError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _flush()
+        say_error(error)
         return exit_code(error)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what still waits for a thread, without a word
+        say("stopped")
         return ExitCode.STOPPED
     except BrokenPipeError:
-        _drop_output()
+        drop_output()
         return ExitCode.NO_READER
     except OSError as error:
-        _drop_output()
-        print(f"error: reading or writing failed: {error.strerror or error}", file=sys.stderr)
+        drop_output()
+        say(f"error: reading or writing failed: {error.strerror or error}")
+        return ExitCode.FAILED
+    except MemoryError:
+        say("error: there is not enough memory")
         return ExitCode.FAILED
     return code
 
 
-def _drop_output() -> None:
-    """What is still in the buffer can't be written either; Python would say so at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_output()
 
 
 def _parser() -> Parser:
     parser = Parser(
-        prog=None if sys.argv[0].endswith("cifar10") else "python -m client",
+        prog=None if sys.argv and sys.argv[0].endswith("cifar10") else "python -m client",
         description="Ask a service for the CIFAR-10 classes of images.",
         epilog="docs/client.md has examples and the exit codes.",
     )

@@ -6,18 +6,23 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import Final, Protocol
 
 from catalog.errors import ProjectError
 from catalog.labels import CLASS_NAMES
 from catalog.responses import Prediction
 from client.commands.columns import percent, printable
+from client.commands.files import STANDARD_INPUT
 from client.commands.folder_labels import StoredEvaluation, Tally, evaluation_lines, evaluation_record
+from client.commands.output import say
 
 WIDEST_NAME: Final = 100
 NAMES_SHARE: Final = 3
 """A terminal gives a third of its columns to the names."""
 LABEL_WIDTH: Final = max(len(name) for name in CLASS_NAMES)
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a text begins with that a spreadsheet computes (OWASP, CSV injection)."""
 CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_label", "error")
 
 
@@ -62,14 +67,15 @@ class TableRows:
         """`cat.png  cat  95.6 %  vgg16/1  dog 0.6 %, ship 0.5 %`; a terminal's line takes what fits of it."""
         name = self._fitting(printable(row.name))
         if row.prediction is None:
-            print(f"{name}  error: {row.error}")
+            print(f"{name}  error: {printable(str(row.error))}", flush=True)
             return
         found = row.prediction
         label, confidence = found.label.ljust(LABEL_WIDTH), percent(found.confidence).rjust(7)
         wrong = f"not {row.true_label}  " if row.true_label not in {None, found.label} else ""
         others = ", ".join(f"{other.label} {percent(other.probability)}" for other in found.top[1:])
         line = f"{name}  {label}  {confidence}  {found.model}/{found.version}  {wrong}{others}".rstrip()
-        print(line if len(line) <= self._columns else f"{line[: self._columns - 1]}…")
+        line = printable(line)
+        print(line if len(line) <= self._columns else f"{line[: self._columns - 1]}…", flush=True)
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
         """Below the table."""
@@ -86,19 +92,12 @@ class JsonRows:
     complete = True
 
     def write(self, row: Row) -> None:
-        """`{"file": …, "prediction": {…}, "error": null}`, and `true_label` where its folder says so."""
-        record: dict[str, object] = {
-            "file": row.name,
-            "prediction": row.prediction.model_dump(mode="json") if row.prediction else None,
-            "error": error_record(row.error) if row.error else None,
-        }
-        if row.true_label is not None:
-            record["true_label"] = row.true_label
-        print(json.dumps(record))
+        """Print `json_line`, at once: what is killed has printed what it knew."""
+        print(json_line(row), flush=True)
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
         """The last line: `{"evaluation": {…}}`."""
-        print(json.dumps({"evaluation": evaluation_record(tally, stored)}))
+        print(json.dumps({"evaluation": evaluation_record(tally, stored)}), flush=True)
 
 
 class CsvRows:
@@ -107,18 +106,68 @@ class CsvRows:
     complete = True
 
     def __init__(self) -> None:
-        self._csv = csv.writer(sys.stdout, lineterminator="\n")
-        self._csv.writerow(CSV_COLUMNS)
+        print(CSV_HEADER, flush=True)
 
     def write(self, row: Row) -> None:
-        """One row; what there is not stays empty."""
-        found = row.prediction
-        answer = (found.label, found.confidence, found.model, found.version) if found else ("", "", "", "")
-        self._csv.writerow((row.name, *answer, row.true_label or "", str(row.error) if row.error else ""))
+        """Print `csv_line`, at once."""
+        print(csv_line(row), flush=True)
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
         """On standard error, since it is no row."""
-        print("\n".join(evaluation_lines(tally, stored)), file=sys.stderr)
+        for line in evaluation_lines(tally, stored):
+            say(line)
+
+
+class NoRows:
+    """Prints nothing, where the rows are in a file already that standard output would write to as well."""
+
+    complete = False
+
+    def write(self, row: Row) -> None:
+        """Print nothing."""
+
+    def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
+        """On standard error."""
+        for line in evaluation_lines(tally, stored):
+            say(line)
+
+
+def json_line(row: Row) -> str:
+    """`{"file": …, "prediction": {…}, "error": null}`, and `true_label` where its folder says so."""
+    record: dict[str, object] = {
+        "file": row.name,
+        "prediction": row.prediction.model_dump(mode="json") if row.prediction else None,
+        "error": error_record(row.error) if row.error else None,
+    }
+    if row.true_label is not None:
+        record["true_label"] = row.true_label
+    return json.dumps(record)
+
+
+def csv_line(row: Row) -> str:
+    """One row of `CSV_COLUMNS`; what there is not stays empty."""
+    found = row.prediction
+    answer = (_text(found.label), found.confidence, _text(found.model), found.version) if found else ("", "", "", "")
+    return _csv((csv_name(row.name), *answer, row.true_label or "", _text(str(row.error)) if row.error else ""))
+
+
+def csv_name(name: str) -> str:
+    """A file's name that no spreadsheet takes for a formula: `./=1+1.png` is the same file as `=1+1.png`."""
+    return f"./{name}" if name.startswith(FORMULA) and name != STANDARD_INPUT else name
+
+
+def _text(words: str) -> str:
+    """Words of the server's that no spreadsheet takes for a formula."""
+    return f"'{words}" if words.startswith(FORMULA) else words
+
+
+def _csv(values: Sequence[object]) -> str:
+    stream = StringIO()
+    csv.writer(stream, lineterminator="").writerow(values)
+    return stream.getvalue()
+
+
+CSV_HEADER: Final = _csv(CSV_COLUMNS)
 
 
 def error_record(error: ProjectError) -> dict[str, str]:
