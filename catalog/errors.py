@@ -4,7 +4,8 @@
     ├── ArtifactError               a published version can't be used
     │   ├── ArtifactMissingError      the folder, or a file in it, is not there
     │   ├── ArtifactCorruptError      a file differs from what was published
-    │   └── MetadataError             metadata.json can't be read, or says something illegal
+    │   ├── MetadataError             metadata.json can't be read, or says something illegal
+    │   └── UnsafeGraphError          the graph has ops that do more than compute
     ├── PublishError                a version could not be published
     ├── RolloutError                serving.json can't be read, or contradicts itself or what is published
     ├── RuntimeUnavailableError     (runtime) the runtime, device or precision asked for isn't here
@@ -54,6 +55,10 @@ class ArtifactCorruptError(ArtifactError):
 
 class MetadataError(ArtifactError):
     """metadata.json is not JSON, or not what `catalog.metadata.ModelMetadata` allows."""
+
+
+class UnsafeGraphError(ArtifactError):
+    """The graph of a version has an op that is not known to only compute; it was not loaded."""
 
 
 class PublishError(ProjectError):
