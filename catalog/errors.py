@@ -4,12 +4,12 @@
     ├── ArtifactError               a published version can't be used
     │   ├── ArtifactMissingError      the folder, or a file in it, is not there
     │   ├── ArtifactCorruptError      a file differs from what was published
-    │   ├── MetadataError             metadata.json can't be read, or says something illegal
-    │   └── UnsafeGraphError          the graph has ops that do more than compute
+    │   └── MetadataError             metadata.json can't be read, or says something illegal
     ├── PublishError                a version could not be published
     ├── RolloutError                serving.json can't be read, or contradicts itself or what is published
     ├── RuntimeUnavailableError     (runtime) the runtime, device or precision asked for isn't here
     ├── ModelLoadError              (runtime) a version can't be loaded or answers wrongly
+    │   └── UnsafeGraphError          its graph has ops that do more than compute
     ├── TrainingError               (training) see training.errors
     └── ServiceError                (service) see service.errors
 
@@ -57,10 +57,6 @@ class MetadataError(ArtifactError):
     """metadata.json is not JSON, or not what `catalog.metadata.ModelMetadata` allows."""
 
 
-class UnsafeGraphError(ArtifactError):
-    """The graph of a version has an op that is not known to only compute; it was not loaded."""
-
-
 class PublishError(ProjectError):
     """A version could not be published; nothing of it is left behind."""
 
@@ -75,3 +71,7 @@ class RuntimeUnavailableError(ProjectError):
 
 class ModelLoadError(ProjectError):
     """A runtime could not load a version, or its answers differ from the golden ones."""
+
+
+class UnsafeGraphError(ModelLoadError):
+    """The graph of a version has an op that is not known to only compute; it was not loaded."""

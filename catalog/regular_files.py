@@ -10,8 +10,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 CHUNK_BYTES: Final = 2**20
 MAX_ENTRIES: Final = 2_000
@@ -34,7 +35,7 @@ class UnusableFileError(OSError):
         super().__init__(errno.EINVAL, reason, str(file))
 
 
-def open_regular(folder: Path, name: str) -> BinaryIO:
+def open_regular(folder: Path, name: str) -> BufferedReader:
     """Open a file of a folder for reading. Never waits for another process and never opens a device.
 
     Args:
