@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
+from catalog.documents import DocumentError, parse_document, printable
 from catalog.errors import ArtifactCorruptError, ArtifactMissingError, MetadataError, PublishError
-from catalog.metadata import FileRecord, ModelMetadata
+from catalog.metadata import MAX_VERSION_DIGITS, FileRecord, ModelMetadata
+from catalog.regular_files import read_regular, regular_files, sha256_regular
 
 METADATA_FILE: Final = "metadata.json"
 SAVED_MODEL_FILE: Final = "saved_model.pb"
@@ -26,6 +26,12 @@ WARM_UP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 GOLDEN_FILE: Final = "golden.npz"
 PLOTS_FOLDER: Final = "plots"
 STAGING_PREFIX: Final = ".staging-"
+MAX_METADATA_BYTES: Final = 2**20
+MAX_PLOT_BYTES: Final = 2 * 2**20
+MAX_VERSION_BYTES: Final = 2**32
+"""All files of a version together."""
+READ_AT_LOADING: Final = ("variables/", "assets/")
+"""What else of a SavedModel a runtime may open: all of it must have a checksum."""
 
 
 def version_folder(models: Path, name: str, version: int) -> Path:
@@ -44,7 +50,7 @@ def published_versions(models: Path, name: str) -> list[int]:
 
 def is_version_name(name: str) -> bool:
     """Whether a folder of this name is a version's."""
-    return name.isascii() and name.isdigit() and not name.startswith("0")
+    return name.isascii() and name.isdigit() and not name.startswith("0") and len(name) <= MAX_VERSION_DIGITS
 
 
 def read_metadata(folder: Path) -> ModelMetadata:
@@ -56,18 +62,20 @@ def read_metadata(folder: Path) -> ModelMetadata:
     """
     file = folder / METADATA_FILE
     try:
-        content = file.read_bytes()
+        content = read_regular(folder, METADATA_FILE, max_bytes=MAX_METADATA_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactMissingError(
             f"{file} is not there", expected="a version that training published", remedy="publish the version again"
         ) from None
-    try:
-        metadata = ModelMetadata.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
+    except OSError as error:
         raise MetadataError(
-            f"{file}: {where}: {first['msg']} ({error.error_count()} problems in all)",
+            f"{file} can't be read: {error.strerror}", remedy="restore the version from where it was published"
+        ) from None
+    try:
+        metadata = parse_document(content, ModelMetadata)
+    except DocumentError as error:
+        raise MetadataError(
+            f"{file}: {error}",
             expected="what catalog.metadata.ModelMetadata describes",
             remedy="publish the version again, or serve it with the release of this project that wrote it",
         ) from None
@@ -82,11 +90,13 @@ def read_metadata(folder: Path) -> ModelMetadata:
 
 
 def verify(folder: Path, metadata: ModelMetadata) -> None:
-    """Compare every file that the metadata lists with its size and SHA-256; the model and golden.npz must be listed.
+    """Compare every file that the metadata lists with its size and SHA-256; what is read at loading must be listed.
+
+    Nothing in the folder may be anything else than a regular file, a folder, or a link to one of the folder's own.
 
     Raises:
         ArtifactMissingError: a listed file is not there.
-        ArtifactCorruptError: a file's content is not what was published.
+        ArtifactCorruptError: a file's content is not what was published, or something is no regular file.
         MetadataError: there is no checksum of a file that matters.
     """
     unlisted = {SAVED_MODEL_FILE, metadata.golden.file} - set(metadata.files)
@@ -96,20 +106,69 @@ def verify(folder: Path, metadata: ModelMetadata) -> None:
             expected="every file of the version under `files`",
             remedy="restore the version from where it was published",
         )
+    if sum(record.size_bytes for record in metadata.files.values()) > MAX_VERSION_BYTES:
+        raise MetadataError(
+            f"{folder / METADATA_FILE} lists more than {MAX_VERSION_BYTES:,} bytes", expected="a smaller version"
+        )
     for name, record in metadata.files.items():
-        file = folder / name
-        try:
-            found = file_record(file)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ArtifactMissingError(
-                f"{file} is not there", expected="every file that metadata.json lists", remedy="restore the version"
-            ) from None
-        if found != record:
-            raise ArtifactCorruptError(
-                f"{file} is not what was published: {found.size_bytes:,} bytes with SHA-256 {found.sha256[:12]}…",
-                expected=f"{record.size_bytes:,} bytes with SHA-256 {record.sha256[:12]}…",
-                remedy="restore the version from where it was published",
-            )
+        _check_content(folder, name, record)
+    try:
+        unknown = {name for name in regular_files(folder) if name.startswith(READ_AT_LOADING)} - set(metadata.files)
+    except OSError as error:
+        raise ArtifactCorruptError(
+            f"{error.filename or folder} {error.strerror}",
+            expected="regular files inside the version's folder",
+            remedy="restore the version from where it was published",
+        ) from None
+    if unknown:
+        raise MetadataError(
+            f"{folder / METADATA_FILE} has no checksum of {printable(', '.join(sorted(unknown)))}",
+            expected="every file of the version under `files`",
+            remedy="restore the version from where it was published",
+        )
+
+
+def read_plot(folder: Path, metadata: ModelMetadata, plot: str) -> bytes | None:
+    """Return a plot of a version as SVG; None where there is none of this name.
+
+    Raises:
+        ArtifactError: it is too large, can't be read, or is not what was published.
+    """
+    name = metadata.plots.get(plot)
+    if name is None or name not in metadata.files:
+        return None
+    try:
+        content = read_regular(folder, name, max_bytes=MAX_PLOT_BYTES)
+    except OSError as error:
+        raise ArtifactCorruptError(
+            f"{folder / name} can't be read: {error.strerror}", remedy="restore the version"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != metadata.files[name].sha256:
+        raise ArtifactCorruptError(f"{folder / name} is not what was published", remedy="restore the version")
+    return content
+
+
+def _check_content(folder: Path, name: str, record: FileRecord) -> None:
+    file = folder / name
+    try:
+        found = sha256_regular(folder, name, size_bytes=record.size_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactMissingError(
+            f"{file} is not there", expected="every file that metadata.json lists", remedy="restore the version"
+        ) from None
+    except OSError as error:
+        raise ArtifactCorruptError(
+            f"{file} can't be read: {error.strerror}",
+            expected="a regular file inside the version's folder",
+            remedy="restore the version from where it was published",
+        ) from None
+    if found != record.sha256:
+        content = "another size" if found is None else f"SHA-256 {found[:12]}…"
+        raise ArtifactCorruptError(
+            f"{file} is not what was published: {content}",
+            expected=f"{record.size_bytes:,} bytes with SHA-256 {record.sha256[:12]}…",
+            remedy="restore the version from where it was published",
+        )
 
 
 def file_record(file: Path) -> FileRecord:

@@ -9,6 +9,7 @@
     ├── RolloutError                serving.json can't be read, or contradicts itself or what is published
     ├── RuntimeUnavailableError     (runtime) the runtime, device or precision asked for isn't here
     ├── ModelLoadError              (runtime) a version can't be loaded or answers wrongly
+    │   └── UnsafeGraphError          its graph has ops that do more than compute
     ├── TrainingError               (training) see training.errors
     └── ServiceError                (service) see service.errors
 
@@ -73,3 +74,7 @@ class RuntimeUnavailableError(ProjectError):
 
 class ModelLoadError(ProjectError):
     """A runtime could not load a version, or its answers differ from the golden ones."""
+
+
+class UnsafeGraphError(ModelLoadError):
+    """The graph of a version has an op that is not known to only compute; it was not loaded."""

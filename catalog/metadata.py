@@ -5,9 +5,9 @@ these classes. Reading and writing files is `catalog.artifact`'s part.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from catalog.labels import ModelName
 
@@ -18,7 +18,24 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Version = Annotated[int, Field(ge=1, description="1 and up, in the order of publishing")]
+MAX_VERSION_DIGITS: Final = 9
+Version = Annotated[int, Field(ge=1, lt=10**MAX_VERSION_DIGITS, description="1 and up, in the order of publishing")]
+MAX_FILE_BYTES: Final = 2**31
+"""Of a protobuf message, such as saved_model.pb."""
+
+
+def _inside(name: str) -> str:
+    parts = name.split("/")
+    if not name.isprintable() or {"\\", ":"} & set(name) or any(part.strip(". ") == "" for part in parts):
+        raise ValueError("should be the path of a file inside the version's folder, such as plots/learning_curves.svg")
+    return name
+
+
+FileName = Annotated[str, Field(max_length=255), AfterValidator(_inside)]
+"""A file of the version by its path relative to the folder; never one outside of it, on any system."""
+PlotName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+PlotFile = Annotated[FileName, Field(pattern=r"^plots/[^/]+\.svg$")]
+GoldenFile = Annotated[FileName, Field(pattern=r"^[^/]+\.npz$")]
 
 
 class Record(BaseModel):
@@ -126,7 +143,7 @@ class TrainingRun(Record):
 class Golden(Record):
     """Images with this version's own answers, run at every load before the version may serve."""
 
-    file: str
+    file: GoldenFile
     n: Annotated[int, Field(ge=1)]
     tolerance: Annotated[
         dict[Precision, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
@@ -154,7 +171,7 @@ class FileRecord(Record):
     """A file of the version."""
 
     sha256: Sha256
-    size_bytes: Count
+    size_bytes: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
 
 
 class ModelMetadata(Record):
@@ -174,10 +191,10 @@ class ModelMetadata(Record):
     dataset: Dataset
     golden: Golden
     export: ExportReport
-    plots: Annotated[dict[str, str], Field(description="plot name -> file in the version's folder")]
+    plots: Annotated[dict[PlotName, PlotFile], Field(description="plot name -> file in the version's folder")]
     project_version: str
     published_at: datetime
-    files: Annotated[dict[str, FileRecord], Field(description="every file of the version but metadata.json")]
+    files: Annotated[dict[FileName, FileRecord], Field(description="every file of the version but metadata.json")]
 
     def evaluation(self, split: SplitName, precision: Precision, runtime: RuntimeName) -> Evaluation | None:
         """The stored evaluation of a split at a precision, this runtime's before another's."""

@@ -5,12 +5,16 @@ of its own.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from catalog.documents import DocumentError, parse_document
 from catalog.labels import ModelName
 from catalog.metadata import Count, Precision, Probability, Record, RuntimeName, Sha256, Version
+from catalog.regular_files import read_regular
+
+MAX_ROBUSTNESS_BYTES: Final = 2**20
 
 
 class CorruptedResult(Record):
@@ -38,6 +42,15 @@ class Robustness(Record):
     clean_accuracy: Probability
     results: list[CorruptedResult]
     mean_accuracy: Annotated[Probability, Field(description="over all corruptions and strengths")]
+
+
+def read_robustness(models: Path, name: str, version: int) -> Robustness | None:
+    """Return the table of a version; None where there is none that can be read."""
+    file = robustness_file(models, name, version)
+    try:
+        return parse_document(read_regular(file.parent, file.name, max_bytes=MAX_ROBUSTNESS_BYTES), Robustness)
+    except (OSError, DocumentError):
+        return None
 
 
 def robustness_file(models: Path, name: str, version: int) -> Path:

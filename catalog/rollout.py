@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from catalog.documents import DocumentError, parse_document
 from catalog.errors import RolloutError
-from catalog.metadata import Record, Version
+from catalog.metadata import MAX_VERSION_DIGITS, Record, Version
+from catalog.regular_files import read_regular
 
 SERVING_FILE: Final = "serving.json"
 STABLE_LABEL: Final = "stable"
@@ -18,7 +20,7 @@ POLICY_PATTERN: Final = r"^(all|latest\([1-9][0-9]{0,3}\))$"
 LABEL_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 LEGAL_LABEL: Final = "a letter, then letters, digits, - and _, 63 at most"
 LEGAL_VERSION: Final = f"a whole number from 1, or a label ({LEGAL_LABEL})"
-MAX_VERSION_DIGITS: Final = 9
+MAX_ROLLOUT_BYTES: Final = 2**20
 
 
 def _policy(value: Any) -> Any:  # one message instead of one for each member of the union
@@ -79,18 +81,15 @@ def read_rollout(models: Path, name: str) -> Rollout | None:
     Raises:
         RolloutError: it can't be read, is not what `Rollout` describes, or contradicts itself.
     """
-    file = models / name / SERVING_FILE
     try:
-        return Rollout.model_validate_json(file.read_bytes())
+        content = read_regular(models / name, SERVING_FILE, max_bytes=MAX_ROLLOUT_BYTES)
+        return parse_document(content, Rollout, place_parts=1)
     except FileNotFoundError:
         return None
     except OSError as error:
         problem = f"it can't be read: {error.strerror}"
-    except ValidationError as error:
-        problem = "; ".join(
-            ": ".join((*(str(part) for part in entry["loc"][:1]), entry["msg"].removeprefix("Value error, ")))
-            for entry in error.errors(include_url=False)
-        )
+    except DocumentError as error:
+        problem = str(error)
     raise RolloutError(f"{name}/{SERVING_FILE}: {problem}", remedy="correct the file: docs/versions.md describes it")
 
 

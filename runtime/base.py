@@ -60,9 +60,10 @@ class Runtime(Protocol):
         ...
 
     def load(self, folder: Path) -> LoadedModel:
-        """Load the SavedModel in a version's folder.
+        """Load the SavedModel in a version's folder, if its graph only computes.
 
         Raises:
+            catalog.errors.ArtifactError: there is none, or its graph has an op that does more than compute.
             catalog.errors.ModelLoadError: the framework refuses it; its own words are in the message.
         """
         ...

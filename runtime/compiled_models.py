@@ -2,6 +2,9 @@
 
 What is kept, under which key, and what it is worth is the runtime's part. A file that can't be read, was cut short or
 changed counts as not there, and a folder that can't be written to keeps nothing: neither stops a model from loading.
+
+What is kept is machine code: who may write to the folder decides what this process runs. It is made for its owner
+alone.
 """
 
 import contextlib
@@ -18,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from catalog.regular_files import open_regular
 from catalog.replaced_file import replaced_file
 
 SUFFIX: Final = ".compiled"
@@ -74,7 +78,7 @@ class CompiledModels:
             return None
         file = self._file(self._folder, key)
         try:
-            with file.open("rb") as stream:
+            with open_regular(self._folder, file.name) as stream:
                 head = _Head.model_validate_json(stream.read(HEAD_BYTES))
                 # Whoever writes into it would write into memory of this process alone.
                 pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -125,7 +129,7 @@ def key_of(model_file: Path, circumstances: Mapping[str, str]) -> str:
     Raises:
         OSError: the file can't be read.
     """
-    with model_file.open("rb") as stream:
+    with open_regular(model_file.parent, model_file.name) as stream:
         digest = hashlib.file_digest(stream, "sha256")
     for name, value in sorted(circumstances.items()):
         digest.update(f"\n{name}={value}".encode())

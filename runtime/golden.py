@@ -3,22 +3,33 @@
 Catches a wrong build of a runtime, a flipped bit or a wrong precision before the first user does.
 """
 
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import ArtifactCorruptError, ModelLoadError
-from catalog.labels import IMAGE_SHAPE
+from catalog.labels import CLASS_COUNT, IMAGE_SHAPE
 from catalog.metadata import ModelMetadata, Precision
+from catalog.regular_files import open_regular
 from runtime.base import Images, LoadedModel, Probabilities
 
 GOLDEN_BATCH: Final = 8
 """Images in one call: a runtime keeps the memory of the largest that it has seen."""
+MAX_ARRAY_BYTES: Final = 2**26
+UNREADABLE: Final = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError, MemoryError, OverflowError, struct.error,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+"""What zipfile and numpy raise of files that somebody else wrote."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +48,44 @@ class GoldenAnswers:
 def read_golden(file: Path) -> GoldenAnswers:
     """The golden answers of a version.
 
+    The size, shape and type that each array declares are checked before it is unpacked, and nothing is unpickled.
+
     Raises:
         ArtifactCorruptError: the file can't be read as such.
     """
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return GoldenAnswers(arrays["images"], arrays["labels"], arrays["probabilities"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with open_regular(file.parent, file.name) as stream, zipfile.ZipFile(stream) as archive:
+            images = _read_array(archive, "images", np.dtype(np.uint8), IMAGE_SHAPE)
+            labels = _read_array(archive, "labels", np.dtype(np.int64), ())
+            probabilities = _read_array(archive, "probabilities", np.dtype(np.float32), (CLASS_COUNT,))
+        if not len(images) == len(labels) == len(probabilities):
+            raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(probabilities)} answers")
+    except UNREADABLE as error:
         raise ArtifactCorruptError(
-            f"{file} can't be read: {error}",
+            f"{file} can't be read: {(error.strerror if isinstance(error, OSError) else None) or error}",
             expected="images, labels and probabilities as published",
             remedy="restore the version from where it was published",
         ) from None
+    return GoldenAnswers(images, labels, probabilities)
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> NDArray[Any]:
+    """Read an array (n, *row) of a type that is never made of objects."""
+    member = archive.getinfo(f"{name}.npy")
+    if member.file_size > MAX_ARRAY_BYTES:
+        raise ValueError(f"{name} takes {member.file_size:,} bytes, more than {MAX_ARRAY_BYTES:,}")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"{name} is of the format {version}, not (1, 0)")
+        shape, fortran_order, found = np.lib.format.read_array_header_1_0(stream)
+        if found != dtype or fortran_order or shape[1:] != row or len(shape) != len(row) + 1:
+            raise ValueError(f"{name} is {found} {shape}, not {dtype} (n, {str(row)[1:]}")
+        expected_bytes = math.prod(shape) * dtype.itemsize
+        content = stream.read(expected_bytes + 1) if expected_bytes <= member.file_size else b""
+    if len(content) != expected_bytes:
+        raise ValueError(f"{name} holds {len(content):,} bytes, not {expected_bytes:,}")
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 def check_golden(
@@ -71,10 +108,9 @@ def check_golden(
             remedy="change the setting precision, or publish on a machine whose CPU has it",
         )
     golden = read_golden(folder / metadata.golden.file)
-    if golden.images.shape != (metadata.golden.n, *IMAGE_SHAPE) or len(golden.probabilities) != metadata.golden.n:
+    if len(golden.images) != metadata.golden.n:
         raise ArtifactCorruptError(
-            f"{folder / metadata.golden.file} holds images of shape {golden.images.shape} "
-            f"and {len(golden.probabilities)} answers",
+            f"{folder / metadata.golden.file} holds {len(golden.images)} images and answers",
             expected=f"{metadata.golden.n} of each",
             remedy="restore the version from where it was published",
         )

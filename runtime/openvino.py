@@ -18,9 +18,11 @@ import numpy as np
 import openvino
 
 from catalog.artifact import SAVED_MODEL_FILE
-from catalog.errors import ModelLoadError, RuntimeUnavailableError
+from catalog.errors import ArtifactError, ModelLoadError, RuntimeUnavailableError
+from catalog.graph_ops import check_graph
 from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import Precision, RuntimeName
+from catalog.saved_model import open_saved_model
 from runtime.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities
 from runtime.compiled_models import CompiledModels, KeptModel, key_of
 from runtime.cores import usable_cores
@@ -76,6 +78,8 @@ class OpenVinoRuntime:
         """
         cores = usable_cores()
         try:
+            with open_saved_model(folder) as (stream, message):
+                check_graph(stream, message, folder / SAVED_MODEL_FILE)
             network = _Network(self._core, folder, self.precision, self._compiled_models)
             image_s = network.known_image_s
             shared: OpenVinoModel | None = None
@@ -88,9 +92,9 @@ class OpenVinoRuntime:
             model.prepare()
             if network.is_to_keep:
                 self._keeping.submit(network.keep, model, image_s)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ArtifactError) as error:
             raise ModelLoadError(
-                f"OpenVINO {self.version} can't load {folder}: {str(error).strip().splitlines()[-1]}",
+                f"OpenVINO {self.version} can't load {folder}: {_last_line(error)}",
                 remedy="restore the version, or publish it again",
             ) from None
         return model
@@ -110,6 +114,12 @@ ALL_CORES_A_CALL: Final = _Sharing({"PERFORMANCE_HINT": "LATENCY"})
 def _a_core_a_call(cores: int) -> _Sharing:
     """One core is left to whoever makes the calls."""
     return _Sharing({"NUM_STREAMS": cores - 1, "INFERENCE_NUM_THREADS": cores - 1}, parallel_calls=cores - 1)
+
+
+def _last_line(error: Exception) -> str:
+    if isinstance(error, ArtifactError):
+        return error.problem
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 class _Network:

@@ -2,21 +2,43 @@
 
 The only module outside training that imports TensorFlow. GPU memory grows as needed instead of being taken
 whole at start (https://www.tensorflow.org/guide/gpu#limiting_gpu_memory_growth).
+
+Of a SavedModel only the graph that answers is loaded. `tf.saved_model.load` would also run what the file calls
+initializers and what it says restores it, and make objects of whatever it describes.
 """
 
+import contextlib
+import io
 import os
+import uuid
+import weakref
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
+from catalog.artifact import SAVED_MODEL_FILE
 from catalog.errors import ModelLoadError, RuntimeUnavailableError
-from catalog.metadata import Precision, RuntimeName
+from catalog.graph_ops import check_graph
+from catalog.metadata import MAX_FILE_BYTES, Precision, RuntimeName
+from catalog.regular_files import read_regular
+from catalog.wire_format import whole
 from runtime.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities
 from runtime.fixed_sizes import batch_sizes, compute_in_sizes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2, graph_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.eager import context
+
+SIGNATURE: Final = "serving_default"
+INPUT: Final = "images"
+OUTPUT: Final = "probabilities"
 
 
 class TensorFlowRuntime:
@@ -69,33 +91,32 @@ class TensorFlowRuntime:
     def load(self, folder: Path) -> "TensorFlowModel":
         """See `runtime.base.Runtime.load`."""
         try:
-            with tf.device(self._placement):
-                loaded = tf.saved_model.load(str(folder))
-            return TensorFlowModel(loaded, self._placement, self._sizes)
-        except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+            answer = _answering_function(_read_checked(folder))
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, DecodeError, tf.errors.OpError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ModelLoadError(
                 f"TensorFlow {self.version} can't load {folder}: {lines[0]}",
                 remedy="restore the version, or publish it again",
             ) from None
+        return TensorFlowModel(answer, self._placement, self._sizes)
 
 
 class TensorFlowModel:
-    """The `serving_default` signature of a loaded SavedModel.
+    """The `serving_default` signature of a SavedModel.
 
     Args:
+        answer: gives probabilities for images.
         placement: TensorFlow's name of a device.
         sizes: to which batches are padded, ascending; none where the device takes every size alike.
     """
 
     parallel_calls = 1
 
-    def __init__(self, loaded: "tf.Module", placement: str, sizes: tuple[int, ...] = ()) -> None:
-        self._loaded = loaded  # a signature doesn't keep its SavedModel alive
+    def __init__(self, answer: Any, placement: str, sizes: tuple[int, ...] = ()) -> None:
+        self._answer = answer
         self._placement = placement
         self._sizes = sizes
         self.warm_up_rows = sizes or batch_sizes(DEFAULT_MAX_BATCH_ROWS)
-        self._signature = loaded.signatures["serving_default"]
 
     def predict(self, images: Images) -> Probabilities:
         """See `runtime.base.LoadedModel.predict`."""
@@ -107,8 +128,62 @@ class TensorFlowModel:
 
     def _compute(self, images: Images) -> Probabilities:
         with tf.device(self._placement):
-            outputs = self._signature(images=tf.constant(images))
-        return np.asarray(outputs["probabilities"], np.float32)
+            probabilities = self._answer(tf.constant(images))
+        return np.asarray(probabilities, np.float32)
+
+
+def _read_checked(folder: Path) -> bytes:
+    """Read saved_model.pb once: what was checked is what is loaded, whoever writes to the file meanwhile."""
+    content = read_regular(folder, SAVED_MODEL_FILE, max_bytes=MAX_FILE_BYTES)
+    check_graph(io.BytesIO(content), whole(len(content)), folder / SAVED_MODEL_FILE)
+    return content
+
+
+def _answering_function(content: bytes) -> Any:
+    """Return the function from images to probabilities of a SavedModel; nothing of the file runs until it is called."""
+    saved = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
+    signature = saved.signature_def.get(SIGNATURE, None)
+    if signature is None or INPUT not in signature.inputs or OUTPUT not in signature.outputs:
+        raise ValueError(f"it has no signature {SIGNATURE} from {INPUT} to {OUTPUT}")
+    names = _rename_functions(saved.graph_def)
+
+    def graph() -> None:
+        tf.graph_util.import_graph_def(saved.graph_def, name="")
+
+    function = tf.compat.v1.wrap_function(graph, [])
+    tensor = function.graph.as_graph_element
+    answer = function.prune(feeds=tensor(signature.inputs[INPUT].name), fetches=tensor(signature.outputs[OUTPUT].name))
+    weakref.finalize(answer, _forget_functions, names)
+    saved.Clear()  # TensorFlow has its own copy of the weights
+    return answer
+
+
+def _rename_functions(graph: graph_pb2.GraphDef) -> list[str]:
+    """Give a graph's functions names that no other graph has: TensorFlow keeps those of all graphs together."""
+    mark = uuid.uuid4().hex
+    functions = graph.library.function
+    for function in functions:
+        function.signature.name = f"{function.signature.name}_{mark}"
+    for node in chain(graph.node, *(function.node_def for function in functions)):
+        for value in node.attr.values():
+            for reference in _function_references(value):
+                reference.name = f"{reference.name}_{mark}"
+    return [function.signature.name for function in functions]
+
+
+def _function_references(value: attr_value_pb2.AttrValue) -> Iterator[attr_value_pb2.NameAttrList]:
+    for reference in [*([value.func] if value.HasField("func") else []), *value.list.func]:
+        yield reference
+        for argument in reference.attr.values():
+            yield from _function_references(argument)
+
+
+def _forget_functions(names: list[str]) -> None:
+    """Have TensorFlow let go of functions and of the weights in them, as it does itself of what it loads as a whole."""
+    for name in names:
+        with contextlib.suppress(tf.errors.OpError, ValueError):
+            while context.context().has_function(name):  # each graph that they are part of counts
+                context.context().remove_function(name)
 
 
 def sees_gpu() -> bool:

@@ -64,7 +64,8 @@ def test_threads_get_their_own_answers(runtime: Runtime) -> None:
 
 def test_padded_batches_give_the_same_answers() -> None:
     golden = read_golden(FOLDER / "golden.npz")
-    model = TensorFlowModel(tf.saved_model.load(str(FOLDER)), "/CPU:0", batch_sizes(8))
+    served = tf.saved_model.load(str(FOLDER)).signatures["serving_default"]
+    model = TensorFlowModel(lambda images: served(images=images)["probabilities"], "/CPU:0", batch_sizes(8))
     assert model.warm_up_rows == (1, 2, 4, 8)
     assert model.predict(golden.images[:19]) == pytest.approx(golden.probabilities[:19], abs=1e-5)
 

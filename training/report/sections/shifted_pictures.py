@@ -3,9 +3,7 @@
 from functools import partial
 from typing import Final
 
-from pydantic import ValidationError
-
-from catalog.robustness import CorruptedResult, Robustness, robustness_file
+from catalog.robustness import CorruptedResult, Robustness, read_robustness
 from training.report.markdown import Column, code, table
 from training.report.sections.section import Section
 from training.report.versions import Published, PublishedVersion
@@ -26,11 +24,7 @@ def shifted_pictures(published: Published) -> Section:
 
 
 def _measured(version: PublishedVersion) -> Robustness | None:
-    file = robustness_file(version.folder.parent.parent, version.metadata.name, version.metadata.version)
-    try:
-        return Robustness.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return None
+    return read_robustness(version.folder.parent.parent, version.metadata.name, version.metadata.version)
 
 
 def _columns(results: list[CorruptedResult]) -> list[Column[Row]]:

@@ -1,0 +1,105 @@
+"""Skims a protobuf message on disk without reading what is in its fields.
+
+The wire format (https://protobuf.dev/programming-guides/encoding), as much of it as TensorFlow's messages need. The
+`protobuf` package would read the whole message, and a SavedModel is nearly all weights; TensorFlow's schemas come with
+TensorFlow, which the service does without.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final, NamedTuple, TypeVar
+
+VARINT, FIXED_64, LENGTH, FIXED_32 = 0, 1, 2, 5
+MAP_KEY, MAP_VALUE = 1, 2
+BITS_PER_BYTE, LARGEST_VARINT_BITS = 7, 63
+LARGEST_TAG: Final = 2**32 - 1
+MAX_TEXT_BYTES: Final = 2**16
+
+Value = TypeVar("Value")
+
+
+class Field(NamedTuple):
+    """A field of a message: its number, and its value, or where it lies and how long it is."""
+
+    number: int
+    value: int
+    length: int
+    kind: int = LENGTH
+
+
+def whole(size_bytes: int) -> Field:
+    """Return the message that is a file of this size."""
+    return Field(0, 0, size_bytes)
+
+
+def messages(stream: BinaryIO, message: Field, number: int) -> Iterator[Field]:
+    """Yield the fields of this number that are messages, text or bytes."""
+    return (field for field in fields(stream, message) if (field.number, field.kind) == (number, LENGTH))
+
+
+def entry(stream: BinaryIO, message: Field, read: Callable[[BinaryIO, Field], Value]) -> tuple[str, Value]:
+    """Read an entry of a protobuf map from text to what `read` reads.
+
+    Raises:
+        ValueError: it is not whole.
+    """
+    found = {field.number: field for field in fields(stream, message)}
+    if not {MAP_KEY, MAP_VALUE} <= set(found):
+        raise ValueError("an entry of a map is not whole")
+    return text(stream, found[MAP_KEY]), read(stream, found[MAP_VALUE])
+
+
+def fields(stream: BinaryIO, message: Field) -> Iterator[Field]:
+    """Yield the fields of a message.
+
+    Raises:
+        EOFError: it ends early.
+        ValueError: it is no message.
+    """
+    if message.kind != LENGTH:
+        raise ValueError("a number where a message should be")
+    position, end = message.value, message.value + message.length
+    while position < end:
+        stream.seek(position)
+        tag = _varint(stream)
+        if tag > LARGEST_TAG:  # other readers would cut it off, and see another field
+            raise ValueError("a field's number is too large")
+        number, kind = tag >> 3, tag & 7
+        value, length = 0, 0
+        if kind == VARINT:
+            value = _varint(stream)
+            position = stream.tell()
+        elif kind == LENGTH:
+            length = _varint(stream)
+            value = stream.tell()
+            position = value + length
+        elif kind in (FIXED_64, FIXED_32):
+            position = stream.tell() + (8 if kind == FIXED_64 else 4)
+        else:
+            raise ValueError(f"a field of the unknown kind {kind}")
+        if position > end:
+            raise EOFError("a field is longer than what it is in")
+        yield Field(number, value, length, kind)
+
+
+def text(stream: BinaryIO, field: Field) -> str:
+    """Read a field's text.
+
+    Raises:
+        ValueError: it is too long, or not UTF-8.
+    """
+    if field.kind != LENGTH or field.length > MAX_TEXT_BYTES:
+        raise ValueError("a name is no text, or too long")
+    stream.seek(field.value)
+    return stream.read(field.length).decode()
+
+
+def _varint(stream: BinaryIO) -> int:
+    value = 0
+    for shift in range(0, LARGEST_VARINT_BITS + BITS_PER_BYTE, BITS_PER_BYTE):
+        byte = stream.read(1)
+        if not byte:
+            raise EOFError("it ends within a number")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:  # noqa: PLR2004  # the bit that says whether more follow
+            return value
+    raise ValueError("a number that is too long")
