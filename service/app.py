@@ -36,6 +36,7 @@ from service.api.statistics import statistics_routes
 from service.api.tensorflow_serving.routes import tensorflow_serving_routes
 from service.core.admission import Admission
 from service.core.backlog import Backlog
+from service.core.decode_threads import DecodeThreads
 from service.core.decoding import Decoder
 from service.core.direct_inference import DirectInference
 from service.core.inference import Inference
@@ -84,6 +85,7 @@ class Parts:
     model_statistics: ModelStatistics
     metrics: Metrics
     watcher: Watcher
+    decode_threads: DecodeThreads
 
 
 def create_app(settings: Settings | None = None, stop: Stop | None = None, backlog: Backlog | None = None) -> FastLanes:
@@ -134,7 +136,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         batch_computed=batch_computed,
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
-    decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels)
+    decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels, max_decode_bytes=settings.max_decode_bytes)
     shadow = Shadow(repository, lambda: scheduler.queue_rows > 0, thread_name_prefix=f"{THREAD_NAME_PREFIX}-shadow")
     inference = Inference(
         repository,
@@ -149,7 +151,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
     statistics = Statistics(backlog, scheduler)
     observers = (metrics.request_ended, statistics.request_ended, model_statistics.request_ended, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
-    metrics.watch(Observed(repository, backlog, scheduler, cache))
+    metrics.watch(Observed(repository, backlog, scheduler, cache, decoder.threads))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -185,7 +187,11 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
     )
     add_problem_handlers(app)
-    _add_routes(app, Parts(repository, inference, reader, statistics, model_statistics, metrics, watcher), settings)
+    _add_routes(
+        app,
+        Parts(repository, inference, reader, statistics, model_statistics, metrics, watcher, decoder.threads),
+        settings,
+    )
     add_openapi(app, repository, statistics, settings)
     # The last one added sees a request first.
     app.add_middleware(HeadMiddleware)
@@ -223,7 +229,7 @@ def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.include_router(extension_routes(parts.repository, parts.model_statistics, settings))
     app.include_router(open_inference_routes(parts.repository, settings))
     app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, parts.reader, settings))
-    app.include_router(health_routes(parts.repository))
+    app.include_router(health_routes(parts.repository, parts.decode_threads))
     app.include_router(statistics_routes(parts.statistics))
     app.include_router(metrics_routes(parts.metrics))
     if settings.admin_token is not None:

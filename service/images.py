@@ -5,30 +5,31 @@ palette and CMYK to RGB; the central square, resized to 32x32 by antialiased bic
 over white; turned upright by the EXIF orientation. A 32x32 RGB image is passed through unchanged.
 """
 
+from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 from catalog.labels import IMAGE_SHAPE
-from service.errors import TooLargeError, UndecodableError
-from service.jpeg import count_scans
+from service.errors import RequestError, UnavailableError
+from service.image_files.image_file import READABLE_FORMATS, damaged
+from service.image_files.image_file import ImageFile as ReadFile
+from service.image_files.reading import READABLE_TYPES, check_pixels, read_image_file
 
-READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-READABLE_TYPES: Final = frozenset(
-    {"image/png", "image/jpeg", "image/jpg", "image/pjpeg", "image/webp", "image/gif", "image/bmp", "image/x-ms-bmp"}
-)
+__all__ = ["READABLE_FORMATS", "READABLE_TYPES", "EncodedImage", "encode_png"]
+
 SIDE: Final = IMAGE_SHAPE[0]
 JPEG_DRAFT_SIDE: Final = 4 * SIDE
 """libjpeg may decode at 1/2 to 1/8 size as long as both sides keep this many pixels: a phone's photo in a quarter
 of the time, and the resize still averages over 4x4 pixels or more."""
-
-EXIF_ORIENTATION: Final = 0x0112
-ORIENTATION_SOURCES: Final = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
-"""Where Pillow's `getexif` looks; without any of them it is a slow way to nothing."""
-UPRIGHT: Final[dict[object, Image.Transpose]] = {
+SLOW_FORMATS: Final = frozenset({"TIFF", "HEIF", "AVIF"})
+"""Their decoders take milliseconds for the smallest image."""
+BAND_PIXELS: Final = 2**18
+TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -37,62 +38,74 @@ UPRIGHT: Final[dict[object, Image.Transpose]] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-MAX_JPEG_SCANS: Final = 32
-"""A progressive JPEG has about ten scans. Each costs a pass over the whole image and may take a few bytes, so a small
-file with thousands of them could hold a thread for minutes."""
-MAX_JPEG_SEGMENTS: Final = 10_000
-SCAN_MARKER: Final = b"\xff\xda"
-JPEG_FORMATS: Final = ("JPEG", "MPO")
+RETRY_AFTER_OUT_OF_MEMORY_S: Final = 5
 
 Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
 
 
 class EncodedImage:
-    """An uploaded file whose header was read and whose size was checked; nothing is decoded yet.
+    """An uploaded file that was read through and whose size was checked; nothing is decoded yet.
 
     Args:
         content: the file.
         max_pixels: greatest width times height.
 
     Raises:
-        UndecodableError: not an image of `READABLE_FORMATS`.
-        TooLargeError: more pixels than `max_pixels`.
+        UndecodableError: not an image of `READABLE_FORMATS`, or one whose structure is damaged.
+        TooLargeError: more pixels than `max_pixels`, or in more parts than any program writes.
     """
 
     def __init__(self, content: bytes, *, max_pixels: int) -> None:
-        try:
-            self._image = Image.open(BytesIO(content), formats=READABLE_FORMATS)
-        except UnidentifiedImageError:
-            raise UndecodableError(
-                f"the {len(content):,} bytes are not an image that can be read",
-                expected=f"{', '.join(READABLE_FORMATS)}",
-                remedy="check that the file is whole and of one of these formats",
-            ) from None
-        except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a hostile header
-            raise _undecodable(str(error)) from None
-        width, height = self._image.size
-        self.pixels = width * height
-        if self.pixels == 0:
-            raise _undecodable(f"it has {width} x {height} pixels")
-        if self.pixels > max_pixels:
-            raise TooLargeError(
-                f"the image has {width:,} x {height:,} = {self.pixels:,} pixels",
-                expected=f"at most {max_pixels:,} pixels",
-                remedy="send a smaller picture: the models see 32x32 pixels",
-            )
-        if self._image.format in JPEG_FORMATS:
-            _check_scans(content)
+        self._file = read_image_file(content, max_pixels=max_pixels, draft_side=JPEG_DRAFT_SIDE)
+        self._max_pixels = max_pixels
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self._file.pixels
+
+    @property
+    def decode_bytes(self) -> int:
+        """The most memory that `decode` takes."""
+        return self._file.decode_bytes
+
+    @property
+    def is_slow(self) -> bool:
+        """Tell whether even a small one takes milliseconds to decode."""
+        return self._file.format in SLOW_FORMATS
 
     def decode(self) -> NDArray[np.uint8]:
-        """The pixels (32, 32, 3) uint8 RGB 0..255, by this module's rule.
+        """Return the pixels (32, 32, 3) uint8 RGB 0..255, by this module's rule.
 
         Raises:
             UndecodableError: the file is cut off or damaged.
+            UnavailableError: there is not enough memory for it.
         """
         try:
-            return _to_model_input(self._image)
+            return self._decode()
+        except RequestError:
+            raise
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
-            raise _undecodable(str(error)) from None
+            if _is_out_of_memory(error, self.decode_bytes):
+                raise UnavailableError(
+                    "there is not enough memory to decode the image", retry_after_s=RETRY_AFTER_OUT_OF_MEMORY_S
+                ) from None
+            raise damaged(str(error)) from None
+
+    def _decode(self) -> NDArray[np.uint8]:
+        # Each step lets go of what the step before it made.
+        square = _central_square(_colours(self._load()))
+        # Turning the small square needs no copy of the picture; the crop moves by a pixel of it at most.
+        turn = TRANSPOSITIONS.get(self._file.orientation)
+        return np.asarray(square.transpose(turn) if turn is not None else square, np.uint8)
+
+    def _load(self) -> Image.Image:
+        image = _open(self._file)
+        check_pixels(*image.size, self._max_pixels)
+        if self._file.format == "JPEG":
+            image.draft(None, (JPEG_DRAFT_SIDE, JPEG_DRAFT_SIDE))
+        image.load()
+        return image
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
@@ -102,58 +115,74 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _check_scans(content: bytes) -> None:
-    if content.count(SCAN_MARKER) <= MAX_JPEG_SCANS and content.count(b"\xff") <= MAX_JPEG_SEGMENTS:
-        return  # it can't have more than these
-    scans = count_scans(content, most_segments=MAX_JPEG_SEGMENTS)
-    if scans is None or scans > MAX_JPEG_SCANS:
-        raise TooLargeError(
-            f"the JPEG has more than {MAX_JPEG_SEGMENTS:,} segments"
-            if scans is None
-            else f"the JPEG has {scans:,} scans",
-            expected=f"at most {MAX_JPEG_SCANS} scans",
-            remedy="save it again as a JPEG or PNG",
-        )
+def _open(file: ReadFile) -> Image.Image:
+    stream = BytesIO(file.content)
+    if file.format == "HEIF":
+        return _heif_opener()(stream)
+    image = Image.open(stream, formats=(file.format,))
+    if isinstance(image, ImageFile.ImageFile):
+        # Read in one go: a decoder that needs more than a block goes through all before it again and again.
+        image.decodermaxblock = len(file.content) + 1
+    return image
 
 
-def _to_model_input(image: Image.Image) -> NDArray[np.uint8]:
-    image.draft(None, (JPEG_DRAFT_SIDE, JPEG_DRAFT_SIDE))
-    colours = _to_8_bit_colours(image)
+@cache
+def _heif_opener() -> Callable[[BytesIO], Image.Image]:
+    """Return the class that opens HEIC; imported with the first one, for it brings 26 MB of libraries along."""
+    from pillow_heif import HeifImageFile, options
+
+    # Of the picture alone; a thumbnail in its place would have other pixels.
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    options.DECODE_THREADS = 1
+    opener: Callable[[BytesIO], Image.Image] = HeifImageFile
+    return opener
+
+
+def _colours(image: Image.Image) -> Image.Image:
+    """Return the image in a mode that can be resized as it is: grey, RGB, or with transparency.
+
+    Makes no copy that isn't needed, for each is as large as the image: grey may become RGB once it is small.
+    """
+    if image.mode.startswith("I"):
+        return _upper_bits(image)
+    if image.has_transparency_data:
+        return image if image.mode in {"LA", "RGBA"} else image.convert("RGBA")
+    if image.mode in {"L", "RGB"}:
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """Return the upper 8 of 16 bits as grey, a band of rows after the other."""
+    transparent = image.info.get("transparency")
+    grey = Image.new("L", image.size)
+    rows = max(1, BAND_PIXELS // image.width)
+    for row in range(0, image.height, rows):
+        values = np.asarray(image.crop((0, row, image.width, min(row + rows, image.height))))
+        upper_bits = (values >> 8).clip(0, 255).astype(np.uint8)
+        if isinstance(transparent, int):
+            upper_bits[values == transparent] = 255
+        grey.paste(Image.fromarray(upper_bits), (0, row))
+    return grey
+
+
+def _central_square(colours: Image.Image) -> Image.Image:
+    """Return the central square as (32, 32) RGB over white."""
     side = min(colours.size)
     left, top = (colours.width - side) // 2, (colours.height - side) // 2
     square = colours.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    if square.mode == "RGBA":
+    if square.mode in {"LA", "RGBA"}:
         # Pillow weighs colours by their alpha when it resizes, so that this is the same as before, on fewer pixels.
-        square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square).convert("RGB")
-    # Turning the small square needs no copy of the picture; the crop moves by a pixel of it at most.
-    turn = UPRIGHT.get(_exif_orientation(image))
-    return np.asarray(square.transpose(turn) if turn is not None else square, np.uint8)
+        square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square.convert("RGBA"))
+    return square.convert("RGB")
 
 
-def _exif_orientation(image: Image.Image) -> object:
-    if not ORIENTATION_SOURCES & image.info.keys():
-        return None
+def _is_out_of_memory(error: Exception, needed_bytes: int) -> bool:
+    """Tell whether a decoder failed for want of memory; many say only that the file is broken."""
+    if isinstance(error, MemoryError):
+        return True
     try:
-        return image.getexif().get(EXIF_ORIENTATION)
-    except Exception:  # noqa: BLE001  # a damaged EXIF block is no reason to refuse whole pixels
-        return None
-
-
-def _to_8_bit_colours(image: Image.Image) -> Image.Image:
-    """The image as RGB, or RGBA where something in it is transparent."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        upper_bits = (values >> 8).clip(0, 255).astype(np.uint8)
-        transparent = image.info.get("transparency")
-        if isinstance(transparent, int):
-            upper_bits[values == transparent] = 255
-        return Image.fromarray(upper_bits).convert("RGB")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
-
-
-def _undecodable(problem: str) -> UndecodableError:
-    return UndecodableError(
-        f"the image can't be decoded: {problem}",
-        expected=f"a whole file of one of {', '.join(READABLE_FORMATS)}",
-        remedy="the file is cut off or damaged: open and save it again",
-    )
+        np.empty(needed_bytes, np.uint8)
+    except MemoryError:
+        return True
+    return False

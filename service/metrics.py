@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from service.api.client_watch import CLIENT_GONE
 from service.core.backlog import Backlog, Version
+from service.core.decode_threads import DecodeThreads
 from service.core.observation import Observation
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
@@ -40,6 +41,7 @@ class Observed:
     backlog: Backlog
     scheduler: Scheduler
     cache: PredictionCache | None
+    decode_threads: DecodeThreads
 
 
 class _Child(Protocol):
@@ -195,6 +197,12 @@ class _States(Collector):
         yield GaugeMetricFamily(f"{PREFIX}backlog_requests", "Those that wait to be begun", observed.backlog.waiting)
         yield GaugeMetricFamily(
             f"{PREFIX}pending_bytes", "Bodies of requests held in memory", observed.backlog.admission.pending_bytes
+        )
+        threads = observed.decode_threads
+        yield GaugeMetricFamily(f"{PREFIX}decode_waiting", "Images that wait to be decoded", threads.waiting)
+        yield GaugeMetricFamily(f"{PREFIX}decode_bytes", "Memory set aside for decoding", threads.used_bytes)
+        yield GaugeMetricFamily(
+            f"{PREFIX}decode_threads_overdue", "Threads held by an image beyond its deadline", threads.overdue
         )
         if observed.cache is not None:
             yield CounterMetricFamily(f"{PREFIX}cache_hits", "Answers from the cache", observed.cache.hits)

@@ -23,7 +23,7 @@ from catalog.errors import ProjectError
 from service.api.direct_predict import DirectPredict
 from service.app import create_app, open_backlog
 from service.core.backlog import Backlog
-from service.core.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
+from service.core.decode_threads import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.hangup import is_worker
 from service.logging import configure_logging

@@ -122,6 +122,13 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         50_000_000, ge=32 * 32, le=500_000_000, description="largest image, width times height; a larger one gets 413"
     )
+    max_decode_bytes: int = Field(
+        512 * 2**20,
+        ge=16 * 2**20,
+        le=2**40,
+        description="memory for all images that are being decoded, together, in bytes; others wait their turn, "
+        "one that takes more by itself gets 413",
+    )
     max_pending_requests: int = Field(
         1024, ge=1, le=100_000, description="requests being received, waiting or computed; one more gets 503"
     )

@@ -1,25 +1,29 @@
 """Where an image is decoded: a small one in place, a large one in a thread of its own.
 
-What decoding is and what it refuses is `service.images`' part.
+What decoding is and what it rejects is `service.images`' part.
 """
 
 import asyncio
 import contextlib
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Final
 
 from runtime.base import Images
 from runtime.cores import usable_cores
 from service.core.admission import Admission
+from service.core.decode_threads import DecodeThreads, Pixels
 from service.images import EncodedImage
 from service.unchanged_images import decode_unchanged
 
-THREAD_NAME_PREFIX: Final = "decode"
 IN_PLACE_BYTES: Final = 16 * 1024
 IN_PLACE_PIXELS: Final = 128 * 128
 """Decoding so little takes less than a hop to another thread. Both must be small: a long file can be slow to decode
 however few its pixels, and whatever is decoded in place holds up the event loop."""
+PIXELS_PER_BYTE: Final = 8
+"""Of a photo, as JPEG; how large an image is that was not read yet."""
+DEFAULT_MAX_DECODE_BYTES: Final = 512 * 2**20
 
 
 class Decoder:
@@ -28,12 +32,26 @@ class Decoder:
     Args:
         admission: keeps the slot of work that outlives its request.
         max_image_pixels: greatest width times height of an image.
+        max_decode_bytes: memory for all images that are being decoded, together.
+        threads: in which they are; None for their own.
     """
 
-    def __init__(self, admission: Admission, *, max_image_pixels: int) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        *,
+        max_image_pixels: int,
+        max_decode_bytes: int = DEFAULT_MAX_DECODE_BYTES,
+        threads: DecodeThreads | None = None,
+    ) -> None:
         self._admission = admission
         self._max_image_pixels = max_image_pixels
-        self._threads = ThreadPoolExecutor(max_workers=usable_cores(), thread_name_prefix=THREAD_NAME_PREFIX)
+        self._threads = threads or DecodeThreads(threads=usable_cores(), max_decode_bytes=max_decode_bytes)
+
+    @property
+    def threads(self) -> DecodeThreads:
+        """The threads in which large images are decoded."""
+        return self._threads
 
     async def decode(self, content: bytes, expires_s: float) -> Images:
         """The pixels (1, 32, 32, 3) uint8 RGB 0..255 of an encoded image.
@@ -43,35 +61,50 @@ class Decoder:
             expires_s: in `time.monotonic`'s time.
 
         Raises:
-            TimeoutError: it was not decoded by then; its thread goes on, and keeps a slot, until it is.
-            RequestError: see `service.images`.
+            TimeoutError: it was not decoded by then; where its thread goes on, it keeps a slot until it is.
+            RequestError: see `service.images`; an `UnavailableError` where it can't be decoded in time.
         """
+        read = partial(EncodedImage, content, max_pixels=self._max_image_pixels)
+        expected_pixels = PIXELS_PER_BYTE * len(content)
         if len(content) <= IN_PLACE_BYTES:
             pixels = decode_unchanged(content)
             if pixels is not None:
                 return pixels[None]
-            image = EncodedImage(content, max_pixels=self._max_image_pixels)
-            if image.pixels <= IN_PLACE_PIXELS:
+            image = read()
+            if image.pixels <= IN_PLACE_PIXELS and not image.is_slow:
                 return image.decode()[None]
-            work = self._threads.submit(lambda: image.decode()[None])
-        else:
-            work = self._threads.submit(lambda: EncodedImage(content, max_pixels=self._max_image_pixels).decode()[None])
+            read, expected_pixels = partial(_given, image), image.pixels
+        work = self._threads.submit(read, expected_pixels=expected_pixels, expires_s=expires_s)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(work), max(0.0, expires_s - time.monotonic()))
-        except TimeoutError:
-            self._hold_slot_until_done(work)
+            pixels = await asyncio.wait_for(asyncio.wrap_future(work), max(0.0, expires_s - time.monotonic()))
+        except (TimeoutError, asyncio.CancelledError):
+            self._give_up(work, expires_s)
             raise
+        return pixels[None]
 
     def close(self) -> None:
         """Decode nothing that hasn't started; what has is left to end by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
-    def _hold_slot_until_done(self, work: Future[Images]) -> None:
+    def _give_up(self, work: "Future[Pixels]", expires_s: float) -> None:
+        """Have work that goes on keep its slot until it is done, and its thread replaced if it never is."""
+        if work.done():
+            return
         loop = asyncio.get_running_loop()
         self._admission.stay()
+        overdue_s = max(0.0, expires_s - time.monotonic()) + self._threads.overdue_after_s
+        timer = loop.call_later(overdue_s, self._threads.replace_overdue)
 
-        def leave(_: Future[Images]) -> None:
+        def leave() -> None:
+            timer.cancel()
+            self._admission.leave()
+
+        def done(_: "Future[Pixels]") -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts slots any more
-                loop.call_soon_threadsafe(self._admission.leave)
+                loop.call_soon_threadsafe(leave)
 
-        work.add_done_callback(leave)
+        work.add_done_callback(done)
+
+
+def _given(image: EncodedImage) -> EncodedImage:
+    return image

@@ -1,0 +1,94 @@
+"""HEIF's boxes (ISO/IEC 14496-12 and 23008-12), in which HEIC and AVIF come: what is in them, and how large it is.
+
+libheif and libavif read them; both look through lists of items again and again, so how much there is to look through is
+bounded here. They turn a picture as its boxes say; an EXIF orientation has no say in these formats.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from service.image_files.image_file import ImageFile, damaged, too_many
+
+HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+MAX_BOXES: Final = 1000
+MAX_META_BYTES: Final = 256 * 1024
+"""Of descriptions; a phone's photo of 50 megapixels in tiles has 10 KB."""
+BOX_HEADER_BYTES: Final = 8
+LARGE_BOX_HEADER_BYTES: Final = 16
+META_HEADER_BYTES: Final = 12
+SIZE_OF_IMAGE: Final = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
+SIZE_OF_TRACK: Final = re.compile(rb"(?:av01|hvc1|hev1)\0{6}.{18}(.{2})(.{2})", re.DOTALL)
+HEIC_PIXEL_BYTES: Final = 12
+AVIF_PIXEL_BYTES: Final = 14
+"""As measured, with 10 bits and transparency; docs/images.md."""
+
+
+def brands(content: bytes) -> frozenset[bytes]:
+    """Return the brands that a file says it has; none where it is no such file."""
+    if content[4:8] != b"ftyp":
+        return frozenset()
+    end = min(int.from_bytes(content[:4]), 1024)
+    return frozenset({content[8:12], *(content[place : place + 4] for place in range(16, end - 3, 4))})
+
+
+def heif_format(content: bytes) -> str | None:
+    """Return HEIF or AVIF, as Pillow calls them; None for whatever else comes in such boxes, films above all."""
+    found = brands(content)
+    if found & AVIF_BRANDS:
+        return "AVIF"
+    return "HEIF" if found & HEIC_BRANDS else None
+
+
+def read_heif(content: bytes, kind: str) -> ImageFile:
+    """Return the image in a HEIC or AVIF file; its size is that of the largest image in it.
+
+    Raises:
+        UndecodableError: it has no image.
+        TooLargeError: there is more in it than any program writes.
+    """
+    described = b"".join(_descriptions(content))
+    if len(described) > MAX_META_BYTES:
+        raise too_many(kind, "bytes of descriptions", MAX_META_BYTES)
+    sizes = [
+        (int.from_bytes(match[1]), int.from_bytes(match[2]))
+        for pattern in (SIZE_OF_IMAGE, SIZE_OF_TRACK)
+        for match in pattern.finditer(described)
+    ]
+    if not sizes:
+        raise damaged("it has no image")
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    pixel_bytes = HEIC_PIXEL_BYTES if kind == "HEIF" else AVIF_PIXEL_BYTES
+    return ImageFile(kind, content, width, height, decode_bytes=2 * len(content) + pixel_bytes * width * height)
+
+
+def _descriptions(content: bytes) -> Iterator[memoryview]:
+    """Yield the boxes that describe, without data that may stand within them."""
+    view = memoryview(content)
+    for kind, start, end in _boxes(content, 0, len(content)):
+        if kind == b"moov":
+            yield view[start:end]
+        elif kind == b"meta":
+            for inner, inner_start, inner_end in _boxes(content, start + META_HEADER_BYTES - BOX_HEADER_BYTES, end):
+                if inner != b"idat":
+                    yield view[inner_start:inner_end]
+
+
+def _boxes(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start of the payload and end of each box."""
+    for _ in range(MAX_BOXES):
+        size, kind = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
+        header = BOX_HEADER_BYTES
+        if size == 1:
+            size = int.from_bytes(content[start + 8 : start + 16])
+            header = LARGE_BOX_HEADER_BYTES
+        elif size == 0:
+            size = end - start
+        if start >= end:
+            return
+        if size < header:
+            raise damaged("a box of it has no size")
+        yield kind, start + header, min(end, start + size)
+        start += size
+    raise too_many("file", "boxes", MAX_BOXES)

@@ -1,0 +1,60 @@
+"""What is known of an image file once it was read through, without anything being decoded.
+
+Decoders read metadata in ways that take seconds or gigabytes of a small file: Pillow joins EXIF segments quadratically,
+keeps each PNG chunk, decompresses texts, and steps through each block of a GIF in Python. So each format's module
+reads the structure once, in linear time and with limits, and hands on a file that holds the first frame's pixels alone.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from service.errors import TooLargeError, UndecodableError
+
+READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIC", "AVIF")
+"""As people call them."""
+UPRIGHT: Final = 1
+"""The EXIF orientation of an image that is not to be turned."""
+MIB: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One image file.
+
+    Args:
+        format: its name in Pillow.
+        content: a file of this format with the first frame's pixels, and no metadata.
+        width, height: in pixels, before it is turned upright.
+        decode_bytes: the most memory that a decoder takes for it, the decoded image included.
+        orientation: as EXIF counts, 1 to 8; anything else is taken for upright.
+    """
+
+    format: str
+    content: bytes
+    width: int
+    height: int
+    decode_bytes: int
+    orientation: int = UPRIGHT
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+def damaged(problem: str) -> UndecodableError:
+    """Return the error of a file that can't be decoded."""
+    return UndecodableError(
+        f"the image can't be decoded: {problem}",
+        expected=f"a whole file of one of {', '.join(READABLE_FORMATS)}",
+        remedy="the file is cut off or damaged: open and save it again",
+    )
+
+
+def too_many(kind: str, parts: str, most: int) -> TooLargeError:
+    """Return the error of a file in more parts than any program writes, each of which takes time."""
+    return TooLargeError(
+        f"the {kind} has more than {most:,} {parts}",
+        expected=f"at most {most:,}",
+        remedy="open it and save it again, as a JPEG or PNG",
+    )
