@@ -25,12 +25,13 @@ from service.api.plain_errors import plain_error
 from service.api.predict import PATH as DIRECT_PATH
 from service.api.problems import PROBLEM_TYPE, problem_response
 from service.core.backlog import Backlog, Begun, Refusal
+from service.forwarding import Forwarding, route_path
 from service.observing import BEGUN
+from service.security_headers import SECURITY_HEADERS
 
 PATHS: Final = ("/predict", "/compare", "/explain", "/v1/models/", "/v2/models/")
 """What begins so, asked with POST, asks for predictions."""
-FIRST_BYTES: Final = tuple(f"POST {path}".encode() for path in PATHS)
-PLAIN_FIRST_BYTES: Final = (b"POST /v1/", b"POST /v2/")
+PLAIN_PATHS: Final = (b"/v1/", b"/v2/")
 HEAD_END: Final = b"\r\n\r\n"
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r\n(?![ \t])|\Z)")
 UNUSUAL: Final = (b"transfer-encoding", b"expect", b"upgrade")
@@ -58,17 +59,22 @@ class Head:
 
 
 @lru_cache(maxsize=1024)
-def read_head(head: bytes) -> Head | None:
-    """Of the bytes of a head, None where it has anything that the parser alone should decide on."""
+def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
+    """Of the bytes of a head, None where it has anything that the parser alone should decide on.
+
+    Args:
+        root_path: the prefix that a proxy may have left in front of the path.
+    """
     low = head.lower()
     length = CONTENT_LENGTH.search(low)
     if length is None or low.count(b"content-length") != 1 or any(name in low for name in UNUSUAL):
         return None
+    target = head.split(b" ", 2)[1]
     return Head(
-        target=head.split(b" ", 2)[1],
+        target=target,
         body_bytes=int(length[1]),
         closes=CLOSE.search(low) is not None,
-        plain=head.startswith(PLAIN_FIRST_BYTES),
+        plain=target.removeprefix(root_path).startswith(PLAIN_PATHS),
     )
 
 
@@ -100,6 +106,9 @@ class BacklogProtocol(HttpToolsProtocol):
 
     backlog: ClassVar[Backlog]
     direct: ClassVar[DirectPredict | None]
+    forwarding: ClassVar[Forwarding]
+    first_bytes: ClassVar[tuple[bytes, ...]]
+    root_path_bytes: ClassVar[bytes]
     _is_parsing = False
     _unbegun: Callable[[], None] | None = None
     """Begins the request whose head was parsed, once all that was received is."""
@@ -116,7 +125,7 @@ class BacklogProtocol(HttpToolsProtocol):
             data = data[skipped:]
             if not data:
                 return
-        may_refuse = self.backlog.refuses and data.startswith(FIRST_BYTES) and self._is_between_requests()
+        may_refuse = self.backlog.refuses and data.startswith(self.first_bytes) and self._is_between_requests()
         if may_refuse and self._refuse(data):
             return
         self._is_parsing = True
@@ -163,7 +172,7 @@ class BacklogProtocol(HttpToolsProtocol):
     def _refuse(self, data: bytes) -> bool:
         """Send a refusal; False where the request is not to be refused, or not here."""
         end = data.find(HEAD_END)
-        head = read_head(data[:end]) if 0 < end <= MOST_HEAD_BYTES else None
+        head = read_head(data[:end], self.root_path_bytes) if 0 < end <= MOST_HEAD_BYTES else None
         if head is None or self.flow.write_paused:
             return False
         missing = head.body_bytes - (len(data) - end - len(HEAD_END))
@@ -196,6 +205,7 @@ class BacklogProtocol(HttpToolsProtocol):
             body, media_type = plain_error(body), "application/json"
         headers = [
             *self.server_state.default_headers,
+            *SECURITY_HEADERS,
             (b"retry-after", b"%d" % refusal.error.retry_after_s),
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),
@@ -219,11 +229,13 @@ class BacklogProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         scope = cycle.scope
-        if scope["method"] != "POST" or not scope["path"].startswith(PATHS):
+        raw_path = scope["raw_path"]  # as it was sent, which is how an early rejection knows it
+        self.forwarding.resolve(cast("Scope", scope))
+        if scope["method"] != "POST" or not route_path(cast("Scope", scope)).startswith(PATHS):
             super()._start_asgi_task(cycle, app)
             return
         query = scope["query_string"]
-        target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+        target = raw_path + b"?" + query if query else raw_path
         begun = Begun(self.backlog, target)
         scope[BEGUN] = begun  # type: ignore[typeddict-unknown-key]
         if self.backlog.refuses and (refusal := self.backlog.refusal(target)) is not None:
@@ -245,17 +257,29 @@ class BacklogProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _is_answered_directly(self, cycle: RequestResponseCycle, begun: Begun) -> bool:
-        if self.direct is None or cycle.scope["path"] != DIRECT_PATH:
+        if self.direct is None or route_path(cast("Scope", cycle.scope)) != DIRECT_PATH:
             return False
         if cycle.more_body or cycle.waiting_for_100_continue or self.flow.write_paused:
             return False
         return self.direct.begin(_WholeRequest(self, cycle, begun))
 
 
-def protocol_with(backlog: Backlog, direct: DirectPredict | None = None) -> type[BacklogProtocol]:
+def protocol_with(
+    backlog: Backlog, direct: DirectPredict | None = None, forwarding: Forwarding | None = None
+) -> type[BacklogProtocol]:
     """The protocol of a server whose requests for predictions wait in this backlog.
 
     Args:
         direct: answers those that it can.
+        forwarding: puts requests right that come through proxies.
     """
-    return type("Protocol", (BacklogProtocol,), {"backlog": backlog, "direct": direct})
+    forwarding = forwarding or Forwarding()
+    roots = dict.fromkeys(("", forwarding.root_path))
+    attributes = {
+        "backlog": backlog,
+        "direct": direct,
+        "forwarding": forwarding,
+        "first_bytes": tuple(f"POST {root}{path}".encode() for root in roots for path in PATHS),
+        "root_path_bytes": forwarding.root_path.encode(),
+    }
+    return type("Protocol", (BacklogProtocol,), attributes)

@@ -19,13 +19,13 @@ from typing import Literal, cast
 import uvicorn
 
 from catalog.errors import ProjectError
-from service.api.direct_predict import DirectPredict
 from service.app import create_app, open_backlog
 from service.core.backlog import Backlog
 from service.core.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.logging import logging_config
 from service.memory import collect_garbage_seldom
+from service.middleware import FastLanes
 from service.settings import Settings
 from service.stopping import Stop
 
@@ -96,10 +96,10 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     server = _Server(
         uvicorn.Config(
             app,
-            http=_http_protocol(backlog, app.direct),
+            http=_http_protocol(backlog, app),
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             access_log=False,
-            proxy_headers=False,  # nothing here depends on who asks
+            proxy_headers=False,  # service.forwarding does it
             log_config=logging_config(settings.log_level),
             server_header=False,
         ),
@@ -120,12 +120,12 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     return code
 
 
-def _http_protocol(backlog: Backlog, direct: DirectPredict | None) -> "type[asyncio.Protocol] | Literal['auto']":
+def _http_protocol(backlog: Backlog, app: FastLanes) -> "type[asyncio.Protocol] | Literal['auto']":
     try:
         from service.http_protocol import protocol_with
     except ModuleNotFoundError:  # httptools, which Windows doesn't have
         return "auto"
-    return protocol_with(backlog, direct)
+    return protocol_with(backlog, app.direct, app.forwarding)
 
 
 def _end_in_spite_of_stuck_work(code: int) -> None:

@@ -6,18 +6,24 @@ docs/settings.md is written from this declaration (`make docs`). A flag wins ove
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from catalog.labels import ModelName
 from catalog.metadata import Precision, RuntimeName
 from catalog.rollout import POLICY_PATTERN
 from service.errors import SettingsError
+from service.forwarding import MAX_PREFIX_CHARACTERS, ROOT_PATH_PATTERN, parse_networks
 
 PREFIX: Final = "CIFAR10_"
 OFF: Final = "off"
+
+
+def _check_networks(text: str) -> str:
+    parse_networks(text)
+    return text
 
 
 class Settings(BaseSettings):
@@ -133,6 +139,18 @@ class Settings(BaseSettings):
         1.0, ge=0, le=1, description="share of the requests that are logged, one JSON line each; 0: failures alone"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe message logged")
+    root_path: str = Field(
+        "",
+        pattern=ROOT_PATH_PATTERN,
+        max_length=MAX_PREFIX_CHARACTERS,
+        description="path prefix below which a proxy serves this service, whether the proxy strips it or not",
+        json_schema_extra={"legal": "empty, or a path such as /cifar10"},
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = Field(
+        "",
+        description="proxies whose `Forwarded` and `X-Forwarded-For`, `-Proto`, `-Host`, `-Prefix` count",
+        json_schema_extra={"legal": "addresses and CIDR ranges with commas between, such as 127.0.0.1,10.0.0.0/8"},
+    )
 
     @property
     def compiled_models_folder(self) -> Path | None:

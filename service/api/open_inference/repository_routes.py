@@ -42,7 +42,7 @@ def repository_routes(
         prefix=f"{PREFIX}/repository",
         tags=[TAG],
         dependencies=[Depends(authorization(token))],
-        responses=error_responses(401),
+        responses=error_responses(401, 400, 408, 413, 415, 503),
     )
     read_body = body_reader(settings)
 
@@ -62,7 +62,6 @@ def repository_routes(
     @routes.post(
         "/index",
         summary="Every published version and its state",
-        responses=error_responses(400),
         openapi_extra=_declared(IndexRequest),
     )
     async def index(request: Request) -> list[IndexEntry]:
@@ -72,7 +71,8 @@ def repository_routes(
     @routes.post(
         "/models/{model}/load",
         summary="Have a model serve again, trying what failed",
-        responses=error_responses(400, 404, 501, 503),
+        responses=error_responses(404, 501),
+        response_class=Response,
         openapi_extra=_declared(ChangeRequest),
     )
     async def load(request: Request, model: Model) -> Response:
@@ -83,7 +83,8 @@ def repository_routes(
     @routes.post(
         "/models/{model}/unload",
         summary="Take a model out of service until it is loaded again",
-        responses=error_responses(400, 404, 501),
+        responses=error_responses(404, 501),
+        response_class=Response,
         openapi_extra=_declared(ChangeRequest),
     )
     async def unload(request: Request, model: Model) -> Response:
