@@ -66,6 +66,12 @@ Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents.
 PLAIN_ERRORS: Final = ("/v1", "/v2")
 """Below these paths an error is `{"error": "…"}`."""
 
+SUGGESTED_PATHS: Final = (
+    *("/predict", "/predict/batch", "/compare", "/explain", "/models", "/docs", "/openapi.json"),
+    *("/livez", "/readyz", "/stats", "/metrics", "/v1/models", "/v2", "/v2/health/live", "/v2/health/ready"),
+)
+"""What is suggested to those who mistype one."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -182,7 +188,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         lifespan=lifespan,
         openapi_url=None,  # openapi and docs have routes of their own
     )
-    add_problem_handlers(app)
+    add_problem_handlers(app, SUGGESTED_PATHS)
     _add_routes(app, Parts(repository, inference, reader, statistics, model_statistics, metrics, watcher), settings)
     add_openapi(app)
     add_docs(app)

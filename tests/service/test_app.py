@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 
 from catalog.errors import RuntimeUnavailableError
 from service.app import create_app
@@ -18,10 +17,3 @@ def test_missing_models_folder_is_named_with_its_variable(tmp_path: Path) -> Non
 def test_gpu_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeUnavailableError, match="device gpu was asked for"):
         create_app(Settings(models=MODELS, device="gpu"))
-
-
-def test_documents_need_nothing_from_outside(client: TestClient) -> None:
-    page = client.get("/docs").text
-    assert "//cdn" not in page
-    assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
-    assert 'href="docs"' in client.get("/").text

@@ -105,6 +105,7 @@ def tensorflow_serving_routes(
             raise UnknownModelError(
                 f"{model} has no version {version}",
                 available=[*(str(known.version) for known in found.versions), *found.labels],
+                asked=str(version),
             )
         return version_states(versions)
 
