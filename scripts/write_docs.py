@@ -1,11 +1,13 @@
-"""Writes the generated parts of the documents: docs/settings.md, and the README's tables of results.
+"""Writes the generated parts of the documents: docs/settings.md, the README's tables, the OpenAPI document's examples.
 
     python -m scripts.write_docs            write them
     python -m scripts.write_docs --check    say whether they are as they would be written
 
-The numbers come from models/*/*/metadata.json, the settings from `service.settings.Settings`.
+The numbers come from models/*/*/metadata.json, the settings from `service.settings.Settings`, the examples from the
+service itself (`scripts.openapi_examples`).
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from catalog.artifact import published_versions, read_metadata, version_folder
 from catalog.labels import MODEL_NAMES
 from catalog.metadata import Evaluation, ModelMetadata
 from catalog.published_results import TUTORIAL_RESULTS
+from scripts.openapi_examples import are_equivalent, make_examples
+from service.api.openapi import EXAMPLES
 from service.settings import Settings, flag, legal_values, variable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +28,11 @@ BEGIN, END = "<!-- {}: written by make docs -->", "<!-- end of {} -->"
 def main() -> int:
     """Write or check; 1 where a check finds a difference."""
     check = "--check" in sys.argv[1:]
-    wanted = {SETTINGS: settings_document(), README: readme(README.read_text(encoding="utf-8"))}
+    wanted = {
+        SETTINGS: settings_document(),
+        README: readme(README.read_text(encoding="utf-8")),
+        EXAMPLES: examples_document(),
+    }
     stale = [file for file, text in wanted.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
     for file in stale:
         if check:
@@ -54,6 +62,15 @@ def settings_document() -> str:
         "Written by `make docs` from `service/settings.py`.\n\n"
         + table(["variable", "flag", "default", "legal", "meaning"], rows)
     )
+
+
+def examples_document() -> str:
+    """Return service/api/examples.json; as it is stored where that differs in times and last digits alone."""
+    made = make_examples()
+    stored = EXAMPLES.read_text(encoding="utf-8") if EXAMPLES.exists() else "{}"
+    if are_equivalent(json.loads(stored), made):
+        return stored
+    return f"{json.dumps(made, indent=1, ensure_ascii=False)}\n"
 
 
 def readme(text: str) -> str:

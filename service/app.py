@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 
 from catalog import PROJECT_VERSION
 from runtime.cores import usable_cores
@@ -17,6 +16,7 @@ from service.api.admin import admin_routes
 from service.api.batch import batch_routes
 from service.api.compare import compare_routes
 from service.api.direct_predict import DirectPredict
+from service.api.docs import add_docs
 from service.api.explain import explain_routes
 from service.api.health import health_routes
 from service.api.large_requests import RequestReader
@@ -46,11 +46,12 @@ from service.core.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
 from service.core.shadow import Shadow
 from service.core.watcher import Watcher
 from service.errors import SettingsError
+from service.forwarding import Forwarding, must_be_stripped, parse_networks
 from service.hangup import is_worker, reload_on_hangup, tell_other_workers
 from service.logging import is_for_people
 from service.memory import give_large_blocks_back
 from service.metrics import Metrics, Observed
-from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, StoppingMiddleware
+from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, RedirectMiddleware, StoppingMiddleware
 from service.model_statistics import ModelStatistics
 from service.observing import ObservingMiddleware
 from service.refusals import tell_refused
@@ -70,6 +71,11 @@ PLAIN_ERRORS: Final = ("/v1", "/v2")
 LOOK_FOR_STOP_EVERY_S: Final = 0.1
 END_LOADING_S: Final = 1.0
 """What a stop gives to the loading of a version: it may read from a disk that has gone."""
+SUGGESTED_PATHS: Final = (
+    *("/predict", "/predict/batch", "/compare", "/explain", "/models", "/docs", "/openapi.json"),
+    *("/livez", "/readyz", "/stats", "/metrics", "/v1/models", "/v2", "/v2/health/live", "/v2/health/ready"),
+)
+"""What is suggested to those who mistype one."""
 
 logger = logging.getLogger(__name__)
 
@@ -183,34 +189,39 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         await reader.close()
         request_log.flush()
 
-    app = FastAPIOffline(
-        title="cifar10-serving", version=PROJECT_VERSION, description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+    app = FastAPI(
+        title="cifar10-serving",
+        version=PROJECT_VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=None,  # openapi and docs have routes of their own
     )
-    add_problem_handlers(app)
+    add_problem_handlers(app, SUGGESTED_PATHS)
     _add_routes(
         app,
         Parts(repository, inference, reader, statistics, model_statistics, metrics, watcher, decoder.threads),
         settings,
     )
-    add_openapi(app, repository, statistics, settings)
-    # The last one added sees a request first.
+    add_openapi(app)
+    add_docs(app)
+    # The last one added sees a request first; the application's own handler of unexpected errors is outside of these.
+    app.add_middleware(RedirectMiddleware)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(LingerMiddleware)
     app.add_middleware(StoppingMiddleware)
-    app.add_middleware(PlainErrorsMiddleware, prefixes=PLAIN_ERRORS)
-    app.add_middleware(ObservingMiddleware, observers=observers)
     predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
     infer = PlainErrorsMiddleware(
         StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, reader, settings))), prefixes=PLAIN_ERRORS
     )
     return FastLanes(
-        app,
+        ObservingMiddleware(PlainErrorsMiddleware(app, prefixes=PLAIN_ERRORS), observers),
         {PATH: ObservingMiddleware(predict, observers)},
         INFER_PATHS,
         ObservingMiddleware(infer, observers),
         DirectPredict(DirectInference(repository, admission, scheduler, shadow), settings, observers)
         if cache is None
         else None,
+        forwarding=open_forwarding(settings),
     )
 
 
@@ -218,6 +229,17 @@ def open_backlog(settings: Settings) -> Backlog:
     """Where requests wait to be begun, and what counts those that have."""
     admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
     return Backlog(admission, settings.max_backlog_requests)
+
+
+def open_forwarding(settings: Settings) -> Forwarding:
+    """Return what puts requests right that come through proxies."""
+    forwarding = Forwarding(settings.root_path, parse_networks(settings.trusted_proxies))
+    if must_be_stripped(forwarding.root_path):
+        logger.warning(
+            "%s = %s begins like paths of the service: only a proxy that strips it can serve below it",
+            *(variable("root_path"), forwarding.root_path),
+        )
+    return forwarding
 
 
 def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:

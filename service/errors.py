@@ -19,6 +19,7 @@ ServiceError
 from http import HTTPStatus
 from typing import ClassVar, Protocol
 
+from catalog.close_match import closest
 from catalog.errors import ProjectError
 from catalog.responses import InvalidParameter
 
@@ -65,12 +66,18 @@ class UnknownModelError(RequestError):
 
     Args:
         available: what there is instead.
+        asked: the name that was not found; close ones of `available` are suggested.
     """
 
     status, kind, title = HTTPStatus.NOT_FOUND, "not-found", "There is no such model, version or plot"
 
-    def __init__(self, problem: str, *, available: list[str]) -> None:
-        super().__init__(problem, expected=f"one of {', '.join(available)}" if available else "")
+    def __init__(self, problem: str, *, available: list[str], asked: str = "") -> None:
+        meant = closest(asked, available)
+        super().__init__(
+            problem,
+            expected=f"one of {', '.join(available)}" if available else "",
+            remedy=f"did you mean '{meant}'?" if meant is not None else "",
+        )
         self.available = available
 
 

@@ -26,13 +26,14 @@ from service.api.plain_errors import plain_error
 from service.api.predict import PATH as DIRECT_PATH
 from service.api.problems import PROBLEM_TYPE, problem_response
 from service.core.backlog import Backlog, Begun, Refusal
+from service.forwarding import Forwarding, route_path
 from service.observing import BEGUN
+from service.security_headers import SECURITY_HEADERS
 from service.stopping import Stop
 
 PATHS: Final = ("/predict", "/compare", "/explain", "/v1/models/", "/v2/models/")
 """What begins so, asked with POST, asks for predictions."""
-FIRST_BYTES: Final = tuple(f"POST {path}".encode() for path in PATHS)
-PLAIN_FIRST_BYTES: Final = (b"POST /v1/", b"POST /v2/")
+PLAIN_PATHS: Final = (b"/v1/", b"/v2/")
 HEAD_END: Final = b"\r\n\r\n"
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r\n(?![ \t])|\Z)")
 UNUSUAL: Final = (b"transfer-encoding", b"expect", b"upgrade")
@@ -60,17 +61,22 @@ class Head:
 
 
 @lru_cache(maxsize=1024)
-def read_head(head: bytes) -> Head | None:
-    """Of the bytes of a head, None where it has anything that the parser alone should decide on."""
+def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
+    """Of the bytes of a head, None where it has anything that the parser alone should decide on.
+
+    Args:
+        root_path: the prefix that a proxy may have left in front of the path.
+    """
     low = head.lower()
     length = CONTENT_LENGTH.search(low)
     if length is None or low.count(b"content-length") != 1 or any(name in low for name in UNUSUAL):
         return None
+    target = head.split(b" ", 2)[1]
     return Head(
-        target=head.split(b" ", 2)[1],
+        target=target,
         body_bytes=int(length[1]),
         closes=CLOSE.search(low) is not None,
-        plain=head.startswith(PLAIN_FIRST_BYTES),
+        plain=target.removeprefix(root_path).startswith(PLAIN_PATHS),
     )
 
 
@@ -103,6 +109,9 @@ class BacklogProtocol(HttpToolsProtocol):
     backlog: ClassVar[Backlog]
     direct: ClassVar[DirectPredict | None]
     stop: ClassVar[Stop]
+    forwarding: ClassVar[Forwarding]
+    first_bytes: ClassVar[tuple[bytes, ...]]
+    root_path_bytes: ClassVar[bytes]
     _is_parsing = False
     _unbegun: Callable[[], None] | None = None
     """Begins the request whose head was parsed, once all that was received is."""
@@ -122,7 +131,7 @@ class BacklogProtocol(HttpToolsProtocol):
         may_refuse = (
             self.backlog.refuses
             and not self.stop.is_requested
-            and data.startswith(FIRST_BYTES)
+            and data.startswith(self.first_bytes)
             and self._is_between_requests()
         )
         if may_refuse and self._refuse(data):
@@ -182,7 +191,7 @@ class BacklogProtocol(HttpToolsProtocol):
     def _refuse(self, data: bytes) -> bool:
         """Send a refusal; False where the request is not to be refused, or not here."""
         end = data.find(HEAD_END)
-        head = read_head(data[:end]) if 0 < end <= MOST_HEAD_BYTES else None
+        head = read_head(data[:end], self.root_path_bytes) if 0 < end <= MOST_HEAD_BYTES else None
         if head is None or self.flow.write_paused:
             return False
         missing = head.body_bytes - (len(data) - end - len(HEAD_END))
@@ -215,6 +224,7 @@ class BacklogProtocol(HttpToolsProtocol):
             body, media_type = plain_error(body), "application/json"
         headers = [
             *self.server_state.default_headers,
+            *SECURITY_HEADERS,
             (b"retry-after", b"%d" % refusal.error.retry_after_s),
             (b"content-type", media_type.encode()),
             (b"content-length", b"%d" % len(body)),
@@ -240,11 +250,13 @@ class BacklogProtocol(HttpToolsProtocol):
         if self.stop.is_requested and not self.pipeline:
             cycle.keep_alive = False
         scope = cycle.scope
-        if scope["method"] != "POST" or not scope["path"].startswith(PATHS):
+        raw_path = scope["raw_path"]  # as it was sent, which is how an early rejection knows it
+        self.forwarding.resolve(cast("Scope", scope))
+        if scope["method"] != "POST" or not route_path(cast("Scope", scope)).startswith(PATHS):
             super()._start_asgi_task(cycle, app)
             return
         query = scope["query_string"]
-        target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+        target = raw_path + b"?" + query if query else raw_path
         begun = Begun(self.backlog, target)
         scope[BEGUN] = begun  # type: ignore[typeddict-unknown-key]
         if self.backlog.refuses and (refusal := self.backlog.refusal(target)) is not None:
@@ -266,7 +278,7 @@ class BacklogProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _is_answered_directly(self, cycle: RequestResponseCycle, begun: Begun) -> bool:
-        if self.direct is None or cycle.scope["path"] != DIRECT_PATH:
+        if self.direct is None or route_path(cast("Scope", cycle.scope)) != DIRECT_PATH:
             return False
         if cycle.more_body or cycle.waiting_for_100_continue or self.flow.write_paused:
             return False
@@ -283,12 +295,26 @@ def _has_unread_bytes(transport: asyncio.Transport) -> bool:
 
 
 def protocol_with(
-    backlog: Backlog, direct: DirectPredict | None = None, stop: Stop | None = None
+    backlog: Backlog,
+    direct: DirectPredict | None = None,
+    stop: Stop | None = None,
+    forwarding: Forwarding | None = None,
 ) -> type[BacklogProtocol]:
     """The protocol of a server whose requests for predictions wait in this backlog.
 
     Args:
         direct: answers those that it can.
         stop: from its request on, answers say that their connection closes.
+        forwarding: puts requests right that come through proxies.
     """
-    return type("Protocol", (BacklogProtocol,), {"backlog": backlog, "direct": direct, "stop": stop or Stop()})
+    forwarding = forwarding or Forwarding()
+    roots = dict.fromkeys(("", forwarding.root_path))
+    attributes = {
+        "backlog": backlog,
+        "direct": direct,
+        "stop": stop or Stop(),
+        "forwarding": forwarding,
+        "first_bytes": tuple(f"POST {root}{path}".encode() for root in roots for path in PATHS),
+        "root_path_bytes": forwarding.root_path.encode(),
+    }
+    return type("Protocol", (BacklogProtocol,), attributes)

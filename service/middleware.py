@@ -3,6 +3,8 @@
 import asyncio
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.direct_predict import DirectPredict
 from service.api.problems import ProblemResponse, problem_of
 from service.core.retry import stopping
+from service.forwarding import Forwarding, route_path
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 2**20
@@ -26,6 +29,7 @@ class FastLanes:
         pattern: of more paths; its groups are the path parameters.
         pattern_lane: what answers POST there.
         direct: answers some of the requests without ASGI, for a server that can let it.
+        forwarding: puts the scopes of requests right that come through proxies.
     """
 
     def __init__(
@@ -35,8 +39,11 @@ class FastLanes:
         pattern: re.Pattern[str],
         pattern_lane: ASGIApp,
         direct: DirectPredict | None = None,
+        *,
+        forwarding: Forwarding | None = None,
     ) -> None:
         self.direct = direct
+        self.forwarding = forwarding or Forwarding()
         self._app = app
         self._lanes = lanes
         self._pattern = pattern
@@ -45,11 +52,14 @@ class FastLanes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         lane = None
-        if scope["type"] == "http" and scope["method"] == "POST":
-            lane = self._lanes.get(scope["path"])
-            if lane is None and (found := self._pattern.fullmatch(scope["path"])):
-                scope["path_params"] = found.groupdict()
-                lane = self._pattern_lane
+        if scope["type"] == "http":
+            self.forwarding.resolve(scope)
+            if scope["method"] == "POST":
+                path = route_path(scope)
+                lane = self._lanes.get(path)
+                if lane is None and (found := self._pattern.fullmatch(path)):
+                    scope["path_params"] = found.groupdict()
+                    lane = self._pattern_lane
         await (lane or self._app)(scope, receive, send)
 
 
@@ -64,6 +74,39 @@ class HeadMiddleware:
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
+
+
+class RedirectMiddleware:
+    """Makes the redirects that add or take away a last slash relative to the address that was asked for.
+
+    Starlette's name scheme and host as this process sees them, which behind a proxy are not the client's.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+
+        async def relative_send(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.TEMPORARY_REDIRECT:
+                location = (b"location", _other_slash(scope))
+                headers = [location if header[0] == b"location" else header for header in message["headers"]]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, relative_send)
+
+
+def _other_slash(scope: Scope) -> bytes:
+    """The address of the same path with a last slash where it has none, or without, relative to itself."""
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    bare = path.rstrip(b"/")
+    name = bare.rpartition(b"/")[2]
+    slashes = len(path) - len(bare)
+    target = b"../" * slashes + name if slashes else b"./" + name + b"/"
+    query = scope["query_string"]
+    return target + b"?" + query if query else target
 
 
 class LingerMiddleware:

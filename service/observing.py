@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.backlog import Begun
 from service.core.observation import Observation
+from service.forwarding import route_path
+from service.security_headers import SECURITY_HEADERS
 
 REQUEST_ID: Final = b"x-request-id"
 MAX_ID_BYTES: Final = 128
@@ -53,7 +55,7 @@ class ObservingMiddleware:
             await self._app(scope, receive, send)
             return
         request_id = self._ids.of(scope)
-        observation = Observation(scope["method"], scope["path"], request_id.decode())
+        observation = Observation(scope["method"], route_path(scope), request_id.decode())
         observation.client = client_of(scope)
         scope[SCOPE_KEY] = observation
         begun = begun_of(scope)
@@ -63,7 +65,7 @@ class ObservingMiddleware:
         async def observing_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 observation.status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID, request_id)]
+                message["headers"] = [*message["headers"], *SECURITY_HEADERS, (REQUEST_ID, request_id)]
             await send(message)
 
         try:

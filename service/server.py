@@ -20,7 +20,6 @@ from typing import Final, Literal, NoReturn, cast
 import uvicorn
 
 from catalog.errors import ProjectError
-from service.api.direct_predict import DirectPredict
 from service.app import create_app, open_backlog
 from service.core.backlog import Backlog
 from service.core.decode_threads import THREAD_NAME_PREFIX as DECODE_THREADS
@@ -28,6 +27,7 @@ from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.hangup import is_worker
 from service.logging import configure_logging
 from service.memory import collect_garbage_seldom
+from service.middleware import FastLanes
 from service.settings import Settings
 from service.stopping import Stop, exit_now, exit_within
 
@@ -189,10 +189,10 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
     server = _Server(
         uvicorn.Config(
             app,
-            http=_http_protocol(backlog, app.direct, stop),
+            http=_http_protocol(backlog, app, stop),
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             access_log=False,
-            proxy_headers=False,  # nothing here depends on who asks
+            proxy_headers=False,  # service.forwarding does it
             log_config=None,
             server_header=False,
         ),
@@ -217,14 +217,12 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
     return COULD_NOT_START
 
 
-def _http_protocol(
-    backlog: Backlog, direct: DirectPredict | None, stop: Stop
-) -> "type[asyncio.Protocol] | Literal['auto']":
+def _http_protocol(backlog: Backlog, app: FastLanes, stop: Stop) -> "type[asyncio.Protocol] | Literal['auto']":
     try:
         from service.http_protocol import protocol_with
     except ModuleNotFoundError:  # httptools, which Windows doesn't have
         return "auto"
-    return protocol_with(backlog, direct, stop)
+    return protocol_with(backlog, app.direct, stop, app.forwarding)
 
 
 def _raise_limit_of_open_files() -> None:

@@ -8,9 +8,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
@@ -19,6 +19,7 @@ from catalog.labels import ModelName
 from catalog.metadata import Precision, RuntimeName
 from catalog.rollout import POLICY_PATTERN
 from service.errors import SettingsError
+from service.forwarding import MAX_PREFIX_CHARACTERS, ROOT_PATH_PATTERN, parse_networks
 
 PREFIX: Final = "CIFAR10_"
 OFF: Final = "off"
@@ -48,6 +49,11 @@ class _Environment(EnvSettingsSource):
     def _load_env_vars(self) -> Mapping[str, str | None]:
         given = {name: value.strip() for name, value in super()._load_env_vars().items() if value is not None}
         return {name: value for name, value in given.items() if value and not is_of_kubernetes(name.upper(), value)}
+
+
+def _check_networks(text: str) -> str:
+    parse_networks(text)
+    return text
 
 
 class Settings(BaseSettings):
@@ -191,6 +197,18 @@ class Settings(BaseSettings):
         "auto", description="form of log lines: JSON objects or text for people; auto: text where a terminal shows them"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe message logged")
+    root_path: str = Field(
+        "",
+        pattern=ROOT_PATH_PATTERN,
+        max_length=MAX_PREFIX_CHARACTERS,
+        description="path prefix below which a proxy serves this service, whether the proxy strips it or not",
+        json_schema_extra={"legal": "empty, or a path such as /cifar10"},
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = Field(
+        "",
+        description="proxies whose `Forwarded` and `X-Forwarded-For`, `-Proto`, `-Host`, `-Prefix` count",
+        json_schema_extra={"legal": "addresses and CIDR ranges with commas between, such as 127.0.0.1,10.0.0.0/8"},
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from catalog.close_match import did_you_mean
 from training.architectures import ARCHITECTURES
 from training.architectures.transfer import BACKBONE_LAYER, BACKBONES, ChangeBackbone, backbone_of
 from training.backend import compiles
 from training.batch_normalization import after_convolutions, fold
-from catalog.close_match import did_you_mean
 from training.errors import BackboneWeightsError, RecipeError
 from training.fast_layers import with_fast_layers
 from training.recipes import Recipe

@@ -78,9 +78,7 @@ def _saved(arguments: argparse.Namespace, images: list[NamedImage]) -> AbstractC
     if arguments.resume is None:
         return nullcontext()
     if any(not isinstance(image.image, Path) for image in images):
-        raise CommandLineError(
-            "standard input and pipes can't be read again", remedy="leave out --resume"
-        )
+        raise CommandLineError("standard input and pipes can't be read again", remedy="leave out --resume")
     path = Path(arguments.resume)
     return ResumeFile(path, images, as_csv=wants_csv(path, as_json=arguments.json, as_csv=arguments.csv))
 

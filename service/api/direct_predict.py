@@ -26,6 +26,7 @@ from service.core.observation import Observation
 from service.core.retry import stopping
 from service.errors import RequestError, forget_frames
 from service.observing import REQUEST_ID, Observer, RequestIds, client_of, tell_ended
+from service.security_headers import SECURITY_HEADERS
 from service.settings import Settings
 
 MOST_BODY_BYTES: Final = 32 * 2**10
@@ -137,7 +138,7 @@ class _Answering:
         else:
             response = self._failure(outcome)
             observation.status, headers, body = response.status_code, response.raw_headers, bytes(response.body)
-        headers.append((REQUEST_ID, self._request_id))
+        headers += (*SECURITY_HEADERS, (REQUEST_ID, self._request_id))
         self._request.reply(observation.status, headers, body)
         tell_ended(observation, self._observers)
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
+from catalog.close_match import closest
 from service.api.content_type import FILES_WAY, WAYS, check_type
 from service.errors import InvalidRequestError, TooLargeError
 from service.images import READABLE_TYPES
@@ -19,6 +20,7 @@ FIELD: Final = "file"
 FILES_FIELD: Final = "files"
 MAX_FORM_FIELDS: Final = 64
 MAX_KEPT_HEADER_BYTES: Final = 512
+MAX_SHOWN: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +146,11 @@ def _fields(body: bytes, options: Mapping[str, str], *, most_fields: int, expect
 
 
 def _no_field(name: str, found: list[str], expected: str) -> InvalidRequestError:
-    has = f"the form has {', '.join(map(repr, found))}" if found else "the form is empty"
-    return InvalidRequestError(f"there is no field '{name}': {has}", expected=expected)
+    has = (
+        f"the form has {', '.join(repr(field[:MAX_SHOWN]) for field in found[:MAX_SHOWN])}"
+        if found
+        else "the form is empty"
+    )
+    meant = next((field for field in found if closest(field, [name]) is not None), None)
+    remedy = f"rename the field {meant!r} to '{name}'" if meant is not None else ""
+    return InvalidRequestError(f"there is no field '{name}': {has}", expected=expected, remedy=remedy)

@@ -73,7 +73,8 @@ def native_routes(repository: ModelRepository) -> APIRouter:
         plots = metadata.plots
         file = plots.get(plot.removesuffix(".svg"))
         if file not in metadata.files or not (entry.folder / file).is_file():
-            raise UnknownModelError(f"{name} version {version} has no plot '{plot}'", available=list(plots))
+            problem = f"{name} version {version} has no plot '{plot[:100]}'"
+            raise UnknownModelError(problem, available=list(plots), asked=plot.removesuffix(".svg"))
         return FileResponse(entry.folder / file, media_type="image/svg+xml", headers=PLOT_HEADERS)
 
     return routes

@@ -1,62 +1,91 @@
-"""The OpenAPI document: FastAPI's own, with the problem document's schema and with real examples.
+"""`GET /openapi.json`: FastAPI's own document, with the problem document's schema and with real examples.
 
-What the examples are is `examples`' part. The document is made anew when the versions that serve have changed.
+It is made once, in a thread, when it is first asked for. The examples are stored (`examples.json`): answers of this
+very service, which `make docs` asks for and writes (`scripts.openapi_examples`). No request for the document runs a
+model.
 """
 
+import asyncio
+import threading
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
-from fastapi import FastAPI
+import orjson
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from catalog.responses import Problem
-from service.api.examples import answer_examples, problem_examples
 from service.api.problems import PROBLEM_TYPE
-from service.core.repository import ModelRepository
-from service.settings import Settings
-from service.statistics import Statistics
 
+OPENAPI_PATH: Final = "/openapi.json"
+EXAMPLES: Final = Path(__file__).parent / "examples.json"
 JSON: Final = "application/json"
+HERE: Final = "."
+"""Where the API is, relative to the document, when no prefix is known: right behind every proxy."""
 
 Document = dict[str, Any]
+Examples = dict[str, dict[str, Any]]
+"""`METHOD PATH` -> status -> what is answered."""
 
 
-def add_openapi(app: FastAPI, repository: ModelRepository, statistics: Statistics, settings: Settings) -> None:
+def add_openapi(app: FastAPI) -> None:
     """Let the application describe itself by `openapi_document`."""
-    kept: dict[int, Document] = {}
+    made: list[bytes] = []
+    making = threading.Lock()
 
     def openapi() -> Document:
-        generation = repository.generation
-        if generation in kept:
-            return kept[generation]
-        plain = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        document = openapi_document(plain, repository, statistics, settings)
-        if repository.is_loaded:
-            kept.clear()
-            kept[generation] = document
-        return document
+        if app.openapi_schema is None:
+            plain = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            app.openapi_schema = openapi_document(plain, read_examples())
+        return app.openapi_schema
+
+    def encode() -> bytes:
+        with making:
+            if not made:
+                made.append(orjson.dumps(openapi()))
+        return made[0]
+
+    async def show_openapi(request: Request) -> Response:
+        document = made[0] if made else await asyncio.to_thread(encode)
+        servers = orjson.dumps([{"url": request.scope.get("root_path") or HERE}])
+        return Response(b'{"servers":%b,%b' % (servers, document.removeprefix(b"{")), media_type=JSON)
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+    app.add_route(OPENAPI_PATH, show_openapi, include_in_schema=False)
 
 
-def openapi_document(
-    document: Document, repository: ModelRepository, statistics: Statistics, settings: Settings
-) -> Document:
-    """FastAPI's document with the problem document's schema and with examples."""
+def read_examples() -> Examples:
+    """Return the stored examples."""
+    examples: Examples = orjson.loads(EXAMPLES.read_bytes())
+    return examples
+
+
+def openapi_document(document: Document, examples: Examples) -> Document:
+    """Return FastAPI's document with the problem document's schema and with examples."""
     schemas = document["components"]["schemas"]
     problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem_schema.pop("$defs") | {"Problem": problem_schema}
     for never_sent in ("HTTPValidationError", "ValidationError"):
         schemas.pop(never_sent, None)
-    answers, problems = answer_examples(repository, statistics), problem_examples(repository, settings)
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            responses = operation["responses"]
-            if JSON in responses.get("422", {}).get("content", {}):
-                del responses["422"]  # FastAPI adds it wherever there is a parameter, in a form that is never sent
-            for status, response in responses.items():
-                content = response.get("content", {})
-                if status == "200" and JSON in content and path in answers:
-                    content[JSON]["example"] = answers[path]
-                elif PROBLEM_TYPE in content and (path, int(status)) in problems:
-                    content[PROBLEM_TYPE]["example"] = problems[path, int(status)]
+    for name, operation in operations(document):
+        responses = operation["responses"]
+        if _is_fastapis_own(responses.get("422", {})):
+            del responses["422"]  # FastAPI adds it wherever there is a parameter, in a form that is never sent
+        for status, response in responses.items():
+            for kind, content in response.get("content", {}).items():
+                if kind in (JSON, PROBLEM_TYPE) and status in examples.get(name, {}):
+                    content["example"] = examples[name][status]
     return document
+
+
+def operations(document: Document) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Yield each operation of a document with its name, `METHOD PATH`."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def _is_fastapis_own(response: dict[str, Any]) -> bool:
+    schema = response.get("content", {}).get(JSON, {}).get("schema", {})
+    return bool(schema.get("$ref", "").endswith("/HTTPValidationError"))

@@ -20,11 +20,9 @@ TYPES: Final = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
 }
-SECURITY_HEADERS: Final = {
+PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
 }
@@ -77,7 +75,7 @@ def _etag(content: bytes) -> str:
 
 
 def _answer(request: Request, file: WebFile, caching: str) -> Response:
-    headers = SECURITY_HEADERS | {"ETag": file.etag, "Cache-Control": caching}
+    headers = PAGE_HEADERS | {"ETag": file.etag, "Cache-Control": caching}
     known = {entry.strip().removeprefix("W/") for entry in request.headers.get("if-none-match", "").split(",")}
     if file.etag in known or "*" in known:
         return Response(status_code=304, headers=headers)

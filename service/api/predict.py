@@ -15,7 +15,7 @@ from service.api.inference_request import answer_request
 from service.api.lane import Answer, answer_in_lane
 from service.api.parameters import VersionChoice
 from service.api.prediction_json import encode_prediction
-from service.api.problems import invalid_parameter
+from service.api.problems import invalid_parameters
 from service.api.request_body import image_reader
 from service.core.inference import Inference
 from service.core.observation import Observation
@@ -91,9 +91,8 @@ def _parse_parameters(query: bytes) -> PredictParameters:
     try:
         return PredictParameters.model_validate(values)
     except ValidationError as error:
-        raise InvalidParameterError(
-            [invalid_parameter(entry["loc"], entry["input"], entry["msg"]) for entry in error.errors()]
-        ) from None
+        known = PredictParameters.model_fields
+        raise InvalidParameterError(invalid_parameters(map(dict, error.errors()), known)) from None
 
 
 _kept_parameters = lru_cache(maxsize=256)(_parse_parameters)

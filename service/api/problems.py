@@ -1,13 +1,16 @@
 """Errors as RFC 9457 problem documents: one shape for every error, whoever raised it."""
 
+from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from catalog.close_match import closest, did_you_mean
 from catalog.responses import InvalidParameter, Problem
 from service.api.client_watch import CLIENT_GONE
 from service.errors import (
@@ -18,10 +21,15 @@ from service.errors import (
     UnknownModelError,
     forget_frames,
 )
+from service.forwarding import route_path
 from service.observing import observation_of
 
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
+UNKNOWN_PARAMETER: Final = "extra_forbidden"
+"""Pydantic's name of the kind of error."""
+MAX_SHOWN: Final = 100
+SEE_DOCS: Final = "/docs lists what there is"
 
 
 class ProblemResponse(Response):
@@ -66,8 +74,12 @@ def unexpected(error: BaseException) -> str:
     return f"an unexpected {type(error).__name__}"
 
 
-def add_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of the application with a problem document."""
+def add_problem_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
+    """Answer every error of the application with a problem document.
+
+    Args:
+        paths: what is suggested to those who mistype one.
+    """
 
     @app.exception_handler(RequestError)
     async def request_error(request: Request, error: RequestError) -> Response:
@@ -81,23 +93,24 @@ def add_problem_handlers(app: FastAPI) -> None:
         return client_gone_response()
 
     @app.exception_handler(RequestValidationError)
-    async def invalid_parameters(request: Request, error: RequestValidationError) -> Response:
-        invalid = [invalid_parameter(entry["loc"], entry.get("input"), entry["msg"]) for entry in error.errors()]
-        problem = InvalidParameterError(invalid)
+    async def validation_error(request: Request, error: RequestValidationError) -> Response:
+        problem = InvalidParameterError(
+            invalid_parameters(error.errors(), _query_parameters(request.scope.get("route")))
+        )
         observation_of(request.scope).fail(problem.kind, problem.problem)
         return problem_response(problem)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        status = HTTPStatus(error.status_code)
+        status, path = HTTPStatus(error.status_code), route_path(request.scope)
         observation_of(request.scope).detail = status.description or status.phrase
         return ProblemResponse(
             Problem(
                 type=KIND_PREFIX + status.phrase.lower().replace(" ", "-"),
                 title=status.phrase,
                 status=status,
-                detail=f"{request.method} {request.url.path}: {status.description or status.phrase}",
-                remedy="/docs lists what there is",
+                detail=f"{request.method} {path[:MAX_SHOWN]}: {status.description or status.phrase}",
+                remedy=_remedy(path, paths) if status == HTTPStatus.NOT_FOUND else SEE_DOCS,
             ),
             dict(error.headers or {}),
         )
@@ -106,6 +119,11 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def unexpected_error(request: Request, error: Exception) -> Response:
         observation_of(request.scope).detail = unexpected(error)
         return internal_error_response(error)
+
+
+def _remedy(path: str, paths: Collection[str]) -> str:
+    meant = closest(path, paths)
+    return f"did you mean {meant}? {SEE_DOCS}" if meant is not None and meant != path else SEE_DOCS
 
 
 def problem_of(error: RequestError) -> Problem:
@@ -122,6 +140,26 @@ def problem_of(error: RequestError) -> Problem:
     )
 
 
-def invalid_parameter(location: tuple[int | str, ...], value: object, message: str) -> InvalidParameter:
-    """A parameter that pydantic refused, from its error's entry."""
-    return InvalidParameter(name=str(location[-1]), value=str(value)[:100], expected=message.removeprefix("Input "))
+def invalid_parameters(errors: Iterable[Mapping[str, Any]], known: Collection[str]) -> list[InvalidParameter]:
+    """Describe the parameters that pydantic rejected.
+
+    Args:
+        errors: its errors' entries.
+        known: the names of the parameters that there are.
+    """
+    return [_invalid_parameter(str(entry["loc"][-1]), entry, known) for entry in errors]
+
+
+def _invalid_parameter(name: str, error: Mapping[str, Any], known: Collection[str]) -> InvalidParameter:
+    expected = str(error["msg"]).removeprefix("Input ")
+    if error["type"] == UNKNOWN_PARAMETER:
+        expected = f"there is no such parameter{did_you_mean(name, known)}; there are {', '.join(known)}"
+    return InvalidParameter(name=name[:MAX_SHOWN], value=str(error.get("input"))[:MAX_SHOWN], expected=expected)
+
+
+def _query_parameters(route: object) -> list[str]:
+    """The names of the query parameters that a route takes, which are the fields of one model."""
+    if not isinstance(route, APIRoute):
+        return []
+    models = [field.field_info.annotation for field in route.dependant.query_params]
+    return [name for model in models for name in getattr(model, "model_fields", ())]

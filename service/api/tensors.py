@@ -4,7 +4,6 @@ Knows nothing of HTTP or gRPC; every way of saying a tensor wrongly is an `Inval
 """
 
 import struct
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from typing import Final, cast
 
 import numpy as np
 
+from catalog.close_match import did_you_mean
 from catalog.labels import CLASS_COUNT, CLASS_NAMES, IMAGE_SHAPE
 from runtime.base import Images, Probabilities
+from service.api.json_document import whole_number
 from service.core.inference import check_rows
 from service.errors import InvalidRequestError
 
@@ -30,6 +31,8 @@ EXPECTED_INPUT: Final = (
 )
 EXPECTED_VALUES: Final = "whole numbers from 0 to 255, in one flat list or nested as the shape says"
 EXPECTED_BASE64: Final = "base64 strings, in one flat list or nested as the shape says"
+DATA_URL: Final = "is a data URL, of which only what follows the comma is base64"
+URL_SAFE: Final = str.maketrans("-_", "+/")
 ELEMENT_LENGTH: Final = struct.Struct("<I")
 
 
@@ -47,7 +50,8 @@ class TensorHead:
 
     def __post_init__(self) -> None:
         if self.name not in DATATYPES:
-            raise InvalidRequestError(f"there is no input {shown(self.name)}", expected=EXPECTED_INPUT)
+            meant = did_you_mean(self.name, DATATYPES)
+            raise InvalidRequestError(f"there is no input {shown(self.name)}{meant}", expected=EXPECTED_INPUT)
         if self.datatype != DATATYPES[self.name]:
             raise InvalidRequestError(
                 f"input '{self.name}' has the datatype {shown(self.datatype)}", expected=EXPECTED_INPUT
@@ -100,7 +104,11 @@ def images_from_values(head: TensorHead, values: object) -> Images:
     """
     flat = _flatten(head, values, EXPECTED_VALUES)
     try:
-        return images_from_bytes(head, bytes(cast("list[int]", flat)))
+        try:
+            content = bytes(cast("list[int]", flat))
+        except TypeError:  # some are floats, such as 255.0 and 1e2
+            content = bytes(cast("list[int]", [whole_number(value) for value in flat]))
+        return images_from_bytes(head, content)
     except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"input '{head.name}': {error}", expected=EXPECTED_VALUES) from None
 
@@ -156,10 +164,29 @@ def decode_base64(name: str, text: object) -> bytes:
     Raises:
         InvalidRequestError: it is no string of base64.
     """
+    if not isinstance(text, str):
+        raise _no_base64(name, f"is {shown(text)}")
     try:
-        return a2b_base64(cast("str", text), strict_mode=True)
-    except (Base64Error, ValueError, TypeError) as error:
-        raise InvalidRequestError(f"an element of input '{name}': {error}", expected=EXPECTED_BASE64) from None
+        return a2b_base64(text, strict_mode=True)
+    except ValueError:  # binascii.Error is one: perhaps it is only written in another way
+        pass
+    try:
+        return _decode_other_base64(text)
+    except ValueError as error:
+        raise _no_base64(name, DATA_URL if text.startswith("data:") else f"can't be decoded: {error}") from None
+
+
+def _decode_other_base64(text: str) -> bytes:
+    """Decode base64 in lines (MIME's have 76 characters), without padding, or in the alphabet for URLs.
+
+    TensorFlow Serving takes the first two. Where the last character's spare bits aren't 0 it is taken, too.
+    """
+    plain = "".join(text.split()).translate(URL_SAFE).rstrip("=")
+    return a2b_base64(f"{plain}{'=' * (-len(plain) % 4)}", strict_mode=True)
+
+
+def _no_base64(name: str, problem: str) -> InvalidRequestError:
+    return InvalidRequestError(f"an element of input '{name}' {problem}", expected=EXPECTED_BASE64)
 
 
 def check_elements(head: TensorHead, elements: int) -> None:
@@ -197,6 +224,7 @@ def class_count(asked: object) -> int:
     Raises:
         InvalidRequestError: it is no whole number above 0.
     """
+    asked = whole_number(asked)
     if type(asked) is not int or asked < 1:
         raise InvalidRequestError(f"classification = {shown(asked)}", expected=f"a whole number, 1 to {CLASS_COUNT}")
     return min(asked, CLASS_COUNT)

@@ -106,7 +106,7 @@ class Reconciler:
             self._take_in(self._scan(), retry=() if is_unloaded else (name,))
             model = self._models.get(name)
             if model is None:
-                raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self._models))
+                raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self._models), asked=name)
             self._models[name] = replace(model, is_unloaded=is_unloaded)
             self._follow(_Changes())
 

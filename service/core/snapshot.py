@@ -26,7 +26,8 @@ class Snapshot:
     Args:
         models: by name.
         routes: by name; as many.
-        default_name: the model that answers where none is asked for; None where none is ready.
+        default_name: the model that answers where none is asked for: the best that is ready so far, or the one set,
+            ready or not; None where none is ready.
         loaded: whether the loading at start is over.
         default_policy: for models without a policy of their own.
         generation: counts the snapshots.
@@ -42,7 +43,7 @@ class Snapshot:
     def find(self, name: str | None, version: int | str | None, source: random.Random) -> ModelVersion:
         """See `service.core.repository.ModelRepository.find`."""
         if name is None:
-            name = self.default_name if self.loaded else None
+            name = self.default_name
         route = self.routes.get(name) if name is not None else None
         chosen = route.choose(version, source) if route is not None else None
         if chosen is None:
@@ -56,7 +57,7 @@ class Snapshot:
             UnknownModelError: there is no such model.
         """
         if name not in self.models:
-            raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self.models))
+            raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self.models), asked=name)
         return self.models[name]
 
     def get(self, name: str, version: int) -> ModelVersion:
@@ -96,7 +97,8 @@ class Snapshot:
         served = [str(known) for known in sorted(answering, key=lambda known: (isinstance(known, str), known))]
         if isinstance(version, str):
             if version not in model.rollout.labels:
-                return UnknownModelError(f"{name} has no version labelled '{version[:100]}'", available=served)
+                problem = f"{name} has no version labelled '{version[:100]}'"
+                return UnknownModelError(problem, available=served, asked=version)
             version = model.rollout.labels[version]
         if version is None:
             entry = max(model.published.values(), key=_likeliest, default=None)

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from catalog.labels import MODEL_NAMES
 from catalog.close_match import did_you_mean
+from catalog.labels import MODEL_NAMES
 
 
 class Parser(argparse.ArgumentParser):

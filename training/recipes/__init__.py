@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
 from catalog.close_match import did_you_mean
+from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
 from training.errors import RecipeError
 from training.recipes.recipe import IMAGENET, NO_WEIGHTS, Augmentation, Recipe, RecipeName
 from training.recipes.tuned import mobilenetv2, resnet50v2, small_cnn, vgg16

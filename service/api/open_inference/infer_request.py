@@ -7,10 +7,11 @@ Data Extension".
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from catalog.close_match import did_you_mean
 from runtime.base import Images
+from service.api.json_document import parse_json, whole_number
 from service.api.tensors import (
     BYTES_PER_IMAGE,
     EXPECTED_INPUT,
@@ -39,7 +40,9 @@ NO_OBJECT: Final = ("dict_type", "model_type")
 """Pydantic's words for these are Python's, not JSON's."""
 
 Parameters = dict[str, Any]
-Size = Annotated[int, Field(ge=0, lt=2**63)]
+OptionalParameters = Annotated[Parameters, BeforeValidator(lambda given: {} if given is None else given)]
+"""Null is as good as nothing, as for each member that may be left out."""
+Size = Annotated[int, BeforeValidator(whole_number), Field(ge=0, lt=2**63)]
 
 
 class RequestInput(BaseModel):
@@ -50,7 +53,7 @@ class RequestInput(BaseModel):
     name: str
     shape: list[Size] = Field(max_length=MAX_DIMENSIONS)
     datatype: str
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: OptionalParameters = Field(default_factory=dict)
     data: Any = Field(None, description="the elements, flat or nested; left out where they follow in binary")
 
 
@@ -60,7 +63,7 @@ class RequestOutput(BaseModel):
     model_config = ConfigDict(strict=True)
 
     name: str
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: OptionalParameters = Field(default_factory=dict)
 
 
 class RequestDocument(BaseModel):
@@ -69,9 +72,11 @@ class RequestDocument(BaseModel):
     model_config = ConfigDict(strict=True)
 
     id: str | None = Field(None, description="comes back with the answer")
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: OptionalParameters = Field(default_factory=dict)
     inputs: list[RequestInput]
-    outputs: list[RequestOutput] = Field(default_factory=list, description="none: all that there are")
+    outputs: Annotated[list[RequestOutput], BeforeValidator(lambda given: [] if given is None else given)] = Field(
+        default_factory=list, description="none: all that there are"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,7 @@ def timeout_of(parameters: Parameters) -> float | None:
     Raises:
         InvalidRequestError: it is no whole number of microseconds.
     """
-    asked = parameters.get(TIMEOUT)
+    asked = whole_number(parameters.get(TIMEOUT))
     if asked is None or asked == 0:
         return None
     if type(asked) is not int or asked < 0:
@@ -151,7 +156,8 @@ def check_output_names(names: list[str]) -> None:
     """
     for name in names:
         if name != PROBABILITIES:
-            raise InvalidRequestError(f"there is no output {shown(name)}", expected=f"'{PROBABILITIES}'")
+            meant = did_you_mean(name, [PROBABILITIES])
+            raise InvalidRequestError(f"there is no output {shown(name)}{meant}", expected=f"'{PROBABILITIES}'")
     if len(names) > 1:
         raise InvalidRequestError(f"output '{PROBABILITIES}' is asked for {len(names)} times", expected="once")
 
@@ -162,7 +168,7 @@ def refuse_shared_memory(parameters: Parameters, name: str) -> None:
     Raises:
         UnsupportedCallError: it is.
     """
-    if SHARED_MEMORY in parameters:
+    if parameters.get(SHARED_MEMORY) is not None:
         raise UnsupportedCallError(
             f"tensor '{name}' is to go through shared memory, which this server doesn't have",
             expected="its contents in the request",
@@ -171,9 +177,7 @@ def refuse_shared_memory(parameters: Parameters, name: str) -> None:
 
 def _document(content: bytes | memoryview) -> RequestDocument:
     try:
-        return RequestDocument.model_validate(orjson.loads(content))
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequestError(f"the request is not JSON: {error}", expected=EXPECTED_INPUT) from None
+        return RequestDocument.model_validate(parse_json(content, expected=EXPECTED_INPUT))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the request"
@@ -209,7 +213,7 @@ def _contents(
     head: TensorHead, given: RequestInput, binary: memoryview, max_rows: int
 ) -> tuple[Images, None] | tuple[None, list[bytes]]:
     refuse_shared_memory(given.parameters, given.name)
-    size = given.parameters.get(BINARY_SIZE)
+    size = whole_number(given.parameters.get(BINARY_SIZE))
     if size is None:
         if len(binary):
             raise InvalidRequestError(

@@ -5,33 +5,36 @@ was seen.
 """
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from service.api.admin import authorization
+from service.api.json_document import parse_json
 from service.api.open_inference.repository import IndexEntry, load_model, repository_index, unload_model
 from service.api.open_inference.routes import PREFIX, TAG, Model, error_responses
 from service.api.request_body import body_reader, upload_timeout
+from service.api.tensors import shown
 from service.core.inference import Inference
 from service.core.repository import ModelRepository
 from service.errors import InvalidRequestError
 from service.settings import Settings
 
 Document = TypeVar("Document", bound=BaseModel)
+BODY: Final = "an object, or no body"
 
 
 class IndexRequest(BaseModel):
     """What the index is asked for."""
 
-    ready: bool = Field(False, description="only what is ready")
+    ready: bool | None = Field(None, description="only what is ready")
 
 
 class ChangeRequest(BaseModel):
     """What comes with loading or unloading; parameters that mean nothing here are passed over."""
 
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
 
 
 def repository_routes(
@@ -42,7 +45,7 @@ def repository_routes(
         prefix=f"{PREFIX}/repository",
         tags=[TAG],
         dependencies=[Depends(authorization(token))],
-        responses=error_responses(401),
+        responses=error_responses(401, 400, 408, 413, 415, 503),
     )
     read_body = body_reader(settings)
 
@@ -51,7 +54,10 @@ def repository_routes(
             with inference.slot() as slot:
                 async with asyncio.timeout(settings.upload_timeout_s):
                     body = await read_body(dict(request.scope["headers"]), request.receive, slot)
-            return kind.model_validate_json(body or b"{}")
+            document = parse_json(body or b"{}", expected=BODY)
+            if not isinstance(document, dict):
+                raise InvalidRequestError(f"the request is {shown(document)}", expected=BODY)
+            return kind.model_validate(document)
         except TimeoutError:
             raise upload_timeout(settings.upload_timeout_s) from None
         except ValidationError as error:
@@ -62,28 +68,29 @@ def repository_routes(
     @routes.post(
         "/index",
         summary="Every published version and its state",
-        responses=error_responses(400),
         openapi_extra=_declared(IndexRequest),
     )
     async def index(request: Request) -> list[IndexEntry]:
         asked = await read(request, IndexRequest)
-        return repository_index(repository, only_ready=asked.ready)
+        return repository_index(repository, only_ready=asked.ready is True)
 
     @routes.post(
         "/models/{model}/load",
         summary="Have a model serve again, trying what failed",
-        responses=error_responses(400, 404, 501, 503),
+        responses=error_responses(404, 501),
+        response_class=Response,
         openapi_extra=_declared(ChangeRequest),
     )
     async def load(request: Request, model: Model) -> Response:
         asked = await read(request, ChangeRequest)
-        await load_model(repository, model, asked.parameters)
+        await load_model(repository, model, asked.parameters or {})
         return Response()
 
     @routes.post(
         "/models/{model}/unload",
         summary="Take a model out of service until it is loaded again",
-        responses=error_responses(400, 404, 501),
+        responses=error_responses(404, 501),
+        response_class=Response,
         openapi_extra=_declared(ChangeRequest),
     )
     async def unload(request: Request, model: Model) -> Response:

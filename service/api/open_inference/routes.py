@@ -56,12 +56,38 @@ class PlainError(BaseModel):
     error: str
 
 
+COMPUTING_ERRORS: Final = (400, 404, 408, 413, 415, 422, 503, 504)
+"""The statuses that a request for predictions may get, whichever the protocol."""
+
+
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI document says of these error statuses."""
     return {status: {"model": PlainError} for status in statuses}
 
 
-INFER_ERRORS: Final = error_responses(400, 404, 408, 413, 501, 503, 504)
+class OutputTensor(BaseModel):
+    """An output of an inference; without `data` it follows the JSON in binary."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] | None = None
+    data: list[float] | list[str] | None = None
+
+
+class InferAnswer(BaseModel):
+    """What an infer request is answered with."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+INFER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": InferAnswer, "content": {BINARY_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+    **error_responses(*COMPUTING_ERRORS, 501),
+}
 INFER_BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {
@@ -129,14 +155,18 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
     async def version_metadata(model: Model, version: Version) -> ModelDescription:
         return describe_model(repository, model, version)
 
-    @routes.get("/models/{model}/ready", summary="Does a model answer?", responses=error_responses(404, 503))
+    @routes.get(
+        "/models/{model}/ready",
+        summary="Does a model answer?",
+        responses=error_responses(404) | {503: {"model": ModelReady}},
+    )
     async def is_model_ready(response: Response, model: Model) -> ModelReady:
         return model_ready(response, model, "")
 
     @routes.get(
         "/models/{model}/versions/{version}/ready",
         summary="Does a version answer?",
-        responses=error_responses(400, 404, 503),
+        responses=error_responses(400, 404) | {503: {"model": ModelReady}},
     )
     async def is_version_ready(response: Response, model: Model, version: Version) -> ModelReady:
         return model_ready(response, model, version)
@@ -144,7 +174,7 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
     @routes.post(
         "/models/{model}/infer",
         summary="Probabilities or classes of images",
-        responses=INFER_ERRORS,
+        responses=INFER_RESPONSES,
         openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
     )
     async def infer_model(model: Model) -> Response:
@@ -157,7 +187,7 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
     @routes.post(
         "/models/{model}/versions/{version}/infer",
         summary="Probabilities or classes of images, by one version",
-        responses=INFER_ERRORS,
+        responses=INFER_RESPONSES,
         openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
     )
     async def infer_version(model: Model, version: Version) -> Response:

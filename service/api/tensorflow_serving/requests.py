@@ -9,16 +9,17 @@ from itertools import chain
 from math import prod
 from typing import Any, Final, Literal
 
-import orjson
-
+from catalog.close_match import did_you_mean
 from catalog.labels import IMAGE_SHAPE
 from catalog.metadata import SignatureSpec
 from runtime.base import Images
+from service.api.json_document import parse_json
 from service.api.tensors import DATATYPES, IMAGES, TensorHead, decode_base64, images_from_values, shown
 from service.errors import InvalidRequestError
 
 DEFAULT_SIGNATURE: Final = "serving_default"
 BASE64: Final = "b64"
+FORMS: Final = ("instances", "inputs")
 WAYS: Final = '{"instances": [image, …]} or {"inputs": [image, …]}; an image is 32x32x3 numbers, or {"b64": "…"}'
 EXAMPLES_WAY: Final = '{"examples": [{"images": [3,072 numbers]}, …]}, or {"image_bytes": {"b64": "…"}} for a file'
 
@@ -41,18 +42,15 @@ class PredictRequest:
 
 
 def _document(body: bytes) -> Document:
-    """The JSON of a request.
+    """The JSON of a request; members that are null are left out.
 
     Raises:
         InvalidRequestError: it is none, or no object.
     """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequestError(f"the request is not JSON: {error}", expected=WAYS) from None
+    document = parse_json(body, expected=WAYS)
     if not isinstance(document, dict):
         raise InvalidRequestError(f"the request is {shown(document)}", expected=f"an object: {WAYS}")
-    return document
+    return {name: value for name, value in document.items() if value is not None}
 
 
 def predict_request(body: bytes, signatures: Sequence[SignatureSpec]) -> PredictRequest:
@@ -69,7 +67,8 @@ def predict_request(body: bytes, signatures: Sequence[SignatureSpec]) -> Predict
     name = _input_of(document, signatures)
     if ("instances" in document) == ("inputs" in document):
         both = "both" if "inputs" in document else "neither"
-        raise InvalidRequestError(f"the request has {both} of 'instances' and 'inputs'", expected=f"one: {WAYS}")
+        meant = "" if "inputs" in document else _misspelt(document, FORMS)
+        raise InvalidRequestError(f"the request has {both} of 'instances' and 'inputs'{meant}", expected=f"one: {WAYS}")
     if "instances" in document:
         return _read(name, _rows(name, document["instances"]), "predictions")
     given = document["inputs"]
@@ -86,7 +85,8 @@ def classify_request(body: bytes, signatures: Sequence[SignatureSpec]) -> Predic
     name = _input_of(document, signatures)
     examples, context = document.get("examples"), document.get("context", {})
     if not isinstance(examples, list) or not isinstance(context, dict):
-        raise InvalidRequestError("the request has no list 'examples'", expected=EXAMPLES_WAY)
+        meant = _misspelt(document, ["examples"])
+        raise InvalidRequestError(f"the request has no list 'examples'{meant}", expected=EXAMPLES_WAY)
     features: list[Any] = []
     for index, example in enumerate(examples):
         feature = {**context, **example}.get(name) if isinstance(example, dict) else None
@@ -99,6 +99,11 @@ def classify_request(body: bytes, signatures: Sequence[SignatureSpec]) -> Predic
     return _read(name, features, "result")
 
 
+def _misspelt(document: Document, known: Sequence[str]) -> str:
+    """Say which member of a document may be meant to be one of the known ones, where one may."""
+    return next((f": {shown(name)}{meant}" for name in document if (meant := did_you_mean(name, known))), "")
+
+
 def _input_of(document: Document, signatures: Sequence[SignatureSpec]) -> str:
     """The name of the one input of the signature that is asked for."""
     asked = document.get("signature_name")
@@ -107,10 +112,9 @@ def _input_of(document: Document, signatures: Sequence[SignatureSpec]) -> str:
     for signature in signatures:
         if signature.name == asked:
             return signature.inputs[0].name
-    raise InvalidRequestError(
-        f"there is no signature {shown(asked)}",
-        expected=f"one of {', '.join(signature.name for signature in signatures)}",
-    )
+    names = [signature.name for signature in signatures]
+    meant = did_you_mean(asked, names) if isinstance(asked, str) else ""
+    raise InvalidRequestError(f"there is no signature {shown(asked)}{meant}", expected=f"one of {', '.join(names)}")
 
 
 def _rows(name: str, instances: object) -> list[Any]:
@@ -125,7 +129,8 @@ def _rows(name: str, instances: object) -> list[Any]:
 def _named(name: str, values: Document) -> Any:
     if set(values) != {name}:
         raise InvalidRequestError(
-            f"there are values for {shown(sorted(values))}", expected=f"the signature's input '{name}' alone"
+            f"there are values for {shown(sorted(values))}{_misspelt(values, [name])}",
+            expected=f"the signature's input '{name}' alone",
         )
     return values[name]
 

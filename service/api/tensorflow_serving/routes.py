@@ -3,11 +3,13 @@
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 
 from catalog.errors import ArtifactError
 from catalog.metadata import SignatureSpec
@@ -17,7 +19,7 @@ from service.api.inference_request import answer_request
 from service.api.inferring import infer_all
 from service.api.large_requests import RequestReader
 from service.api.native import metadata_of
-from service.api.open_inference.routes import error_responses
+from service.api.open_inference.routes import COMPUTING_ERRORS, error_responses
 from service.api.request_body import body_reader
 from service.api.tensorflow_serving.answers import model_metadata, prediction_response, version_states
 from service.api.tensorflow_serving.requests import (
@@ -49,6 +51,20 @@ BODY: Final[Document] = {
         }
     },
 }
+
+
+class Predictions(BaseModel):
+    """What `:predict` answers: `predictions` to rows, `outputs` to columns."""
+
+    predictions: list[list[float]] | None = None
+    outputs: list[list[float]] | None = None
+
+
+class Classifications(BaseModel):
+    """What `:classify` answers: for each example the pairs of label and probability."""
+
+    result: list[list[tuple[str, float]]]
+
 
 ReadRequest = Callable[[bytes, Sequence[SignatureSpec]], PredictRequest]
 
@@ -89,13 +105,14 @@ def tensorflow_serving_routes(
             raise UnknownModelError(
                 f"{model} has no version {version}",
                 available=[*(str(known.version) for known in found.versions), *found.labels],
+                asked=str(version),
             )
         return version_states(versions)
 
     async def metadata(request: Request) -> dict[str, Any]:
         entry = repository.find(request.path_params[MODEL], _asked_version(request))
         try:
-            return model_metadata(entry)
+            return await asyncio.to_thread(model_metadata, entry)  # it reads the artifact's files
         except ArtifactError as error:
             raise UnavailableError(error.problem, retry_after_s=RETRY_AFTER_FAILURE_S, remedy=error.remedy) from None
 
@@ -120,10 +137,12 @@ def tensorflow_serving_routes(
         computing: dict[str, Any] = {
             "methods": ["POST"],
             "openapi_extra": {"parameters": [*parameters, *HEADERS], "requestBody": BODY},
-            "responses": error_responses(400, 404, 408, 413, 503, 504),
         }
-        routes.add_api_route(f"{path}:predict", predict, summary=f"Probabilities by {what}", **computing)
-        routes.add_api_route(f"{path}:classify", classify, summary=f"Classes by {what}", **computing)
+        errors = error_responses(*COMPUTING_ERRORS)
+        predicting: dict[str, Any] = {"responses": errors | {200: {"model": Predictions}}, **computing}
+        classifying: dict[str, Any] = {"responses": errors | {200: {"model": Classifications}}, **computing}
+        routes.add_api_route(f"{path}:predict", predict, summary=f"Probabilities by {what}", **predicting)
+        routes.add_api_route(f"{path}:classify", classify, summary=f"Classes by {what}", **classifying)
         routes.add_api_route(f"{path}:regress", regress, include_in_schema=False, methods=["POST"])
         routes.add_api_route(path, status, summary=f"State of {what}", responses=error_responses(400, 404), **read_only)
         routes.add_api_route(

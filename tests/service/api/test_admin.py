@@ -74,14 +74,6 @@ def test_labels_and_the_shadow_are_seen_by_users(one_model: Path, admin: TestCli
     assert status.shadow is not None
 
 
-def test_documents_describe_the_route_and_follow_the_versions(one_model: Path, admin: TestClient) -> None:
-    def example() -> int:
-        document = admin.get("/openapi.json").json()
-        assert document["paths"]["/admin/reload"]["post"]["security"] == [{"HTTPBearer": []}]
-        content = document["paths"]["/predict"]["post"]["responses"]["200"]["content"]
-        return int(content["application/json"]["example"]["version"])
-
-    assert example() == 1
-    publish_copy(one_model, 2)
-    admin.post("/admin/reload", headers=AUTHORIZED)
-    assert example() == 2
+def test_document_describes_the_route(admin: TestClient) -> None:
+    document = admin.get("/openapi.json").json()
+    assert document["paths"]["/admin/reload"]["post"]["security"] == [{"HTTPBearer": []}]

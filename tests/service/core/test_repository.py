@@ -8,7 +8,8 @@ from catalog.artifact import read_metadata, version_folder
 from catalog.responses import VersionState
 from runtime.golden import GoldenAnswers, read_golden
 from runtime.openvino import OpenVinoRuntime
-from service.core.repository import ModelRepository
+from service.core.repository import RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
+from service.core.version_loading import VersionLoader
 from service.errors import SettingsError, UnavailableError, UnknownModelError
 from tests.conftest import MODELS, PUBLISHED, SMALL_MODELS, newest_version
 from tests.version_copies import flip_a_bit, publish_copy, rewrite_checksums
@@ -42,6 +43,42 @@ def test_nothing_is_ready_before_loading(runtime: OpenVinoRuntime) -> None:
     newest = newest_version("sequential")
     with pytest.raises(UnavailableError, match=rf"sequential version {newest} is being loaded"):
         repository.find("sequential", newest)
+
+
+def found_while_loading(repository: ModelRepository, monkeypatch: pytest.MonkeyPatch) -> dict[str, str | int]:
+    """What answers without a model before each of the models is loaded, in order: its name, or when to ask again."""
+    found: dict[str, str | int] = {}
+    load = VersionLoader.load
+
+    def noting(loader: VersionLoader, entry: ModelVersion) -> bool:
+        assert repository.not_ready_reason == "models are being loaded"
+        try:
+            found[entry.name] = repository.find().name
+        except UnavailableError as error:
+            found[entry.name] = error.retry_after_s
+        return load(loader, entry)
+
+    monkeypatch.setattr(VersionLoader, "load", noting)
+    repository.load_all()
+    return found
+
+
+def test_best_model_that_is_ready_answers_while_others_are_loaded(
+    runtime: OpenVinoRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = ModelRepository(SMALL_MODELS, runtime)
+    found = found_while_loading(repository, monkeypatch)
+    order = list(found)
+    accuracy = {model.name: model.versions[0].test_accuracy or 0 for model in repository.status().models}
+    assert found[order[0]] == RETRY_WHILE_LOADING_S
+    for count, name in enumerate(order[1:], 1):
+        assert found[name] == max(order[:count], key=accuracy.__getitem__)
+
+
+def test_default_model_that_is_set_is_waited_for(runtime: OpenVinoRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = ModelRepository(SMALL_MODELS, runtime, "subclassing")
+    assert set(found_while_loading(repository, monkeypatch).values()) == {RETRY_WHILE_LOADING_S}
+    assert repository.find().name == "subclassing"
 
 
 def test_default_is_the_most_accurate(runtime: OpenVinoRuntime) -> None:

@@ -1,0 +1,168 @@
+"""The examples of the OpenAPI document: answers of this very service, and errors that its own code raises.
+
+`python -m scripts.write_docs` keeps them in `service/api/examples.json`. They are asked for over HTTP, from an
+application that serves two of the published models; what takes a time-out or an overload to see is raised by hand.
+"""
+
+import base64
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from service.api.batch import BATCH_PATH
+from service.api.compare import COMPARE_PATH
+from service.api.explain import EXPLAIN_PATH
+from service.api.openapi import Examples
+from service.api.page import WEB
+from service.api.predict import PATH as PREDICT
+from service.api.problems import PROBLEM_TYPE, problem_of
+from service.api.request_body import upload_timeout
+from service.app import create_app
+from service.core.admission import Admission
+from service.core.inference import deadline_passed
+from service.errors import RequestError
+from service.settings import Settings
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+MODELS: Final = ("sequential", "functional")
+MODEL: Final = MODELS[0]
+CAT: Final = WEB / "samples/cat_0046.png"
+SECRET: Final = SecretStr("the operator's secret")
+LOAD_TIMEOUT_S: Final = 120.0
+NEAR: Final = 0.02
+"""How much a probability may differ between two processors."""
+VOLATILE: Final = ("_ms", "_s", "ns", "runtime_version", "device", "precision")
+"""Endings of the names of what differs each time, or on each machine."""
+
+VERSION: Final = "/models/{name}/versions/{version}"
+PLOT: Final = f"{VERSION}/plots/{{plot}}"
+TAKE_AN_IMAGE: Final = (PREDICT, BATCH_PATH, COMPARE_PATH, EXPLAIN_PATH)
+NATIVE_GETS: Final = ("/livez", "/readyz", "/stats", "/models", "/models/{name}", VERSION)
+V2: Final = "/v2/models/{model}"
+V2_GETS: Final = ("/v2", "/v2/health/live", "/v2/health/ready", V2, f"{V2}/ready", f"{V2}/config")
+V1: Final = "/v1/models/{model}"
+
+
+def make_examples() -> Examples:
+    """Return the examples."""
+    examples: Examples = {}
+    with _service() as (client, version):
+        for name, response in _answers(client, version):
+            if response.status_code != 200:  # noqa: PLR2004
+                raise ValueError(f"{name} answered {response.status_code}: {response.text}")
+            examples.setdefault(name, {})["200"] = response.json()
+        for name, response in _faulty_requests(client):
+            if response.headers["content-type"] != PROBLEM_TYPE:
+                raise ValueError(f"{name} answered {response.status_code}, which is no problem: {response.text}")
+            examples.setdefault(name, {})[str(response.status_code)] = response.json()
+    for name, error in _rare_problems():
+        problem = problem_of(error)
+        examples.setdefault(name, {})[str(problem.status)] = problem.model_dump(mode="json", exclude_none=True)
+    return examples
+
+
+def are_equivalent(before: Any, now: Any, name: str = "") -> bool:
+    """Tell whether two examples differ by what differs each time, or on each machine, alone."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before.keys() == now.keys() and all(are_equivalent(before[key], now[key], key) for key in before)
+    if name.endswith(VOLATILE):
+        return True
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) == len(now) and all(
+            are_equivalent(one, other, name) for one, other in zip(before, now, strict=True)
+        )
+    if isinstance(before, float) and isinstance(now, float):
+        return abs(before - now) <= NEAR
+    return bool(before == now)
+
+
+@contextmanager
+def _service() -> Iterator[tuple[TestClient, int]]:
+    """A client of an application that is ready, and the version of `MODEL` that it serves."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in MODELS:
+            (Path(folder) / name).symlink_to(ROOT / "models" / name)
+        settings = _settings(models=Path(folder), admin_token=SECRET, compiled_models=Path("off"))
+        with TestClient(create_app(settings)) as client:
+            deadline_s = time.monotonic() + LOAD_TIMEOUT_S
+            while not client.get("/readyz").json()["ready"]:
+                if time.monotonic() > deadline_s:
+                    raise TimeoutError(client.get("/readyz").text)
+                time.sleep(0.05)
+            yield client, client.get(f"/models/{MODEL}").json()["serving_version"]
+
+
+def _answers(client: TestClient, version: int) -> Iterator[tuple[str, Any]]:
+    """Each operation's name and what it answers."""
+    named = {"name": MODEL, "model": MODEL, "version": version}
+    for path in (*NATIVE_GETS, *V2_GETS, f"{V1}", f"{V1}/metadata"):
+        yield f"GET {path}", client.get(path.format(**named))
+    content, text = CAT.read_bytes(), base64.b64encode(CAT.read_bytes()).decode()
+    file = {"file": ("cat.png", content, "image/png")}
+    asked = {"model": MODEL}
+    yield f"POST {PREDICT}", client.post(PREDICT, files=file, params=asked)
+    files = [("files", file["file"]), ("files", ("notes.txt", b"hello", "text/plain"))]
+    yield f"POST {BATCH_PATH}", client.post(BATCH_PATH, files=files, params=asked)
+    yield f"POST {COMPARE_PATH}", client.post(COMPARE_PATH, files=file)
+    coarse = asked | {"patch": "16", "stride": "16"}
+    yield f"POST {EXPLAIN_PATH}", client.post(EXPLAIN_PATH, files=file, params=coarse)
+    inputs = [{"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [text]}]
+    outputs = [{"name": "probabilities", "parameters": {"classification": 3}}]
+    infer = {"id": "42", "inputs": inputs, "outputs": outputs}
+    yield f"POST {V2}/infer", client.post(f"/v2/models/{MODEL}/infer", json=infer)
+    instances = {"signature_name": "encoded_images", "instances": [{"b64": text}]}
+    yield f"POST {V1}:predict", client.post(f"/v1/models/{MODEL}:predict", json=instances)
+    listed = {"signature_name": "encoded_images", "examples": [{"image_bytes": {"b64": text}}]}
+    yield f"POST {V1}:classify", client.post(f"/v1/models/{MODEL}:classify", json=listed)
+    operator = {"Authorization": f"Bearer {SECRET.get_secret_value()}"}
+    yield "POST /admin/reload", client.post("/admin/reload", headers=operator)
+    yield "POST /v2/repository/index", client.post("/v2/repository/index", headers=operator)
+
+
+def _faulty_requests(client: TestClient) -> Iterator[tuple[str, Any]]:
+    """Each operation's name and how it answers requests that are wrong."""
+    settings = _settings()
+    for path in TAKE_AN_IMAGE:
+        field = "files" if path == BATCH_PATH else "file"
+
+        def ask(content: bytes, kind: str = "image/png", *, path: str = path, field: str = field, **query: str) -> Any:
+            return client.post(path, files={field: ("cat.png", content, kind)}, params=query)
+
+        name = f"POST {path}"
+        if path == BATCH_PATH:
+            yield name, client.post(path, files={"image": ("cat.png", b"hello", "image/png")})
+            yield name, client.post(path, content=b"hello", headers={"Content-Type": "image/png"})
+        else:
+            yield name, ask(b"hello")
+            yield name, ask(b"hello", "text/plain")
+        yield name, ask(bytes(settings.max_body_bytes + 1))
+        yield name, ask(CAT.read_bytes(), model="alexnet")
+        yield (
+            name,
+            ask(CAT.read_bytes(), **({"patch": "4", "stride": "8"} if path == EXPLAIN_PATH else {"top_k": "11"})),
+        )
+    for path in ("/models/{name}", VERSION, PLOT):
+        yield f"GET {path}", client.get(path.format(name="alexnet", version=1, plot="learning_curves"))
+    for path in (VERSION, PLOT):
+        yield f"GET {path}", client.get(path.format(name=MODEL, version=0, plot="learning_curves"))
+
+
+def _rare_problems() -> Iterator[tuple[str, RequestError]]:
+    """Each operation's name and the errors of time-outs and of overload."""
+    settings = _settings()
+    admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
+    for path in TAKE_AN_IMAGE:
+        yield f"POST {path}", upload_timeout(settings.upload_timeout_s)
+        yield f"POST {path}", deadline_passed(settings.request_timeout_s)
+        yield f"POST {path}", admission.overloaded(settings.max_pending_requests)
+
+
+def _settings(**changed: Any) -> Settings:
+    """Return the default settings, the environment left aside; nothing is logged."""
+    return Settings.model_construct(**{"request_log_share": 0.0, **changed})
