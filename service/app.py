@@ -222,6 +222,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         if cache is None
         else None,
         forwarding=open_forwarding(settings),
+        observers=observers,
     )
 
 

@@ -9,8 +9,10 @@ ServiceError
     ├── UnknownModelError     404  no such model, version or plot
     ├── UploadTimeoutError    408  the body did not arrive in time
     ├── TooLargeError         413  too many bytes or pixels
+    ├── TargetTooLongError    414  the target of the request has too many bytes
     ├── UnsupportedTypeError  415  declared as something that is not read
     ├── InvalidParameterError 422  a query parameter or header is not what it must be
+    ├── HeadTooLargeError     431  the request's head has too many bytes or headers
     ├── UnsupportedCallError  501  a call of a protocol that this service doesn't have, or not in this form
     ├── UnavailableError      503  overloaded, not ready, stopping; says when to come back
     └── DeadlineError         504  no answer in time
@@ -93,10 +95,40 @@ class TooLargeError(RequestError):
     status, kind, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"
 
 
+class TargetTooLongError(RequestError):
+    """The target of the request has more bytes than the service takes."""
+
+    status, kind, title = HTTPStatus.REQUEST_URI_TOO_LONG, "target-too-long", "The request's target is too long"
+
+
 class UnsupportedTypeError(RequestError):
     """The content is declared as something that is not read."""
 
     status, kind, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "Not an image type that is read"
+
+
+class UnsupportedEncodingError(UnsupportedTypeError):
+    """The body is encoded in a way that is not read.
+
+    Args:
+        accepted: the content codings that are, as the header Accept-Encoding has them.
+    """
+
+    title = "Not a content encoding that is read"
+
+    def __init__(self, problem: str, *, expected: str, accepted: str) -> None:
+        super().__init__(problem, expected=expected)
+        self.accepted = accepted
+
+
+class HeadTooLargeError(RequestError):
+    """The request's head has more bytes, or more headers, than the service takes."""
+
+    status, kind, title = (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "head-too-large",
+        "The request's head is too large",
+    )
 
 
 class InvalidParameterError(RequestError):

@@ -1,45 +1,91 @@
-"""HTTP as uvicorn speaks it, but for load: requests for predictions wait in a backlog, or are refused unparsed.
+"""HTTP/1.1 for load and for clients of every kind; uvicorn's protocol, with the reading of requests done here.
 
-Under overload most requests are refused, so it must cost next to nothing: the answer to one that is refused is made
+Under overload most requests are rejected, so it must cost next to nothing: the answer to one that is rejected is made
 once for many, and sent when its head is seen. Where that is not safe (no plain Content-Length, a client that waits for
-"100 Continue", a very large body, pipelining), the request takes the usual way, on which it is refused, too.
+"100 Continue", a very large body, pipelining), the request takes the standard path, on which it is rejected, too.
 
 A request for a prediction that is there as a whole when it is begun is answered without a task of its own, and in one
 piece, by `service.api.direct_predict`, if that takes it.
+
+The parser is given whole heads and what follows them exactly, so that heads have limits, an offer to upgrade the
+protocol can be passed over, and of pipelined requests only a few are parsed before their turn comes.
 """
 
 import asyncio
 import re
 import select
+import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from http import HTTPStatus
 from typing import Any, ClassVar, Final, cast
 
+import httptools
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from service.api.client_watch import CLIENT_GONE
 from service.api.direct_predict import DirectPredict
 from service.api.plain_errors import plain_error
 from service.api.predict import PATH as DIRECT_PATH
 from service.api.problems import PROBLEM_TYPE, problem_response
+from service.api.request_body import upload_timeout
 from service.core.backlog import Backlog, Begun, Refusal
+from service.core.observation import Observation
+from service.errors import InvalidRequestError, RequestError, UploadTimeoutError, forget_frames
 from service.forwarding import Forwarding, route_path
-from service.observing import BEGUN
+from service.half_closed import HalfClosedTransport
+from service.http_head import (
+    HEAD_END,
+    MAX_HEADERS,
+    MAX_TARGET_BYTES,
+    ConnectionLimits,
+    check_fields,
+    check_partial_head,
+    framing_too_large,
+    malformed,
+    normal_head,
+    target_of,
+    target_too_long,
+    too_many_headers,
+    without_offer,
+)
+from service.middleware import BODY_COMPLETE, LINGER_BYTES, LINGER_S
+from service.observing import BEGUN, Observer, RequestIds, client_of, tell_ended
 from service.security_headers import SECURITY_HEADERS
 from service.stopping import Stop
 
 PATHS: Final = ("/predict", "/compare", "/explain", "/v1/models/", "/v2/models/")
 """What begins so, asked with POST, asks for predictions."""
 PLAIN_PATHS: Final = (b"/v1/", b"/v2/")
-HEAD_END: Final = b"\r\n\r\n"
+WELL_FORMED_HEAD: Final = re.compile(
+    rb"POST [\x21-\x7e]++ HTTP/1\.[01]"
+    rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
+    rb"\r\n[Hh][Oo][Ss][Tt]:[ \t]*+[A-Za-z0-9.:-]*+[ \t]*+"
+    rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
+)
+"""With one plain Host; any other is left to the parser."""
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r\n(?![ \t])|\Z)")
 UNUSUAL: Final = (b"transfer-encoding", b"expect", b"upgrade")
 CLOSE: Final = re.compile(rb" http/1\.0(?:\r\n|\Z)|\r\nconnection:(?![ \t]*keep-alive[ \t]*(?:\r\n|\Z))")
 MOST_SKIPPED_BYTES: Final = 2**20
 MOST_HEAD_BYTES: Final = 4096
+NOTED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+MAX_PIPELINED: Final = 8
+"""Requests that are parsed before their turn; each takes kilobytes, and may be as short as 18 bytes when it is sent."""
+FRAMING_BYTES_A_BODY_BYTE: Final = 16
+"""What the framing of a chunked body may take beside `max_header_bytes`: chunks of a byte are unusual, but legal."""
+FIRST_PROBE_S: Final = 0.02
+LAST_PROBE_S: Final = 1.0
+UNREAD_ANSWER_S: Final = 60.0
+"""How long a client may read nothing of its answer."""
+MIN_LOOK_S: Final = 0.05
+MAX_NOTED_PATH_BYTES: Final = 200
+PARTIAL_HEAD_ENDS: Final = tuple(HEAD_END[:size] for size in (3, 2, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +113,8 @@ def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
     Args:
         root_path: the prefix that a proxy may have left in front of the path.
     """
+    if WELL_FORMED_HEAD.fullmatch(head) is None or head.count(b"\r\n") > MAX_HEADERS:
+        return None
     low = head.lower()
     length = CONTENT_LENGTH.search(low)
     if length is None or low.count(b"content-length") != 1 or any(name in low for name in UNUSUAL):
@@ -103,6 +151,16 @@ class _WholeRequest:
         self._protocol.reply(self._cycle, status, headers, body)
 
 
+class _Flow(FlowControl):
+    """Reads no more while there is something to parse that waits, or nothing to read ever again."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        if not self.is_held:
+            super().resume_reading()
+
+
 class BacklogProtocol(HttpToolsProtocol):
     """One connection. `protocol_with` makes the class that uvicorn is given."""
 
@@ -112,20 +170,67 @@ class BacklogProtocol(HttpToolsProtocol):
     forwarding: ClassVar[Forwarding]
     first_bytes: ClassVar[tuple[bytes, ...]]
     root_path_bytes: ClassVar[bytes]
+    observers: ClassVar[Sequence[Observer]]
+    limits: ClassVar[ConnectionLimits]
+    request_ids: ClassVar[RequestIds]
+
+    flow: _Flow
+    url = b""
     _is_parsing = False
     _unbegun: Callable[[], None] | None = None
     """Begins the request whose head was parsed, once all that was received is."""
     _answer: "asyncio.Future[Any] | None" = None
     _skip_bytes = 0
     """What still comes of the body of a request that was refused."""
-    _refused_s: float | None = None
+    _current: RequestResponseCycle | None = None
+    """The request that is being answered; uvicorn's `cycle` is the one that was parsed last."""
+    _unparsed: bytes = b""
+    """Received, but not given to the parser: part of a head, or whole requests that wait for those before them."""
+    _waits_for_room = False
+    """Whether `_unparsed` is whole requests."""
+    _is_at_head = True
+    """Whether the parser has seen all of a request, and nothing of another one."""
+    _is_head_partial = False
+    """Whether something of the next head has arrived, be it empty lines."""
+    _is_chunked = False
+    _body_left_bytes = 0
+    _body_bytes = 0
+    _framing_bytes = 0
+    """Of empty lines before a head, or of the chunks around a body."""
+    _trailers = 0
+    _since_s: float | None = None
+    """Since when the client owes us something: a request, the rest of its head or of its body."""
+    _timer: asyncio.TimerHandle | None = None
+    _unread_since_s: float | None = None
+    _ends = False
+    """Whether nothing more is parsed on this connection."""
+    _last_words: bytes | None = None
+    """The answer to a malformed request, which is sent when those before it are answered."""
+    _is_lingering = False
+    _lingering_bytes = 0
+    _had_eof = False
+    _probe_timer: asyncio.TimerHandle | None = None
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport)
+        self._since_s = self.loop.time()
+        self._timer = self.loop.call_later(self._look_after_s, self._look)
 
     def data_received(self, data: bytes) -> None:
-        """Refuse a request, or have it parsed."""
+        """Reject a request, or have it parsed."""
+        if self._ends:
+            self._discard(len(data))
+            return
         if self._skip_bytes:
             skipped = min(self._skip_bytes, len(data))
             self._skip_bytes -= skipped
             data = data[skipped:]
+            if not self._skip_bytes:
+                self._since_s = self.loop.time()
             if not data:
                 return
         may_refuse = (
@@ -136,29 +241,335 @@ class BacklogProtocol(HttpToolsProtocol):
         )
         if may_refuse and self._refuse(data):
             return
-        self._is_parsing = True
-        super().data_received(data)
-        self._is_parsing = False
-        if self._unbegun is not None:
-            begin, self._unbegun = self._unbegun, None
-            begin()
+        self._receive(data)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Keep the connection open where the client may still wait for an answer."""
+        if self._is_lingering or self.transport.is_closing():
+            return None
+        self._had_eof = True
+        self.flow.is_held = True
+        if not self._waits_for_room:
+            self._end_input()
+        if self._is_lingering or self.transport.is_closing() or self._is_idle():
+            return None
+        self._await_answers_half_closed()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for the answer any more."""
+        """Nobody waits for the answers any more.
+
+        Nothing may be left that refers to itself, such as a request in line: garbage is rarely looked for
+        (`service.memory`).
+        """
+        current = self._current
+        if current is not None:
+            current.disconnected = current.disconnected or not current.response_complete
+            current.message_event.set()
+        queued = list(self.pipeline)
+        self.pipeline.clear()
+        self.cycle = None  # type: ignore[assignment]
         super().connection_lost(exc)
-        if self._answer is not None:
-            self._answer.cancel()
+        for timer in (self._timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._probe_timer = self._current = None
+        self._unparsed = b""
+        self._waits_for_room = False
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.cancel()
+        for cycle, _ in reversed(queued):
+            cycle.disconnected = True
+            self._tell_unanswered(cast("Scope", cycle.scope))
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        super().pause_writing()
+        self._unread_since_s = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self._unread_since_s = None
 
     def shutdown(self) -> None:
         """Have the last answer under way say that the connection closes; an idle one is left to `close_if_idle`."""
-        if self.cycle is not None and not self.cycle.response_complete and not self.pipeline:
+        if not self._is_answered() and not self.pipeline and not self._waits_for_room:
             self.cycle.keep_alive = False
 
     def close_if_idle(self) -> None:
         """Close the connection if nothing is asked on it, and nothing that was sent is still to be read."""
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and not self.transport.is_closing() and not _has_unread_bytes(self.transport):
+        if self._is_idle() and not self.transport.is_closing() and not _has_unread_bytes(self.transport):
             self.transport.close()
+
+    def _end_input(self) -> None:
+        """Take note that nothing more will come."""
+        if self._ends:
+            return
+        if not self._is_at_head:
+            self._fail(malformed("it ends in the middle of its body"))
+        elif self._unparsed:
+            self._fail(malformed("it ends in the middle of its head"))
+        self._ends = True
+
+    def _await_answers_half_closed(self) -> None:
+        transport = HalfClosedTransport(self.transport)
+        self.transport = transport
+        for cycle in (self._current, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.transport = transport
+        self._probe_timer = self.loop.call_later(FIRST_PROBE_S, self._probe, transport, 2 * FIRST_PROBE_S)
+
+    def _probe(self, transport: HalfClosedTransport, next_s: float) -> None:
+        """Find out if the client has gone: then the first byte is answered by a reset, and the second fails."""
+        self._probe_timer = None
+        current = self._current
+        if transport.is_closing() or current is None:
+            return
+        if current.response_started or transport.send_early():
+            self._probe_timer = self.loop.call_later(next_s, self._probe, transport, min(2 * next_s, LAST_PROBE_S))
+
+    # Reading requests
+
+    def _receive(self, data: bytes) -> None:
+        if self._unparsed:
+            data, self._unparsed = self._unparsed + data, b""
+        self._is_parsing = True
+        try:
+            self._parse(data)
+        except RequestError as error:
+            forget_frames(error)
+            self._fail(error)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._fail(cause if isinstance(cause, RequestError) else malformed(str(error)))
+        self._is_parsing = False
+        if self._waits_for_room:
+            self.flow.is_held = True
+            self.flow.pause_reading()
+        elif self.flow.is_held and not self._had_eof:
+            self.flow.is_held = False
+            self.flow.resume_reading()
+        if self._since_s is None and not self._is_at_head:
+            self._since_s = self.loop.time()
+        if self._unbegun is not None:
+            begin, self._unbegun = self._unbegun, None
+            begin()
+
+    def _parse(self, data: bytes) -> None:
+        """Give the parser what it can be given; the rest is left in `_unparsed`."""
+        start, size = 0, len(data)
+        self._waits_for_room = False
+        while start < size and not self._ends:
+            if not self._is_at_head:
+                start = self._parse_chunks(data, start) if self._is_chunked else self._parse_body(data, start)
+            elif len(self.pipeline) >= MAX_PIPELINED:
+                self._unparsed, self._waits_for_room = data[start:], True
+                return
+            elif data[start] in b"\r\n":
+                end = size - len(data[start:].lstrip(b"\r\n"))
+                self._note_partial_head()
+                self._count_framing(end - start)
+                start = end
+            elif (end := data.find(HEAD_END, start)) >= 0:
+                end += len(HEAD_END)
+                self._parse_head(data[start:end])
+                start = end
+            else:
+                self._note_partial_head()
+                self._hold_partial_head(data[start:])
+                return
+
+    def _note_partial_head(self) -> None:
+        """Have the time for a head run, which it has from its first byte on."""
+        if not self._is_head_partial:
+            self._is_head_partial = True
+            self._since_s = self.loop.time()
+
+    def _hold_partial_head(self, head: bytes) -> None:
+        self.url = b""
+        try:
+            check_partial_head(head, self.limits.max_header_bytes)
+        except RequestError:
+            self.url = target_of(head)
+            raise
+        self._unparsed = head
+
+    def _parse_head(self, head: bytes) -> None:
+        self._is_head_partial = self._is_chunked = False
+        self._since_s = None
+        self._trailers = self._body_left_bytes = self._framing_bytes = 0
+        try:
+            head = normal_head(head, self.limits.max_header_bytes)
+        except RequestError:
+            self.url = target_of(head)
+            raise
+        try:
+            self.parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            pass
+        else:
+            return
+        # RFC 9110, 7.8: a server may ignore the offer. The parser can't, unless it doesn't see it.
+        self.parser.feed_data(without_offer(head))
+
+    def _parse_body(self, data: bytes, start: int) -> int:
+        end = min(len(data), start + self._body_left_bytes)
+        self._body_left_bytes -= end - start
+        self.parser.feed_data(memoryview(data)[start:end])
+        return end
+
+    def _parse_chunks(self, data: bytes, start: int) -> int:
+        """Give the parser at most all of this request: a chunked body, and only that or its content, has an empty line.
+
+        So the next head is never given with it.
+        """
+        end = data.find(HEAD_END, start) + len(HEAD_END)
+        held = b""
+        if end < len(HEAD_END):
+            end = len(data)
+            held = next((part for part in PARTIAL_HEAD_ENDS if data.endswith(part, start)), b"")
+        body_bytes = self._body_bytes
+        self.parser.feed_data(memoryview(data)[start : end - len(held)])
+        self._count_framing(end - start - FRAMING_BYTES_A_BODY_BYTE * (self._body_bytes - body_bytes))
+        self._unparsed = held
+        return end
+
+    def _count_framing(self, size: int) -> None:
+        self._framing_bytes = max(0, self._framing_bytes + size)
+        if self._framing_bytes > self.limits.max_header_bytes:
+            raise framing_too_large(self.limits.max_header_bytes)
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """Take note of a request."""
+        super().on_message_begin()
+        self._hosts: list[bytes] = []
+        self._transfer_codings: list[bytes] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take note of a header. One that comes behind the body may not pass for one that came before it."""
+        if not self._is_at_head:
+            self._trailers += 1
+            if self._trailers > MAX_HEADERS:
+                raise too_many_headers()
+            return
+        name = name.lower()
+        self.headers.append((name, value))
+        if len(self.headers) > MAX_HEADERS:
+            raise too_many_headers()
+        if name not in NOTED:
+            return
+        if name == b"host":
+            self._hosts.append(value)
+        elif name == b"transfer-encoding":
+            self._transfer_codings.append(value)
+        elif name == b"content-length":
+            self._body_left_bytes = int(value)
+        elif value.lower() == b"100-continue":
+            self.expect_100_continue = True
+
+    def on_headers_complete(self) -> None:
+        """Begin a request, or put it in line behind those that its client has sent before."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise InvalidRequestError("CONNECT asks for a tunnel, and this is no proxy")
+            return
+        version = self.parser.get_http_version()
+        check_fields(version, self._hosts, self._transfer_codings)
+        if len(self.url) > MAX_TARGET_BYTES:
+            raise target_too_long()
+        self._fill_scope(version)
+        self._is_at_head = False
+        self._is_chunked = bool(self._transfer_codings)
+        cycle = self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if self._current is None or self._current.response_complete:
+            self._current = cycle
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _fill_scope(self, version: str) -> None:
+        scope = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        try:
+            target = httptools.parse_url(self.url)
+        except httptools.HttpParserInvalidURLError:
+            raise malformed("its target is no path") from None
+        raw_path = target.path or (self.url if self.url == b"*" else b"/")
+        path = raw_path.decode("ascii")
+        scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        scope["query_string"] = target.query or b""
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._body_bytes += len(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """Take note that a request is there as a whole."""
+        if self.parser.should_upgrade():
+            return
+        self._is_at_head = True
+        self._since_s = self.loop.time() if self._is_answered() else None
+        cycle = self.cycle
+        if not cycle.keep_alive:
+            self._ends = True
+        cast("Scope", cycle.scope)[BODY_COMPLETE] = True
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    # Answering
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._since_s = self.loop.time()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._current = cycle
+            self._start_asgi_task(cycle, app)
+        elif self._last_words is not None:
+            self._say_last_words(self._last_words)
+        elif self._had_eof and not self._waits_for_room:
+            self.transport.close()
+        if self._waits_for_room:
+            self.loop.call_soon(self._parse_what_waits)
+        else:
+            self.flow.resume_reading()
+
+    def _parse_what_waits(self) -> None:
+        if not self._waits_for_room or self._ends or self.transport.is_closing():
+            return
+        self._receive(b"")
+        if self._had_eof and not self._waits_for_room:
+            self._end_input()
 
     def wait_for(self, answer: "asyncio.Future[Any]") -> None:
         """See `WholeRequest.waits`; uvicorn waits for it before it stops, and cancels it at last."""
@@ -182,11 +593,159 @@ class BacklogProtocol(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
 
+    def _is_answered(self) -> bool:
+        return self._current is None or self._current.response_complete
+
+    def _is_idle(self) -> bool:
+        """Whether there is no request that waits for an answer."""
+        return self._is_answered() and not self.pipeline and not self._waits_for_room and self._last_words is None
+
     def _is_between_requests(self) -> bool:
-        cycle = self.cycle
-        if cycle is None:
-            return self.scope is None  # nothing was ever parsed here
-        return cycle.response_complete and not cycle.more_body and cycle.scope is self.scope
+        return self._is_at_head and not self._is_head_partial and self._is_idle()
+
+    # Malformed requests, and those that never end
+
+    def _fail(self, error: RequestError) -> None:
+        """Answer a request that can't be read, behind those before it, and read no more."""
+        forget_frames(error)
+        self._ends = True
+        self._unparsed, self._waits_for_room = b"", False
+        answer = self._problem(error)
+        if self._is_at_head:
+            self._tell_unanswered(self._scope_of_malformed(), error)
+        elif not self._give_up_last(error):
+            self.transport.close()
+            return
+        if self._is_answered():
+            self._say_last_words(answer)
+        else:
+            self._last_words = answer
+
+    def _give_up_last(self, error: RequestError) -> bool:
+        """Let go of the request whose body never ends, or ends nowhere; False where it is too late to say so."""
+        broken = self.cycle
+        if broken.response_started:
+            broken.disconnected = not broken.response_complete
+            broken.message_event.set()
+            return False
+        broken.disconnected, broken.waiting_for_100_continue = True, False
+        broken.message_event.set()
+        if broken is self._current:
+            self._current = None
+        else:
+            self.pipeline.popleft()
+            self._tell_unanswered(cast("Scope", broken.scope), error)
+        return True
+
+    def _problem(self, error: RequestError) -> bytes:
+        response = problem_response(error)
+        body, media_type = bytes(response.body), PROBLEM_TYPE
+        if self.url.removeprefix(self.root_path_bytes).startswith(PLAIN_PATHS):
+            body, media_type = plain_error(body), "application/json"
+        headers = [
+            *self.server_state.default_headers,
+            *SECURITY_HEADERS,
+            (b"content-type", media_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        return b"".join((STATUS_LINE[error.status], *(b"%s: %s\r\n" % header for header in headers), b"\r\n", body))
+
+    def _say_last_words(self, answer: bytes) -> None:
+        """Send the last answer; what still arrives is thrown away for a moment, or the client could not read it.
+
+        Closed at once, the connection would be reset under what the client is sending.
+        """
+        self._last_words = None
+        self.transport.write(answer)
+        if self._had_eof or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._is_lingering = True
+        self.flow.is_held = False
+        self.flow.resume_reading()
+        self._since_s = self.loop.time()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(LINGER_S, self._end_linger)
+
+    def _end_linger(self) -> None:
+        self._is_lingering = False
+        self.transport.close()
+        self._look()
+
+    def _discard(self, size: int) -> None:
+        self._lingering_bytes += size
+        if self._lingering_bytes > LINGER_BYTES and self._is_lingering:
+            self.transport.close()
+
+    def _tell_unanswered(self, scope: Scope, error: RequestError | None = None) -> None:
+        """Have a request noted that the application never saw; without an error its client has gone."""
+        self.forwarding.resolve(scope)
+        method, path = scope["method"], route_path(scope)
+        observation = Observation(method, path, self.request_ids.of(scope).decode())
+        observation.client = client_of(scope)
+        observation.is_inference = method == "POST" and path.startswith(PATHS)
+        if error is None:
+            observation.status, observation.error = HTTPStatus.BAD_REQUEST, CLIENT_GONE
+        else:
+            observation.status, observation.error = error.status, error.kind
+        tell_ended(observation, self.observers)
+
+    def _scope_of_malformed(self) -> Scope:
+        """Return what there is to note of a request whose head can't be read."""
+        path = self.url.partition(b"?")[0][:MAX_NOTED_PATH_BYTES].decode("latin-1")
+        return {"method": "", "path": path, "root_path": "", "client": self.client, "headers": ()}
+
+    # Clients that let us wait
+
+    def _look(self) -> None:
+        """Close the connection if its client has let us wait for too long; otherwise look again when it may have."""
+        now_s = self.loop.time()
+        if self.transport.is_closing():  # and not closed: there is something that the client doesn't read
+            self._timer = self.loop.call_later(UNREAD_ANSWER_S, self.transport.abort)
+            return
+        longest_s = self._longest_wait_s()
+        if self._unread_since_s is not None:
+            left_s = self._unread_since_s + UNREAD_ANSWER_S - now_s
+            if left_s <= 0:
+                self.transport.abort()
+                return
+        elif self._since_s is None or longest_s is None:
+            left_s = self._look_after_s
+        else:
+            left_s = self._since_s + longest_s - now_s
+            if left_s <= 0:
+                self._give_up_waiting(longest_s)
+        if self._is_lingering:  # which has a time of its own
+            return
+        self._timer = self.loop.call_later(max(MIN_LOOK_S, min(left_s, self._look_after_s)), self._look)
+
+    @property
+    def _look_after_s(self) -> float:
+        return min(self.limits.keep_alive_timeout_s, self.limits.header_timeout_s)
+
+    def _longest_wait_s(self) -> float | None:
+        """Return how long the client may let us wait for what it owes us; None where it is we who owe an answer."""
+        limits = self.limits
+        if self._is_idle():
+            is_quiet = self._is_between_requests() and not self._skip_bytes
+            return limits.keep_alive_timeout_s if is_quiet else limits.header_timeout_s
+        if not self._is_at_head and self.cycle is self._current:
+            # The application has the first of these limits; together they are for what it reads without any.
+            return limits.upload_timeout_s + limits.request_timeout_s
+        return None
+
+    def _give_up_waiting(self, waited_s: float) -> None:
+        if self._is_head_partial:
+            self._fail(UploadTimeoutError(f"the head of the request was not there after {waited_s:g} s"))
+        elif not self._is_at_head and not self._is_answered():
+            self._fail(upload_timeout(waited_s))
+        else:
+            self.transport.close()
+
+    # Rejecting requests, and beginning them
 
     def _refuse(self, data: bytes) -> bool:
         """Send a refusal; False where the request is not to be refused, or not here."""
@@ -206,9 +765,7 @@ class BacklogProtocol(HttpToolsProtocol):
         if head.closes:
             self.transport.close()
             return True
-        self._refused_s = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._arm_keep_alive(self.timeout_keep_alive)
+        self._since_s = self.loop.time()
         return True
 
     def _response(self, refusal: Refusal, head: Head) -> bytes:
@@ -233,21 +790,8 @@ class BacklogProtocol(HttpToolsProtocol):
         lines = [b"HTTP/1.1 503 Service Unavailable", *(b"%s: %s" % header for header in headers)]
         return b"\r\n".join(lines) + HEAD_END + body
 
-    def _arm_keep_alive(self, after_s: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection, unless a request was refused on it meanwhile."""
-        if self._refused_s is not None:
-            left_s = self._refused_s + self.timeout_keep_alive - self.loop.time()
-            self._refused_s = None
-            if left_s > 0:
-                self._arm_keep_alive(left_s)
-                return
-        super().timeout_keep_alive_handler()
-
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self.stop.is_requested and not self.pipeline:
+        if self.stop.is_requested and not self.pipeline and not self._waits_for_room:
             cycle.keep_alive = False
         scope = cycle.scope
         raw_path = scope["raw_path"]  # as it was sent, which is how an early rejection knows it
@@ -299,6 +843,9 @@ def protocol_with(
     direct: DirectPredict | None = None,
     stop: Stop | None = None,
     forwarding: Forwarding | None = None,
+    *,
+    observers: Sequence[Observer] = (),
+    limits: ConnectionLimits | None = None,
 ) -> type[BacklogProtocol]:
     """The protocol of a server whose requests for predictions wait in this backlog.
 
@@ -306,6 +853,8 @@ def protocol_with(
         direct: answers those that it can.
         stop: from its request on, answers say that their connection closes.
         forwarding: puts requests right that come through proxies.
+        observers: told of requests that never come to the application.
+        limits: of each connection.
     """
     forwarding = forwarding or Forwarding()
     roots = dict.fromkeys(("", forwarding.root_path))
@@ -316,5 +865,8 @@ def protocol_with(
         "forwarding": forwarding,
         "first_bytes": tuple(f"POST {root}{path}".encode() for root in roots for path in PATHS),
         "root_path_bytes": forwarding.root_path.encode(),
+        "observers": observers,
+        "limits": limits or ConnectionLimits(),
+        "request_ids": RequestIds(),
     }
     return type("Protocol", (BacklogProtocol,), attributes)

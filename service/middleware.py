@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -13,9 +13,12 @@ from service.api.direct_predict import DirectPredict
 from service.api.problems import ProblemResponse, problem_of
 from service.core.retry import stopping
 from service.forwarding import Forwarding, route_path
+from service.observing import Observer
 
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 2**20
+BODY_COMPLETE = "cifar10.body_complete"
+"""Where a scope says that the whole body has been received, read or not; the protocol adds it."""
 
 
 class FastLanes:
@@ -30,6 +33,7 @@ class FastLanes:
         pattern_lane: what answers POST there.
         direct: answers some of the requests without ASGI, for a server that can let it.
         forwarding: puts the scopes of requests right that come through proxies.
+        observers: told of requests that have ended; for a server that ends some by itself.
     """
 
     def __init__(
@@ -41,9 +45,11 @@ class FastLanes:
         direct: DirectPredict | None = None,
         *,
         forwarding: Forwarding | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.direct = direct
         self.forwarding = forwarding or Forwarding()
+        self.observers = observers
         self._app = app
         self._lanes = lanes
         self._pattern = pattern
@@ -134,6 +140,8 @@ class LingerMiddleware:
             return message
 
         async def lingering_send(message: Message) -> None:
+            nonlocal unread
+            unread = unread and BODY_COMPLETE not in scope
             if unread and message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             if not unread or message["type"] != "http.response.body" or message.get("more_body", False):

@@ -189,7 +189,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
     server = _Server(
         uvicorn.Config(
             app,
-            http=_http_protocol(backlog, app, stop),
+            http=_http_protocol(backlog, app, stop, settings),
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             access_log=False,
             proxy_headers=False,  # service.forwarding does it
@@ -217,12 +217,22 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
     return COULD_NOT_START
 
 
-def _http_protocol(backlog: Backlog, app: FastLanes, stop: Stop) -> "type[asyncio.Protocol] | Literal['auto']":
+def _http_protocol(
+    backlog: Backlog, app: FastLanes, stop: Stop, settings: Settings
+) -> "type[asyncio.Protocol] | Literal['auto']":
     try:
+        from service.http_head import ConnectionLimits
         from service.http_protocol import protocol_with
     except ModuleNotFoundError:  # httptools, which Windows doesn't have
         return "auto"
-    return protocol_with(backlog, app.direct, stop, app.forwarding)
+    limits = ConnectionLimits(
+        max_header_bytes=settings.max_header_bytes,
+        header_timeout_s=settings.header_timeout_s,
+        keep_alive_timeout_s=settings.keep_alive_timeout_s,
+        upload_timeout_s=settings.upload_timeout_s,
+        request_timeout_s=settings.request_timeout_s,
+    )
+    return protocol_with(backlog, app.direct, stop, app.forwarding, observers=app.observers, limits=limits)
 
 
 def _raise_limit_of_open_files() -> None:

@@ -173,6 +173,22 @@ class Settings(BaseSettings):
     upload_timeout_s: float = Field(
         15.0, gt=0, le=3600, description="longest time for a request's body to arrive, in seconds; then 408"
     )
+    max_header_bytes: int = Field(
+        64 * 2**10,
+        ge=2**10,
+        le=2**20,
+        description="largest head of a request (its target and headers), in bytes; a larger one gets 431",
+    )
+    header_timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="longest time for a request's head to arrive, in seconds; then 408"
+    )
+    keep_alive_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="how long a connection stays open on which nothing is asked, in seconds; more than the idle "
+        "time-out of a load balancer in front",
+    )
     shutdown_grace_s: int = Field(
         20, ge=1, le=3600, description="longest time for accepted requests to finish after SIGTERM, in seconds"
     )

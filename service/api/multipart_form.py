@@ -4,10 +4,13 @@ What nearly every client sends, a form of one field, is cut out of the body in o
 the library `multipart`.
 """
 
+import binascii
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
@@ -21,6 +24,10 @@ FILES_FIELD: Final = "files"
 MAX_FORM_FIELDS: Final = 64
 MAX_KEPT_HEADER_BYTES: Final = 512
 MAX_SHOWN: Final = 60
+MAX_PART_HEADERS: Final = 16
+HEADER_CHARSET: Final = "latin-1"
+"""In which any bytes can be read, such as a file name in the code page of somebody's Windows."""
+EXTENDED_FILENAME: Final = re.compile(r"(?i);\s*filename\*\s*=\s*\"?(?P<charset>[\w-]*)'[^';]*'(?P<value>[^;\s\"]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +134,77 @@ def _parse(body: bytes, options: Mapping[str, str]) -> bytes:
 def _fields(body: bytes, options: Mapping[str, str], *, most_fields: int, expected: str) -> Iterator[FormField]:
     """Each field as it is read."""
     try:
-        with PushMultipartParser(options.get("boundary", ""), max_segment_count=most_fields, strict=True) as parser:
+        boundary = options.get("boundary", "").encode(HEADER_CHARSET)
+        with PushMultipartParser(
+            boundary,
+            max_segment_count=most_fields,
+            max_header_count=MAX_PART_HEADERS,
+            header_charset=HEADER_CHARSET,
+        ) as parser:
             head: MultipartSegment | None = None
             content = bytearray()
-            for event in parser.parse(body):
+            for event in parser.parse(_plain_delimiters(body, boundary)):
                 if isinstance(event, MultipartSegment):
                     head, content = event, bytearray()
                 elif event is not None:
                     content += event
                 elif head is not None:
-                    yield FormField(head.name, head.filename, head.content_type or "", bytes(content))
-    except UnicodeDecodeError:
-        raise InvalidRequestError("a header within the multipart form is not UTF-8", expected=expected) from None
-    except MultipartError as error:
+                    yield _field(head, bytes(content))
+    except (MultipartError, UnicodeEncodeError) as error:
         raise InvalidRequestError(
             f"the multipart form is broken: {error}", expected=f"at most {most_fields} fields; {expected}"
         ) from None
+
+
+def _plain_delimiters(body: bytes, boundary: bytes) -> bytes:
+    """Return the form without what RFC 2046, 5.1.1 allows around its delimiters, and the library doesn't take.
+
+    That is text before the first one, and blanks behind each of them.
+    """
+    delimiter = b"--" + boundary
+    if body.startswith(delimiter + b"\r\n") and not any(delimiter + blank in body for blank in (b" ", b"\t")):
+        return body
+    line = re.compile(rb"(?:\A|(?<=\r\n))(" + re.escape(delimiter) + rb"(?:--)?)[ \t]*(?=\r\n|\Z)")
+    first = line.search(body)
+    return body if first is None else line.sub(rb"\1", body[first.start() :])
+
+
+def _field(head: MultipartSegment, content: bytes) -> FormField:
+    """Return a part as a field.
+
+    Raises:
+        InvalidRequestError: its content is not in the encoding that it declares.
+    """
+    encoding = head.header("Content-Transfer-Encoding", "").strip().lower()
+    if encoding == "base64":
+        try:
+            content = binascii.a2b_base64(content)
+        except binascii.Error as error:
+            raise InvalidRequestError(f"a part of the form is not in base64, as it declares: {error}") from None
+    elif encoding == "quoted-printable":
+        content = binascii.a2b_qp(content)
+    extended = EXTENDED_FILENAME.search(head.header("Content-Disposition", ""))
+    if extended is not None:
+        filename: str | None = _decode_extended(extended["charset"], extended["value"])
+    else:
+        filename = None if head.filename is None else _text(head.filename)
+    return FormField(_text(head.name or ""), filename, (head.content_type or "").strip(), content)
+
+
+def _text(value: str) -> str:
+    """Return a parameter as text: UTF-8, as nearly all send it, or else whatever its bytes are in Latin-1."""
+    try:
+        return value.encode(HEADER_CHARSET).decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _decode_extended(charset: str, value: str) -> str:
+    """Return a parameter in RFC 8187's form; the library doesn't know it, and RFC 7578 forbids it, but some send it."""
+    try:
+        return unquote(value, charset or "utf-8", errors="replace")
+    except LookupError:  # there is no such charset
+        return unquote(value, errors="replace")
 
 
 def _no_field(name: str, found: list[str], expected: str) -> InvalidRequestError:

@@ -19,6 +19,7 @@ from service.errors import (
     UnauthorizedError,
     UnavailableError,
     UnknownModelError,
+    UnsupportedEncodingError,
     forget_frames,
 )
 from service.forwarding import route_path
@@ -48,6 +49,8 @@ def problem_response(error: RequestError) -> ProblemResponse:
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UnsupportedEncodingError):
+        headers["Accept-Encoding"] = error.accepted
     return ProblemResponse(problem_of(error), headers)
 
 

@@ -4,6 +4,7 @@ The body is held in memory, never in a temporary file, and is refused as soon as
 """
 
 import asyncio
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -16,16 +17,30 @@ from starlette.types import Receive
 from service.api.content_type import FILES_WAY, WAYS, check_type
 from service.api.multipart_form import FormField, file_of_form, files_of_form
 from service.core.admission import Slot
-from service.errors import InvalidRequestError, TooLargeError, UnsupportedTypeError, UploadTimeoutError
+from service.errors import (
+    InvalidRequestError,
+    TooLargeError,
+    UnsupportedEncodingError,
+    UnsupportedTypeError,
+    UploadTimeoutError,
+)
 from service.settings import Settings
 
 FORM: Final = "multipart/form-data"
 MAX_CONTENT_TYPE_BYTES: Final = 1000
-COMPRESSIONS: Final = ("gzip", "deflate")
+COMPRESSIONS: Final = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+"""The content codings that are read, by the names that RFC 9110, 8.4.1 gives them."""
+IDENTITY: Final = "identity"
+MAX_CODINGS: Final = 4
+MAX_GZIP_MEMBERS: Final = 10_000
+WINDOW_BYTES: Final = 16 * 2**10
 COMPRESSED_IN_PLACE_BYTES: Final = 4 * 2**10
 """A larger body is decompressed in a thread: it may become a thousand times as large, and zlib leaves Python's lock."""
 ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
 """What zlib takes to tell the two apart by themselves."""
+RAW_DEFLATE: Final = -zlib.MAX_WBITS
+BOUNDARY: Final = re.compile(r"(?i);[ ]*boundary=([^\"; ]+)")
+"""Not in quotes, and perhaps with characters that should be."""
 
 RawHeaders = Mapping[bytes, bytes]
 """A request's headers as ASGI has them: names in lower case, and of one that is given twice the last."""
@@ -81,52 +96,102 @@ def body_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awa
     """Reads the whole body, compressed by gzip or deflate (RFC 9110, 8.4.1) or not; see `_read`."""
 
     async def read(headers: RawHeaders, receive: Receive, slot: Slot) -> bytes:
-        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
-        if encoding not in (*COMPRESSIONS, "identity"):
-            raise UnsupportedTypeError(
-                f"content encoding {encoding[:100]!r} is not read", expected=f"{', '.join(COMPRESSIONS)} or none"
-            )
+        codings = _content_codings(headers)
+        if len(codings) > MAX_CODINGS or any(coding not in COMPRESSIONS for coding in codings):
+            raise _unread_coding(codings, f"{', '.join(COMPRESSIONS)} or none", ", ".join(COMPRESSIONS))
         body = await _read(headers, receive, slot, settings)
-        if encoding in COMPRESSIONS:
-            body = await _decompress_body(body, settings.max_body_bytes)
+        for coding in reversed(codings):
+            body = await _decompress_body(body, COMPRESSIONS[coding], settings.max_body_bytes)
             slot.hold_bytes(len(body))
         return body
 
     return read
 
 
-async def _decompress_body(body: bytes, max_body_bytes: int) -> bytes:
+def _content_codings(headers: RawHeaders) -> list[str]:
+    """Return the codings that were applied to the body, in order; without `identity`, which is none."""
+    value = headers.get(b"content-encoding", b"").decode("latin-1").lower()
+    codings = [coding.strip(" \t") for coding in value.split(",")]
+    return [coding for coding in codings if coding not in {"", IDENTITY}]
+
+
+def _unread_coding(codings: list[str], expected: str, accepted: str) -> UnsupportedEncodingError:
+    return UnsupportedEncodingError(
+        f"content encoding {', '.join(codings)[:100]!r} is not read", expected=expected, accepted=accepted
+    )
+
+
+async def _decompress_body(body: bytes, coding: str, max_body_bytes: int) -> bytes:
     if len(body) <= COMPRESSED_IN_PLACE_BYTES:
-        return _decompress(body, max_body_bytes)
-    return await asyncio.to_thread(_decompress, body, max_body_bytes)
+        return _decompress(body, coding, max_body_bytes)
+    return await asyncio.to_thread(_decompress, body, coding, max_body_bytes)
 
 
-def _decompress(body: bytes, max_body_bytes: int) -> bytes:
-    stream = zlib.decompressobj(ZLIB_OR_GZIP)
-    try:
-        content = stream.decompress(body, max_body_bytes + 1)
-    except zlib.error as error:
-        raise InvalidRequestError(f"the body can't be decompressed: {error}") from None
-    if len(content) > max_body_bytes:
-        raise _too_large(f"the body has more than {max_body_bytes:,} bytes, decompressed", max_body_bytes)
-    if not stream.eof:
+def _decompress(body: bytes, coding: str, max_body_bytes: int) -> bytes:
+    """Return the content of all members of a compressed body; zeros may follow, as after some archives.
+
+    `gzip.decompress` knows no limit, and a `gzip.GzipFile` takes seconds of Python for a body of empty members.
+
+    Raises:
+        InvalidRequestError: it is not what it is declared as.
+        TooLargeError: its content is too large.
+    """
+    content = bytearray()
+    position, members = 0, 0
+    while position < len(body) and (members == 0 or (body[position] and coding == "gzip")):
+        members += 1
+        if members > MAX_GZIP_MEMBERS:
+            raise _too_large(f"the compressed body has more than {MAX_GZIP_MEMBERS:,} members", max_body_bytes)
+        is_raw = coding == "deflate" and not _has_zlib_header(body)
+        stream = zlib.decompressobj(RAW_DEFLATE if is_raw else ZLIB_OR_GZIP)
+        try:
+            position = _decompress_member(stream, body, position, content, max_body_bytes)
+        except zlib.error as error:
+            raise InvalidRequestError(f"the body can't be decompressed: {error}") from None
+    if not members:
         raise InvalidRequestError("the compressed body is cut off")
-    return content
+    if body.count(0, position) < len(body) - position:
+        raise InvalidRequestError("the compressed body has something behind its end")
+    return bytes(content)
+
+
+def _decompress_member(
+    stream: "zlib._Decompress", body: bytes, position: int, content: bytearray, max_body_bytes: int
+) -> int:
+    """Add a member's content; return where it ends. zlib copies what it leaves: it gets a window at a time."""
+    while not stream.eof:
+        window = stream.unconsumed_tail
+        if not window:
+            window = body[position : position + WINDOW_BYTES]
+            position += len(window)
+        if not window:
+            raise InvalidRequestError("the compressed body is cut off")
+        content += stream.decompress(window, max_body_bytes + 1 - len(content))
+        if len(content) > max_body_bytes:
+            raise _too_large(f"the body has more than {max_body_bytes:,} bytes, decompressed", max_body_bytes)
+    return position - len(stream.unused_data)
+
+
+def _has_zlib_header(body: bytes) -> bool:
+    """Whether a body of coding deflate begins as RFC 9110 wants it; some send it bare (RFC 1951)."""
+    first = int.from_bytes(body[:2], "big")
+    return body[0] & 0x0F == zlib.DEFLATED and first % 31 == 0
 
 
 def _content_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
-    if encoding != "identity":
-        raise UnsupportedTypeError(
-            f"content encoding {encoding[:100]!r} is not read",
-            expected="a body that is not compressed: image files already are",
-        )
+    codings = _content_codings(headers) if b"content-encoding" in headers else []
+    if codings:
+        raise _unread_coding(codings, "a body that is not compressed: image files already are", IDENTITY)
     return _parse_content_type(headers.get(b"content-type", b"")[:MAX_CONTENT_TYPE_BYTES])
 
 
 @lru_cache(maxsize=256)
 def _parse_content_type(raw: bytes) -> tuple[str, dict[str, str]]:
-    kind: tuple[str, dict[str, str]] = parse_options_header(raw.decode("latin-1"))
+    value = raw.decode("latin-1").replace("\t", " ")
+    kind: tuple[str, dict[str, str]] = parse_options_header(value)
+    bare_boundary = BOUNDARY.search(value)
+    if bare_boundary is not None:
+        kind[1]["boundary"] = bare_boundary[1]
     return kind
 
 
