@@ -23,6 +23,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
+def printable_lines(text: str) -> str:
+    """The same of several lines, for what a server says of itself."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def percent(share: float) -> str:
     """A share of 1, as a percentage; what rounds to nothing or to all of it is said to be less or more."""
     if 0 < share < SMALLEST:

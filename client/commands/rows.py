@@ -109,8 +109,9 @@ class CsvRows:
         print(CSV_HEADER, flush=True)
 
     def write(self, row: Row) -> None:
-        """Print `csv_line`, at once."""
-        print(csv_line(row), flush=True)
+        """Print `csv_line`, at once; on a terminal no name may move the cursor."""
+        line = csv_line(row)
+        print(printable(line) if sys.stdout.isatty() else line, flush=True)
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
         """On standard error, since it is no row."""

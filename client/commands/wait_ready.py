@@ -5,6 +5,7 @@ from typing import Final
 
 from client._client import Client
 from client.commands.arguments import add_service, client_options, seconds
+from client.commands.columns import printable
 
 DEFAULT_WAIT_S: Final = 60.0
 
@@ -26,5 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Wait, and say which models are ready."""
     with Client(**client_options(arguments)) as client:
         readiness = client.wait_until_ready(arguments.wait_s)
-    print(f"ready: {', '.join(name for name, state in readiness.models.items() if state == 'ready')}")
+    ready = ", ".join(name for name, state in readiness.models.items() if state == "ready")
+    print(printable(f"ready: {ready}"))
     return 0
