@@ -21,6 +21,8 @@ WIDEST_NAME: Final = 100
 NAMES_SHARE: Final = 3
 """A terminal gives a third of its columns to the names."""
 LABEL_WIDTH: Final = max(len(name) for name in CLASS_NAMES)
+QUOTED_LINE_ENDS: Final = "\r\n"
+"""The module csv quotes a text with one of its line ends in it, and no other."""
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a text begins with that a spreadsheet computes (OWASP, CSV injection)."""
 CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_label", "error")
@@ -164,8 +166,8 @@ def _text(words: str) -> str:
 
 def _csv(values: Sequence[object]) -> str:
     stream = StringIO()
-    csv.writer(stream, lineterminator="").writerow(values)
-    return stream.getvalue()
+    csv.writer(stream, lineterminator=QUOTED_LINE_ENDS).writerow(values)
+    return stream.getvalue().removesuffix(QUOTED_LINE_ENDS)
 
 
 CSV_HEADER: Final = _csv(CSV_COLUMNS)
