@@ -85,7 +85,7 @@ def test_answered_run_asks_nothing_again(run: Run, whole: Path, folder: Path) ->
 def test_run_that_was_killed_at_any_byte_goes_on(run: Run, whole: Path, folder: Path, tmp_path: Path) -> None:
     content = whole.read_bytes()
     file = tmp_path / whole.name.removeprefix("whole-")
-    for cut in [*range(0, len(content), 97), len(content) - 1]:
+    for cut in [*range(0, len(content), 331), len(content) - 1]:
         file.write_bytes(content[:cut])
         with scripted_server(ANSWERED) as scripted:
             ended = predict(run, folder, file, scripted.url)
