@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -14,6 +13,7 @@ from typing import Final, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from catalog.close_match import closest
 from catalog.responses import Problem
 from client._config import DEFAULT_URL
 from client._errors import (
@@ -199,14 +199,10 @@ def _raise_problem(answer: Answer, names: Sequence[str]) -> None:
             document, retry_after_s=answer.retry_after_s, request_id=answer.headers.get("x-request-id")
         )
         if isinstance(error, UnknownModelError) and not error.remedy:
-            error.remedy = _close_match(names, error.available)
+            unknown = (closest(name, error.available) for name in names if name not in error.available)
+            meant = next(filter(None, unknown), None)
+            error.remedy = f"did you mean '{meant}'?" if meant else ""
         raise error
-
-
-def _close_match(names: Sequence[str], available: Sequence[str]) -> str:
-    unknown = (name for name in names if name not in available)
-    close = next((found[0] for name in unknown if (found := get_close_matches(name.lower(), available, n=1))), None)
-    return f"did you mean '{close}'?" if close else ""
 
 
 def _refused(answer: Answer) -> ClientError:

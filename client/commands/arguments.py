@@ -4,10 +4,10 @@ import argparse
 import os
 from typing import Any, Final, NoReturn
 
+from catalog.printable import printable
 from client._config import DEFAULT_URL, MAX_SECONDS, Retries, Timeouts
 from client._connection import is_token
 from client._images import shown
-from client.commands.columns import printable
 from client.commands.errors import CommandLineError
 
 URL_VARIABLE: Final = "CIFAR10_URL"

@@ -8,12 +8,13 @@ from bisect import bisect_left
 from typing import Final
 
 from catalog.labels import IMAGE_SHAPE
+from catalog.printable import printable
 from client._async_client import AsyncClient
 from client._config import NO_RETRIES
 from client._images import encode_image
 from client._png import encode_png
 from client.commands.arguments import add_json, add_model, add_service, client_options, concurrency, rate, seconds
-from client.commands.columns import aligned, printable
+from client.commands.columns import aligned
 from client.commands.exit_codes import ExitCode, exit_code
 from client.commands.files import find_images
 from client.commands.load import MOST_OUTSTANDING, Load, Measured, percentile

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+from catalog.printable import printable
+
 SMALLEST: Final = 0.0005
 """The smallest share that is 0.1 % when it is rounded."""
 
@@ -16,11 +18,6 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return ["  ".join(_cell(text, widths[at], at in right) for at, text in enumerate(row)).rstrip() for row in rows]
-
-
-def printable(text: str) -> str:
-    """The text with its control characters written out, so that a file's name can't move the cursor."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def printable_lines(text: str) -> str:

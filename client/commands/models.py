@@ -2,10 +2,11 @@
 
 import argparse
 
+from catalog.printable import printable
 from catalog.responses import ModelStatus
 from client._client import Client
 from client.commands.arguments import add_json, add_service, client_options
-from client.commands.columns import aligned, printable
+from client.commands.columns import aligned
 
 
 def add(command: argparse.ArgumentParser) -> None:

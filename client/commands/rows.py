@@ -11,8 +11,9 @@ from typing import Final, Protocol
 
 from catalog.errors import ProjectError
 from catalog.labels import CLASS_NAMES
+from catalog.printable import printable
 from catalog.responses import Prediction
-from client.commands.columns import percent, printable
+from client.commands.columns import percent
 from client.commands.files import STANDARD_INPUT
 from client.commands.folder_labels import StoredEvaluation, Tally, evaluation_lines, evaluation_record
 from client.commands.output import say

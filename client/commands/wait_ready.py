@@ -3,9 +3,9 @@
 import argparse
 from typing import Final
 
+from catalog.printable import printable
 from client._client import Client
 from client.commands.arguments import add_service, client_options, seconds
-from client.commands.columns import printable
 
 DEFAULT_WAIT_S: Final = 60.0
 

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from catalog.printable import printable
 from catalog.responses import ModelList, Readiness, ServiceStatistics
 from client._client import Client
 from client._config import NO_RETRIES
 from client._connection import without_password
 from client._errors import ClientError
 from client.commands.arguments import add_service, client_options, positive_number, seconds
-from client.commands.columns import aligned, printable
+from client.commands.columns import aligned
 from client.commands.exit_codes import ExitCode, exit_code
 
 DEFAULT_INTERVAL_S: Final = 2.0
