@@ -41,7 +41,8 @@ class ProjectError(Exception):
             parts.append(f"Expected: {self.expected}")
         if self.remedy:
             parts.append(f"What to do: {self.remedy}")
-        return printable(". ".join(part.rstrip(".") for part in parts) + ".")
+        text = ". ".join(part.rstrip(".") for part in parts)
+        return printable(text if text.endswith("?") else f"{text}.")
 
 
 class ArtifactError(ProjectError):

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from catalog.close_match import closest
 from catalog.responses import Problem
 from client._config import DEFAULT_URL
 from client._errors import (
@@ -25,6 +26,7 @@ from client._errors import (
     TransportError,
     UnauthorizedError,
     UnexpectedAnswerError,
+    UnknownModelError,
     Unreachable,
     UnreachableError,
     problem_error,
@@ -72,8 +74,14 @@ class Answer:
         return _retry_after_s(self.headers.get("retry-after", ""))
 
 
-def read_answer(answer: Answer, record: type[AnyRecord], *, accepted: frozenset[int]) -> AnyRecord:
+def read_answer(
+    answer: Answer, record: type[AnyRecord], *, accepted: frozenset[int], names: Sequence[str] = ()
+) -> AnyRecord:
     """The record in an answer; fields that this version doesn't know are passed over.
+
+    Args:
+        accepted: the statuses of an answer that holds the record.
+        names: what was asked for; a misspelt one gets the close one in the error.
 
     Raises:
         ProblemError: the service says what was wrong; or `UnauthorizedError`: something in front of it wants a secret.
@@ -81,7 +89,7 @@ def read_answer(answer: Answer, record: type[AnyRecord], *, accepted: frozenset[
         UnexpectedAnswerError: it is not an answer of the service.
     """
     if answer.content_type == PROBLEM_JSON:
-        _raise_problem(answer)
+        _raise_problem(answer, names)
     if answer.status in accepted and answer.content_type == JSON:
         try:
             return record.model_validate_json(answer.body, extra="ignore")
@@ -181,13 +189,20 @@ def too_long(request: str) -> UnexpectedAnswerError:
     )
 
 
-def _raise_problem(answer: Answer) -> None:
+def _raise_problem(answer: Answer, names: Sequence[str]) -> None:
     try:
         document = Problem.model_validate_json(answer.body, extra="ignore")
     except ValidationError:
         return
     if document.type.startswith(KIND_PREFIX):
-        raise problem_error(document, retry_after_s=answer.retry_after_s, request_id=answer.headers.get("x-request-id"))
+        error = problem_error(
+            document, retry_after_s=answer.retry_after_s, request_id=answer.headers.get("x-request-id")
+        )
+        if isinstance(error, UnknownModelError) and not error.remedy:
+            unknown = (closest(name, error.available) for name in names if name not in error.available)
+            meant = next(filter(None, unknown), None)
+            error.remedy = f"did you mean '{meant}'?" if meant else ""
+        raise error
 
 
 def _refused(answer: Answer) -> ClientError:

@@ -47,6 +47,7 @@ class Attempts:
         """When the total time-out passes, on the monotonic clock; None where there is none."""
         self._made = 0
         self._lost = 0
+        self._last: ClientError | None = None
 
     def left_s(self) -> float | None:
         """What is left of the total time-out; None where there is none.
@@ -79,6 +80,7 @@ class Attempts:
         Raises:
             ClientError: the error itself: it is not one to try again after, or there is no attempt or time left.
         """
+        self._last = error
         self._made += 1
         self._lost += isinstance(error, ConnectionLostError)
         if not self._is_passing(error) or self._made >= self._most(error):
@@ -95,6 +97,15 @@ class Attempts:
         if left_s - wait_s < LEAST_ATTEMPT_S:
             raise error
         return wait_s
+
+    def begin_next(self) -> None:
+        """Begin the next attempt, after the wait.
+
+        Raises:
+            ClientError: the last error: the wait took longer than it should, and no time is left.
+        """
+        if self._last is not None and self.ends_s is not None and time.monotonic() >= self.ends_s:
+            raise self._last
 
     def _is_passing(self, error: ClientError) -> bool:
         if isinstance(error, ConnectionLostError):

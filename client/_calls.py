@@ -38,6 +38,8 @@ class Call(Generic[AnyRecord]):
     parameters: Mapping[str, str | int | list[str]] = field(default_factory=dict)
     sent: Mapping[str, Any] = field(default_factory=dict)
     accepted: frozenset[int] = OK
+    names: Sequence[str] = ()
+    """Of models and versions that are asked for, as the caller wrote them."""
 
 
 def predict(
@@ -45,7 +47,7 @@ def predict(
 ) -> Call[Prediction]:
     """`POST /predict`."""
     parameters = _given(model=model, version=version, top_k=top_k)
-    return Call("POST", "/predict", Prediction, parameters, _body(image))
+    return Call("POST", "/predict", Prediction, parameters, _body(image), names=_names(model, version))
 
 
 def predict_batch(
@@ -60,13 +62,13 @@ def predict_batch(
     if not files:
         raise ImageSourceError("there are no images", expected="one or more")
     parameters = _given(model=model, version=version, top_k=top_k)
-    return Call("POST", "/predict/batch", BatchPrediction, parameters, {"files": files})
+    return Call("POST", "/predict/batch", BatchPrediction, parameters, {"files": files}, names=_names(model, version))
 
 
 def compare(image: EncodedImage, *, models: Sequence[str], top_k: int | None) -> Call[Comparison]:
     """`POST /compare`."""
-    parameters = _given(top_k=top_k) | ({"model": list(models)} if models else {})
-    return Call("POST", "/compare", Comparison, parameters, _body(image))
+    parameters = _given(top_k=top_k) | ({"model": [_sendable(name) for name in models]} if models else {})
+    return Call("POST", "/compare", Comparison, parameters, _body(image), names=_names(*models))
 
 
 def explain(
@@ -80,7 +82,7 @@ def explain(
 ) -> Call[Explanation]:
     """`POST /explain`."""
     parameters = _given(model=model, version=version, class_id=class_id, patch=patch, stride=stride)
-    return Call("POST", "/explain", Explanation, parameters, _body(image))
+    return Call("POST", "/explain", Explanation, parameters, _body(image), names=_names(model, version))
 
 
 def models() -> Call[ModelList]:
@@ -90,12 +92,13 @@ def models() -> Call[ModelList]:
 
 def model(name: str) -> Call[ModelStatus]:
     """`GET /models/{name}`."""
-    return Call("GET", f"/models/{quote(name, safe='')}", ModelStatus)
+    return Call("GET", f"/models/{_segment(name)}", ModelStatus, names=_names(name))
 
 
 def metadata(name: str, version: int) -> Call[ModelMetadata]:
     """`GET /models/{name}/versions/{version}`."""
-    return Call("GET", f"/models/{quote(name, safe='')}/versions/{version}", ModelMetadata)
+    path = f"/models/{_segment(name)}/versions/{version}"
+    return Call("GET", path, ModelMetadata, names=_names(name))
 
 
 def ready() -> Call[Readiness]:
@@ -110,7 +113,22 @@ def stats() -> Call[ServiceStatistics]:
 
 def _form_name(image: EncodedImage) -> str:
     """A file's name without its folders, which are nobody's business, and as UTF-8, which a name need not be."""
-    return Path(image.name or "image").name.encode("utf-8", "replace").decode()
+    return _sendable(Path(image.name or "image").name, "replace")
+
+
+def _sendable(text: str, errors: str = "backslashreplace") -> str:
+    """A text as UTF-8 can hold it: an argument of the shell need not be UTF-8, and Python keeps its bytes apart."""
+    return text.encode("utf-8", errors).decode()
+
+
+def _segment(name: str) -> str:
+    """A name as one part of a path, which `.` and `..` would else leave."""
+    quoted = quote(_sendable(name), safe="")
+    return quoted.replace(".", "%2E") if name in {".", ".."} else quoted or quote(" ")
+
+
+def _names(*names: str | int | None) -> list[str]:
+    return [name.partition("/")[0] for name in names if isinstance(name, str)]
 
 
 def _body(image: EncodedImage) -> dict[str, Any]:
@@ -118,4 +136,8 @@ def _body(image: EncodedImage) -> dict[str, Any]:
 
 
 def _given(**parameters: str | int | None) -> dict[str, str | int | list[str]]:
-    return {name: value for name, value in parameters.items() if value is not None}
+    return {
+        name: _sendable(value) if isinstance(value, str) else value
+        for name, value in parameters.items()
+        if value is not None
+    }

@@ -93,8 +93,8 @@ class Client:
         """The class of one image.
 
         Args:
-            image: a path, the bytes of an image file, an open file, a Pillow image, or an array (height, width, 3)
-                uint8 RGB 0..255. Files are sent as they are, pixels as PNG.
+            image: a path, the bytes of an image file, an open file, a Pillow image of any mode, or an array (height,
+                width, 3) uint8 RGB 0..255. Files are sent as they are, pixels as PNG.
             model: its name; without it the service's default.
             version: a number or a label; without it the one that serves.
             top_k: how many classes to list, 1 to 10; 3 by default.
@@ -234,10 +234,12 @@ class Client:
         attempts = Attempts(request, timeouts or self._timeouts, retries, self._contact)
         while True:
             try:
-                return read_answer(self._send(call, attempts), call.record, accepted=call.accepted)
+                answer = self._send(call, attempts)
+                return read_answer(answer, call.record, accepted=call.accepted, names=call.names)
             except ClientError as error:
                 wait_s = attempts.wait_s(error)
             time.sleep(wait_s)
+            attempts.begin_next()
 
     def _send(self, call: Call[AnyRecord], attempts: Attempts) -> Answer:
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias, cast
 
+from catalog.printable import printable
 from client._errors import ImageSourceError
 from client._pillow_images import png_of_pillow_image
 from client._png import encode_png
@@ -133,8 +134,8 @@ def _iso_media_type(content: bytes) -> str | None:
 
 def shown(text: object) -> str:
     """A text of the caller's in an error: one line, nothing that moves a cursor, and no longer than a line or two."""
-    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: SHOWN_CHARACTERS + 1])
-    return printable if len(str(text)) <= SHOWN_CHARACTERS else f"{printable[:SHOWN_CHARACTERS]}…"
+    whole = str(text)
+    return printable(whole[:SHOWN_CHARACTERS]) + ("…" if len(whole) > SHOWN_CHARACTERS else "")
 
 
 def _encoded(content: bytes, name: str | None) -> EncodedImage:

@@ -90,9 +90,7 @@ def _proxy(name: str, text: str, host: str) -> httpx.Proxy:
     try:
         proxy = httpx.Proxy(text if "://" in text else f"http://{text}")
     except (ValueError, httpx.InvalidURL) as error:  # whose words may show the proxy's password
-        raise ConfigurationError(
-            f"{source} names a proxy that can't be one", expected=EXPECTED, remedy=remedy
-        ) from error
+        raise ConfigurationError(f"{source} names no proxy", expected=EXPECTED, remedy=remedy) from error
     shown = f"{proxy.url.scheme}://{proxy.url.host}"
     if not proxy.url.host or not 0 < (proxy.url.port or 1) <= LAST_PORT:
         raise ConfigurationError(f"{source} names {shown}, which can be no proxy", expected=EXPECTED, remedy=remedy)

@@ -4,10 +4,10 @@ import argparse
 import os
 from typing import Any, Final, NoReturn
 
+from catalog.printable import printable
 from client._config import DEFAULT_URL, MAX_SECONDS, Retries, Timeouts
 from client._connection import is_token
 from client._images import shown
-from client.commands.columns import printable
 from client.commands.errors import CommandLineError
 
 URL_VARIABLE: Final = "CIFAR10_URL"
@@ -16,6 +16,7 @@ DEFAULT_TIMEOUT_S: Final = Timeouts().total_s
 ATTEMPTS_BEFORE_CONTACT: Final = 4
 """Unless --timeout or --retries say otherwise, a wrong address is told after a second or two."""
 MAX_CONCURRENCY: Final = 1000
+MAX_RATE: Final = 100_000
 MAX_DIGITS: Final = 9
 
 
@@ -114,10 +115,18 @@ def seconds(text: str) -> float:
     return value
 
 
+def rate(text: str) -> float:
+    """Requests a second."""
+    value = seconds(text)
+    if value > MAX_RATE:
+        raise argparse.ArgumentTypeError(f"'{shown(text)}': expected at most {MAX_RATE:,}")
+    return value
+
+
 def whole_number(text: str) -> int:
     """A whole number, 0 or more."""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
-        raise argparse.ArgumentTypeError(f"'{shown(text)}': expected a whole number, 0 or more")
+        raise argparse.ArgumentTypeError(f"'{shown(text)}': expected a whole number, 0 or more, of {MAX_DIGITS} digits")
     return int(text)
 
 

@@ -8,11 +8,12 @@ from bisect import bisect_left
 from typing import Final
 
 from catalog.labels import IMAGE_SHAPE
+from catalog.printable import printable
 from client._async_client import AsyncClient
 from client._config import NO_RETRIES
 from client._images import encode_image
 from client._png import encode_png
-from client.commands.arguments import add_json, add_model, add_service, client_options, concurrency, seconds
+from client.commands.arguments import add_json, add_model, add_service, client_options, concurrency, rate, seconds
 from client.commands.columns import aligned
 from client.commands.exit_codes import ExitCode, exit_code
 from client.commands.files import find_images
@@ -46,7 +47,7 @@ def add(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"closed loop: callers who each wait for their answer: {DEFAULT_CONCURRENCY}",
     )
-    how.add_argument("--rate", type=seconds, metavar="PER_SECOND", help="open loop: requests due in a second")
+    how.add_argument("--rate", type=rate, metavar="PER_SECOND", help="open loop: requests due in a second")
     command.add_argument(
         "--duration",
         type=seconds,
@@ -96,7 +97,7 @@ def _lines(arguments: argparse.Namespace, measured: Measured) -> list[str]:
     lines.append(f"{answered / measured.duration_s:,.1f} answers/s: {answered:,} in {measured.duration_s:.1f} s")
     lines += [f"{count:,} times {name}" for name, count in measured.errors.most_common()]
     if measured.last_error is not None:
-        lines.append(f"the last of them: {measured.last_error}")
+        lines.append(printable(f"the last of them: {measured.last_error}"))
     if measured.not_sent:
         lines.append(f"{measured.not_sent:,} not sent: {MOST_OUTSTANDING:,} were unanswered")
     if answered:

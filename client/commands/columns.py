@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+from catalog.printable import printable
+
 SMALLEST: Final = 0.0005
 """The smallest share that is 0.1 % when it is rounded."""
 
@@ -18,9 +20,9 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
     return ["  ".join(_cell(text, widths[at], at in right) for at, text in enumerate(row)).rstrip() for row in rows]
 
 
-def printable(text: str) -> str:
-    """The text with its control characters written out, so that a file's name can't move the cursor."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+def printable_lines(text: str) -> str:
+    """The same of several lines, for what a server says of itself."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def percent(share: float) -> str:

@@ -5,7 +5,7 @@ import argparse
 from catalog.responses import Comparison, ModelAnswer
 from client._client import Client
 from client.commands.arguments import add_json, add_service, add_top_k, client_options
-from client.commands.columns import aligned, percent
+from client.commands.columns import aligned, percent, printable_lines
 from client.commands.exit_codes import ExitCode
 from client.commands.files import one_image
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table; `PARTLY` where a model could not answer."""
     with Client(**client_options(arguments)) as client:
         comparison = client.compare(one_image(arguments.file), models=arguments.model, top_k=arguments.top_k)
-    print(comparison.model_dump_json() if arguments.json else _describe(comparison))
+    print(comparison.model_dump_json() if arguments.json else printable_lines(_describe(comparison)))
     answered = [answer for answer in comparison.answers if answer.prediction]
     if len(answered) == len(comparison.answers):
         return ExitCode.DONE

@@ -7,7 +7,7 @@ from catalog.labels import CLASS_NAMES
 from catalog.responses import Explanation
 from client._client import Client
 from client.commands.arguments import add_json, add_model, add_service, client_options, positive_number
-from client.commands.columns import percent
+from client.commands.columns import percent, printable_lines
 from client.commands.files import one_image
 
 SHADES: Final = " ░▒▓█"
@@ -45,20 +45,22 @@ def run(arguments: argparse.Namespace) -> int:
             patch=arguments.patch,
             stride=arguments.stride,
         )
-    print(explanation.model_dump_json() if arguments.json else _describe(explanation))
+    print(explanation.model_dump_json() if arguments.json else printable_lines(_describe(explanation)))
     return 0
 
 
 def _describe(explanation: Explanation) -> str:
-    patch, greatest = explanation.patch_pixels, max(max(row) for row in explanation.importance)
+    patch = explanation.patch_pixels
+    greatest = max((value for row in explanation.importance for value in row), default=0.0)
     title = f"{explanation.model} version {explanation.version}: {explanation.label}, {percent(explanation.confidence)}"
     if greatest <= 0:
         return f"{title}\nits probability falls nowhere when {patch} x {patch} pixels are hidden"
     legend = f"the darker, the more it falls when {patch} x {patch} pixels there are hidden; by {greatest:.3f} at most"
     # A character is about twice as high as wide.
+    upper, lower = explanation.importance[::2], explanation.importance[1::2]
     rows = [
-        [(upper + lower) / 2 for upper, lower in zip(*pair, strict=True)]
-        for pair in zip(explanation.importance[::2], explanation.importance[1::2], strict=True)
+        [sum(pair) / 2 for pair in zip(*two, strict=False)]
+        for two in zip(upper, [*lower, *upper[len(lower) :]], strict=True)
     ]
     return "\n".join([title, legend, "", *("".join(_shade(value, greatest) for value in row).rstrip() for row in rows)])
 

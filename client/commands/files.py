@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +23,21 @@ IMAGE_SUFFIXES: Final = (
 )
 """What is taken from a folder by its name; of any other file, the first bytes decide."""
 
-HIDDEN: Final = "hidden"
-LINK_TO_FOLDER: Final = "link to a folder"
-BROKEN_LINK: Final = "broken link"
-SPECIAL: Final = "pipe, socket or device"
-EMPTY: Final = "empty and not named as an image"
-UNREADABLE: Final = "not readable and not named as an image"
-NO_IMAGE: Final = "not an image by name or content"
-CLOSED_FOLDER: Final = "folder that can't be read"
+MOST_ENDINGS: Final = 3
+"""Endings of files that are no images, named where files are left out."""
+
+
+class Reason(Enum):
+    """Why a file of a folder is left out: of one, of several."""
+
+    HIDDEN = ("hidden", "hidden")
+    LINK_TO_FOLDER = ("link to a folder", "links to folders")
+    BROKEN_LINK = ("broken link", "broken links")
+    SPECIAL = ("pipe, socket or device", "pipes, sockets or devices")
+    EMPTY = ("empty and not named as an image", "empty and not named as images")
+    UNREADABLE = ("not readable and not named as an image", "not readable and not named as images")
+    NO_IMAGE = ("not an image by name or content", "not images by name or content")
+    CLOSED_FOLDER = ("folder that can't be read", "folders that can't be read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +50,46 @@ class NamedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How many files of folders are left out, by reason, and the endings of those that are no images."""
+
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    endings: Counter[str] = field(default_factory=Counter)
+
+    def add(self, reason: Reason, name: str) -> None:
+        """One more."""
+        self.reasons[reason] += 1
+        if reason is Reason.NO_IMAGE:
+            self.endings[Path(name).suffix.lower() or "no ending"] += 1
+
+    def update(self, other: "LeftOut") -> None:
+        """Those of another folder."""
+        self.reasons.update(other.reasons)
+        self.endings.update(other.endings)
+
+    def __bool__(self) -> bool:
+        return bool(self.reasons)
+
+    def __str__(self) -> str:
+        """`left out 3 files: 2 not images by name or content (.txt 1, .pdf 1), 1 hidden`."""
+        reasons = (self._describe(reason, count) for reason, count in self.reasons.most_common())
+        total = self.reasons.total()
+        return f"left out {total:,} {'file' if total == 1 else 'files'}: {', '.join(reasons)}"
+
+    def _describe(self, reason: Reason, count: int) -> str:
+        words = f"{count:,} {reason.value[0 if count == 1 else 1]}"
+        if reason is not Reason.NO_IMAGE:
+            return words
+        endings = [f"{shown(ending)} {number:,}" for ending, number in self.endings.most_common(MOST_ENDINGS)]
+        return f"{words} ({', '.join([*endings, *(['…'] if len(self.endings) > MOST_ENDINGS else [])])})"
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """The images that names stand for, and how many files of folders are left out, by reason."""
+    """The images that names stand for, and what folders hold besides."""
 
     images: list[NamedImage] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    def describe_left_out(self) -> str:
-        """`left out 3 files: 2 not an image by name or content, 1 hidden`; empty where none is."""
-        count = self.left_out.total()
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.left_out.most_common())
-        return f"left out {count:,} {'file' if count == 1 else 'files'}: {reasons}" if count else ""
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def find_images(names: Iterable[str]) -> Found:
@@ -106,7 +143,7 @@ def _image_at(path: Path) -> ImageSource:
         return path  # why it can't be read is said in its turn
 
 
-def _files_of(name: str, left_out: Counter[str]) -> list[Path]:
+def _files_of(name: str, left_out: LeftOut) -> list[Path]:
     if not name:
         raise CommandLineError("a file's name is empty", expected="a file, a folder or a pattern")
     path = Path(name)
@@ -157,20 +194,19 @@ def _matches(pattern: str) -> list[Path]:
     )
 
 
-def _in_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
-    here: Counter[str] = Counter()
+def _in_folder(folder: Path, left_out: LeftOut) -> list[Path]:
+    here = LeftOut()
     files = sorted(_images_below(folder, here))
     left_out.update(here)
     if not files:
-        reasons = Found(left_out=here).describe_left_out()
         raise CommandLineError(
-            f"the folder {shown(folder)} holds no image" + (f"; {reasons}" if reasons else ""),
+            f"the folder {shown(folder)} holds no image" + (f"; {here}" if here else ""),
             expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
         )
     return files
 
 
-def _images_below(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+def _images_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
     waiting = [folder]  # not by recursion: folders may be nested deeper than calls
     while waiting:
         here = waiting.pop()
@@ -180,34 +216,34 @@ def _images_below(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
                     if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
                         waiting.append(Path(entry.path))
                     elif reason := _why_not(entry):
-                        left_out[reason] += 1
+                        left_out.add(reason, entry.name)
                     else:
                         yield Path(entry.path)
         except OSError as error:
             if here == folder:
                 words = error.strerror or error
                 raise CommandLineError(f"the folder {shown(folder)} can't be read: {words}") from error
-            left_out[CLOSED_FOLDER] += 1
+            left_out.add(Reason.CLOSED_FOLDER, here.name)
 
 
-def _why_not(entry: os.DirEntry[str]) -> str | None:
+def _why_not(entry: os.DirEntry[str]) -> Reason | None:
     """Return why an entry of a folder, itself no folder, is left out; None for an image."""
     if entry.name.startswith("."):
-        return HIDDEN
+        return Reason.HIDDEN
     try:
         status = entry.stat()
     except OSError:
-        return BROKEN_LINK if entry.is_symlink() else UNREADABLE
+        return Reason.BROKEN_LINK if entry.is_symlink() else Reason.UNREADABLE
     if not stat.S_ISREG(status.st_mode):
-        return LINK_TO_FOLDER if stat.S_ISDIR(status.st_mode) else SPECIAL
+        return Reason.LINK_TO_FOLDER if stat.S_ISDIR(status.st_mode) else Reason.SPECIAL
     if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
         return None
-    return _why_not_by_content(entry.path) if status.st_size else EMPTY
+    return _why_not_by_content(entry.path) if status.st_size else Reason.EMPTY
 
 
-def _why_not_by_content(path: str) -> str | None:
+def _why_not_by_content(path: str) -> Reason | None:
     try:
         with Path(path).open("rb", buffering=0) as file:
-            return None if image_type(file.read(SIGNATURE_BYTES)) else NO_IMAGE
+            return None if image_type(file.read(SIGNATURE_BYTES)) else Reason.NO_IMAGE
     except OSError:
-        return UNREADABLE
+        return Reason.UNREADABLE

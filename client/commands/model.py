@@ -6,7 +6,7 @@ from catalog.metadata import Evaluation, ModelMetadata
 from catalog.responses import ModelStatus, VersionStatus
 from client._client import Client
 from client.commands.arguments import add_json, add_service, client_options, positive_number
-from client.commands.columns import aligned
+from client.commands.columns import aligned, printable_lines
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -22,10 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     with Client(**client_options(arguments)) as client:
         if arguments.version is None:
             status = client.model(arguments.name)
-            print(status.model_dump_json() if arguments.json else _describe(status))
+            print(status.model_dump_json() if arguments.json else printable_lines(_describe(status)))
         else:
             metadata = client.metadata(arguments.name, arguments.version)
-            print(metadata.model_dump_json() if arguments.json else _describe_version(metadata))
+            print(metadata.model_dump_json() if arguments.json else printable_lines(_describe_version(metadata)))
     return 0
 
 

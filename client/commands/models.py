@@ -2,6 +2,7 @@
 
 import argparse
 
+from catalog.printable import printable
 from catalog.responses import ModelStatus
 from client._client import Client
 from client.commands.arguments import add_json, add_service, client_options
@@ -24,8 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     header = ("model", "title", "state", "serves", "accuracy", "on images", "parameters")
     rows = [_row(model) for model in listed.models]
     print("\n".join(aligned([header, *rows], right=frozenset({4, 5, 6}))))
-    print(f"\n{listed.runtime} {listed.runtime_version} on {listed.device} in {listed.precision}; ", end="")
-    print(f"{listed.default_model} answers where no model is asked for" if listed.default_model else "none is ready")
+    default = f"{listed.default_model} answers where no model is asked for" if listed.default_model else "none is ready"
+    computes = f"{listed.runtime} {listed.runtime_version} on {listed.device} in {listed.precision}"
+    print(f"\n{printable(f'{computes}; {default}')}")
     return 0
 
 

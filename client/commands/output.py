@@ -6,7 +6,7 @@ import sys
 from io import TextIOWrapper
 
 from catalog.errors import ProjectError
-from client.commands.columns import printable
+from catalog.printable import printable
 
 
 def prepare_streams() -> bool:

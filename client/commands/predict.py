@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = client_options(arguments)
     with _saved(arguments, images) as saved:
         if found.left_out:
-            say(found.describe_left_out())
+            say(str(found.left_out))
         return _ask(arguments, images, options, saved)
 
 

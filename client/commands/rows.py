@@ -11,8 +11,9 @@ from typing import Final, Protocol
 
 from catalog.errors import ProjectError
 from catalog.labels import CLASS_NAMES
+from catalog.printable import printable
 from catalog.responses import Prediction
-from client.commands.columns import percent, printable
+from client.commands.columns import percent
 from client.commands.files import STANDARD_INPUT
 from client.commands.folder_labels import StoredEvaluation, Tally, evaluation_lines, evaluation_record
 from client.commands.output import say
@@ -21,6 +22,8 @@ WIDEST_NAME: Final = 100
 NAMES_SHARE: Final = 3
 """A terminal gives a third of its columns to the names."""
 LABEL_WIDTH: Final = max(len(name) for name in CLASS_NAMES)
+QUOTED_LINE_ENDS: Final = "\r\n"
+"""The module csv quotes a text with one of its line ends in it, and no other."""
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a text begins with that a spreadsheet computes (OWASP, CSV injection)."""
 CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_label", "error")
@@ -109,8 +112,9 @@ class CsvRows:
         print(CSV_HEADER, flush=True)
 
     def write(self, row: Row) -> None:
-        """Print `csv_line`, at once."""
-        print(csv_line(row), flush=True)
+        """Print `csv_line`, at once; on a terminal no name may move the cursor."""
+        line = csv_line(row)
+        print(printable(line) if sys.stdout.isatty() else line, flush=True)
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
         """On standard error, since it is no row."""
@@ -163,8 +167,8 @@ def _text(words: str) -> str:
 
 def _csv(values: Sequence[object]) -> str:
     stream = StringIO()
-    csv.writer(stream, lineterminator="").writerow(values)
-    return stream.getvalue()
+    csv.writer(stream, lineterminator=QUOTED_LINE_ENDS).writerow(values)
+    return stream.getvalue().removesuffix(QUOTED_LINE_ENDS)
 
 
 CSV_HEADER: Final = _csv(CSV_COLUMNS)

@@ -108,7 +108,10 @@ def _seen_by_the_model(image: ImageSource) -> Any:
     from PIL import Image, ImageOps
 
     with Image.open(BytesIO(encode_image(image).content)) as opened:
-        upright = ImageOps.exif_transpose(opened).convert("RGBA")
+        upright = ImageOps.exif_transpose(opened)
+    if upright.mode.startswith("I"):  # 16 bits, of which the upper 8 count
+        upright = upright.convert("I").point([value >> 8 for value in range(2**16)], "L")
+    upright = upright.convert("RGBA")
     background = Image.new("RGBA", upright.size, "white")
     return ImageOps.fit(Image.alpha_composite(background, upright).convert("RGB"), (SIDE, SIDE))
 

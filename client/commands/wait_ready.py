@@ -3,6 +3,7 @@
 import argparse
 from typing import Final
 
+from catalog.printable import printable
 from client._client import Client
 from client.commands.arguments import add_service, client_options, seconds
 
@@ -26,5 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Wait, and say which models are ready."""
     with Client(**client_options(arguments)) as client:
         readiness = client.wait_until_ready(arguments.wait_s)
-    print(f"ready: {', '.join(name for name, state in readiness.models.items() if state == 'ready')}")
+    ready = ", ".join(name for name, state in readiness.models.items() if state == "ready")
+    print(printable(f"ready: {ready}"))
     return 0

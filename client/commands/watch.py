@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from catalog.printable import printable
 from catalog.responses import ModelList, Readiness, ServiceStatistics
 from client._client import Client
 from client._config import NO_RETRIES
+from client._connection import without_password
 from client._errors import ClientError
 from client.commands.arguments import add_service, client_options, positive_number, seconds
 from client.commands.columns import aligned
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Look and show; the code is that of the last look."""
     options = client_options(arguments) | {"retries": NO_RETRIES}
     code, looks = ExitCode.DONE, 0
-    with Client(**options) as client, _display(str(client.base_url)) as display:
+    with Client(**options) as client, _display(without_password(client.base_url)) as display:
         while True:
             try:
                 display.show(Look(client.ready(), client.models(), client.stats()))
@@ -106,11 +108,11 @@ class Lines:
     def show(self, look: Look) -> None:
         """Print it."""
         states = ", ".join(f"{model.name} {model.state}" for model in look.models.models)
-        print(f"{_now()} {look.summary()}; {states}", flush=True)
+        print(printable(f"{_now()} {look.summary()}; {states}"), flush=True)
 
     def fail(self, error: ClientError) -> None:
         """Print it."""
-        print(f"{_now()} error: {error}", flush=True)
+        print(printable(f"{_now()} error: {error}"), flush=True)
 
 
 class Screen:
@@ -129,7 +131,8 @@ class Screen:
         self._draw(f"error: {error}")
 
     def _draw(self, *lines: str) -> None:
-        self._live.update(Text("\n".join([f"{self._url} at {_now()}, Ctrl-C ends", "", *lines])), refresh=True)
+        shown = "\n".join(map(printable, [f"{self._url} at {_now()}, Ctrl-C ends", "", *lines]))
+        self._live.update(Text(shown), refresh=True)
 
 
 @contextmanager

@@ -62,12 +62,13 @@ def scripted_server(
     head_at_once: bool = True,
     batches: bytes | None = None,
     stop_after: int = sys.maxsize,
+    port: int = 0,
 ) -> Iterator[ScriptedServer]:
-    """The server, on a port of its own; it listens no longer after so many connections.
+    """The server, on a port of its own unless one is given; it listens no longer after so many connections.
 
     Where the answer is `ANSWERED`, a request of several images gets as many predictions, or `batches`.
     """
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         listening.settimeout(0.05)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         server = ScriptedServer(answers, delay_s, byte_every_s, head_at_once, batches, url)

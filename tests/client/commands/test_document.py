@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 DOCUMENT = (ROOT / "docs/client.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^cifar10 (.*?)(?:  +#.*)?$", DOCUMENT, re.MULTILINE)
-NEEDS_MORE = ("holiday.jpg", "my-test-set", "bench", "watch")
+NEEDS_MORE = ("holiday.jpg", "my-test-set", "my-photos", "bench", "watch")
 """Files of the reader's own, and commands that take their time."""
 
 
@@ -27,7 +27,8 @@ def test_command_in_the_document_works(run: Run, monkeypatch: pytest.MonkeyPatch
     if standard_input:
         monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO((ROOT / standard_input).read_bytes())))
     ended = run(*shlex.split(words))
-    assert (ended.code, ended.err) == (ExitCode.DONE, "")
+    assert ended.code == ExitCode.DONE
+    assert ended.err == "" or ended.err.startswith("left out 1 file: ")  # the README of the images
     assert ended.out
 
 

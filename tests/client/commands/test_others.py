@@ -143,7 +143,7 @@ def test_bench_counts_from_when_a_request_was_due_in_an_open_loop(run: Run) -> N
 def test_bench_says_where_it_could_not_send_what_was_due(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.commands.load.MOST_OUTSTANDING", 2)
     answer = http_answer(200, "application/json", PREDICTED)
-    with scripted_server(answer, delay_s=0.3) as scripted:
+    with scripted_server(answer, delay_s=3) as scripted:
         ended = run("bench", CAT, "--rate", 50, "--duration", 0.2, "--url", scripted.url)
     assert ended.code == ExitCode.PARTLY
     assert ended.out.startswith("open loop, 50 requests/s due: latencies count from when a request was due")
