@@ -22,6 +22,8 @@ RESOLVED: Final = "cifar10.forwarding"
 ROOT_PATH_PATTERN: Final = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$"
 """Segments that don't begin with a dot: they stand in addresses and in HTML as they are."""
 MAX_PREFIX_CHARACTERS: Final = 256
+MAX_KEPT_BYTES: Final = 512
+"""What longer headers say is read each time."""
 OWN_PATHS: Final = frozenset(
     {
         *("predict", "compare", "explain", "models", "v1", "v2", "admin", "web", "docs", "openapi.json"),
@@ -62,6 +64,7 @@ class Forwarding:
         self._trusted = trusted
         self._is_off = not self.root_path and not trusted
         self._is_trusted = lru_cache(maxsize=1024)(self._find_trust)
+        self._read_kept = lru_cache(maxsize=1024)(self._read)
 
     def resolve(self, scope: Scope) -> None:
         """Put a request's scope right; a second call changes nothing."""
@@ -84,21 +87,28 @@ class Forwarding:
 
     def _follow(self, scope: Scope) -> str:
         """Take over what a trusted proxy says; the prefix that it names, empty where it names none."""
-        given: dict[str, list[str]] = {}
-        for raw_name, value in scope["headers"]:
-            name = NAMES.get(raw_name)
-            if name is not None:
-                given.setdefault(name, []).append(value.decode("latin-1"))
-        prefix = "".join(part.rstrip("/") for part in _listed(given.get("x-forwarded-prefix")))
-        hop = self._first_outside(_hops(given))
+        headers = tuple([header for header in scope["headers"] if header[0] in NAMES])
+        is_short = sum(len(value) for _, value in headers) <= MAX_KEPT_BYTES
+        hop, client, prefix = (self._read_kept if is_short else self._read)(headers)
         address, port = scope["client"]
-        scope["client"] = _client(hop.client) or (plain_address(address), port)
-        if hop.scheme.lower() in SCHEMES:
-            scope["scheme"] = hop.scheme.lower()
-        if HOST.fullmatch(hop.host):
+        scope["client"] = client or (plain_address(address), port)
+        if hop.scheme:
+            scope["scheme"] = hop.scheme
+        if hop.host:
             others = [header for header in scope["headers"] if header[0] != b"host"]
             scope["headers"] = [(b"host", hop.host.encode()), *others]
-        return prefix if is_prefix(prefix) else ""
+        return prefix
+
+    def _read(self, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[Hop, tuple[str, int] | None, str]:
+        """The hop that counts, its client's address and port, and the prefix; what is not legal left out."""
+        given: dict[str, list[str]] = {}
+        for name, value in headers:
+            given.setdefault(NAMES[name], []).append(value.decode("latin-1"))
+        prefix = "".join(part.rstrip("/") for part in _listed(given.get("x-forwarded-prefix")))
+        hop = self._first_outside(_hops(given))
+        scheme = hop.scheme.lower()
+        legal = Hop(hop.client, scheme if scheme in SCHEMES else "", hop.host if HOST.fullmatch(hop.host) else "")
+        return legal, _client(hop.client), prefix if is_prefix(prefix) else ""
 
     def _first_outside(self, hops: list[Hop]) -> Hop:
         """Of the hops, the one whose client is no trusted proxy, looked for from the nearest on; else the farthest.
@@ -219,7 +229,6 @@ def _forwarded(text: str) -> list[Hop]:
     return hops
 
 
-@lru_cache(maxsize=1024)
 def _client(text: str) -> tuple[str, int] | None:
     """An address and its port, 0 where there is none; RFC 7239's names for hidden ones; None where it is neither."""
     if OBFUSCATED.fullmatch(text):

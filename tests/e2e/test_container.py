@@ -14,10 +14,12 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from tests.conftest import PUBLISHED, ROOT, SAMPLES, golden_class
+from tests.conftest import MODELS, PUBLISHED, ROOT, SAMPLES, golden_class, newest_version
 from tests.e2e.server import free_port, wait_until_ready
+from tests.version_copies import publish_copy
 
 PROJECT = "cifar10-serving-test"
+MOST_IMAGE_BYTES = 520_000_000
 
 
 def docker(*arguments: str, check: bool = True, timeout_s: int = 600) -> subprocess.CompletedProcess[str]:
@@ -49,21 +51,29 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[str], str]]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models folder of this machine, to publish in."""
+    folder = tmp_path_factory.mktemp("published") / "models"
+    shutil.copytree(MODELS, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compose(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[str], str]]:
     """The compose command of a project that is up, and its URL."""
     port = free_port()
     override = tmp_path_factory.mktemp("compose") / "override.yml"
     network = os.environ.get("CIFAR10_TEST_BUILD_NETWORK", "default")
     override.write_text(json.dumps({"services": {"cpu": {"build": {"network": network}}}}))
     command = ["compose", "-p", PROJECT, "-f", str(ROOT / "docker-compose.yml"), "-f", str(override)]
-    os.environ["CIFAR10_PORT"] = str(port)
+    os.environ |= {"CIFAR10_PORT": str(port), "CIFAR10_MODELS": str(models)}
     try:
         docker(*command, "up", "--build", "--detach")
         wait_until_ready(f"http://127.0.0.1:{port}")
         yield command, f"http://127.0.0.1:{port}"
     finally:
         docker(*command, "down", "--volumes", "--timeout", "30", check=False)
-        del os.environ["CIFAR10_PORT"]
+        del os.environ["CIFAR10_PORT"], os.environ["CIFAR10_MODELS"]
 
 
 def container_id(command: list[str]) -> str:
@@ -100,7 +110,34 @@ def test_compiled_models_outlive_the_container(compose: tuple[list[str], str]) -
         assert time.monotonic() < deadline_s, "not every model was kept within 60 s"
         time.sleep(0.5)
     mounts = json.loads(docker("inspect", container_id(compose[0])).stdout)[0]["Mounts"]
-    assert [(mount["Type"], mount["Destination"]) for mount in mounts] == [("volume", "/var/cache/cifar10-serving")]
+    assert {(mount["Type"], mount["Destination"], mount["RW"]) for mount in mounts} == {
+        ("bind", "/app/models", False),
+        ("volume", "/var/cache/cifar10-serving", True),
+    }
+
+
+def test_container_is_limited_in_memory_and_processes(compose: tuple[list[str], str]) -> None:
+    limits = json.loads(docker("inspect", container_id(compose[0])).stdout)[0]["HostConfig"]
+    assert limits["Memory"] == 4 * 2**30
+    assert limits["PidsLimit"] == 2048
+
+
+def test_image_is_small(compose: tuple[list[str], str]) -> None:
+    assert json.loads(docker("image", "inspect", "cifar10-serving:cpu").stdout)[0]["Size"] < MOST_IMAGE_BYTES
+
+
+def test_version_that_is_published_in_the_mounted_folder_serves(compose: tuple[list[str], str], models: Path) -> None:
+    newest = newest_version("sequential")
+    publish_copy(models, newest + 1, source=newest)
+    deadline_s = time.monotonic() + 60
+    while httpx.get(f"{compose[1]}/models/sequential").json()["serving_version"] != newest + 1:
+        assert time.monotonic() < deadline_s, "the new version does not serve after 60 s"
+        time.sleep(0.5)
+    answered = httpx.post(
+        f"{compose[1]}/predict", files={"file": SAMPLES[3].file.read_bytes()}, params={"model": "sequential"}
+    )
+    assert answered.json()["version"] == newest + 1
+    assert answered.json()["class_id"] == golden_class("sequential", SAMPLES[3])
 
 
 def test_health_check_passes(compose: tuple[list[str], str]) -> None:

@@ -1,8 +1,11 @@
 """What trusted proxies say counts, what anybody else says does not."""
 
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.types import Scope
 
 from service.errors import SettingsError
@@ -139,3 +142,22 @@ def test_prefix_like_a_path_of_the_service_has_to_be_stripped() -> None:
 def test_prefix_that_is_not_legal_is_rejected(prefix: str) -> None:
     with pytest.raises(SettingsError):
         Forwarding(prefix)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Prefix"]
+        ),
+        st.text("1.:,;=\"[]\\ /abfor_-<>'\t", max_size=40),
+    ),
+    st.sampled_from(["/", "/docs", "/a", "/a/docs", "*"]),
+)
+def test_no_header_breaks_a_request(headers: dict[str, str], path: str) -> None:
+    scope = resolved(headers, path=path, root_path="/a")
+    address, port = scope["client"]
+    assert address
+    assert not set(address) & set(" <>'\"/\\,;")
+    assert 0 <= port < 100_000
+    assert scope["path"].startswith(scope["root_path"]) or path == "*"
+    assert re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", scope["root_path"])

@@ -1,0 +1,23 @@
+"""The compose file passes on what the settings are; what a container then does is `tests.e2e.test_container`'s part."""
+
+import re
+
+from service.settings import Settings, variable
+from tests.conftest import ROOT
+
+NOT_PASSED_ON = {
+    "host": "the image listens on every interface of its container",
+    "port": "8000 in the container; CIFAR10_PORT is the port of this machine",
+    "models": "the mounted folder; CIFAR10_MODELS is the folder of this machine",
+    "compiled_models": "the volume's folder, set in the image",
+    "runtime": "each image has one",
+    "device": "that of the image",
+}
+
+
+def test_every_setting_is_passed_on_or_left_out_for_a_reason() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    passed_on = re.findall(r"^    - (CIFAR10_\w+)$", text, re.MULTILINE)
+    assert len(passed_on) == len(set(passed_on))
+    assert {variable(name) for name in Settings.model_fields.keys() - NOT_PASSED_ON} == set(passed_on)
+    assert NOT_PASSED_ON.keys() <= Settings.model_fields.keys()
