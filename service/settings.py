@@ -313,23 +313,20 @@ def _is_read_elsewhere(name: str) -> bool:
 
 
 def _check_flags(arguments: Sequence[str]) -> None:
-    """Whether every flag is one, or an unmistakable beginning of one, as the parser takes it.
+    """Whether every flag is one; what is there beside flags may be a secret, and is shown by nobody.
 
     Raises:
-        SettingsError: naming the flag, but not its value: that may be a secret.
+        SettingsError: naming the flag, but not its value.
     """
     known = ["--help", *(flag(name) for name in Settings.model_fields)]
+    is_value = False
     for argument in arguments:
-        given = argument.partition("=")[0]
-        if given.startswith("--") and given.replace("_", "-") != "--" and not _begins_any(given, known):
+        given, equals, _ = argument.partition("=")
+        if not is_value and given.startswith("--") and given.replace("--no-", "--", 1) not in known:
             raise SettingsError(
                 f"there is no flag '{given[:MAX_SHOWN]}'{did_you_mean(given, known)}", remedy="--help lists the flags"
             )
-
-
-def _begins_any(given: str, known: Sequence[str]) -> bool:
-    positive = given.replace("--no-", "--", 1)
-    return any(name.startswith((given, positive)) for name in known)
+        is_value = given.startswith("--") and not equals and not is_value
 
 
 def variable(name: str) -> str:
