@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
-from catalog.close_match import did_you_mean
+from catalog.close_match import closest, did_you_mean
 from catalog.labels import ModelName
 from catalog.metadata import Precision, RuntimeName
 from catalog.rollout import POLICY_PATTERN
@@ -287,15 +287,16 @@ def warn_of_variables() -> None:
     names = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
     if passed_over := [name for name in names if is_of_kubernetes(name, os.environ[name])]:
         logger.info(
-            "passed over %s: Kubernetes sets them for a Service of such a name; flags win over variables",
+            "passed over %s: Kubernetes sets them for a Service of such a name; flags are not affected",
             ", ".join(passed_over),
         )
     for name in names:
         setting = name.upper().removeprefix(PREFIX)
         is_known = setting.lower() in Settings.model_fields or _is_read_elsewhere(name.upper())
         if not is_known and name not in passed_over:
-            guess = did_you_mean(name, [variable(field) for field in Settings.model_fields])
-            logger.warning("%s is not a setting%s: it has no effect; see docs/settings.md", name, guess)
+            guess = closest(setting, Settings.model_fields)  # without the prefix, which is alike in all
+            hint = f" (did you mean '{variable(guess)}'?)" if guess is not None else ""
+            logger.warning("%s is not a setting%s: it has no effect; see docs/settings.md", name, hint)
 
 
 def is_of_kubernetes(name: str, value: str) -> bool:

@@ -28,7 +28,7 @@ KEEPALIVE: Final = (
     # By default a client that pings more than once in five minutes, or without a call, is sent away (too_many_pings):
     # proxies and phones need more to keep a connection open. Java's and Go's clients ping every ten seconds at most.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     # Ours find out that a client has gone without a word, within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
