@@ -76,7 +76,7 @@ def test_model_that_can_not_be_read_for_a_moment_counts_as_unchanged(
 def test_folder_that_no_answer_could_name_is_passed_over_with_one_warning(
     one_model: Path, caplog: pytest.LogCaptureFixture, name: bytes
 ) -> None:
-    os.makedirs(os.fsencode(one_model) + b"/" + name + b"/1")
+    (one_model / os.fsdecode(name) / "1").mkdir(parents=True)
     folder = ModelsFolder(one_model)
     assert list(folder.scan()) == list(folder.scan()) == ["sequential"]
     assert len([record for record in caplog.records if "passed over" in record.message]) == 1
