@@ -23,4 +23,7 @@ def _stop_before_serving(_signal: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    from service.stopping import exit_now
+
+    exit_now(code)  # the interpreter's own end takes a moment, in which one more signal would be told as a crash

@@ -163,7 +163,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
         reload_on_hangup(watcher)
-        loading = asyncio.create_task(_load(repository, watcher))
+        loading = asyncio.create_task(_load(repository, watcher, stop))
         if is_worker():  # until then the others take the connections
             await _done_or_stopping(loading, stop)
         sharing = [
@@ -293,8 +293,10 @@ async def _end_loading(repository: ModelRepository, loading: "asyncio.Task[None]
     await asyncio.to_thread(watcher.stop, END_LOADING_S)
 
 
-async def _load(repository: ModelRepository, watcher: Watcher) -> None:
+async def _load(repository: ModelRepository, watcher: Watcher, stop: Stop) -> None:
     await asyncio.to_thread(repository.load_all)
+    if stop.is_requested:
+        return
     reason = repository.not_ready_reason
     if reason is None:
         logger.info("ready; %s answers where no model is asked for", repository.default_name())

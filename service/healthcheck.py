@@ -4,6 +4,7 @@ import http.client
 import sys
 
 from catalog.errors import ProjectError
+from catalog.printable import printable
 from service.settings import read_settings
 
 TIMEOUT_S = 4
@@ -20,7 +21,7 @@ def main() -> int:
         response = connection.getresponse()
         print(response.read().decode())
     except (OSError, http.client.HTTPException, ProjectError) as error:
-        print(error)
+        print(printable(str(error)))
         return 1
     return 0 if response.status == http.client.OK else 1
 

@@ -177,6 +177,8 @@ class BacklogProtocol(HttpToolsProtocol):
     flow: _Flow
     url = b""
     _is_parsing = False
+    _last_cycle: RequestResponseCycle | None = None
+    """Whose answer says, in a stop, that the connection closes."""
     _unbegun: Callable[[], None] | None = None
     """Begins the request whose head was parsed, once all that was received is."""
     _answer: "asyncio.Future[Any] | None" = None
@@ -295,8 +297,18 @@ class BacklogProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Have the last answer under way say that the connection closes; an idle one is left to `close_if_idle`."""
-        if not self._is_answered() and not self.pipeline and not self._waits_for_room:
-            self.cycle.keep_alive = False
+        self._announce_close()
+
+    def _announce_close(self) -> None:
+        """Let the connection end with the answer to the last request that was sent, not with one before it."""
+        last, announced = self.cycle, self._last_cycle
+        if last is None or last.response_complete or last is announced or not last.keep_alive:
+            return
+        if self._waits_for_room or (self.flow.read_paused and _has_unread_bytes(self.transport)):
+            return  # it isn't the last
+        if announced is not None and not announced.response_started:
+            announced.keep_alive = True
+        last.keep_alive, self._last_cycle = False, last
 
     def close_if_idle(self) -> None:
         """Close the connection if nothing is asked on it, and nothing that was sent is still to be read."""
@@ -353,6 +365,8 @@ class BacklogProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
         if self._since_s is None and not self._is_at_head:
             self._since_s = self.loop.time()
+        if self.stop.is_requested:
+            self._announce_close()
         if self._unbegun is not None:
             begin, self._unbegun = self._unbegun, None
             begin()
@@ -791,8 +805,6 @@ class BacklogProtocol(HttpToolsProtocol):
         return b"\r\n".join(lines) + HEAD_END + body
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self.stop.is_requested and not self.pipeline and not self._waits_for_room:
-            cycle.keep_alive = False
         scope = cycle.scope
         raw_path = scope["raw_path"]  # as it was sent, which is how an early rejection knows it
         self.forwarding.resolve(cast("Scope", scope))

@@ -121,7 +121,8 @@ def _text(observation: Observation) -> bytes:
 
 
 def _string(text: str) -> str:
-    return f'"{text}"' if text.isascii() and text.isalnum() else _escaped(text[:MAX_TEXT_LENGTH])
+    text = text[:MAX_TEXT_LENGTH]
+    return f'"{text}"' if text.isascii() and text.isalnum() else _escaped(text)
 
 
 @lru_cache(maxsize=256)

@@ -42,7 +42,7 @@ LAST_REQUEST_S: Final = 0.5
 SAME_STOP_S: Final = 0.5
 """Signals so soon after the first mean the same stop: a terminal and a service manager send one to each process."""
 LAST_WORK_S: Final = 0.5
-LAST_GRACE_S: Final = 3.0
+LAST_GRACE_S: Final = 2.0
 """What a stop may take beyond its grace time, to end what has no more time."""
 MAX_OPEN_FILES: Final = 65_536
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
-from catalog.close_match import did_you_mean
+from catalog.close_match import closest, did_you_mean
 from catalog.labels import ModelName
 from catalog.metadata import Precision, RuntimeName
 from catalog.rollout import POLICY_PATTERN
@@ -287,15 +287,16 @@ def warn_of_variables() -> None:
     names = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
     if passed_over := [name for name in names if is_of_kubernetes(name, os.environ[name])]:
         logger.info(
-            "passed over %s: Kubernetes sets them for a Service of such a name; flags win over variables",
+            "passed over %s: Kubernetes sets them for a Service of such a name; flags are not affected",
             ", ".join(passed_over),
         )
     for name in names:
         setting = name.upper().removeprefix(PREFIX)
         is_known = setting.lower() in Settings.model_fields or _is_read_elsewhere(name.upper())
         if not is_known and name not in passed_over:
-            guess = did_you_mean(name, [variable(field) for field in Settings.model_fields])
-            logger.warning("%s is not a setting%s: it has no effect; see docs/settings.md", name, guess)
+            guess = closest(setting, Settings.model_fields)  # without the prefix, which is alike in all
+            hint = f" (did you mean '{variable(guess)}'?)" if guess is not None else ""
+            logger.warning("%s is not a setting%s: it has no effect; see docs/settings.md", name, hint)
 
 
 def is_of_kubernetes(name: str, value: str) -> bool:
@@ -313,23 +314,20 @@ def _is_read_elsewhere(name: str) -> bool:
 
 
 def _check_flags(arguments: Sequence[str]) -> None:
-    """Whether every flag is one, or an unmistakable beginning of one, as the parser takes it.
+    """Whether every flag is one; what is there beside flags may be a secret, and is shown by nobody.
 
     Raises:
-        SettingsError: naming the flag, but not its value: that may be a secret.
+        SettingsError: naming the flag, but not its value.
     """
     known = ["--help", *(flag(name) for name in Settings.model_fields)]
+    is_value = False
     for argument in arguments:
-        given = argument.partition("=")[0]
-        if given.startswith("--") and given.replace("_", "-") != "--" and not _begins_any(given, known):
+        given, equals, _ = argument.partition("=")
+        if not is_value and given.startswith("--") and given.replace("--no-", "--", 1) not in known:
             raise SettingsError(
                 f"there is no flag '{given[:MAX_SHOWN]}'{did_you_mean(given, known)}", remedy="--help lists the flags"
             )
-
-
-def _begins_any(given: str, known: Sequence[str]) -> bool:
-    positive = given.replace("--no-", "--", 1)
-    return any(name.startswith((given, positive)) for name in known)
+        is_value = given.startswith("--") and not equals and not is_value
 
 
 def variable(name: str) -> str:

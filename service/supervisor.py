@@ -42,7 +42,7 @@ RESTART_AFTER_S: Final = 1.0
 MAX_RESTART_AFTER_S: Final = 30.0
 STABLE_AFTER_S: Final = 60.0
 """A worker that lived so long doesn't crash in a loop."""
-KILL_AFTER_S: Final = LAST_GRACE_S + 2.0
+KILL_AFTER_S: Final = LAST_GRACE_S + 1.0
 """What a worker gets beyond its own grace time before it is killed."""
 SERVING: Final = b"r"
 STARTING: Final = b"s"

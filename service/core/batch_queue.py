@@ -92,6 +92,14 @@ class BatchQueue:
             self.rows -= len(first.images)
         return batch, expired
 
+    def drop_answered(self) -> int:
+        """Let go of the requests that have their answer already, such as a time-out; return how many rows that was."""
+        left = [waiting for waiting in self._waiting if not waiting.answer.done()]
+        rows = sum(len(waiting.images) for waiting in left)
+        self._waiting, dropped_rows = deque(left), self.rows - rows
+        self.rows = rows
+        return dropped_rows
+
     def measured(self, rows: int, compute_s: float) -> None:
         """Learn from a batch how long a row takes."""
         per_row_s = compute_s / rows

@@ -57,6 +57,11 @@ class ModelsFolder:
 
     def _scan_model(self, name: str) -> ModelFolder | None:
         folder = self.path / name
+        if not name.isprintable():  # nor is what isn't UTF-8: no answer could name it
+            if name not in self._unreadable:
+                self._unreadable.add(name)
+                logger.warning("%s is passed over: its name is not printable", folder)
+            return None
         try:
             entries = {entry.name: entry for entry in _entries(folder)}
             versions = {

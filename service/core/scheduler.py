@@ -352,9 +352,17 @@ class Scheduler:
         for waiting in unanswered:
             if waiting.expires_s <= now_s:
                 _fail(waiting, TimeoutError())
-        latest = [waiting.expires_s for waiting in unanswered if waiting.expires_s > now_s]
-        if latest:
-            self._expire_at(min(latest))
+        later_s = [waiting.expires_s for waiting in unanswered if waiting.expires_s > now_s]
+        if len(later_s) < len(unanswered):
+            self._drop_answered()
+        if later_s:
+            self._expire_at(min(later_s))
+
+    def _drop_answered(self) -> None:
+        """Make room: who asks for more than can be had in time may not fill the queues with what nobody waits for."""
+        with self._lock:
+            self._rows -= sum(queue.drop_answered() for queue in self._turns)
+            self._turns = deque(queue for queue in self._turns if queue.rows)
 
 
 def _compute(batch: _Batch) -> _Outcome:

@@ -23,3 +23,8 @@ def test_every_request_error_has_its_own_kind_and_an_error_status() -> None:
     errors = service.errors.RequestError.__subclasses__()
     assert len({error.kind for error in errors}) == len(errors) >= 7
     assert all(400 <= error.status < 600 and error.status != 500 for error in errors)
+
+
+def test_message_is_one_line_whatever_a_name_in_it_holds() -> None:
+    message = str(ProjectError("no folder 'a\nb\x1b[31m\u202e\udcff'", expected="a\rname", remedy="caf\u00e9"))
+    assert message == r"no folder 'a\nb\x1b[31m\u202e\udcff'. Expected: a\rname. What to do: café."

@@ -38,8 +38,14 @@ def server(one_model: Path, tmp_path: Path) -> Iterator[Server]:
 
 def workers(server: Server) -> list[int]:
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
-    return [pid for pid, command in commands.items() if b"spawn_main" in command]
+    return [int(pid) for pid in children if b"spawn_main" in command_of(pid)]
+
+
+def command_of(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return b""
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> None:

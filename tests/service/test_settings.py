@@ -1,9 +1,27 @@
+import logging
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from service.errors import SettingsError
-from service.settings import Settings, flag, legal_values, read_settings, variable
+from service.settings import (
+    PREFIX,
+    PREFIXES_ELSEWHERE,
+    READ_ELSEWHERE,
+    Settings,
+    flag,
+    is_of_kubernetes,
+    legal_values,
+    read_settings,
+    variable,
+    warn_of_variables,
+)
+from tests.conftest import ROOT
+
+SECRET = "a-secret-that-nobody-may-see"  # noqa: S105
 
 
 def test_defaults_are_the_documented_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +99,163 @@ def test_every_setting_says_what_it_is_and_what_is_legal(name: str) -> None:
     assert legal_values(name)
     assert variable(name).startswith("CIFAR10_")
     assert flag(name).startswith("--")
+
+
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("CIFAR10_PORT", " 9000\n", 9000),
+        ("CIFAR10_PORT", "", 8000),
+        ("CIFAR10_PORT", "  ", 8000),
+        ("cifar10_port", "9000", 9000),
+        ("CIFAR10_LOG_LEVEL", "INFO", "info"),
+        ("CIFAR10_RUNTIME", " OpenVINO ", "openvino"),
+        ("CIFAR10_DEVICE", "CPU", "cpu"),
+        ("CIFAR10_HOST", "", "127.0.0.1"),
+        ("CIFAR10_ADMIN_TOKEN", "", None),
+        ("CIFAR10_LAME_DUCK_S", "0.5", 0.5),
+    ],
+)
+def test_variable_means_what_people_mean(
+    bare_environment: pytest.MonkeyPatch, name: str, value: str, meant: object
+) -> None:
+    bare_environment.setenv(name, value)
+    assert getattr(read_settings(), name.upper().removeprefix(PREFIX).lower()) == meant
+
+
+def test_token_of_a_file_may_end_with_a_line_end(bare_environment: pytest.MonkeyPatch) -> None:
+    bare_environment.setenv("CIFAR10_ADMIN_TOKEN", f"{SECRET}\n")
+    token = read_settings().admin_token
+    assert token is not None
+    assert token.get_secret_value() == SECRET
+
+
+def kubernetes_variables(service: str) -> dict[str, str]:
+    """What the kubelet sets in each pod for a Service with a port named http."""
+    prefix = service.upper().replace("-", "_")
+    return {
+        f"{prefix}_SERVICE_HOST": "10.0.0.11",
+        f"{prefix}_SERVICE_PORT": "8000",
+        f"{prefix}_SERVICE_PORT_HTTP": "8000",
+        f"{prefix}_PORT": "tcp://10.0.0.11:8000",
+        f"{prefix}_PORT_8000_TCP": "tcp://10.0.0.11:8000",
+        f"{prefix}_PORT_8000_TCP_PROTO": "tcp",
+        f"{prefix}_PORT_8000_TCP_PORT": "8000",
+        f"{prefix}_PORT_8000_TCP_ADDR": "10.0.0.11",
+    }
+
+
+@pytest.mark.parametrize("service", ["cifar10", "cifar10-serving", "cifar10-grpc", "cifar10-gpu"])
+def test_variables_of_a_kubernetes_service_are_passed_over_with_one_line(
+    bare_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, service: str
+) -> None:
+    for name, value in kubernetes_variables(service).items():
+        bare_environment.setenv(name, value)
+    settings = read_settings()
+    assert (settings.port, settings.grpc_port) == (8000, 0)
+    with caplog.at_level(logging.INFO):
+        warn_of_variables()
+    (only,) = caplog.records
+    assert only.levelno == logging.INFO
+    assert "Kubernetes" in only.message
+    assert all(name in only.message for name in kubernetes_variables(service))
+    assert read_settings(["--port", "9000", "--grpc-port", "9001"]).port == 9000
+
+
+def test_ports_that_people_set_are_none_of_kubernetes() -> None:
+    for value in ("9000", "tcp", "http://x:1", "127.0.0.1:9000", ""):
+        assert not is_of_kubernetes("CIFAR10_PORT", value)
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("CIFAR10_ADMIN_TOKN", "CIFAR10_ADMIN_TOKEN"),
+        ("CIFAR10_WORKER", "CIFAR10_WORKERS"),
+        ("CIFAR10_MAX_BODY_BYTE", "CIFAR10_MAX_BODY_BYTES"),
+        ("cifar10_wokers", "CIFAR10_WORKERS"),
+        ("CIFAR10_SOMETHING_ELSE", None),
+        ("CIFAR10_FOO", None),
+    ],
+)
+def test_misspelt_variable_brings_a_warning_with_the_close_match_and_without_its_value(
+    bare_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, guess: str | None
+) -> None:
+    bare_environment.setenv(name, SECRET)
+    warn_of_variables()
+    (only,) = caplog.records
+    assert only.levelno == logging.WARNING
+    assert only.message.startswith(f"{name} is not a setting")
+    assert (f"did you mean '{guess}'" in only.message) == (guess is not None)
+    assert ("did you mean" in only.message) == (guess is not None)
+    assert SECRET not in only.message
+
+
+def test_variables_of_other_parts_bring_no_warning(
+    bare_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (*READ_ELSEWHERE, *(f"{prefix}X" for prefix in PREFIXES_ELSEWHERE), "CIFAR10_LOG_LEVEL"):
+        bare_environment.setenv(name, "x")
+    warn_of_variables()
+    assert caplog.records == []
+
+
+def test_every_variable_that_the_project_reads_is_known() -> None:
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    wanted = (".py", ".yml", "Makefile", "Dockerfile", "check", "install", "run")
+    names = {
+        name
+        for file in files
+        if file.endswith(wanted) and not file.startswith("tests/")
+        for name in re.findall(r"\bCIFAR10_[A-Z][A-Z_]*[A-Z]\b", (ROOT / file).read_text(encoding="utf-8"))
+    }
+    known = {variable(name) for name in Settings.model_fields} | READ_ELSEWHERE
+    unknown = {name for name in names - known if not name.startswith(PREFIXES_ELSEWHERE)}
+    assert not unknown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prot", "80"], "there is no flag '--prot' (did you mean '--port'?)"),
+        (["--admin-tokn", SECRET], "there is no flag '--admin-tokn' (did you mean '--admin-token'?)"),
+        ([f"--admin-tokn={SECRET}"], "there is no flag '--admin-tokn' (did you mean '--admin-token'?)"),
+        (["--max", "5"], "there is no flag '--max'"),
+        (["--admin-token=", SECRET], "there is a value without a flag"),
+        (["--admin-token", f"--{SECRET}"], "argument --admin-token: expected one argument"),
+        ([SECRET], "there is a value without a flag"),
+        ([f"-{SECRET}"], "there is a value without a flag"),
+        (["--port"], "argument --port: expected one argument"),
+        (["--pörtà\n\x1b[31m", "1"], "there is no flag '--pörtà"),
+    ],
+)
+def test_wrong_command_line_is_told_in_one_line_that_shows_no_value(arguments: list[str], words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(arguments)
+    assert words in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_no_error_shows_a_secret_or_a_raw_line_end(bare_environment: pytest.MonkeyPatch, by_flag: bool) -> None:
+    given = {"admin_token": "too\nshort", "log_level": "loud\n\x1b[31m", "port": "x\ny"}
+    if not by_flag:
+        for name, value in given.items():
+            bare_environment.setenv(variable(name), value)
+    arguments = [part for name, value in given.items() for part in (flag(name), value)] if by_flag else []
+    with pytest.raises(SettingsError) as caught:
+        read_settings(arguments)
+    message = str(caught.value)
+    assert "too" not in message
+    assert message.isprintable()
+    for name in given:
+        assert (flag(name) if by_flag else variable(name)) in message

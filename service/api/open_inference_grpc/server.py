@@ -24,6 +24,16 @@ from service.stopping import Stop
 
 LOOK_AT_READINESS_EVERY_S: Final = 0.25
 WHOLE_SERVER: Final = ""
+KEEPALIVE: Final = (
+    # By default a client that pings more than once in five minutes, or without a call, is sent away (too_many_pings):
+    # proxies and phones need more to keep a connection open. Java's and Go's clients ping every ten seconds at most.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    # Ours find out that a client has gone without a word, within a minute and a half.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+"""https://github.com/grpc/grpc/blob/master/doc/keepalive.md"""
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +59,7 @@ async def serving_grpc(
         options=(
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.so_reuseport", int(settings.workers > 1)),
+            *KEEPALIVE,
         )
     )
     status = health.HealthServicer()

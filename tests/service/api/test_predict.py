@@ -121,3 +121,6 @@ def test_each_request_is_one_line_of_json(capfdbinary: pytest.CaptureFixture[byt
         assert (answered["model"], answered["version"]) == ("functional", newest_version("functional"))
         assert answered["total_ms"] >= answered["compute_ms"] > 0
         assert (refused["status"], refused["error"]) == (404, "not-found")
+        assert (refused["requested_model"], "model" in refused) == ("nope", False)
+        assert "there is no model 'nope'" in refused["detail"]
+        assert answered["client"] == refused["client"] == "testclient:50000"

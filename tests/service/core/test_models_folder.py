@@ -70,3 +70,13 @@ def test_model_that_can_not_be_read_for_a_moment_counts_as_unchanged(
     assert [record.getMessage() for record in caplog.records] == [
         f"{model} can't be read and is passed over: Too many levels of symbolic links"
     ]
+
+
+@pytest.mark.parametrize("name", [b"a\nb", b"\x1b[31m", b"not-utf-8-\xff", "turned\u202e".encode()])
+def test_folder_that_no_answer_could_name_is_passed_over_with_one_warning(
+    one_model: Path, caplog: pytest.LogCaptureFixture, name: bytes
+) -> None:
+    (one_model / os.fsdecode(name) / "1").mkdir(parents=True)
+    folder = ModelsFolder(one_model)
+    assert list(folder.scan()) == list(folder.scan()) == ["sequential"]
+    assert len([record for record in caplog.records if "passed over" in record.message]) == 1

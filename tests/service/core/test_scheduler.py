@@ -307,3 +307,25 @@ def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
     run(scenario)
     assert model.batches == [1]
     scheduler.close()
+
+
+def test_expired_requests_leave_room_for_others() -> None:
+    model = Recorder(takes_s=0.5)
+    scheduler = Scheduler(BatchLimits(max_batch_rows=1, max_queue_rows=4, max_queue_rows_per_model=4))
+    version = ready(model)
+
+    async def scenario() -> None:
+        computing = scheduler.submit(version, rows(1), soon())
+        await asyncio.sleep(0.05)
+        for _ in range(5):
+            in_a_hurry = [scheduler.submit(version, rows(2), time.monotonic() + 0.001) for _ in range(4)]
+            outcomes = await asyncio.gather(*in_a_hurry, return_exceptions=True)
+            assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
+            assert scheduler.queue_rows == 0
+        patient = scheduler.submit(version, rows(3), soon())
+        assert not computing.done()
+        assert (await patient).probabilities[0, 0] == 3
+
+    run(scenario)
+    assert model.batches == [1, 1]
+    scheduler.close()
