@@ -33,7 +33,7 @@ from client._errors import (
     UnreachableError,
     problem_error,
 )
-from client._images import EncodedImage, ImageSource, encode_image, may_change, name_of
+from client._images import EncodedImage, ImageSource, encode_image, is_quick, may_change, name_of
 
 __all__ = ["ImageResult"]
 
@@ -220,7 +220,7 @@ async def predict_in_order_async(
     try:
         index = 0
         async for image in _each(images):
-            held = await asyncio.to_thread(hold, image) if may_change(image) else image
+            held = hold(image) if is_quick(image) or not may_change(image) else await asyncio.to_thread(hold, image)
             window.append(Job(index, name_of(image), held, loop.create_future()))
             waiting.append(window[-1])
             task = asyncio.create_task(ask())
