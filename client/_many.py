@@ -25,9 +25,11 @@ from catalog.responses import BatchPrediction, Prediction
 from client._config import NO_RETRIES, Retries
 from client._errors import (
     ClientError,
+    GatewayError,
     ImageSourceError,
     InternalError,
     TooLargeError,
+    UnavailableError,
     UnexpectedAnswerError,
     UnknownRouteError,
     UnreachableError,
@@ -93,8 +95,8 @@ class Job(Generic[AnyFuture]):
 class Patience:
     """What was learnt of the service: how often the next request is tried, and how many images it may have.
 
-    While the service can't be reached at all there are no retries: else each image of a folder would wait through all
-    of them for a service that is gone.
+    While the service can't be reached at all there are no retries, nor where it was not ready for as long as a call may
+    take: else each image of a folder would wait through all of them for a service that is gone.
     """
 
     def __init__(self, retries: Retries) -> None:
@@ -105,7 +107,9 @@ class Patience:
     def note(self, answers: Sequence[Answer]) -> None:
         """These came, if any."""
         if answers:
-            gone = any(isinstance(answer, UnreachableError) for answer in answers)
+            until_the_time_out = self._retries.attempts is None
+            given_up = (UnreachableError, UnavailableError, GatewayError) if until_the_time_out else UnreachableError
+            gone = any(isinstance(answer, given_up) for answer in answers)
             self.retries = NO_RETRIES if gone else self._retries
 
     def no_batch(self, error: ClientError) -> None:
