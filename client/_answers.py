@@ -182,6 +182,17 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += found.exceptions if isinstance(found, BaseExceptionGroup) else ()
 
 
+def check_encoding(headers: httpx.Headers, request: str) -> None:
+    """Reject an answer that was compressed more than once, whose few bytes may become more than there is memory.
+
+    Raises:
+        UnexpectedAnswerError: it was.
+    """
+    encoding = ", ".join(headers.get_list("content-encoding"))
+    if "," in encoding:
+        raise UnexpectedAnswerError(f"{request} was answered with the encodings {encoding}", remedy=WRONG_ADDRESS)
+
+
 def too_long(request: str) -> UnexpectedAnswerError:
     """The error of an answer that doesn't end."""
     return UnexpectedAnswerError(

@@ -20,13 +20,13 @@ from catalog.responses import (
     ServiceStatistics,
 )
 from client import _calls
-from client._answers import MAX_ANSWER_BYTES, Answer, AnyRecord, httpx_errors, read_answer, too_long
+from client._answers import MAX_ANSWER_BYTES, Answer, AnyRecord, check_encoding, httpx_errors, read_answer, too_long
 from client._attempts import Attempts, Contact
 from client._calls import Call
 from client._config import DEFAULT_URL, NO_RETRIES, Retries, Timeouts, parse_base_url
 from client._connection import MAX_CONNECTIONS, connection_options, describe_request
 from client._errors import ClientError, GatewayError, TransportError, UnavailableError
-from client._images import EncodedImage, ImageSource, encode_image
+from client._images import EncodedImage, ImageSource, encode_image, is_quick
 from client._many import AsyncAsking, ImageResult, check_concurrency, predict_in_order_async
 from client._readiness import ReadinessPatience
 
@@ -254,6 +254,7 @@ class AsyncClient:
             call.method, call.path, params=call.parameters, timeout=timeout, **call.sent
         ) as response:
             self._contact.made = True
+            check_encoding(response.headers, attempts.request)
             body = bytearray()
             async for part in response.aiter_bytes():
                 body += part
@@ -264,6 +265,6 @@ class AsyncClient:
 
 async def _encoded(image: ImageSource) -> EncodedImage:
     """Off the event loop, unless there is nothing to read or encode."""
-    if isinstance(image, bytes):
+    if is_quick(image):
         return encode_image(image)
     return await asyncio.to_thread(encode_image, image)

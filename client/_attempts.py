@@ -1,5 +1,6 @@
 """The attempts of one call: how long the next one may take, and whether there is a next one."""
 
+import logging
 import math
 import time
 from typing import Final
@@ -17,8 +18,12 @@ from client._errors import (
     UnreachableError,
 )
 
+logger = logging.getLogger(__name__)
+
 RETRIED: Final = (UnavailableError, GatewayError)
 GATEWAY_TIMEOUT: Final = 504
+LONG: Final = 5
+"""From so many attempts on, a caller who looks at the log is told what is waited for."""
 LEAST_ATTEMPT_S: Final = 0.02
 """In less there would be no answer."""
 
@@ -90,6 +95,8 @@ class Attempts:
         left_s = MAX_SECONDS if self.ends_s is None else self.ends_s - time.monotonic()
         if retry_after_s >= left_s:
             raise error
+        if self._made >= LONG:
+            logger.info("%s; trying again%s", error.problem, self._for_how_long(left_s))
         if wait_s < left_s:
             return wait_s
         # The last waits are shorter, so that a service which is back just before the time-out is asked.
@@ -97,6 +104,9 @@ class Attempts:
         if left_s - wait_s < LEAST_ATTEMPT_S:
             raise error
         return wait_s
+
+    def _for_how_long(self, left_s: float) -> str:
+        return "" if self.ends_s is None else f" for up to {left_s:.0f} s"
 
     def begin_next(self) -> None:
         """Begin the next attempt, after the wait.

@@ -20,7 +20,7 @@ from catalog.responses import (
     ServiceStatistics,
 )
 from client import _calls
-from client._answers import MAX_ANSWER_BYTES, Answer, AnyRecord, httpx_errors, read_answer, too_long
+from client._answers import MAX_ANSWER_BYTES, Answer, AnyRecord, check_encoding, httpx_errors, read_answer, too_long
 from client._attempts import Attempts, Contact
 from client._calls import Call
 from client._config import DEFAULT_URL, NO_RETRIES, Retries, Timeouts, parse_base_url
@@ -255,6 +255,7 @@ class Client:
             call.method, call.path, params=call.parameters, timeout=timeout, **call.sent
         ) as response:
             self._contact.made = True
+            check_encoding(response.headers, attempts.request)
             body = bytearray()
             for part in response.iter_bytes():
                 body += part

@@ -32,6 +32,8 @@ EXPECTED: Final = (
 MAX_FILE_BYTES: Final = 2**30
 """No service takes more (`max_body_bytes` ends there); a larger file would only fill the memory."""
 READ_BYTES: Final = 2**20
+QUICK_BYTES: Final = 2**14
+"""Pixels of a thumbnail such as CIFAR-10's."""
 SHOWN_CHARACTERS: Final = 200
 """Of a path in an error: a data URI taken for one has millions."""
 PNG: Final = "image/png"
@@ -99,6 +101,11 @@ def encode_image(image: "ImageSource | EncodedImage") -> EncodedImage:
 def may_change(image: object) -> bool:
     """Tell whether the caller may change or close an image after it was handed over: all but paths and bytes."""
     return not isinstance(image, str | os.PathLike | bytes | EncodedImage)
+
+
+def is_quick(image: object) -> bool:
+    """Tell whether an image is encoded in less time than it takes to hand it to a thread."""
+    return isinstance(image, bytes | bytearray | memoryview) or (_is_array(image) and image.nbytes <= QUICK_BYTES)  # type: ignore[attr-defined]  # arrays have it
 
 
 def name_of(image: object) -> str | None:

@@ -25,15 +25,17 @@ from catalog.responses import BatchPrediction, Prediction
 from client._config import NO_RETRIES, Retries
 from client._errors import (
     ClientError,
+    GatewayError,
     ImageSourceError,
     InternalError,
     TooLargeError,
+    UnavailableError,
     UnexpectedAnswerError,
     UnknownRouteError,
     UnreachableError,
     problem_error,
 )
-from client._images import EncodedImage, ImageSource, encode_image, may_change, name_of
+from client._images import EncodedImage, ImageSource, encode_image, is_quick, may_change, name_of
 
 __all__ = ["ImageResult"]
 
@@ -93,8 +95,8 @@ class Job(Generic[AnyFuture]):
 class Patience:
     """What was learnt of the service: how often the next request is tried, and how many images it may have.
 
-    While the service can't be reached at all there are no retries: else each image of a folder would wait through all
-    of them for a service that is gone.
+    While the service can't be reached at all there are no retries, nor where it was not ready for as long as a call may
+    take: else each image of a folder would wait through all of them for a service that is gone.
     """
 
     def __init__(self, retries: Retries) -> None:
@@ -105,7 +107,9 @@ class Patience:
     def note(self, answers: Sequence[Answer]) -> None:
         """These came, if any."""
         if answers:
-            gone = any(isinstance(answer, UnreachableError) for answer in answers)
+            until_the_time_out = self._retries.attempts is None
+            given_up = (UnreachableError, UnavailableError, GatewayError) if until_the_time_out else UnreachableError
+            gone = any(isinstance(answer, given_up) for answer in answers)
             self.retries = NO_RETRIES if gone else self._retries
 
     def no_batch(self, error: ClientError) -> None:
@@ -220,7 +224,7 @@ async def predict_in_order_async(
     try:
         index = 0
         async for image in _each(images):
-            held = await asyncio.to_thread(hold, image) if may_change(image) else image
+            held = hold(image) if is_quick(image) or not may_change(image) else await asyncio.to_thread(hold, image)
             window.append(Job(index, name_of(image), held, loop.create_future()))
             waiting.append(window[-1])
             task = asyncio.create_task(ask())

@@ -13,12 +13,13 @@ from client.commands import bench, compare, explain, model, models, predict, wai
 from client.commands.arguments import Parser
 from client.commands.errors import CommandLineError
 from client.commands.exit_codes import ExitCode, exit_code
-from client.commands.output import drop_output, prepare_streams, say, say_error
+from client.commands.output import drop_output, prepare_streams, say, say_error, say_waits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; an `ExitCode`."""
     has_output = prepare_streams()
+    say_waits()
     try:
         parsed = _parser().parse_args(arguments)
         if not has_output:

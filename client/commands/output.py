@@ -1,12 +1,17 @@
 """Lines for people and for programs on the standard streams, whatever has become of them."""
 
 import contextlib
+import logging
 import os
 import sys
 from io import TextIOWrapper
+from typing import Final
 
 from catalog.errors import ProjectError
 from catalog.printable import printable
+
+SILENCE_S: Final = 10.0
+"""Between two lines that say what is waited for."""
 
 
 def prepare_streams() -> bool:
@@ -37,6 +42,27 @@ def say(text: str) -> None:
 def say_error(error: ProjectError) -> None:
     """Print an error, in one line of printable characters."""
     say(f"error: {error}")
+
+
+class Waits(logging.Handler):
+    """Says on standard error what the client waits for, now and then."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._next_s = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it, unless one was just printed: many requests wait for the same."""
+        if record.created >= self._next_s:
+            self._next_s = record.created + SILENCE_S
+            say(f"waiting: {record.getMessage()}")
+
+
+def say_waits() -> None:
+    """Print from now on what the client waits for."""
+    logger = logging.getLogger("client")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [Waits()]
 
 
 def drop_output() -> None:

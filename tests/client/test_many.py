@@ -168,3 +168,17 @@ def test_one_client_may_be_shared_by_threads(service: Client) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+@both
+def test_service_that_is_never_ready_is_waited_for_once_not_for_each_image(ask: Ask) -> None:
+    options = {
+        "retries": Retries(first_wait_s=0.05, longest_wait_s=0.05),
+        "timeouts": client.Timeouts(total_s=1),
+    }
+    with scripted_server(problem(503, "unavailable")) as scripted:
+        first = ask(scripted.url, "predict_many", [b"x"], options=options)
+        tried = len(scripted.requests)
+        results = ask(scripted.url, "predict_many", [b"x"] * 200, options=options, concurrency=1)
+    assert {type(result.error) for result in first + results} == {client.UnavailableError}
+    assert len(scripted.requests) - tried < 2 * tried + 20
