@@ -19,8 +19,10 @@ ClientError
     ├── UnknownRouteError       404, 405  the service has no such route: a wrong address, or an older service
     ├── UploadTimeoutError      408  the body did not arrive in time
     ├── TooLargeError           413  too many bytes, pixels or images
+    ├── TargetTooLongError      414  the target of the request has too many bytes
     ├── UnsupportedTypeError    415  declared as something that is not read
     ├── InvalidParameterError   422  a parameter is not what it must be; says which
+    ├── HeadTooLargeError       431  the request's head has too many bytes or headers
     ├── InternalError           500  the service failed
     ├── UnsupportedCallError    501  a call of another server's protocol that the service doesn't have
     ├── UnavailableError        503  overloaded, not ready, stopping; says when to come back
@@ -43,12 +45,14 @@ __all__ = [
     "ConnectionLostError",
     "DeadlineError",
     "GatewayError",
+    "HeadTooLargeError",
     "ImageSourceError",
     "InternalError",
     "InvalidParameterError",
     "InvalidRequestError",
     "NotReadyError",
     "ProblemError",
+    "TargetTooLongError",
     "TooLargeError",
     "TransportError",
     "UnauthorizedError",
@@ -204,6 +208,18 @@ class TooLargeError(ProblemError):
     """More bytes, pixels or images than the service takes."""
 
     kind = "too-large"
+
+
+class TargetTooLongError(ProblemError):
+    """The target of the request has more bytes than the service takes."""
+
+    kind = "target-too-long"
+
+
+class HeadTooLargeError(ProblemError):
+    """The request's head has more bytes, or more headers, than the service takes."""
+
+    kind = "head-too-large"
 
 
 class UnsupportedTypeError(ProblemError):

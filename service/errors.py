@@ -102,23 +102,17 @@ class TargetTooLongError(RequestError):
 
 
 class UnsupportedTypeError(RequestError):
-    """The content is declared as something that is not read."""
+    """The content is declared as something that is not read.
+
+    Args:
+        accept_encoding: where it is the content coding that is not read, those that are.
+    """
 
     status, kind, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "Not an image type that is read"
 
-
-class UnsupportedEncodingError(UnsupportedTypeError):
-    """The body is encoded in a way that is not read.
-
-    Args:
-        accepted: the content codings that are, as the header Accept-Encoding has them.
-    """
-
-    title = "Not a content encoding that is read"
-
-    def __init__(self, problem: str, *, expected: str, accepted: str) -> None:
-        super().__init__(problem, expected=expected)
-        self.accepted = accepted
+    def __init__(self, problem: str, *, expected: str = "", remedy: str = "", accept_encoding: str = "") -> None:
+        super().__init__(problem, expected=expected, remedy=remedy)
+        self.accept_encoding = accept_encoding
 
 
 class HeadTooLargeError(RequestError):

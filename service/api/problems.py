@@ -19,7 +19,7 @@ from service.errors import (
     UnauthorizedError,
     UnavailableError,
     UnknownModelError,
-    UnsupportedEncodingError,
+    UnsupportedTypeError,
     forget_frames,
 )
 from service.forwarding import route_path
@@ -49,8 +49,8 @@ def problem_response(error: RequestError) -> ProblemResponse:
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, UnsupportedEncodingError):
-        headers["Accept-Encoding"] = error.accepted
+    if isinstance(error, UnsupportedTypeError) and error.accept_encoding:
+        headers["Accept-Encoding"] = error.accept_encoding
     return ProblemResponse(problem_of(error), headers)
 
 

@@ -20,7 +20,6 @@ from service.core.admission import Slot
 from service.errors import (
     InvalidRequestError,
     TooLargeError,
-    UnsupportedEncodingError,
     UnsupportedTypeError,
     UploadTimeoutError,
 )
@@ -115,9 +114,9 @@ def _content_codings(headers: RawHeaders) -> list[str]:
     return [coding for coding in codings if coding not in {"", IDENTITY}]
 
 
-def _unread_coding(codings: list[str], expected: str, accepted: str) -> UnsupportedEncodingError:
-    return UnsupportedEncodingError(
-        f"content encoding {', '.join(codings)[:100]!r} is not read", expected=expected, accepted=accepted
+def _unread_coding(codings: list[str], expected: str, accepted: str) -> UnsupportedTypeError:
+    return UnsupportedTypeError(
+        f"content encoding {', '.join(codings)[:100]!r} is not read", expected=expected, accept_encoding=accepted
     )
 
 
