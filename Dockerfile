@@ -48,7 +48,8 @@ WORKDIR /app
 ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
-    CIFAR10_HOST=0.0.0.0
+    CIFAR10_HOST=0.0.0.0 \
+    CIFAR10_LAME_DUCK_S=3
 EXPOSE 8000
 USER service
 STOPSIGNAL SIGTERM
