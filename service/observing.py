@@ -87,6 +87,8 @@ def client_of(scope: Scope) -> str | None:
     if client is None:
         return None
     host, port = client
+    if not port:  # a proxy usually names the address alone
+        return str(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

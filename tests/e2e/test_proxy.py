@@ -1,6 +1,7 @@
 """The service below a path prefix of a real nginx, which strips it or leaves it; seen by a browser, too."""
 
 import http.client
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -129,6 +130,22 @@ def test_large_upload_is_answered(site: str) -> None:
     assert response.status_code == 200
     too_large = httpx.post(f"{site}/predict", content=bytes(21 * 2**20), timeout=60)
     assert too_large.status_code in (413, 415)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "client"), [("127.0.0.1", "203.0.113.9"), ("127.0.0.0/8,203.0.113.0/24", "198.51.100.7")]
+)
+def test_log_has_the_client_that_the_last_untrusted_proxy_names(tmp_path: Path, trusted: str, client: str) -> None:
+    location = "location / { proxy_pass http://service; }"
+    with (
+        running_server(tmp_path / "log", CIFAR10_TRUSTED_PROXIES=trusted, CIFAR10_LOG_FORMAT="json") as server,
+        running_nginx(tmp_path, urlsplit(server.url).netloc, location) as address,
+    ):
+        httpx.get(f"{address}/models", headers={"X-Forwarded-For": "6.6.6.6, 198.51.100.7, 203.0.113.9"})
+        server.process.terminate()
+        server.process.wait(timeout=60)
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if '"/models"' in line]
+    assert [line["client"].split(":")[0] for line in lines] == [client]
 
 
 def test_upgrade_that_the_proxy_hands_on_is_passed_over(site: str) -> None:
