@@ -294,10 +294,11 @@ async def _end_loading(repository: ModelRepository, loading: "asyncio.Task[None]
 
 
 async def _load(repository: ModelRepository, watcher: Watcher) -> None:
-    await asyncio.to_thread(repository.load_all)
+    await asyncio.wrap_future(watcher.start_loading())
+    if not repository.is_loaded:  # the service is stopping
+        return
     reason = repository.not_ready_reason
     if reason is None:
         logger.info("ready; %s answers where no model is asked for", repository.default_name())
     else:
         logger.error("not ready: %s", reason)
-    watcher.start()
