@@ -79,7 +79,7 @@ class ModelRepository:
             )
 
     def load_all(self) -> None:
-        """Load what should serve, the newest of each model first; returns when each is ready or failed, or at a stop."""
+        """Load what should serve, the newest of each model first; returns when each is ready or failed, or to stop."""
         with suppress(UnavailableError):
             self._reconciler.refresh()
 
