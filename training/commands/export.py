@@ -21,8 +21,8 @@ TRITON: Final = "triton"
 def add(command: argparse.ArgumentParser) -> None:
     """The options; the same as those of the run, or where a server's files are to be written."""
     command.description = (
-        "Publishes a finished run by MODEL and its options. With --for triton the newest published version of MODEL, or "
-        "of every model, is written as a model repository of Triton's OpenVINO backend; nothing is trained."
+        "Publishes a finished run by MODEL and its options. With --for triton the newest published version of MODEL, "
+        "or of every model, is written as a model repository of Triton's OpenVINO backend; nothing is trained."
     )
     command.add_argument("model", nargs="?", metavar="MODEL", help=f"one of {', '.join(MODEL_NAMES)}")
     command.add_argument("--for", dest="server", choices=[TRITON], help="write what is published for this server")
