@@ -294,12 +294,11 @@ async def _end_loading(repository: ModelRepository, loading: "asyncio.Task[None]
 
 
 async def _load(repository: ModelRepository, watcher: Watcher, stop: Stop) -> None:
-    await asyncio.to_thread(repository.load_all)
-    if stop.is_requested:
+    await asyncio.wrap_future(watcher.start_loading())
+    if stop.is_requested or not repository.is_loaded:
         return
     reason = repository.not_ready_reason
     if reason is None:
         logger.info("ready; %s answers where no model is asked for", repository.default_name())
     else:
         logger.error("not ready: %s", reason)
-    watcher.start()

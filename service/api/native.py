@@ -1,21 +1,29 @@
 """The native HTTP interface: `POST /predict`, and what there is to know of the models."""
 
-from typing import Annotated
+import logging
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import FileResponse
+from fastapi.responses import Response
 
+from catalog.artifact import read_plot
+from catalog.errors import ArtifactError
 from catalog.metadata import ModelMetadata
-from catalog.responses import ModelList, ModelStatus, Prediction
+from catalog.responses import ModelList, ModelStatus, Prediction, VersionState
 from service.api.declarations import HEADERS, IMAGE_BODY, problem_responses
 from service.api.predict import PATH, PredictParameters
 from service.core.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 from service.errors import UnavailableError, UnknownModelError
 
-PLOT_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+SVG_TYPE: Final = "image/svg+xml"
+PLOT_HEADERS: Final = {
+    # A plot is a document of whoever published it: a script in it runs nowhere, and it is nobody's own origin.
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "public, max-age=86400, immutable",
 }
+
+logger = logging.getLogger(__name__)
 
 ModelPath = Annotated[str, Path(description="the model's name", examples=["sequential"])]
 VersionPath = Annotated[int, Path(ge=1, description="the version's number", examples=[1])]
@@ -60,22 +68,31 @@ def native_routes(repository: ModelRepository) -> APIRouter:
         "/models/{name}/versions/{version}/plots/{plot}",
         tags=["models"],
         summary="A plot of a version, as SVG",
-        response_class=FileResponse,
-        responses={200: {"content": {"image/svg+xml": {}}}, **problem_responses(404, 422, 503)},
+        response_class=Response,
+        responses={200: {"content": {SVG_TYPE: {}}}, **problem_responses(404, 422, 503)},
     )
-    async def show_plot(
+    def show_plot(
         name: ModelPath,
         version: VersionPath,
         plot: Annotated[str, Path(description="one of the metadata's `plots`", examples=["learning_curves"])],
-    ) -> FileResponse:
+    ) -> Response:
         entry = repository.get(name, version)
         metadata = metadata_of(entry)
-        plots = metadata.plots
-        file = plots.get(plot.removesuffix(".svg"))
-        if file not in metadata.files or not (entry.folder / file).is_file():
+        if entry.state is VersionState.FAILED:
+            raise UnavailableError(
+                f"{name} version {version} can't serve, nor can its plots: {entry.reason}",
+                retry_after_s=RETRY_AFTER_FAILURE_S,
+                remedy="publish the version again, or ask for another",
+            )
+        try:
+            content = read_plot(entry.folder, metadata, plot.removesuffix(".svg"))
+        except ArtifactError as error:
+            logger.warning("%s: %s", entry, error)
+            content = None
+        if content is None:
             problem = f"{name} version {version} has no plot '{plot[:100]}'"
-            raise UnknownModelError(problem, available=list(plots), asked=plot.removesuffix(".svg"))
-        return FileResponse(entry.folder / file, media_type="image/svg+xml", headers=PLOT_HEADERS)
+            raise UnknownModelError(problem, available=list(metadata.plots), asked=plot.removesuffix(".svg"))
+        return Response(content, media_type=SVG_TYPE, headers=PLOT_HEADERS)
 
     return routes
 

@@ -20,7 +20,8 @@ class ModelVersion:
     """A version as it lay in its folder at one time; other files there make another `ModelVersion`.
 
     `model` is there from the moment it is ready until it is unloaded; `row_s` is the time that it takes for one image
-    alone, 0 where it was not measured. States change in the loading thread only.
+    alone, 0 where it was not measured; `may_recover` is true where it failed because something hung. States change in
+    the loading thread only.
 
     Args:
         signature: its files as they were found.
@@ -33,6 +34,7 @@ class ModelVersion:
         self.signature = signature
         self.state = VersionState.PUBLISHED
         self.reason: str | None = None
+        self.may_recover = False
         self.metadata: ModelMetadata | None = None
         self.model: LoadedModel | None = None
         self.row_s = 0.0

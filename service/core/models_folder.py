@@ -1,20 +1,32 @@
 """What lies in the models folder: names, version numbers, and signatures that tell when files changed.
 
-Looks at names, sizes and times only, so that looking every few seconds costs nothing; reads no file. What can't
-be read at a moment counts as unchanged, not as gone.
+Looks at names, sizes and times only, so that looking every few seconds costs nothing; reads no file but serving.json.
+What can't be read at a moment counts as unchanged, not as gone. A folder of a model or a version may be a link, since
+people deploy that way; a linked folder inside a version is not entered.
 """
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from catalog.artifact import is_version_name
-from catalog.rollout import SERVING_FILE
+from catalog.documents import printable
+from catalog.errors import RolloutError
+from catalog.regular_files import MAX_ENTRIES
+from catalog.rollout import SERVING_FILE, Rollout, read_rollout
+from service.core.bounded_calls import BoundedCalls, UnresponsiveError
 from service.core.model_version import FileSignature
 from service.errors import SettingsError
 from service.settings import variable
+
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_VERSIONS: Final = 1_000
+"""Of a model; older ones are passed over."""
+LOOK_LIMIT_S: Final = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +45,8 @@ class ModelsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._found: dict[str, ModelFolder] = {}
-        self._unreadable: set[str] = set()
+        self._told: dict[str, str] = {}
+        self._calls = BoundedCalls()
 
     def scan(self) -> Mapping[str, ModelFolder]:
         """Every model with at least one version; hidden folders, such as those being written, are passed over.
@@ -42,7 +55,7 @@ class ModelsFolder:
             SettingsError: the folder is not there or can't be read.
         """
         try:
-            names = sorted(entry.name for entry in _entries(self.path))
+            names = self._calls.run("models", lambda: sorted(entry.name for entry in _entries(self.path)), LOOK_LIMIT_S)
         except OSError as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             problem = "there is no such folder" if missing else f"it can't be read: {error.strerror}"
@@ -51,34 +64,58 @@ class ModelsFolder:
                 expected="a folder with NAME/VERSION/ in it, as training publishes them",
                 remedy="start in the project's folder, or give the folder's path",
             ) from None
-        found = {name: self._scan_model(name) for name in names}
+        found = {name: self._scan_model(name) for name in names if self._is_model_name(name)}
         self._found = {name: model for name, model in found.items() if model is not None and model.versions}
         return self._found
 
-    def _scan_model(self, name: str) -> ModelFolder | None:
-        folder = self.path / name
-        if not name.isprintable():  # nor is what isn't UTF-8: no answer could name it
-            if name not in self._unreadable:
-                self._unreadable.add(name)
-                logger.warning("%s is passed over: its name is not printable", folder)
-            return None
+    def read_rollout(self, name: str) -> Rollout | None:
+        """Read a model's serving.json; see `catalog.rollout.read_rollout`.
+
+        Raises:
+            RolloutError: as there, or the file hangs.
+        """
         try:
-            entries = {entry.name: entry for entry in _entries(folder)}
-            versions = {
-                int(entry.name): tuple(sorted(_files(Path(entry.path), "")))
-                for entry in entries.values()
-                if is_version_name(entry.name) and entry.is_dir()
-            }
-            rollout = (_signature(entries[SERVING_FILE], SERVING_FILE),) if SERVING_FILE in entries else ()
+            return self._calls.run(f"{name}/{SERVING_FILE}", lambda: read_rollout(self.path, name), LOOK_LIMIT_S)
+        except UnresponsiveError as error:
+            raise RolloutError(f"{name}/{SERVING_FILE}: {error.strerror}") from None
+
+    def stop(self) -> None:
+        """Give up a look that is under way, and all others."""
+        self._calls.stop()
+
+    def _is_model_name(self, name: str) -> bool:
+        is_legal = MODEL_NAME.fullmatch(name) is not None
+        if not is_legal:
+            self._tell(name, "is no name of a model and is passed over")
+        return is_legal
+
+    def _scan_model(self, name: str) -> ModelFolder | None:
+        try:
+            found = self._calls.run(name, lambda: _model(self.path / name), LOOK_LIMIT_S)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:  # such as the lost+found of a volume, or a network file system that hangs
-            if name not in self._unreadable:
-                self._unreadable.add(name)
-                logger.warning("%s can't be read and is passed over: %s", folder, error.strerror)
+            self._tell(name, f"can't be read and is passed over: {error.strerror}")
             return self._found.get(name)
-        self._unreadable.discard(name)
-        return ModelFolder(versions, rollout)
+        if len(found.versions) == MAX_VERSIONS:
+            self._tell(name, f"may hold more than {MAX_VERSIONS:,} versions; older ones are passed over")
+        else:
+            self._told.pop(name, None)
+        return found
+
+    def _tell(self, name: str, problem: str) -> None:
+        if self._told.get(name) != problem:
+            self._told[name] = problem
+            logger.warning("%s %s", self.path / printable(name), problem)
+
+
+def _model(folder: Path) -> ModelFolder:
+    entries = {entry.name: entry for entry in _entries(folder)}
+    numbers = sorted((int(name) for name in entries if is_version_name(name)), reverse=True)
+    folders = [number for number in numbers if entries[str(number)].is_dir()][:MAX_VERSIONS]
+    versions = {number: tuple(sorted(_files(folder / str(number)))) for number in folders}
+    rollout = (_signature(entries[SERVING_FILE], SERVING_FILE),) if SERVING_FILE in entries else ()
+    return ModelFolder(versions, rollout)
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -86,18 +123,30 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int, int]]:
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Return the signatures of what is below a folder; of more than a version may hold, only so many."""
+    found: list[tuple[str, int, int]] = []
+    unlisted, listed = [""], 0
+    while unlisted and len(found) + listed <= MAX_ENTRIES:
+        prefix = unlisted.pop()
+        listed += 1
+        try:
+            for entry in _entries(folder / prefix):
+                name = f"{prefix}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    unlisted.append(f"{name}/")
+                else:
+                    found.append(_signature(entry, name))
+                if len(found) + len(unlisted) > MAX_ENTRIES:
+                    break
+        except FileNotFoundError:  # being withdrawn at this moment: what is left is a change like any other
+            continue
+    return found
+
+
+def _signature(entry: "os.DirEntry[str]", name: str) -> tuple[str, int, int]:
     try:
-        for entry in list(_entries(folder)):
-            name = f"{prefix}{entry.name}"
-            if entry.is_dir():
-                yield from _files(Path(entry.path), f"{name}/")
-            else:
-                yield _signature(entry, name)
-    except FileNotFoundError:  # being withdrawn at this moment: what is left is a change like any other
-        return
-
-
-def _signature(entry: os.DirEntry[str], name: str) -> tuple[str, int, int]:
-    status = entry.stat()
+        status = entry.stat()
+    except OSError:  # a link to nothing or to itself
+        status = entry.stat(follow_symlinks=False)
     return name, status.st_mtime_ns, status.st_size

@@ -6,20 +6,24 @@ leaves only once another answers instead, and one that fails changes nothing but
 
 import logging
 import threading
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from catalog.errors import ProjectError, RolloutError
 from catalog.responses import FailedVersion, ReloadReport, VersionReference, VersionState
-from catalog.rollout import SERVING_FILE, Rollout, read_rollout
+from catalog.rollout import SERVING_FILE, Rollout
+from service.core.bounded_calls import CallsStoppedError
 from service.core.model_version import FileSignature, ModelVersion
 from service.core.models_folder import ModelFolder, ModelsFolder
+from service.core.retry import stopping
 from service.core.served_model import ServedModel
 from service.core.version_loading import VersionLoader
 from service.errors import UnknownModelError
 
+TURN_S: Final = 0.1
+"""How often one that waits for its turn looks whether there will be one."""
 NOTHING: Final = ModelFolder({}, ())
 
 logger = logging.getLogger(__name__)
@@ -70,8 +74,10 @@ class Reconciler:
         self._publish()
 
     def stop(self) -> None:
-        """Have `refresh` return after the version that it is at; from any thread."""
+        """Have `refresh` return at once, giving up what it loads, and no other wait for it; from any thread."""
         self._stopped = True
+        self._folder.stop()
+        self._loader.stop()
 
     def refresh(self, *, retry_failed: bool = False) -> ReloadReport:
         """Look at the folder and follow it; what that changed.
@@ -79,10 +85,10 @@ class Reconciler:
         Args:
             retry_failed: load versions again that failed, even if their files are the same.
         """
-        with self._one_at_a_time:
+        with self._turn():
             found = self._scan()
             changes = _Changes()
-            if retry_failed or not self._settled or found != self._found:
+            if retry_failed or not self._settled or found != self._found or self._may_recover():
                 self._take_in(found, retry=found if retry_failed else ())
                 self._follow(changes)
             problems = [model.problem for model in self._models.values()]
@@ -102,13 +108,29 @@ class Reconciler:
         self._change(name, is_unloaded=True)
 
     def _change(self, name: str, *, is_unloaded: bool) -> None:
-        with self._one_at_a_time:
+        with self._turn():
             self._take_in(self._scan(), retry=() if is_unloaded else (name,))
             model = self._models.get(name)
             if model is None:
                 raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self._models), asked=name)
             self._models[name] = replace(model, is_unloaded=is_unloaded)
             self._follow(_Changes())
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        while not self._one_at_a_time.acquire(timeout=TURN_S):
+            if self._stopped:
+                raise stopping()
+        try:
+            yield
+        except CallsStoppedError:
+            raise stopping() from None
+        finally:
+            self._one_at_a_time.release()
+
+    def _may_recover(self) -> bool:
+        entries = (entry for model in self._models.values() for entry in model.published.values())
+        return any(self._loader.may_recover(entry) for entry in entries)
 
     def _scan(self) -> Mapping[str, ModelFolder]:
         """What the folder holds; while it can't be read, what it held: a volume that is away withdraws nothing."""
@@ -134,15 +156,17 @@ class Reconciler:
 
     def _entry(self, model: ServedModel, version: int, signature: FileSignature, *, retry_failed: bool) -> ModelVersion:
         known = model.published.get(version)
-        if known and known.signature == signature and not (retry_failed and known.state is VersionState.FAILED):
-            return known
+        if known and known.signature == signature:
+            retry = retry_failed or self._loader.may_recover(known)
+            if not (retry and known.state is VersionState.FAILED):
+                return known
         serving = model.serving.get(version)
         if serving and serving.signature == signature:  # published, withdrawn and published again, or back as it was
             return serving
         return ModelVersion(model.name, version, self._folder.path / model.name / str(version), signature)
 
     def _with_rollout(self, model: ServedModel) -> ServedModel:
-        rollout, problem = _read_rollout(self._folder.path, model)
+        rollout, problem = _read_rollout(self._folder, model)
         if problem is not None and problem != model.problem:
             logger.error("what was in force goes on: %s", problem)
         if rollout != model.rollout:
@@ -153,6 +177,8 @@ class Reconciler:
         self._settled = False
         for model in self._models.values():
             for unread in model.published.values():
+                if self._stopped:
+                    break
                 if unread.metadata is None and unread.state is not VersionState.FAILED:
                     self._loader.read_metadata(unread)
                     _note_failure(unread, changes)
@@ -222,10 +248,10 @@ def _note_failure(entry: ModelVersion, changes: _Changes) -> None:
         changes.failed.append(failed)
 
 
-def _read_rollout(folder: Path, model: ServedModel) -> tuple[Rollout, str | None]:
+def _read_rollout(folder: ModelsFolder, model: ServedModel) -> tuple[Rollout, str | None]:
     """What is to be in force, and what is wrong with the file if it isn't what the file says."""
     try:
-        rollout = read_rollout(folder, model.name) or Rollout()
+        rollout = folder.read_rollout(model.name) or Rollout()
         _check_published(rollout, model)
     except RolloutError as error:
         return model.rollout, str(error)

@@ -7,6 +7,7 @@ new one and swaps it whole. What is loaded when is `service.core.reconciler`'s p
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,8 +21,8 @@ from service.core.reconciler import Reconciler
 from service.core.routing import Route
 from service.core.served_model import ServedModel
 from service.core.snapshot import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, Snapshot
-from service.core.version_loading import VersionLoader
-from service.errors import SettingsError
+from service.core.version_loading import DEFAULT_LOAD_LIMIT_S, VersionLoader
+from service.errors import SettingsError, UnavailableError
 
 __all__ = ["RETRY_AFTER_FAILURE_S", "RETRY_WHILE_LOADING_S", "ModelRepository", "ModelVersion"]
 
@@ -38,6 +39,7 @@ class ModelRepository:
         default_model: answers where no model is asked for; `auto`: the ready one with the best test accuracy.
         version_policy: `latest(N)` or `all`, for models whose serving.json has no policy.
         drain_limit_s: longest time that unloading waits for requests, in seconds.
+        load_limit_s: the longest time that the runtime may take to load and try a version, in seconds.
         seed: of the draws that share requests out; None for one of its own.
 
     Raises:
@@ -52,6 +54,7 @@ class ModelRepository:
         *,
         version_policy: str = DEFAULT_POLICY,
         drain_limit_s: float = DEFAULT_DRAIN_LIMIT_S,
+        load_limit_s: float = DEFAULT_LOAD_LIMIT_S,
         seed: int | None = None,
     ) -> None:
         self.runtime = runtime
@@ -62,7 +65,7 @@ class ModelRepository:
         self._snapshot = Snapshot({}, {}, None, loaded=False, default_policy=version_policy, generation=0)
         self._reconciler = Reconciler(
             ModelsFolder(models),
-            VersionLoader(models, runtime),
+            VersionLoader(models, runtime, load_limit_s=load_limit_s),
             default_policy=version_policy,
             drain_limit_s=drain_limit_s,
             on_change=self._swap,
@@ -76,14 +79,18 @@ class ModelRepository:
             )
 
     def load_all(self) -> None:
-        """Load what should serve, the newest of each model first; returns when each is ready or failed."""
-        self._reconciler.refresh()
+        """Load what should serve, the newest of each model first; returns when each is ready or failed, or to stop."""
+        with suppress(UnavailableError):
+            self._reconciler.refresh()
 
     def refresh(self, *, retry_failed: bool = False) -> ReloadReport:
         """Follow what has changed in the models folder since; blocks until all of it is loaded and unloaded.
 
         Args:
             retry_failed: load versions again that failed, even if their files are the same.
+
+        Raises:
+            UnavailableError: the service is stopping.
         """
         return self._reconciler.refresh(retry_failed=retry_failed)
 
@@ -106,7 +113,7 @@ class ModelRepository:
         self._reconciler.unload(name)
 
     def stop_loading(self) -> None:
-        """Have `load_all` and `refresh` return after the version that they are at; from any thread."""
+        """Have `load_all` and `refresh` return at once, giving up what they load; from any thread."""
         self._reconciler.stop()
 
     @property

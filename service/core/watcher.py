@@ -7,17 +7,20 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
 from catalog.responses import ReloadReport
 from service.core.repository import ModelRepository
 from service.core.retry import stopping
+from service.errors import UnavailableError
 
 THREAD_NAME: Final = "watcher"
 NICENESS: Final = 10
 """Loading a version takes a core for a moment; requests come first. At 5 their p99 while versions were loaded was a
 little over twice the quiet one, at 10 it is 1.7 times: `python -m scripts.reload_under_load`."""
+STOP_LIMIT_S: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +38,21 @@ class Watcher:
         self._changed = threading.Condition()
         self._waiting: list[Future[ReloadReport]] = []
         self._stopped = False
+        self._first: Future[None] | None = None
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     def start(self) -> None:
         """Begin; what was asked for before is done first."""
         self._thread.start()
 
-    def stop(self, timeout_s: float | None = None) -> None:
-        """End after what is under way; waits for that, but no longer than this many seconds."""
+    def start_loading(self) -> "Future[None]":
+        """Begin with loading what should serve; the future is done when that is over."""
+        self._first = Future()
+        self._thread.start()
+        return self._first
+
+    def stop(self, timeout_s: float = STOP_LIMIT_S) -> None:
+        """End, giving up what is under way; waits no longer than this many seconds."""
         self._repository.stop_loading()
         with self._changed:
             self._stopped = True
@@ -60,6 +70,8 @@ class Watcher:
         return future
 
     def _run(self) -> None:
+        if self._first is not None:
+            _do(self._first, self._repository.load_all)
         _step_back()
         while True:
             with self._changed:
@@ -69,6 +81,8 @@ class Watcher:
             asked = self._take()
             try:
                 self._answer(asked, self._repository.refresh(retry_failed=bool(asked)))
+            except UnavailableError as error:  # the service is stopping
+                self._answer(asked, error)
             except Exception as error:  # the next look may go better
                 logger.exception("looking for new versions")
                 self._answer(asked, error)
@@ -86,6 +100,17 @@ class Watcher:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+
+def _do(future: "Future[None]", call: Callable[[], None]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001  # whoever waits for the future raises it
+        future.set_exception(error)
+    else:
+        future.set_result(None)
 
 
 def _step_back() -> None:

@@ -18,7 +18,7 @@ from catalog.artifact import (
     verify,
     version_folder,
 )
-from catalog.errors import ArtifactCorruptError, ArtifactMissingError, MetadataError, PublishError
+from catalog.errors import ArtifactCorruptError, ArtifactError, ArtifactMissingError, MetadataError, PublishError
 from catalog.metadata import ModelMetadata
 from tests.conftest import MODELS, ROOT, every_published_version
 
@@ -149,3 +149,87 @@ def test_folder_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("not a folder")
     with pytest.raises(PublishError, match="can't write to"), staging_folder(tmp_path / "models", "sequential"):
         pass
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        "../../secret",
+        "plots/../x",
+        "./x",
+        "a//b",
+        "a/",
+        "",
+        "a\\b",
+        "C:x",
+        "a\0b",
+        "a\nb",
+        ".. /x",
+        "x" * 300,
+    ],
+)
+@pytest.mark.parametrize("field", ["files", "golden", "plots"])
+def test_name_that_leads_out_of_the_folder_is_rejected(one_model: Path, field: str, name: str) -> None:
+    folder = version_folder(one_model, "sequential", 1)
+    content = json.loads((folder / METADATA_FILE).read_text())
+    if field == "files":
+        content["files"][name] = {"sha256": "0" * 64, "size_bytes": 1}
+    elif field == "golden":
+        content["golden"]["file"] = name
+    else:
+        content["plots"]["odd"] = name
+    (folder / METADATA_FILE).write_text(json.dumps(content))
+    with pytest.raises(MetadataError, match=rf"metadata.json: {field}\.") as caught:
+        read_metadata(folder)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", [METADATA_FILE, "golden.npz", "saved_model.pb", "variables/variables.index", "extra"])
+@pytest.mark.parametrize("target", [None, "/dev/zero", "../../../secret"])
+def test_what_is_no_regular_file_of_the_version_is_rejected_without_waiting(
+    one_model: Path, name: str, target: str | None
+) -> None:
+    (one_model.parent / "secret").write_text("secret")
+    folder = version_folder(one_model, "sequential", 1)
+    (folder / name).unlink(missing_ok=True)
+    if target is None:
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to(target)
+    with pytest.raises(ArtifactError, match=r"is a FIFO|out of the folder"):
+        verify(folder, read_metadata(folder))
+
+
+def test_what_a_runtime_reads_must_have_a_checksum(one_model: Path) -> None:
+    folder = version_folder(one_model, "sequential", 1)
+    (folder / "README").write_text("anything")
+    verify(folder, read_metadata(folder))
+    (folder / "variables/variables.data-00001-of-00002").write_bytes(b"weights")
+    with pytest.raises(MetadataError, match=r"no checksum of variables/variables.data-00001-of-00002"):
+        verify(folder, read_metadata(folder))
+
+
+def test_sizes_are_compared_before_anything_is_read(one_model: Path) -> None:
+    folder = version_folder(one_model, "sequential", 1)
+    os.truncate(folder / "saved_model.pb", 2**40)
+    with pytest.raises(ArtifactCorruptError, match="another size"):
+        verify(folder, read_metadata(folder))
+    os.truncate(folder / METADATA_FILE, 2**40)
+    with pytest.raises(MetadataError, match="1,099,511,627,776 bytes, more than 1,048,576"):
+        read_metadata(folder)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_metadata_with_a_byte_order_mark_is_read(one_model: Path, encoding: str) -> None:
+    folder = version_folder(one_model, "sequential", 1)
+    text = (folder / METADATA_FILE).read_text()
+    (folder / METADATA_FILE).write_bytes(text.encode(encoding))
+    assert read_metadata(folder).name == "sequential"
+
+
+def test_version_in_a_linked_folder_is_whole(one_model: Path) -> None:
+    folder = version_folder(one_model, "sequential", 1)
+    store = folder.rename(one_model.parent / "store")
+    folder.symlink_to(store)
+    verify(folder, read_metadata(folder))

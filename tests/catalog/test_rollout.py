@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,37 @@ def test_unreadable_file_is_an_error_too(tmp_path: Path) -> None:
     (tmp_path / "sequential/serving.json").mkdir(parents=True)
     with pytest.raises(RolloutError, match=r"it can't be read: Is a directory"):
         read_rollout(tmp_path, "sequential")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_file_with_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    written(tmp_path, "")
+    (tmp_path / "sequential/serving.json").write_bytes('{"policy": "all", "split": {"1": 1, "2": 1}}'.encode(encoding))
+    rollout = read_rollout(tmp_path, "sequential")
+    assert rollout is not None
+    assert (rollout.policy, rollout.split) == ("all", {1: 1, 2: 1})
+
+
+def test_file_without_an_end_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "sequential").mkdir()
+    file = tmp_path / "sequential/serving.json"
+    os.mkfifo(file)
+    with pytest.raises(RolloutError, match="is a FIFO, not a regular file"):
+        read_rollout(tmp_path, "sequential")
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(RolloutError, match="out of the folder"):
+        read_rollout(tmp_path, "sequential")
+    file.unlink()
+    file.write_text("{}")
+    os.truncate(file, 2**40)
+    with pytest.raises(RolloutError, match="more than 1,048,576"):
+        read_rollout(tmp_path, "sequential")
+
+
+def test_key_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RolloutError, match="the key 'stable' is there twice"):
+        read_rollout(written(tmp_path, '{"labels": {"stable": 1, "stable": 2}}'), "sequential")
 
 
 @pytest.mark.parametrize(("text", "version"), [("1", 1), ("42", 42), ("canary", "canary"), ("A-b_1", "A-b_1")])

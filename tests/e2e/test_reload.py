@@ -120,3 +120,21 @@ def test_hangup_of_its_terminal_stops_it(one_model: Path, tmp_path: Path) -> Non
         process.kill()
         process.wait()
     assert "the terminal has gone" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("name", ["golden.npz", "metadata.json", "saved_model.pb", "variables/variables.index"])
+def test_file_that_never_answers_holds_up_neither_reload_nor_stop(one_model: Path, tmp_path: Path, name: str) -> None:
+    with running_server(
+        tmp_path / "log", CIFAR10_MODELS=str(one_model), CIFAR10_POLL_INTERVAL_S="0.1", CIFAR10_SHUTDOWN_GRACE_S="2"
+    ) as server:
+        odd = publish_copy(one_model, 2)
+        (odd / name).unlink()
+        os.mkfifo(odd / name)
+        os.mkfifo(one_model / "sequential/serving.json")
+        publish_copy(one_model, 3)
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while model(server).serving_version != 3:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0

@@ -64,6 +64,12 @@ def test_damaged_file_counts_as_not_there(
     assert "is not used" in caplog.text
 
 
+def test_what_is_no_regular_file_counts_as_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkfifo(tmp_path / f"key{SUFFIX}")
+    assert CompiledModels(tmp_path).find("key") is None
+    assert "is a FIFO" in caplog.text
+
+
 def test_folder_that_cannot_be_made_keeps_nothing_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     with caplog.at_level(logging.INFO):

@@ -1,7 +1,13 @@
+import contextlib
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from catalog.artifact import read_metadata, version_folder
 from catalog.errors import ArtifactCorruptError, ModelLoadError
@@ -73,6 +79,81 @@ def test_unreadable_file_is_a_clear_error(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "golden.npz").write_bytes(content or whole[: len(whole) // 2])
     with pytest.raises(ArtifactCorruptError, match=r"golden.npz can't be read"):
         read_golden(tmp_path / "golden.npz")
+
+
+def arrays(**changed: object) -> dict[str, NDArray[Any]]:
+    golden = read_golden(FOLDER / "golden.npz")
+    parts = {"images": golden.images, "labels": golden.labels, "probabilities": golden.probabilities} | changed
+    return {name: np.asarray(part) for name, part in parts.items()}
+
+
+class Harmful:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self._file,)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    labels = np.array([Harmful(tmp_path / "touched")], dtype=object)
+    np.savez(tmp_path / "golden.npz", allow_pickle=True, **arrays(labels=labels))
+    with pytest.raises(ArtifactCorruptError, match="labels is object"):
+        read_golden(tmp_path / "golden.npz")
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"images": np.zeros((64, 32, 32), np.uint8)},
+        {"images": np.zeros((64, 32, 32, 3), np.float32)},
+        {"probabilities": np.zeros(64, np.float32)},
+        {"probabilities": np.zeros((64, 1), np.float32)},
+        {"probabilities": np.zeros((64, 10), "S4")},
+        {"labels": np.zeros(3, np.int64)},
+        {"images": np.asfortranarray(np.zeros((64, 32, 32, 3), np.uint8))},
+    ],
+)
+def test_arrays_of_another_shape_or_type_are_rejected(tmp_path: Path, changed: dict[str, Any]) -> None:
+    np.savez(tmp_path / "golden.npz", allow_pickle=False, **arrays(**changed))
+    with pytest.raises(ArtifactCorruptError, match=r"golden.npz can't be read"):
+        read_golden(tmp_path / "golden.npz")
+
+
+def write_member(file: Path, shape: tuple[int, ...], content_bytes: int) -> None:
+    """Write golden answers whose images declare one shape and hold another number of bytes."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as member:
+        member.write(header.getvalue())
+        for _ in range(content_bytes // 2**20):
+            member.write(bytes(2**20))
+
+
+@pytest.mark.parametrize(("images", "megabytes"), [(10**9, 1), (100_000, 100), (64, 100)])
+def test_array_is_not_unpacked_where_it_declares_too_much(tmp_path: Path, images: int, megabytes: int) -> None:
+    write_member(tmp_path / "golden.npz", (images, 32, 32, 3), megabytes * 2**20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArtifactCorruptError, match=r"images (takes|holds)"):
+            read_golden(tmp_path / "golden.npz")
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_damage_anywhere_is_an_error_of_ours(tmp_path: Path) -> None:
+    content = (FOLDER / "golden.npz").read_bytes()
+    file = tmp_path / "golden.npz"
+    for place in [*range(200), *range(len(content) - 300, len(content)), *range(200, len(content), 5_000)]:
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        file.write_bytes(damaged)
+        with contextlib.suppress(ArtifactCorruptError):  # what only tells a date or a system changes nothing
+            assert read_golden(file).images.shape == (64, 32, 32, 3)
 
 
 def test_golden_images_hold_every_class() -> None:

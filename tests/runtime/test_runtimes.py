@@ -1,14 +1,17 @@
 """Both runtimes through the one Protocol that they share."""
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from catalog.artifact import read_metadata, version_folder
-from catalog.errors import ModelLoadError, RuntimeUnavailableError
+from catalog.errors import ModelLoadError, RuntimeUnavailableError, UnsafeGraphError
+from catalog.labels import SMALL_CNNS
 from runtime.base import Runtime
 from runtime.fixed_sizes import batch_sizes
 from runtime.golden import check_golden, read_golden
@@ -68,6 +71,67 @@ def test_padded_batches_give_the_same_answers() -> None:
     model = TensorFlowModel(lambda images: served(images=images)["probabilities"], "/CPU:0", batch_sizes(8))
     assert model.warm_up_rows == (1, 2, 4, 8)
     assert model.predict(golden.images[:19]) == pytest.approx(golden.probabilities[:19], abs=1e-5)
+
+
+class Writing(tf.Module):  # type: ignore[misc]
+    """Answers, and writes a file meanwhile, or when it is loaded."""
+
+    def __init__(self, file: Path, *, when_loaded: bool) -> None:
+        super().__init__()
+        self._file = str(file)
+        self._resource = _Initialized(self._file) if when_loaded else None
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 32, 32, 3), tf.uint8, name="images")])  # type: ignore[untyped-decorator]
+    def serving_default(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        if self._resource is None:
+            tf.io.write_file(self._file, "written")
+        return {"probabilities": tf.fill((tf.shape(images)[0], 10), 0.1)}
+
+
+class _Initialized(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]
+    """Is initialized whenever the SavedModel that has it is loaded."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self._file = file
+
+    def _create_resource(self) -> tf.Tensor:
+        return tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
+
+    def _initialize(self) -> None:
+        tf.io.write_file(self._file, "written")
+
+
+@pytest.mark.parametrize("when_loaded", [False, True])
+def test_graph_that_writes_a_file_is_rejected_before_it_does(
+    runtime: Runtime, tmp_path: Path, when_loaded: bool
+) -> None:
+    module = Writing(tmp_path / "written", when_loaded=when_loaded)
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.serving_default})
+    (tmp_path / "written").unlink(missing_ok=True)
+    with pytest.raises(UnsafeGraphError, match=r"saved_model.pb has the op '(WriteFile|HashTableV2)'"):
+        runtime.load(tmp_path / "model")
+    assert not (tmp_path / "written").exists()
+
+
+def test_models_whose_functions_have_the_same_names_answer_beside_each_other(runtime: Runtime) -> None:
+    folders = [version_folder(MODELS, name, 1) for name in SMALL_CNNS]
+    models = [runtime.load(folder) for folder in folders]
+    for model, folder in zip(models, folders, strict=True):
+        assert check_golden(model, folder, read_metadata(folder), "float32") < 1e-4
+
+
+def test_nothing_is_left_of_what_is_not_used_any_more() -> None:
+    def functions() -> int:
+        gc.collect()
+        return len(context.context().list_function_names())
+
+    runtime = TensorFlowRuntime()
+    runtime.load(FOLDER)
+    before = functions()
+    for _ in range(3):
+        runtime.load(FOLDER)
+    assert functions() == before
 
 
 def test_folder_without_a_model_is_a_clear_error(runtime: Runtime, tmp_path: Path) -> None:

@@ -1,5 +1,10 @@
 import gzip
+import json
+import os
+from collections.abc import Callable
+from hashlib import sha256
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -11,7 +16,9 @@ from catalog.artifact import published_versions, read_metadata, version_folder
 from catalog.labels import CLASS_NAMES
 from catalog.metadata import ModelMetadata
 from catalog.responses import ModelList, ModelStatus, Prediction, Problem
-from tests.conftest import MODELS, PUBLISHED, SAMPLES, SampleImage, golden_class, newest_version
+from service.settings import Settings
+from tests.conftest import MODELS, PUBLISHED, SAMPLES, SampleImage, golden_class, newest_version, ready_client
+from tests.version_copies import flip_a_bit
 
 CAT = SAMPLES[3]
 PNG = {"Content-Type": "image/png"}
@@ -209,8 +216,80 @@ def test_metadata_is_served_as_it_is_stored(client: TestClient, name: str) -> No
 def test_plots_are_served_as_svg_that_can_run_nothing(client: TestClient, plot: str) -> None:
     response = client.get(f"/models/sequential/versions/1/plots/{plot}")
     assert response.headers["content-type"] == "image/svg+xml"
-    assert "default-src 'none'" in response.headers["content-security-policy"]
+    policy = response.headers["content-security-policy"].split("; ")
+    assert {"sandbox", "default-src 'none'"} <= set(policy)
+    assert not any(entry.startswith("script-src") for entry in policy)
+    assert response.headers["x-content-type-options"] == "nosniff"
     assert b"<svg" in response.content
+
+
+def changed_metadata(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads((folder / "metadata.json").read_text())
+    change(content)
+    (folder / "metadata.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../../../secret", "plots/../../../../secret", "saved_model.pb", "metadata.json",
+     "plots/a\\..\\b.svg", "plots/a.svg\0.svg", "C:/secret.svg", "plots//a.svg", "plots/.. /a.svg", "plots/a.html", ""],
+)  # fmt: skip
+def test_metadata_names_no_file_but_a_plot_of_the_version(one_model: Path, name: str) -> None:
+    (one_model.parent / "secret").write_text("secret")
+
+    def change(content: dict[str, Any]) -> None:
+        content["plots"]["odd"] = name
+        content["files"][name] = {"sha256": sha256(b"secret").hexdigest(), "size_bytes": 6}
+
+    changed_metadata(one_model / "sequential/1", change)
+    with ready_client(Settings(models=one_model)) as client:
+        assert problem_of(client.get("/models/sequential/versions/1/plots/odd"), 503).detail
+        (version,) = client.get("/models/sequential").json()["versions"]
+        assert version["state"] == "failed"
+        assert "plots.odd" in version["reason"]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../../../secret"])
+@pytest.mark.parametrize("linked", ["plots/confusion_matrix.svg", "plots"])
+def test_link_out_of_the_version_is_no_plot(one_model: Path, target: str, linked: str) -> None:
+    (one_model.parent / "secret").write_text("secret")
+    folder = one_model / "sequential/1"
+    (folder / linked).rename(one_model.parent / "away")
+    (folder / linked).symlink_to(target)
+    with ready_client(Settings(models=one_model)) as client:
+        assert (
+            "can't serve" in problem_of(client.get("/models/sequential/versions/1/plots/confusion_matrix"), 503).detail
+        )
+
+
+def test_version_that_failed_shows_no_plot(one_model: Path) -> None:
+    flip_a_bit(one_model / "sequential/1/saved_model.pb")
+    with ready_client(Settings(models=one_model)) as client:
+        problem = problem_of(client.get("/models/sequential/versions/1/plots/learning_curves"), 503)
+        assert "is not what was published" in problem.detail
+        assert client.get("/models/sequential/versions/1").status_code == 200
+
+
+def becomes_fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def becomes_device(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    "change", [Path.unlink, becomes_fifo, becomes_device, lambda file: os.truncate(file, 2**40), flip_a_bit]
+)
+def test_plot_is_shown_only_as_it_was_published(one_model: Path, change: Callable[[Path], None]) -> None:
+    plot = one_model / "sequential/1/plots/learning_curves.svg"
+    with ready_client(Settings(models=one_model, poll_interval_s=0)) as client:
+        address = "/models/sequential/versions/1/plots/learning_curves"
+        assert client.get(address).status_code == 200
+        change(plot)
+        problem_of(client.get(address), 404)
 
 
 @pytest.mark.parametrize("plot", ["nope", "..%2Fmetadata.json", "%2e%2e"])

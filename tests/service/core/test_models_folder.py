@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.core.models_folder import ModelsFolder
+from catalog.regular_files import MAX_ENTRIES
+from service.core.models_folder import MAX_VERSIONS, ModelsFolder
 from service.errors import SettingsError
 from tests.version_copies import publish_copy, withdraw, write_rollout
 
@@ -18,6 +19,56 @@ def test_only_versions_are_seen(one_model: Path) -> None:
     (one_model / "README.md").write_text("a file")
     found = ModelsFolder(one_model).scan()
     assert {name: list(model.versions) for name, model in found.items()} == {"sequential": [1]}
+
+
+def test_odd_names_are_passed_over_and_told_once(one_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("bad\nname", "x" * 65, "-x", "a b"):
+        (one_model / name / "1").mkdir(parents=True)
+    (one_model / os.fsdecode(b"bad\xff") / "1").mkdir(parents=True)
+    (one_model / "sequential" / ("9" * 20)).mkdir()
+    folder = ModelsFolder(one_model)
+    for _ in range(2):
+        assert {name: list(model.versions) for name, model in folder.scan().items()} == {"sequential": [1]}
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 5
+    assert all(message.isprintable() for message in messages)
+
+
+def test_linked_folders_of_models_and_versions_are_seen(one_model: Path) -> None:
+    (one_model / "functional").symlink_to("sequential")
+    (one_model / "sequential/2").symlink_to("1")
+    found = ModelsFolder(one_model).scan()
+    assert {name: sorted(model.versions) for name, model in found.items()} == {
+        "functional": [1, 2],
+        "sequential": [1, 2],
+    }
+
+
+def test_folders_without_an_end_are_looked_at_in_part(one_model: Path) -> None:
+    version = one_model / "sequential/1"
+    (version / "loop").symlink_to(".")
+    (version / "nowhere").symlink_to("nowhere")
+    (one_model / "sequential/2").symlink_to("/")
+    here = Path.cwd()
+    try:
+        os.chdir(version)
+        for _ in range(300):
+            os.mkdir("d")  # noqa: PTH102
+            os.chdir("d")
+    finally:
+        os.chdir(here)
+    found = ModelsFolder(one_model).scan()["sequential"]
+    assert "loop" in {name for name, _, _ in found.versions[1]}
+    assert len(found.versions[2]) <= MAX_ENTRIES + 1
+
+
+def test_newest_versions_are_seen_of_very_many(one_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(2, MAX_VERSIONS + 10):
+        (one_model / f"sequential/{number}").mkdir()
+    versions = ModelsFolder(one_model).scan()["sequential"].versions
+    assert len(versions) == MAX_VERSIONS
+    assert max(versions) == MAX_VERSIONS + 9
+    assert "older ones are passed over" in caplog.text
 
 
 def test_second_look_at_the_same_files_is_equal(one_model: Path) -> None:

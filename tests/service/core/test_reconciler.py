@@ -1,16 +1,24 @@
 """What happens to the versions of a real folder while it changes, seen through the repository."""
 
+import json
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from catalog.artifact import version_folder
+from catalog.metadata import Precision, RuntimeName
 from catalog.responses import ReloadReport, VersionState
+from runtime.base import Images, Probabilities
+from runtime.golden import read_golden
 from runtime.openvino import OpenVinoModel, OpenVinoRuntime
 from service.core.repository import ModelRepository
+from service.core.watcher import Watcher
 from service.errors import UnavailableError, UnknownModelError
+from tests.made_up_model import MadeUpModel
 from tests.version_copies import flip_a_bit, publish_copy, withdraw, write_rollout
 
 
@@ -269,3 +277,89 @@ def test_rollout_that_chooses_nothing_that_works_says_so(one_model: Path, runtim
     assert repository.not_ready_reason == "no published version could be loaded; GET /models tells why"
     with pytest.raises(UnavailableError, match=r"sequential version 1 could not be loaded"):
         repository.find("sequential")
+
+
+class GoldenModel(MadeUpModel):
+    """Answers the golden images as published, and is loaded in no time."""
+
+    def __init__(self, folder: Path) -> None:
+        golden = read_golden(folder / "golden.npz")
+        self._answers = {
+            image.tobytes(): answer for image, answer in zip(golden.images, golden.probabilities, strict=True)
+        }
+
+    def predict(self, images: Images) -> Probabilities:
+        return np.stack([self._answers.get(image.tobytes(), np.zeros(10, np.float32)) for image in images])
+
+
+class HangingRuntime:
+    """Loads version 2 only once it is let go, as where a file of it hangs."""
+
+    name: RuntimeName = "openvino"
+    version = "1.0"
+    device = "cpu"
+    precision: Precision = "float32"
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def load(self, folder: Path) -> GoldenModel:
+        if folder.name == "2":
+            assert self.let_go.wait(60)
+        return GoldenModel(folder)
+
+
+@pytest.fixture
+def hanging() -> Iterator[HangingRuntime]:
+    runtime = HangingRuntime()
+    yield runtime
+    runtime.let_go.set()
+
+
+def test_version_that_hangs_keeps_no_other_from_serving_and_is_tried_again(
+    one_model: Path, hanging: HangingRuntime
+) -> None:
+    publish_copy(one_model, 2)
+    repository = ModelRepository(one_model, hanging, version_policy="all", load_limit_s=3)
+    repository.load_all()
+    assert states(repository) == {2: VersionState.FAILED, 1: VersionState.READY}
+    assert "has not answered for 3 s" in str(repository.get("sequential", 2).reason)
+    repository.refresh()
+    assert states(repository)[2] is VersionState.FAILED
+    hanging.let_go.set()
+    deadline_s = time.monotonic() + 60
+    while states(repository)[2] is not VersionState.READY:
+        assert time.monotonic() < deadline_s
+        repository.refresh()
+
+
+def test_stop_waits_for_no_version_that_hangs(one_model: Path, hanging: HangingRuntime) -> None:
+    publish_copy(one_model, 2)
+    repository = ModelRepository(one_model, hanging)
+    watcher = Watcher(repository, 0)
+    loading = watcher.start_loading()
+    asking = threading.Thread(target=_load_and_be_told, args=(repository,))
+    asking.start()
+    time.sleep(0.2)
+    watcher.stop()
+    loading.result(60)
+    asking.join(60)
+    assert not asking.is_alive()
+    assert not hanging.let_go.is_set()
+
+
+def _load_and_be_told(repository: ModelRepository) -> None:
+    with pytest.raises(UnavailableError, match="stopping"):
+        repository.load("sequential")
+
+
+def test_reason_is_one_line_of_bounded_length(one_model: Path, runtime: OpenVinoRuntime) -> None:
+    folder = publish_copy(one_model, 2)
+    content = json.loads((folder / "metadata.json").read_text())
+    (folder / "metadata.json").write_text(json.dumps(content | {f"a\nb{'x' * 5000}{number}": 1 for number in range(9)}))
+    repository = ModelRepository(one_model, runtime)
+    repository.load_all()
+    reason = repository.get("sequential", 2).reason
+    assert reason is not None
+    assert reason.isprintable()
+    assert len(reason) < 2_001

@@ -1,0 +1,90 @@
+"""Writes published versions as the model repository that Triton's OpenVINO backend loads.
+
+Triton's TensorFlow backend is deprecated since 25.03. Its OpenVINO backend wants the SavedModel in a folder
+`model.saved_model` and a config.pbtxt beside the versions
+(https://github.com/triton-inference-server/openvino_backend, "Loading non default model format").
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Final
+
+from catalog.artifact import SAVED_MODEL_FILE, STAGING_PREFIX, read_metadata, verify, version_folder
+from catalog.errors import PublishError
+from catalog.metadata import ModelMetadata, SignatureSpec, TensorSpec
+from catalog.replaced_file import write_published
+
+MODEL_FOLDER: Final = "model.saved_model"
+CONFIG_FILE: Final = "config.pbtxt"
+LABELS_FILE: Final = "labels.txt"
+SIGNATURE: Final = "serving_default"
+DATA_TYPES: Final = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
+BACKEND: Final = "openvino"
+
+
+def write_triton_repository(models: Path, name: str, version: int, repository: Path) -> Path:
+    """Add a published version to a model repository, and return the folder of its model there.
+
+    The model's config.pbtxt and labels.txt are written again, for the version that is added.
+
+    Args:
+        repository: is made where there is none; other models and versions in it stay.
+
+    Raises:
+        ArtifactError: the version is not whole.
+        PublishError: the repository can't be written to, or has this version already.
+    """
+    source = version_folder(models, name, version)
+    metadata = read_metadata(source)
+    verify(source, metadata)
+    model = repository / name
+    target = model / str(version)
+    staging = model / f"{STAGING_PREFIX}{version}"
+    if target.exists():
+        raise PublishError(f"{target} is there already", remedy="delete it, or give another folder with --to")
+    try:
+        (staging / MODEL_FOLDER).mkdir(parents=True)
+        for file in metadata.files:
+            if file == SAVED_MODEL_FILE or file.startswith("variables/"):
+                copy = staging / MODEL_FOLDER / file
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copyfile(source / file, copy)
+        staging.rename(target)
+    except OSError as error:
+        raise PublishError(
+            f"can't write {target}: {error.strerror}", expected="a folder with room that this user may write to"
+        ) from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    write_published(model / CONFIG_FILE, triton_configuration(metadata))
+    write_published(model / LABELS_FILE, "\n".join(metadata.labels))
+    return model
+
+
+def triton_configuration(metadata: ModelMetadata) -> str:
+    """Return a version's config.pbtxt, a `ModelConfig` in protobuf's text format.
+
+    `max_batch_size` is 0: with another the backend takes batches of exactly this size, with 0 the first dimension is
+    the model's own, which takes any.
+    """
+    signature = next(entry for entry in metadata.signatures if entry.name == SIGNATURE)
+    return "\n".join(
+        [
+            f'name: "{metadata.name}"',
+            f'backend: "{BACKEND}"',
+            f'default_model_filename: "{MODEL_FOLDER}"',
+            "max_batch_size: 0",
+            *_tensors(signature),
+        ]
+    )
+
+
+def _tensors(signature: SignatureSpec) -> list[str]:
+    inputs = [f"input {{ {_tensor(tensor)} }}" for tensor in signature.inputs]
+    outputs = [f'output {{ {_tensor(tensor)}, label_filename: "{LABELS_FILE}" }}' for tensor in signature.outputs]
+    return inputs + outputs
+
+
+def _tensor(tensor: TensorSpec) -> str:
+    return f"name: {json.dumps(tensor.name)}, data_type: {DATA_TYPES[tensor.dtype]}, dims: {tensor.shape}"
