@@ -31,9 +31,11 @@ asks for."""
 JPEG: Final = 7
 FLOAT: Final = 3
 REDUCED: Final = 1
+PIXEL_BYTES: Final = 8
+"""Of the largest modes, before and after they are converted; while a part is being decoded, one of them and the part."""
 MAX_TAGS: Final = 4096
 MAX_TAG_BYTES: Final = MIB
-MAX_STRIPS: Final = 65_536
+MAX_STRIPS: Final = 32_768
 MAX_BITS: Final = 16
 
 
@@ -49,7 +51,7 @@ class _Layout:
 
     @property
     def value_bytes(self) -> int:
-        return struct.calcsize(self.offset)
+        return struct.calcsize("=" + self.offset)
 
 
 def read_tiff(content: bytes) -> ImageFile:
@@ -75,7 +77,7 @@ def _read_directory(content: bytes, layout: _Layout) -> dict[int, tuple[int, int
     (count,) = struct.unpack_from(layout.order + layout.count, content, start)
     if count > MAX_TAGS:
         raise too_many("TIFF", "tags", MAX_TAGS)
-    start += struct.calcsize(layout.count)
+    start += struct.calcsize("=" + layout.count)
     entry = struct.Struct(layout.order + layout.entry)
     tags: dict[int, tuple[int, int, bytes]] = {}
     for place in range(start, start + count * entry.size, entry.size):
@@ -128,7 +130,8 @@ def _first_page(content: bytes, layout: _Layout, tags: dict[int, tuple[int, int,
         essential,
         width,
         height,
-        decode_bytes=2 * len(essential) + width * height * 8 + part_width * part_height * max(4, sample_bytes) * 2,
+        decode_bytes=len(essential)
+        + max(width * height * PIXEL_BYTES, width * height * 4 + part_width * part_height * sample_bytes),
         orientation=number(ORIENTATION, UPRIGHT),
     )
 
