@@ -120,7 +120,7 @@ def _open(file: ReadFile) -> Image.Image:
     if file.format == "HEIF":
         return _heif_opener()(stream)
     image = Image.open(stream, formats=(file.format,))
-    if isinstance(image, ImageFile.ImageFile):
+    if isinstance(image, ImageFile.ImageFile) and len(image.tile) == 1:
         # Read in one go: a decoder that needs more than a block goes through all before it again and again.
         image.decodermaxblock = len(file.content) + 1
     return image
