@@ -257,6 +257,7 @@ class InferenceService:
                 content,
                 max_rows=self._inference.max_request_rows,
             )
+            del content
             observation.request_model(message.model, message.version or None)
             asked = message.request
             left_s = timeout_s - (time.monotonic() - start_s)
