@@ -129,7 +129,9 @@ def test_large_photo_keeps_its_average_brightness() -> None:
     assert decode(encode(photo, "JPEG", quality=90)).mean() == pytest.approx(127.5, abs=3)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"<svg/>", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", b"II*\x00" * 9, b"\xff\xd8\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"<svg/>", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", b"II*\x00" * 9, b"\xff\xd8\xff"]
+)
 def test_what_is_no_image_is_refused_in_words(content: bytes) -> None:
     with pytest.raises(UndecodableError, match=r"PNG, JPEG, WEBP, GIF, BMP"):
         decode(content)
