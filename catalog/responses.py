@@ -245,5 +245,5 @@ class Readiness(Record):
     """Whether requests are answered: loading is over and at least one model is ready."""
 
     ready: bool
-    reason: Annotated[str | None, Field(description="why not")] = None
+    reason: Annotated[str | None, Field(description="why not, or what is amiss though they are")] = None
     models: Annotated[dict[str, VersionState], Field(description="model -> its state")]

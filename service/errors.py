@@ -19,7 +19,7 @@ ServiceError
 """
 
 from http import HTTPStatus
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from catalog.close_match import closest
 from catalog.errors import ProjectError
@@ -170,6 +170,14 @@ class UnavailableError(RequestError):
         super().__init__(problem, remedy=remedy or f"try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
         self.shortage = shortage
+
+
+RETRY_AFTER_OUT_OF_MEMORY_S: Final = 5
+
+
+def out_of_memory() -> UnavailableError:
+    """Return the error of a request for which there is not enough memory at this moment."""
+    return UnavailableError("there is not enough memory for the request", retry_after_s=RETRY_AFTER_OUT_OF_MEMORY_S)
 
 
 class DeadlineError(RequestError):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from catalog.labels import IMAGE_SHAPE
-from service.errors import RequestError, UnavailableError
+from service.errors import RequestError, out_of_memory
 from service.image_files.image_file import READABLE_FORMATS, damaged
 from service.image_files.image_file import ImageFile as ReadFile
 from service.image_files.reading import READABLE_TYPES, check_pixels, read_image_file
@@ -38,7 +38,6 @@ TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-RETRY_AFTER_OUT_OF_MEMORY_S: Final = 5
 
 Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
 
@@ -87,9 +86,7 @@ class EncodedImage:
             raise
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
             if _is_out_of_memory(error, self.decode_bytes):
-                raise UnavailableError(
-                    "there is not enough memory to decode the image", retry_after_s=RETRY_AFTER_OUT_OF_MEMORY_S
-                ) from None
+                raise out_of_memory() from None
             raise damaged(str(error)) from None
 
     def _decode(self) -> NDArray[np.uint8]:
@@ -120,7 +117,7 @@ def _open(file: ReadFile) -> Image.Image:
     if file.format == "HEIF":
         return _heif_opener()(stream)
     image = Image.open(stream, formats=(file.format,))
-    if isinstance(image, ImageFile.ImageFile):
+    if isinstance(image, ImageFile.ImageFile) and len(image.tile) == 1:
         # Read in one go: a decoder that needs more than a block goes through all before it again and again.
         image.decodermaxblock = len(file.content) + 1
     return image

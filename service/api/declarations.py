@@ -5,13 +5,13 @@ from typing import Any, Final
 from service.api.inference_request import MAX_TIMEOUT_MS, TIMEOUT_HEADER
 from service.api.multipart_form import FIELD, FILES_FIELD
 from service.api.problems import PROBLEM_TYPE
-from service.images import READABLE_TYPES
+from service.image_files.reading import DECLARED_TYPES
 from service.observing import MAX_ID_BYTES
 
 Declaration = dict[str, Any]
 
 _BINARY: Final = {"type": "string", "format": "binary"}
-_RAW_BODIES: Final = {kind: {"schema": _BINARY} for kind in sorted(READABLE_TYPES) if "x-" not in kind}
+_RAW_BODIES: Final = {kind: {"schema": _BINARY} for kind in sorted(DECLARED_TYPES)}
 
 
 def _form(field: str, schema: Declaration) -> Declaration:

@@ -58,9 +58,10 @@ async def answer_request(
             headers = dict(scope["headers"])
             timeout_s = time_left_s(headers, settings.request_timeout_s, begun)
             watch.expect_body(settings.upload_timeout_s, upload_timeout)
-            body = await read(headers, receive, slot)
+            body = [await read(headers, receive, slot)]
             watch.begin()
-            return await answer(body, observation, timeout_s)
+            # Handed over and not kept: a body is large, and what is made of it is, too.
+            return await answer(body.pop(), observation, timeout_s)
     except UnavailableError as error:
         note_shortage(error, begun, observation)
         raise

@@ -84,7 +84,7 @@ def _is_readable_file(header: bytes) -> bool:
     except (UnicodeDecodeError, ValueError):
         return False
     kind = fields[b"content-type"].decode("latin-1")
-    return disposition == "form-data" and options.get("name") == FIELD and kind in READABLE_TYPES
+    return disposition == "form-data" and options.get("name") == FIELD and kind.lower() in READABLE_TYPES
 
 
 def files_of_form(body: bytes, options: Mapping[str, str], *, most_files: int) -> list[FormField]:

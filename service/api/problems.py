@@ -21,6 +21,7 @@ from service.errors import (
     UnknownModelError,
     UnsupportedTypeError,
     forget_frames,
+    out_of_memory,
 )
 from service.forwarding import route_path
 from service.observing import observation_of
@@ -60,7 +61,9 @@ def client_gone_response() -> Response:
 
 
 def internal_error_response(error: BaseException) -> ProblemResponse:
-    """For what should never happen."""
+    """For what should never happen, and for a want of memory."""
+    if isinstance(error, MemoryError):
+        return problem_response(out_of_memory())
     return ProblemResponse(
         Problem(
             type=KIND_PREFIX + "internal-error",

@@ -20,8 +20,10 @@ from service.core.retry import retry_after_s
 from service.errors import RequestError, TooLargeError, UnavailableError, forget_frames
 
 THREAD_NAME_PREFIX: Final = "decode"
-OVERDUE_AFTER_S: Final = 2.0
+OVERDUE_AFTER_S: Final = 10.0
 """A thread that decodes for longer, and beyond its request's deadline, is given up."""
+FREE_HELD_BYTES: Final = 32 * 2**20
+LOOK_AGAIN_S: Final = 0.1
 DECAY: Final = 0.9
 RETRY_WHILE_OVERDUE_S: Final = 5
 
@@ -67,6 +69,7 @@ class DecodeThreads:
     Args:
         threads: how many decode at once; as many again may be lost and replaced.
         max_decode_bytes: memory for all images that are being decoded, together.
+        held_bytes: gives how much the bodies of all requests hold; more than `FREE_HELD_BYTES` leave less to decode in.
         clock: gives seconds.
         overdue_after_s: from when on a thread that is beyond its deadline is given up.
     """
@@ -76,12 +79,14 @@ class DecodeThreads:
         *,
         threads: int,
         max_decode_bytes: int,
+        held_bytes: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
         overdue_after_s: float = OVERDUE_AFTER_S,
     ) -> None:
         self._threads = threads
         self._max_threads = 2 * threads
         self._max_decode_bytes = max_decode_bytes
+        self._held_bytes = held_bytes
         self._clock = clock
         self._overdue_after_s = overdue_after_s
         self._names = itertools.count()
@@ -227,7 +232,8 @@ class DecodeThreads:
                     self._running.add(job)
                     return job
                 self._idle += 1
-                self._changed.wait()
+                # Nobody tells that bodies have left.
+                self._changed.wait(LOOK_AGAIN_S if self._read else None)
                 self._idle -= 1
 
     def _startable(self) -> _Job | None:
@@ -237,7 +243,8 @@ class DecodeThreads:
         return self._unread.popleft() if self._unread and len(self._read) < self._threads else None
 
     def _take_memory(self, job: _Job) -> bool:
-        if job.image is None or self._used_bytes + job.image.decode_bytes > self._max_decode_bytes:
+        free_bytes = self._max_decode_bytes - self._used_bytes - max(0, self._held_bytes() - FREE_HELD_BYTES)
+        if job.image is None or job.image.decode_bytes > free_bytes:
             return False
         job.held_bytes = job.image.decode_bytes
         self._used_bytes += job.held_bytes

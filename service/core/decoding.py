@@ -46,7 +46,9 @@ class Decoder:
     ) -> None:
         self._admission = admission
         self._max_image_pixels = max_image_pixels
-        self._threads = threads or DecodeThreads(threads=usable_cores(), max_decode_bytes=max_decode_bytes)
+        self._threads = threads or DecodeThreads(
+            threads=usable_cores(), max_decode_bytes=max_decode_bytes, held_bytes=lambda: admission.pending_bytes
+        )
 
     @property
     def threads(self) -> DecodeThreads:

@@ -15,6 +15,7 @@ IS_TRANSPARENT: Final = 1
 HAS_PALETTE: Final = 0x80
 PIXEL_BYTES: Final = 9
 """A palette's number, the colour, and the colour times its alpha."""
+MAX_EXTENSIONS: Final = 10_000
 MAX_BLOCKS: Final = 250_000
 """20 MB in blocks of 255 bytes, which every program writes, are 80,000."""
 
@@ -29,7 +30,7 @@ def read_gif(content: bytes) -> ImageFile:
     screen_end = SCREEN_BYTES + _palette_bytes(content[10:11])
     control = b""
     position, blocks = screen_end, 0
-    while True:
+    for _ in range(MAX_EXTENSIONS):
         kind = content[position : position + 1]
         if kind == IMAGE:
             break
@@ -44,9 +45,8 @@ def read_gif(content: bytes) -> ImageFile:
             position = end
         else:
             position += 1  # Pillow passes over what is between blocks
-            blocks += 1
-            if blocks > MAX_BLOCKS:
-                raise too_many("GIF", "blocks", MAX_BLOCKS)
+    else:
+        raise too_many("GIF", "extensions before its image", MAX_EXTENSIONS)
     frame = content[position : position + FRAME_BYTES]
     if len(frame) < FRAME_BYTES:
         raise damaged("it has no image")

@@ -20,9 +20,12 @@ LARGE_BOX_HEADER_BYTES: Final = 16
 META_HEADER_BYTES: Final = 12
 SIZE_OF_IMAGE: Final = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
 SIZE_OF_TRACK: Final = re.compile(rb"(?:av01|hvc1|hev1)\0{6}.{18}(.{2})(.{2})", re.DOTALL)
-HEIC_PIXEL_BYTES: Final = 12
-AVIF_PIXEL_BYTES: Final = 14
-"""As measured, with 10 bits and transparency; docs/images.md."""
+PIXEL_BYTES: Final = {("HEIF", False): 10, ("HEIF", True): 16, ("AVIF", False): 13, ("AVIF", True): 20}
+"""As measured, without subsampling and with transparency; more where a channel has more than 8 bits."""
+HEVC_DEPTH: Final = re.compile(rb"hvcC.{17}(.)", re.DOTALL)
+AV1_DEPTH: Final = re.compile(rb"av1C..(.)", re.DOTALL)
+HEVC_MORE_BITS: Final = 0x07
+AV1_MORE_BITS: Final = 0x40
 
 
 def brands(content: bytes) -> frozenset[bytes]:
@@ -59,8 +62,10 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
     if not sizes:
         raise damaged("it has no image")
     width, height = max(sizes, key=lambda size: size[0] * size[1])
-    pixel_bytes = HEIC_PIXEL_BYTES if kind == "HEIF" else AVIF_PIXEL_BYTES
-    return ImageFile(kind, content, width, height, decode_bytes=2 * len(content) + pixel_bytes * width * height)
+    depth, more_bits = (HEVC_DEPTH, HEVC_MORE_BITS) if kind == "HEIF" else (AV1_DEPTH, AV1_MORE_BITS)
+    is_deep = any(match[1][0] & more_bits for match in depth.finditer(described))
+    decode_bytes = 2 * len(content) + PIXEL_BYTES[kind, is_deep] * width * height
+    return ImageFile(kind, content, width, height, decode_bytes)
 
 
 def _descriptions(content: bytes) -> Iterator[memoryview]:

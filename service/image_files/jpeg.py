@@ -96,7 +96,7 @@ def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
         essential,
         width,
         height,
-        decode_bytes=len(essential)
+        decode_bytes=2 * len(essential)
         + _decoded_bytes(width, height, components, draft_side)
         + _coefficient_bytes(marker, frame, content[head.scan + 4 : head.scan + 5], width * height),
         orientation=orientation(head.exif, head.xmp) if head.exif or head.xmp else UPRIGHT,

@@ -25,15 +25,17 @@ PIXEL_TAGS: Final = frozenset({
     WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, 266, STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES, 284, 292,
     293, 317, 320, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, 332, 338, SAMPLE_FORMAT, 347, 529, 530, 531, 532,
 })  # fmt: skip
-COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
-"""None, fax, LZW, JPEG, deflate, PackBits. Others are hardly written, and their decoders take as much memory as a file
-asks for."""
+COMPRESSIONS: Final = frozenset({1, 5, 7, 8, 32773, 32946})
+"""None, LZW, JPEG, deflate, PackBits. Others are hardly written; their decoders take as much memory as a file asks for,
+and the ones for fax write a line to the log for each damaged row."""
 JPEG: Final = 7
 FLOAT: Final = 3
 REDUCED: Final = 1
+PIXEL_BYTES: Final = 8
+"""Of the largest modes, before and after they are converted; while a part is decoded, of one of them and the part."""
 MAX_TAGS: Final = 4096
 MAX_TAG_BYTES: Final = MIB
-MAX_STRIPS: Final = 65_536
+MAX_STRIPS: Final = 32_768
 MAX_BITS: Final = 16
 
 
@@ -49,7 +51,7 @@ class _Layout:
 
     @property
     def value_bytes(self) -> int:
-        return struct.calcsize(self.offset)
+        return struct.calcsize("=" + self.offset)
 
 
 def read_tiff(content: bytes) -> ImageFile:
@@ -75,7 +77,7 @@ def _read_directory(content: bytes, layout: _Layout) -> dict[int, tuple[int, int
     (count,) = struct.unpack_from(layout.order + layout.count, content, start)
     if count > MAX_TAGS:
         raise too_many("TIFF", "tags", MAX_TAGS)
-    start += struct.calcsize(layout.count)
+    start += struct.calcsize("=" + layout.count)
     entry = struct.Struct(layout.order + layout.entry)
     tags: dict[int, tuple[int, int, bytes]] = {}
     for place in range(start, start + count * entry.size, entry.size):
@@ -128,7 +130,8 @@ def _first_page(content: bytes, layout: _Layout, tags: dict[int, tuple[int, int,
         essential,
         width,
         height,
-        decode_bytes=2 * len(essential) + width * height * 8 + part_width * part_height * max(4, sample_bytes) * 2,
+        decode_bytes=len(essential)
+        + max(width * height * PIXEL_BYTES, width * height * 4 + part_width * part_height * sample_bytes),
         orientation=number(ORIENTATION, UPRIGHT),
     )
 
@@ -141,7 +144,7 @@ def _check_kind(tags: dict[int, tuple[int, int, bytes]], subfile: int, compressi
             remedy="export it as a JPEG or PNG",
         )
     if compression not in COMPRESSIONS:
-        raise _not_read(f"compression {compression}", "none, LZW, deflate, PackBits, fax or JPEG")
+        raise _not_read(f"compression {compression}", "none, LZW, deflate, PackBits or JPEG")
     if sample_format == FLOAT:
         raise _not_read("floating-point samples", "whole numbers of 1 to 16 bits")
 

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -20,7 +21,12 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = BytesIO()
-    image.save(stream, kind, **options)
+    if kind == "HEIC":
+        heif = pillow_heif.HeifFile()
+        heif.add_from_pillow(image)
+        heif.save(stream, **options)
+    else:
+        image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -123,7 +129,9 @@ def test_large_photo_keeps_its_average_brightness() -> None:
     assert decode(encode(photo, "JPEG", quality=90)).mean() == pytest.approx(127.5, abs=3)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"<svg/>", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", b"II*\x00" * 9])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"<svg/>", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", b"II*\x00" * 9, b"\xff\xd8\xff"]
+)
 def test_what_is_no_image_is_refused_in_words(content: bytes) -> None:
     with pytest.raises(UndecodableError, match=r"PNG, JPEG, WEBP, GIF, BMP"):
         decode(content)
@@ -131,7 +139,7 @@ def test_what_is_no_image_is_refused_in_words(content: bytes) -> None:
 
 def test_formats_outside_the_list_are_refused() -> None:
     with pytest.raises(UndecodableError):
-        decode(encode(Image.new("RGB", (32, 32)), "TIFF"))
+        decode(encode(Image.new("RGB", (32, 32)), "ICO", sizes=[(32, 32)]))
 
 
 @pytest.mark.parametrize("kind", READABLE_FORMATS)

@@ -60,6 +60,7 @@ class InferEndpoint:
                 header_length,
                 max_rows=self._inference.max_request_rows,
             )
+            del body
             left_s = timeout_s - (time.monotonic() - start_s)
             inferred = await infer_all(
                 self._inference,

@@ -33,7 +33,14 @@ from service.api.open_inference_grpc.outline import outline_of
 from service.core.inference import Inference
 from service.core.observation import Observation
 from service.core.repository import ModelRepository
-from service.errors import RequestError, TooLargeError, UnavailableError, UnknownModelError, forget_frames
+from service.errors import (
+    RequestError,
+    TooLargeError,
+    UnavailableError,
+    UnknownModelError,
+    forget_frames,
+    out_of_memory,
+)
 from service.model_statistics import ModelStatistics
 from service.observing import Observer, tell_ended
 from service.settings import Settings, variable
@@ -195,8 +202,9 @@ class InferenceService:
         observation = Observation("POST", f"/{SERVICE}/{name}", request_id, client=_client(context))
         try:
             response = await method(content, context, observation)
-        except RequestError as error:
-            forget_frames(error)
+        except (RequestError, MemoryError) as failure:
+            error = failure if isinstance(failure, RequestError) else out_of_memory()
+            forget_frames(failure)
             observation.fail(error.kind, error.problem)
             observation.status = error.status
             retry = (("retry-after", str(error.retry_after_s)),) if isinstance(error, UnavailableError) else ()
@@ -249,6 +257,7 @@ class InferenceService:
                 content,
                 max_rows=self._inference.max_request_rows,
             )
+            del content
             observation.request_model(message.model, message.version or None)
             asked = message.request
             left_s = timeout_s - (time.monotonic() - start_s)

@@ -83,6 +83,7 @@ def tensorflow_serving_routes(
             metadata = metadata_of(repository.find(model, version))
             start_s = time.monotonic()
             asked = await reader.read(len(body), timeout_s, read_request, body, metadata.signatures)
+            del body
             inferred = await infer_all(
                 inference,
                 asked.images,

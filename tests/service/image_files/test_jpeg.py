@@ -3,7 +3,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from service.jpeg import count_scans
+from service.image_files.jpeg import count_scans
 
 
 def jpeg(*, progressive: bool) -> bytes:
