@@ -22,8 +22,8 @@ from bench.uploads import BodyKind, varied_uploads, write_bodies
 from catalog.artifact import published_versions, version_folder
 from service.core.batch_queue import Computed
 from service.core.observation import Observation
-from service.metrics import Metrics
 from service.request_log import RequestLog
+from service.telemetry.stats import Stats
 from tests.conftest import MODELS, ROOT
 from tests.e2e.server import running_server
 
@@ -64,8 +64,8 @@ async def _observers_us(stream: BinaryIO) -> tuple[float, float]:
         decode_s=0.000082,
         computed=Computed(np.zeros((1, 10), np.float32), 0.0004, 0.0011, 4),
     )
-    metrics, log = Metrics(), RequestLog(1.0, stream)
-    return _call_us(lambda: metrics.request_ended(observation)), _call_us(lambda: log(observation))
+    stats, log = Stats(), RequestLog(1.0, stream)
+    return _call_us(lambda: stats.request_ended(observation)), _call_us(lambda: log(observation))
 
 
 def _call_us(call: Callable[[], None]) -> float:

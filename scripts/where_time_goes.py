@@ -19,7 +19,7 @@ from bench.load import Target, require_wrk, run_wrk
 from bench.uploads import BodyKind, varied_uploads, write_bodies
 from catalog.artifact import published_versions, version_folder
 from scripts.observing_cost import processor_s
-from service.metrics import PREFIX
+from service.telemetry.prometheus import PREFIX
 from tests.conftest import MODELS, ROOT
 from tests.e2e.server import running_server
 

@@ -50,15 +50,14 @@ from service.forwarding import Forwarding, must_be_stripped, parse_networks
 from service.hangup import is_worker, reload_on_hangup, tell_other_workers
 from service.logging import is_for_people
 from service.memory import give_large_blocks_back
-from service.metrics import Metrics, Observed
 from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, RedirectMiddleware, StoppingMiddleware
-from service.model_statistics import ModelStatistics
 from service.observing import ObservingMiddleware
-from service.refusals import tell_refused
 from service.request_log import RequestLog
 from service.settings import Settings, read_settings, variable
-from service.statistics import Statistics
 from service.stopping import Stop
+from service.telemetry.prometheus import StateSources, current_states
+from service.telemetry.stats import Stats
+from service.telemetry.telemetry import Telemetry
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
@@ -87,9 +86,7 @@ class Parts:
     repository: ModelRepository
     inference: Inference
     reader: RequestReader
-    statistics: Statistics
-    model_statistics: ModelStatistics
-    metrics: Metrics
+    telemetry: Telemetry
     watcher: Watcher
     decode_threads: DecodeThreads
 
@@ -124,22 +121,14 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
     )
     repository.add_readiness_check(lambda: stop.reason)
     watcher = Watcher(repository, settings.poll_interval_s)
-    metrics, request_log = (
-        Metrics(),
-        RequestLog(settings.request_log_share, for_people=is_for_people(settings.log_format)),
-    )
-    model_statistics = ModelStatistics()
-
-    def batch_computed(model: str, version: int, rows: int, compute_s: float) -> None:
-        metrics.batch_computed(model, version, rows, compute_s)
-        model_statistics.batch_computed(model, version, rows, compute_s)
-
+    stats = Stats()
+    request_log = RequestLog(settings.request_log_share, for_people=is_for_people(settings.log_format))
     backlog = backlog or open_backlog(settings)
     admission = backlog.admission
     scheduler = Scheduler(
         _batch_limits(settings),
         parallel_batches=max(1, usable_cores() - 1),
-        batch_computed=batch_computed,
+        batch_computed=stats.batch_computed,
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels, max_decode_bytes=settings.max_decode_bytes)
@@ -154,10 +143,10 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         max_request_rows=settings.max_request_rows,
     )
     reader = RequestReader()
-    statistics = Statistics(backlog, scheduler)
-    observers = (metrics.request_ended, statistics.request_ended, model_statistics.request_ended, request_log)
+    sources = StateSources(repository, backlog, scheduler, cache, decoder.threads)
+    telemetry = Telemetry(stats, backlog, scheduler, lambda: current_states(sources))
+    observers = (stats.request_ended, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
-    metrics.watch(Observed(repository, backlog, scheduler, cache, decoder.threads))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -166,24 +155,14 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         loading = asyncio.create_task(_load(repository, watcher, stop))
         if is_worker():  # until then the others take the connections
             await _done_or_stopping(loading, stop)
-        sharing = [
-            asyncio.create_task(shared)
-            for shared in (
-                metrics.share_states(),
-                statistics.share(),
-                tell_refused(backlog, metrics, statistics, model_statistics),
-            )
-        ]
+        reporting = asyncio.create_task(telemetry.run())
         async with (
-            serving_grpc(
-                repository, inference, reader, model_statistics, settings=settings, observers=observers, stop=stop
-            )
+            serving_grpc(repository, inference, reader, telemetry, settings=settings, observers=observers, stop=stop)
             if serving_grpc
             else nullcontext()
         ):
             yield
-        for task in sharing:
-            task.cancel()
+        reporting.cancel()
         await _end_loading(repository, loading, watcher)
         inference.close()
         await reader.close()
@@ -197,11 +176,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         openapi_url=None,  # openapi and docs have routes of their own
     )
     add_problem_handlers(app, SUGGESTED_PATHS)
-    _add_routes(
-        app,
-        Parts(repository, inference, reader, statistics, model_statistics, metrics, watcher, decoder.threads),
-        settings,
-    )
+    _add_routes(app, Parts(repository, inference, reader, telemetry, watcher, decoder.threads), settings)
     add_openapi(app)
     add_docs(app)
     # The last one added sees a request first; the application's own handler of unexpected errors is outside of these.
@@ -249,12 +224,12 @@ def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.include_router(batch_routes(parts.inference, settings))
     app.include_router(compare_routes(parts.repository, parts.inference, settings))
     app.include_router(explain_routes(parts.inference, settings))
-    app.include_router(extension_routes(parts.repository, parts.model_statistics, settings))
+    app.include_router(extension_routes(parts.repository, parts.telemetry, settings))
     app.include_router(open_inference_routes(parts.repository, settings))
     app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, parts.reader, settings))
     app.include_router(health_routes(parts.repository, parts.decode_threads))
-    app.include_router(statistics_routes(parts.statistics))
-    app.include_router(metrics_routes(parts.metrics))
+    app.include_router(statistics_routes(parts.telemetry))
+    app.include_router(metrics_routes(parts.telemetry))
     if settings.admin_token is not None:
         app.include_router(admin_routes(parts.watcher, settings.admin_token, tell_others=tell_other_workers))
         app.include_router(repository_routes(parts.repository, parts.inference, settings, settings.admin_token))

@@ -1,7 +1,7 @@
 """Several processes that serve the same listening sockets: started, watched, replaced, and stopped together.
 
-What each of them does is `service.server`'s part. They share nothing but the sockets and the files of the metrics
-(`service.shared_metrics`); each has the models in its own memory.
+What each of them does is `service.server`'s part. They share nothing but the sockets and the reports of their telemetry
+(`service.telemetry.shared`); each has the models in its own memory.
 
 uvicorn has such a supervisor, too (`uvicorn.supervisors.Multiprocess`). It is not enough here: its workers answer
 health pings from a thread of their own, so that one whose event loop is stuck looks well; it pings one after the other
@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -30,8 +31,8 @@ from service.hangup import has_terminal
 from service.logging import configure_logging
 from service.server import COULD_NOT_START, LAST_GRACE_S, SAME_STOP_S, run_server
 from service.settings import Settings
-from service.shared_metrics import FOLDER_VARIABLE, forget_process
 from service.stopping import exit_now
+from service.telemetry.shared import FOLDER_VARIABLE, SharedReports
 
 LOOK_EVERY_S: Final = 0.5
 MAX_COUNTED_S: Final = 1.0
@@ -91,8 +92,9 @@ class Supervisor:
         signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note_signal)
-        with tempfile.TemporaryDirectory(prefix="cifar10-metrics-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix="cifar10-workers-", ignore_cleanup_errors=True) as folder:
             os.environ[FOLDER_VARIABLE] = folder
+            self._reports = SharedReports(Path(folder))
             self._restarts_s = [0.0] * self._settings.workers
             self._supervise()
         return self._code
@@ -136,7 +138,7 @@ class Supervisor:
             self._workers.remove(worker)
             if worker.beats is not None:
                 worker.beats.close()
-            forget_process(worker.process.pid or 0)
+            self._reports.mark_process_dead(worker.process.pid or 0)
             if self._stopped_s is not None:
                 continue
             if worker.process.exitcode == COULD_NOT_START and not self._has_served:

@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.metrics import Metrics
+from service.telemetry.telemetry import Telemetry
 
 
-def metrics_routes(metrics: Metrics) -> APIRouter:
-    """The route, answering from these metrics."""
+def metrics_routes(telemetry: Telemetry) -> APIRouter:
+    """The route, answering from this telemetry."""
     routes = APIRouter(tags=["health"])
 
     @routes.get(
@@ -17,6 +17,6 @@ def metrics_routes(metrics: Metrics) -> APIRouter:
         responses={200: {"content": {"text/plain": {}}}},
     )
     async def show_metrics() -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(telemetry.prometheus(), media_type=CONTENT_TYPE_LATEST)
 
     return routes

@@ -5,19 +5,19 @@ from typing import Final
 from fastapi import APIRouter, Response
 
 from catalog.responses import ServiceStatistics
-from service.statistics import Statistics
+from service.telemetry.telemetry import Telemetry
 
 STATISTICS_PATH: Final = "/stats"
 
 
-def statistics_routes(statistics: Statistics) -> APIRouter:
-    """The route, answering from these counts."""
+def statistics_routes(telemetry: Telemetry) -> APIRouter:
+    """The route, answering from this telemetry."""
     routes = APIRouter()
 
     @routes.get(STATISTICS_PATH, tags=["health"], summary="How busy the service is, in a few numbers")
     async def show_statistics(response: Response) -> ServiceStatistics:
         """Since the start, of all processes that serve; `/metrics` has the rest."""
         response.headers["Cache-Control"] = "no-store"
-        return statistics.now()
+        return telemetry.service_statistics()
 
     return routes

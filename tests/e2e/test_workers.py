@@ -65,6 +65,11 @@ def statistics(server: Server) -> ServiceStatistics:
     return ServiceStatistics.model_validate_json(httpx.get(f"{server.url}/stats").content)
 
 
+def inferences(server: Server) -> int:
+    report = httpx.get(f"{server.url}/v2/models/stats").json()
+    return sum(entry["inference_stats"]["success"]["count"] for entry in report["model_stats"])
+
+
 def value(server: Server, name: str, **labels: str) -> float:
     return sum(
         sample.value
@@ -78,12 +83,14 @@ def test_workers_are_one_service(one_model: Path, server: Server) -> None:
     with ThreadPoolExecutor(8) as threads:
         predictions = list(threads.map(lambda _: predict(server), range(40)))
     assert {prediction.class_id for prediction in predictions} == {golden_class("sequential", CAT, 1)}
-    assert value(server, "requests_total", status="200") == 40  # whichever worker answers
-    eventually(lambda: value(server, "pending_requests") == 0)  # each tells its own once a second
-    for method, path in (("GET", "models/stats"), ("POST", "repository/models/sequential/unload")):
-        refused = httpx.request(method, f"{server.url}/v2/{path}", headers={"Authorization": f"Bearer {TOKEN}"})
-        assert (refused.status_code, "one of several processes" in refused.json()["error"]) == (501, True)
+    # Whichever worker answers; each reports its own once a second.
+    eventually(lambda: {value(server, "requests_total", status="200") for _ in range(10)} == {40})
     eventually(lambda: {statistics(server).requests_total for _ in range(10)} == {40})
+    eventually(lambda: {inferences(server) for _ in range(10)} == {40})
+    eventually(lambda: value(server, "pending_requests") == 0)
+    unload = f"{server.url}/v2/repository/models/sequential/unload"
+    refused = httpx.post(unload, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (refused.status_code, "one of several processes" in refused.json()["error"]) == (501, True)
 
     publish_copy(one_model, 2)
     reload = httpx.post(f"{server.url}/admin/reload", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
@@ -94,6 +101,7 @@ def test_workers_are_one_service(one_model: Path, server: Server) -> None:
     os.kill(lost, signal.SIGKILL)
     eventually(lambda: len(workers(server)) == 2 and lost not in workers(server))
     assert predict(server).version == 2
+    eventually(lambda: value(server, "requests_total", status="200", version="1") == 40)  # the lost worker's, too
     assert f"worker {lost} was killed by SIGKILL" in server.log.read_text()
 
     server.process.send_signal(signal.SIGTERM)

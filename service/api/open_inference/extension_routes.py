@@ -13,24 +13,24 @@ from service.api.open_inference.routes import PREFIX, TAG, Model, Version, error
 from service.api.open_inference.statistics import StatisticsReport, statistics_report
 from service.api.open_inference.unsupported import UnsupportedExtension, unsupported_extensions
 from service.core.repository import ModelRepository
-from service.model_statistics import ModelStatistics
 from service.settings import Settings
+from service.telemetry.telemetry import Telemetry
 
 
-def extension_routes(repository: ModelRepository, statistics: ModelStatistics, settings: Settings) -> APIRouter:
+def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings: Settings) -> APIRouter:
     """The routes, answering from this repository and these counts; to be included before those of models."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
 
     @routes.get("/models/stats", summary="Statistics of all versions that answer", responses=error_responses(501))
     async def all_statistics() -> StatisticsReport:
         """Of this process since it started; for monitoring there is /metrics."""
-        return statistics_report(repository, statistics)
+        return statistics_report(repository, telemetry)
 
     @routes.get(
         "/models/{model}/stats", summary="Statistics of a model's versions", responses=error_responses(404, 501)
     )
     async def statistics_of_model(model: Model) -> StatisticsReport:
-        return statistics_report(repository, statistics, model)
+        return statistics_report(repository, telemetry, model)
 
     @routes.get(
         "/models/{model}/versions/{version}/stats",
@@ -38,7 +38,7 @@ def extension_routes(repository: ModelRepository, statistics: ModelStatistics, s
         responses=error_responses(400, 404, 501, 503),
     )
     async def statistics_of_version(model: Model, version: Version) -> StatisticsReport:
-        return statistics_report(repository, statistics, model, version)
+        return statistics_report(repository, telemetry, model, version)
 
     @routes.get(
         "/models/{model}/config",

@@ -1,4 +1,4 @@
-"""Triton's statistics extension, the same over REST and gRPC, from what this process has counted.
+"""Triton's statistics extension, the same over REST and gRPC: a view of the counts of all workers.
 
 https://docs.nvidia.com/deeplearning/triton-inference-server, "Statistics Extension"
 """
@@ -9,9 +9,8 @@ from pydantic import BaseModel, Field
 
 from service.api.open_inference.metadata import requested_version
 from service.core.repository import ModelRepository
-from service.errors import UnsupportedCallError
-from service.hangup import is_worker
-from service.model_statistics import Duration, ModelStatistics, VersionStatistics
+from service.telemetry.stats import Duration, Histogram, VersionStats
+from service.telemetry.telemetry import Telemetry
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -64,7 +63,7 @@ class StatisticsReport(BaseModel):
 
 
 def statistics_report(
-    repository: ModelRepository, statistics: ModelStatistics, name: str = "", version: str = ""
+    repository: ModelRepository, telemetry: Telemetry, name: str = "", version: str = ""
 ) -> StatisticsReport:
     """The statistics of one version, of all of a model, or of all that answer.
 
@@ -73,23 +72,18 @@ def statistics_report(
         version: a number or a label; empty for all versions.
 
     Raises:
-        UnsupportedCallError: there are several processes that serve.
         RequestError: there is no such model or version, or it is not ready.
     """
-    if is_worker():
-        raise UnsupportedCallError(
-            "this is one of several processes that serve, and has counted its own share alone",
-            remedy="/metrics adds all of them up",
-        )
     names = [name] if name else [model.name for model in repository.status().models]
     if version:
         chosen = [(name, repository.find(name, requested_version(version)).version)]
     else:
         chosen = [(known, number) for known in names for number in repository.answering_versions(known)]
-    return StatisticsReport(model_stats=[_report(*each, statistics.of(*each)) for each in chosen])
+    counted = telemetry.snapshot().versions
+    return StatisticsReport(model_stats=[_report(*each, counted.get(each) or VersionStats()) for each in chosen])
 
 
-def _report(name: str, version: int, known: VersionStatistics) -> VersionReport:
+def _report(name: str, version: int, known: VersionStats) -> VersionReport:
     return VersionReport(
         name=name,
         version=str(version),
@@ -99,9 +93,9 @@ def _report(name: str, version: int, known: VersionStatistics) -> VersionReport:
         inference_stats=InferStatistics(
             success=_duration(known.success),
             fail=_duration(known.fail),
-            queue=_duration(known.queue),
-            compute_input=_duration(known.decode),
-            compute_infer=_duration(known.compute),
+            queue=_summed(known.queue_s),
+            compute_input=_summed(known.decode_s),
+            compute_infer=_duration(known.request_compute),
             cache_hit=DurationStatistics(count=known.cached),
         ),
         batch_stats=[
@@ -113,3 +107,7 @@ def _report(name: str, version: int, known: VersionStatistics) -> VersionReport:
 
 def _duration(duration: Duration) -> DurationStatistics:
     return DurationStatistics(count=duration.count, ns=round(duration.total_s * 1e9))
+
+
+def _summed(histogram: Histogram) -> DurationStatistics:
+    return DurationStatistics(count=histogram.count, ns=round(histogram.total * 1e9))

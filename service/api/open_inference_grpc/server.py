@@ -17,10 +17,10 @@ from service.api.large_requests import RequestReader
 from service.api.open_inference_grpc.service import SERVICE, InferenceService
 from service.core.inference import Inference
 from service.core.repository import ModelRepository
-from service.model_statistics import ModelStatistics
 from service.observing import Observer
 from service.settings import Settings
 from service.stopping import Stop
+from service.telemetry.telemetry import Telemetry
 
 LOOK_AT_READINESS_EVERY_S: Final = 0.25
 WHOLE_SERVER: Final = ""
@@ -43,7 +43,7 @@ async def serving_grpc(
     repository: ModelRepository,
     inference: Inference,
     reader: RequestReader,
-    statistics: ModelStatistics,
+    telemetry: Telemetry,
     *,
     settings: Settings,
     observers: Sequence[Observer],
@@ -64,7 +64,7 @@ async def serving_grpc(
     )
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    service = InferenceService(repository, inference, reader, statistics, settings=settings, observers=observers)
+    service = InferenceService(repository, inference, reader, telemetry, settings=settings, observers=observers)
     server.add_generic_rpc_handlers((service.handlers(),))
     enable_server_reflection((SERVICE, HEALTH, REFLECTION), server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -41,9 +41,9 @@ from service.errors import (
     forget_frames,
     out_of_memory,
 )
-from service.model_statistics import ModelStatistics
 from service.observing import Observer, tell_ended
 from service.settings import Settings, variable
+from service.telemetry.telemetry import Telemetry
 
 SERVICE: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 METHODS: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
@@ -92,7 +92,7 @@ class InferenceService:
         repository: ModelRepository,
         inference: Inference,
         reader: RequestReader,
-        statistics: ModelStatistics,
+        telemetry: Telemetry,
         *,
         settings: Settings,
         observers: Sequence[Observer],
@@ -100,7 +100,7 @@ class InferenceService:
         self._repository = repository
         self._inference = inference
         self._reader = reader
-        self._statistics = statistics
+        self._telemetry = telemetry
         self._settings = settings
         self._observers = observers
         self._stopping = asyncio.Event()
@@ -277,7 +277,7 @@ class InferenceService:
         return pb2.ModelConfigResponse(config=ParseDict(configuration, pb2.ModelConfig()))
 
     async def _model_statistics(self, message: Any, _context: Any, _observation: Observation) -> Any:
-        report = statistics_report(self._repository, self._statistics, message.name, message.version)
+        report = statistics_report(self._repository, self._telemetry, message.name, message.version)
         return pb2.ModelStatisticsResponse(**report.model_dump())
 
     async def _index(self, message: Any, _context: Any, _observation: Observation) -> Any:

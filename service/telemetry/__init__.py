@@ -1,0 +1,1 @@
+"""Telemetry: what the service counts and writes of the requests it has answered."""

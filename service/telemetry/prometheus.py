@@ -1,0 +1,134 @@
+"""Prometheus' exposition as a view of the store: names, help texts, and states that are read when somebody asks.
+
+https://prometheus.io/docs/instrumenting/exposition_formats/
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from service.core.backlog import Backlog
+from service.core.decode_threads import DecodeThreads
+from service.core.prediction_cache import PredictionCache
+from service.core.repository import ModelRepository
+from service.core.scheduler import Scheduler
+from service.telemetry.stats import ENDS, NO_VERSION, Histogram, Snapshot, VersionKey, VersionStats
+
+PREFIX: Final = "cifar10_"
+LABELS: Final = ("model", "version")
+END_TEXTS: Final = {
+    "rejected": "Requests that got 503",
+    "expired": "Requests whose time was over, 504",
+    "cancelled": "Requests whose client went away",
+}
+HISTOGRAMS: Final = {
+    "request_seconds": "From a request's head to its answer",
+    "decode_seconds": "From a whole request to its pixels",
+    "queue_seconds": "From pixels to the start of their batch",
+    "compute_seconds": "Of one batch in the runtime",
+    "batch_rows": "Images computed at once",
+}
+
+
+@dataclass(frozen=True)
+class StateSources:
+    """The parts of the service whose states are exposed."""
+
+    repository: ModelRepository
+    backlog: Backlog
+    scheduler: Scheduler
+    cache: PredictionCache | None
+    decode_threads: DecodeThreads
+
+
+def exposition(snapshot: Snapshot, states: Iterable[Metric]) -> bytes:
+    """Return everything in Prometheus' text format."""
+    registry = CollectorRegistry()
+    PlatformCollector(registry=registry)
+    registry.register(_Families([*_counted(snapshot), *states]))
+    return generate_latest(registry)
+
+
+def current_states(sources: StateSources) -> Iterator[Metric]:
+    """Yield the states of this process: versions, queues, requests inside, memory, descriptors."""
+    queue_size = GaugeMetricFamily(f"{PREFIX}queue_rows", "Images that wait", labels=LABELS)
+    state = GaugeMetricFamily(f"{PREFIX}version_state", "1 for the state it is in", labels=(*LABELS, "state"))
+    waiting = sources.scheduler.queue_rows_by_version()
+    for model in sources.repository.status().models:
+        for version in model.versions:
+            labels = (model.name, str(version.version))
+            state.add_metric((*labels, str(version.state)), 1)
+            queue_size.add_metric(labels, waiting[model.name, version.version])
+    yield queue_size
+    yield state
+    backlog, cache, threads = sources.backlog, sources.cache, sources.decode_threads
+    gauges = {
+        "pending_requests": ("Requests received, waiting or computed", backlog.pending),
+        "backlog_requests": ("Those that wait to be started", backlog.waiting),
+        "pending_bytes": ("Bodies of requests held in memory", backlog.admission.pending_bytes),
+        "decode_waiting": ("Images that wait to be decoded", threads.waiting),
+        "decode_bytes": ("Memory set aside for decoding", threads.used_bytes),
+        "decode_threads_overdue": ("Threads held by an image beyond its deadline", threads.overdue),
+    }
+    for name, (text, value) in gauges.items():
+        yield GaugeMetricFamily(f"{PREFIX}{name}", text, value)
+    if cache is not None:
+        yield CounterMetricFamily(f"{PREFIX}cache_hits", "Answers from the cache", cache.hits)
+        yield CounterMetricFamily(f"{PREFIX}cache_misses", "Answers computed", cache.misses)
+        yield GaugeMetricFamily(f"{PREFIX}cache_bytes", "Size of the cache", cache.size_bytes)
+    yield from ProcessCollector(registry=None).collect()
+
+
+class _Families(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _counted(snapshot: Snapshot) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        f"{PREFIX}requests", "Requests for predictions by status; 0: no answer", labels=(*LABELS, "status")
+    )
+    histograms = {
+        name: HistogramMetricFamily(f"{PREFIX}{name}", text, labels=LABELS) for name, text in HISTOGRAMS.items()
+    }
+    ends = {end: CounterMetricFamily(f"{PREFIX}{end}", END_TEXTS[end], labels=LABELS) for end in ENDS.values()}
+    for key, version in snapshot.versions.items():
+        labels = _labels(key)
+        for status, count in version.statuses.items():
+            requests.add_metric((*labels, str(status)), count)
+        for name, histogram in _histograms(version):
+            if histogram.count:
+                histograms[name].add_metric(labels, _cumulative(histogram), histogram.total)
+        for end, count in version.ends.items():
+            ends[end].add_metric(labels, count)
+    yield requests
+    yield from histograms.values()
+    yield from ends.values()
+
+
+def _histograms(version: VersionStats) -> Iterator[tuple[str, Histogram]]:
+    measured = (version.request_s, version.decode_s, version.queue_s, version.compute_s, version.batch_size)
+    yield from zip(HISTOGRAMS, measured, strict=True)
+
+
+def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
+    """Return the buckets as Prometheus has them: each counts all values up to its bound."""
+    bounds = (*map(floatToGoString, histogram.bounds), "+Inf")
+    counts, total = [], 0
+    for bound, count in zip(bounds, histogram.counts, strict=True):
+        total += count
+        counts.append((bound, float(total)))
+    return counts
+
+
+def _labels(key: VersionKey) -> tuple[str, str]:
+    return (key[0], str(key[1])) if key != NO_VERSION else ("", "")
