@@ -28,7 +28,7 @@ MOST_ENDINGS: Final = 3
 
 
 class Reason(Enum):
-    """Why a file of a folder is left out: of one, of several."""
+    """Reasons to leave a file of a folder out: of one, of several."""
 
     HIDDEN = ("hidden", "hidden")
     LINK_TO_FOLDER = ("link to a folder", "links to folders")
