@@ -109,7 +109,7 @@ class Attempts:
         return wait_s
 
     def _for_how_long(self, left_s: float) -> str:
-        return "" if self.ends_s is None else f" for up to {left_s:.0f} s"
+        return "" if self.ends_s is None else f" for up to {math.ceil(left_s)} s"
 
     def begin_next(self) -> None:
         """Begin the next attempt, after the wait.
