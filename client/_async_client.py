@@ -78,6 +78,7 @@ class AsyncClient:
             max_connections=max_connections,
             own_transport=transport is not None,
         )
+        self._proxy = options.get("proxy")
         self._http = httpx.AsyncClient(transport=transport, **options)
 
     async def predict(
@@ -229,7 +230,7 @@ class AsyncClient:
         await self.aclose()
 
     async def _ask(self, call: Call[AnyRecord], retries: Retries, timeouts: Timeouts | None = None) -> AnyRecord:
-        request = describe_request(call.method, self.base_url, call.path)
+        request = describe_request(call.method, self.base_url, call.path, self._proxy)
         attempts = Attempts(request, timeouts or self._timeouts, retries, self._contact)
         while True:
             try:

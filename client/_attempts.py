@@ -24,6 +24,8 @@ RETRIED: Final = (UnavailableError, GatewayError)
 GATEWAY_TIMEOUT: Final = 504
 LONG: Final = 5
 """From so many attempts on, a caller who looks at the log is told what is waited for."""
+SHORT_ATTEMPT_S: Final = 1.0
+"""An attempt in less says nothing of a service that answered others."""
 LEAST_ATTEMPT_S: Final = 0.02
 """In less there would be no answer."""
 
@@ -53,6 +55,7 @@ class Attempts:
         self._made = 0
         self._lost = 0
         self._last: ClientError | None = None
+        self._attempt_s: float | None = None
 
     def left_s(self) -> float | None:
         """What is left of the total time-out; None where there is none.
@@ -73,7 +76,7 @@ class Attempts:
         Raises:
             AnswerTimeoutError: nothing is left.
         """
-        left_s = self.left_s()
+        self._attempt_s = left_s = self.left_s()
         connect_s, read_s = self._timeouts.connect_s, self._timeouts.read_s
         if left_s is not None:
             connect_s, read_s = min(connect_s, left_s), min(read_s, left_s)
@@ -106,7 +109,7 @@ class Attempts:
         return wait_s
 
     def _for_how_long(self, left_s: float) -> str:
-        return "" if self.ends_s is None else f" for up to {left_s:.0f} s"
+        return "" if self.ends_s is None else f" for up to {math.ceil(left_s)} s"
 
     def begin_next(self) -> None:
         """Begin the next attempt, after the wait.
@@ -132,8 +135,10 @@ class Attempts:
                 most.append(MOST_LOST)
         return min((count for count in most if count is not None), default=math.inf)
 
-    def out_of_time(self) -> AnswerTimeoutError:
-        """The error of a call whose total time-out has passed."""
+    def out_of_time(self) -> ClientError:
+        """The error of a call whose total time-out has passed; the one before, if the last attempt was short."""
+        if self._last is not None and self._attempt_s is not None and self._attempt_s < SHORT_ATTEMPT_S:
+            return self._last
         return AnswerTimeoutError(
             f"{self.request}: no answer within {self._timeouts.total_s:g} s", remedy="allow it more time"
         )

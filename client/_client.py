@@ -79,6 +79,7 @@ class Client:
             max_connections=max_connections,
             own_transport=transport is not None,
         )
+        self._proxy = options.get("proxy")
         self._http = httpx.Client(transport=transport, **options)
         hold_deadlines(self._http)
 
@@ -230,7 +231,7 @@ class Client:
         self.close()
 
     def _ask(self, call: Call[AnyRecord], retries: Retries, timeouts: Timeouts | None = None) -> AnyRecord:
-        request = describe_request(call.method, self.base_url, call.path)
+        request = describe_request(call.method, self.base_url, call.path, self._proxy)
         attempts = Attempts(request, timeouts or self._timeouts, retries, self._contact)
         while True:
             try:

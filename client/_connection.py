@@ -71,9 +71,10 @@ def _certificates(base_url: httpx.URL, verify: ssl.SSLContext | bool) -> ssl.SSL
         ) from error
 
 
-def describe_request(method: str, base_url: httpx.URL, path: str) -> str:
+def describe_request(method: str, base_url: httpx.URL, path: str, proxy: httpx.Proxy | None) -> str:
     """A request in words, without the name and the password that an address may hold."""
-    return f"{method} {without_password(base_url)}{path}"
+    via = f" through the proxy {without_password(proxy.url)}" if proxy is not None else ""
+    return f"{method} {without_password(base_url)}{path}{via}"
 
 
 def without_password(url: httpx.URL) -> str:

@@ -91,14 +91,14 @@ class TransportError(ClientError):
 
 
 class Unreachable(Enum):
-    """Why no connection could be made, as far as that says when to try again."""
+    """Reasons why no connection could be made, as far as they say when to try again."""
 
     REFUSED = "refused"
     """The machine is there and nobody listens: a service that starts, or restarts."""
     NO_WAY = "no way"
     """No such host, no route, or no answer in the connect time-out."""
     PERMANENT = "permanent"
-    """Waiting doesn't help: a certificate that isn't trusted, or a proxy that refuses."""
+    """Waiting doesn't help: a certificate that isn't trusted, or a proxy that rejects."""
 
 
 class UnreachableError(TransportError):

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for the service's address, as curl, Go and requests read the same variables.
+"""Finds the proxy that the environment names for the service's address, by the variables that curl and Go read too.
 
 httpx reads them too, but builds a connection pool for each proxy that it finds, also for those that never apply: with a
 SOCKS proxy and no socksio, or an IPv6 range in `no_proxy`, its clients can't be made, not even for 127.0.0.1. A client

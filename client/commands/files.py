@@ -21,14 +21,14 @@ IMAGE_SUFFIXES: Final = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib"),
     *(".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"),
 )
-"""What is taken from a folder by its name; of any other file, the first bytes decide."""
+"""Endings that make a file of a folder an image; of any other file, the first bytes decide."""
 
 MOST_ENDINGS: Final = 3
 """Endings of files that are no images, named where files are left out."""
 
 
 class Reason(Enum):
-    """Why a file of a folder is left out: of one, of several."""
+    """Reasons to leave a file of a folder out: of one, of several."""
 
     HIDDEN = ("hidden", "hidden")
     LINK_TO_FOLDER = ("link to a folder", "links to folders")
@@ -51,7 +51,7 @@ class NamedImage:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """How many files of folders are left out, by reason, and the endings of those that are no images."""
+    """Counts of the files of folders that are left out, by reason, and the endings of those that are no images."""
 
     reasons: Counter[Reason] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)

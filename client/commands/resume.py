@@ -67,7 +67,7 @@ class ResumeFile:
             _lock(self._file, self._path)
             self._order: list[int] = []
             self.earlier: dict[int, Prediction] = {}
-            """What was answered before, by the image's place in the run."""
+            """The answers of earlier runs, by the image's place in the run."""
             self.strange = 0
             """Rows about files that this run doesn't have; they stay."""
             content = _read(self._file)

@@ -11,6 +11,7 @@ from client._config import parse_base_url
 from client._proxies import proxy_for
 from tests.client.asking import Ask, both
 from tests.client.scripted_server import ANSWERED, PREDICTION, scripted_server
+from tests.e2e.server import free_port
 
 ONCE = {"retries": Retries(attempts=1)}
 
@@ -151,6 +152,14 @@ def test_proxy_is_asked_in_the_services_place(ask: Ask, monkeypatch: pytest.Monk
         monkeypatch.setenv("http_proxy", proxy.url)
         assert ask("http://far.invalid/cifar10", "predict", b"x", options=ONCE) == PREDICTION
         assert proxy.requests[0].startswith(b"POST http://far.invalid/cifar10/predict ")
+
+
+@both
+def test_proxy_that_does_not_answer_is_named(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://me:s3cret@127.0.0.1:{free_port()}")
+    with pytest.raises(client.UnreachableError, match=r"through the proxy http://127.0.0.1:.*nobody answers") as raised:
+        ask("http://far.invalid", "models", options=ONCE)
+    assert "s3cret" not in str(raised.value)
 
 
 @both

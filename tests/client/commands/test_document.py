@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 DOCUMENT = (ROOT / "docs/client.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^cifar10 (.*?)(?:  +#.*)?$", DOCUMENT, re.MULTILINE)
-NEEDS_MORE = ("holiday.jpg", "my-test-set", "my-photos", "bench", "watch")
+NEEDS_MORE = ("holiday.jpg", "my-test-set", "bench", "watch")
 """Files of the reader's own, and commands that take their time."""
 
 

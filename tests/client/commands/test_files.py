@@ -1,4 +1,4 @@
-"""Which files of a folder or pattern are asked about, and what is said of the rest."""
+"""Files of a folder or pattern that are asked about, and what is said of the rest."""
 
 import json
 import os
