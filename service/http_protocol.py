@@ -15,6 +15,7 @@ import asyncio
 import re
 import select
 import urllib.parse
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -77,6 +78,7 @@ MOST_HEAD_BYTES: Final = 4096
 NOTED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 MAX_PIPELINED: Final = 8
 """Requests that are parsed before their turn; each takes kilobytes, and may be as short as 18 bytes when it is sent."""
+MAX_PIPELINED_STARTS_PER_TICK: Final = 8
 FRAMING_BYTES_A_BODY_BYTE: Final = 16
 """What the framing of a chunked body may take beside `max_header_bytes`: chunks of a byte are unusual, but legal."""
 FIRST_PROBE_S: Final = 0.02
@@ -161,6 +163,31 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+class _Turns:
+    """Begins the requests that stood behind others on their connections, a few in each tick of the event loop.
+
+    However many they are, connections that ask one thing at a time, and new ones, come in between.
+    """
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def add(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+        """Call this in one of the next ticks."""
+        self._waiting.append(begin)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._take, loop)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(min(MAX_PIPELINED_STARTS_PER_TICK, len(self._waiting))):
+            loop.call_soon(self._waiting.popleft())
+        if self._waiting:
+            loop.call_soon(self._take, loop)
+        if self._backlog.each_turn is not None:
+            self._backlog.each_turn()
+
+
 class BacklogProtocol(HttpToolsProtocol):
     """One connection. `protocol_with` makes the class that uvicorn is given."""
 
@@ -173,6 +200,7 @@ class BacklogProtocol(HttpToolsProtocol):
     observers: ClassVar[Sequence[Observer]]
     limits: ClassVar[ConnectionLimits]
     request_ids: ClassVar[RequestIds]
+    turns: ClassVar[_Turns]
 
     flow: _Flow
     url = b""
@@ -511,7 +539,7 @@ class BacklogProtocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        if self._current is None or self._current.response_complete:
+        if self._is_answered() and not self.pipeline:
             self._current = cycle
             self._start_asgi_task(cycle, self.app)
         else:
@@ -566,17 +594,23 @@ class BacklogProtocol(HttpToolsProtocol):
             return
         self._since_s = self.loop.time()
         if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._current = cycle
-            self._start_asgi_task(cycle, app)
+            self.turns.add(self.loop, self._begin_next)
         elif self._last_words is not None:
             self._say_last_words(self._last_words)
         elif self._had_eof and not self._waits_for_room:
             self.transport.close()
         if self._waits_for_room:
-            self.loop.call_soon(self._parse_what_waits)
+            self.turns.add(self.loop, self._parse_what_waits)
         else:
             self.flow.resume_reading()
+
+    def _begin_next(self) -> None:
+        if not self.pipeline or self.transport.is_closing():
+            return
+        cycle, app = self.pipeline.pop()
+        self._current = cycle
+        self._since_s = self.loop.time()
+        self._start_asgi_task(cycle, app)
 
     def _parse_what_waits(self) -> None:
         if not self._waits_for_room or self._ends or self.transport.is_closing():
@@ -630,7 +664,7 @@ class BacklogProtocol(HttpToolsProtocol):
         elif not self._give_up_last(error):
             self.transport.close()
             return
-        if self._is_answered():
+        if self._is_answered() and not self.pipeline:
             self._say_last_words(answer)
         else:
             self._last_words = answer
@@ -880,5 +914,6 @@ def protocol_with(
         "observers": observers,
         "limits": limits or ConnectionLimits(),
         "request_ids": RequestIds(),
+        "turns": _Turns(backlog),
     }
     return type("Protocol", (BacklogProtocol,), attributes)

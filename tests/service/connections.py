@@ -110,6 +110,8 @@ class Connection:
     limits: ConnectionLimits = LIMITS
     app: ASGIApp | None = None
     settings: Settings = field(default_factory=Settings)
+    beside: "Connection | None" = None
+    """Another connection to the same server."""
 
     def __post_init__(self) -> None:
         self.asked: list[tuple[str, str, bytes]] = []
@@ -122,7 +124,11 @@ class Connection:
         self.clock = FakeClock()
         self.backlog = open_backlog(self.settings)
         state = ServerState()
-        protocol = protocol_with(self.backlog, observers=[self.noted.append], limits=self.limits)
+        protocol = (
+            type(self.beside.protocol)
+            if self.beside
+            else protocol_with(self.backlog, observers=[self.noted.append], limits=self.limits)
+        )
         config = uvicorn.Config(self.app or self._answer, http=protocol, log_config=None, interface="asgi3")
         self.protocol: BacklogProtocol = protocol(config, state, {}, self.clock)  # type: ignore[arg-type]
         self.protocol.connection_made(cast("asyncio.Transport", self.transport))

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from service.http_head import MAX_HEADERS, MAX_TARGET_BYTES, ConnectionLimits
-from service.http_protocol import MAX_PIPELINED, read_head
+from service.http_protocol import MAX_PIPELINED, MAX_PIPELINED_STARTS_PER_TICK, read_head
 from service.middleware import LingerMiddleware
 from service.settings import Settings
 from tests.service.connections import LIMITS, Connection, listening, settle
@@ -339,6 +339,24 @@ async def test_few_of_many_pipelined_requests_are_parsed_before_their_turn() -> 
             break
     assert connection.statuses == [200] * 5001
     assert connection.transport.is_reading
+
+
+async def test_pipelined_requests_of_many_connections_begin_a_few_in_each_tick() -> None:
+    first = Connection()
+    connections = [first, *(Connection(beside=first) for _ in range(49))]
+    for connection in connections:
+        connection.protocol.data_received(GET * 5)
+    begun, most = 0, 0
+    for _ in range(1000):
+        await asyncio.sleep(0)
+        now = sum(len(connection.asked) for connection in connections)
+        if begun >= len(connections):  # those that nothing stood before
+            most = max(most, now - begun)
+        begun = now
+        if begun == 5 * len(connections):
+            break
+    assert begun == 5 * len(connections)
+    assert most <= 2 * MAX_PIPELINED_STARTS_PER_TICK
 
 
 async def test_requests_behind_a_rejected_one_are_answered_in_order() -> None:
