@@ -37,7 +37,7 @@ RUN rm -rf /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /usr/
         /usr/lib/python3/dist-packages/pkg_resources /usr/lib/python3/dist-packages/wheel* \
         /usr/local/lib/python3.*/ensurepip /usr/local/lib/python3.*/site-packages/pip* \
         /usr/local/lib/python3.*/site-packages/setuptools* /usr/local/lib/python3.*/site-packages/wheel* \
-        /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /tmp/* /root/.cache
+        /usr/bin/pip* /usr/local/bin/pip* /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /tmp/* /root/.cache
 
 # All of it belongs to root; the service only reads, but for the folder of what it has compiled.
 FROM scratch AS service

@@ -179,7 +179,9 @@ def _set_prefix(scope: Scope, prefix: str) -> None:
     is_stripped = path != prefix and not path.startswith(f"{prefix}/")
     if is_stripped or must_be_stripped(prefix):
         scope["path"] = prefix + path
-        scope["raw_path"] = prefix.encode() + scope["raw_path"]
+        raw_path = scope.get("raw_path")  # ASGI lets it be left out, as it is of a request that can't be parsed
+        if raw_path is not None:
+            scope["raw_path"] = prefix.encode() + raw_path
 
 
 def _hops(given: Mapping[str, list[str]]) -> list[Hop]:

@@ -17,7 +17,14 @@ NOT_PASSED_ON = {
 
 def test_every_setting_is_passed_on_or_left_out_for_a_reason() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    passed_on = re.findall(r"^    - (CIFAR10_\w+)$", text, re.MULTILINE)
+    passed_on = re.findall(r"^    - (CIFAR10_\w+)(?:=\$\{\1:-[^}]*\})?(?: #.*)?$", text, re.MULTILINE)
     assert len(passed_on) == len(set(passed_on))
     assert {variable(name) for name in Settings.model_fields.keys() - NOT_PASSED_ON} == set(passed_on)
     assert NOT_PASSED_ON.keys() <= Settings.model_fields.keys()
+
+
+def test_what_the_image_sets_is_not_taken_away_by_a_name_alone() -> None:
+    image = re.findall(r"\b(CIFAR10_\w+)=", (ROOT / "Dockerfile").read_text())
+    alone = re.findall(r"^    - (CIFAR10_\w+)$", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+    assert "CIFAR10_LAME_DUCK_S" in image
+    assert not set(image) & set(alone)

@@ -142,6 +142,10 @@ def test_version_that_is_published_in_the_mounted_folder_serves(compose: tuple[l
 
 def test_health_check_passes(compose: tuple[list[str], str]) -> None:
     assert docker(*compose[0], "exec", "-T", "cpu", "python", "-m", "service.healthcheck").returncode == 0
+    deadline_s = time.monotonic() + 60
+    while json.loads(docker("inspect", container_id(compose[0])).stdout)[0]["State"]["Health"]["Status"] != "healthy":
+        assert time.monotonic() < deadline_s, "not healthy within 60 s"
+        time.sleep(0.5)
 
 
 def test_stop_signal_ends_it_cleanly_and_quickly(compose: tuple[list[str], str]) -> None:

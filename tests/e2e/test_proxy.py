@@ -168,3 +168,32 @@ def test_server_itself_answers_with_and_without_the_prefix(tmp_path: Path) -> No
             raw.sendall(b"GET /cifar HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             head = raw.makefile("rb").read().decode().lower()
         assert "location: ./cifar/" in head
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\n\r\n", 400),
+        (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n", 400),
+        (b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 9000), 414),
+        (b"GET /cifar/livez HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: %b\r\n\r\n" % (b"1" * 70_000), 431),
+    ],
+)
+def test_heads_that_are_rejected_are_answered_with_a_prefix_too(
+    prefixed: str, request_bytes: bytes, status: int
+) -> None:
+    host, port = urlsplit(prefixed).netloc.split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
+        raw.sendall(request_bytes)
+        head = raw.recv(65536).decode().lower()
+    assert head.startswith(f"http/1.1 {status} ")
+    assert "x-content-type-options: nosniff" in head
+
+
+@pytest.fixture(scope="module")
+def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with a prefix and a trusted proxy, which is this test."""
+    log = tmp_path_factory.mktemp("prefixed") / "log"
+    with running_server(log, CIFAR10_ROOT_PATH="/cifar", CIFAR10_TRUSTED_PROXIES="127.0.0.1") as server:
+        yield server.url

@@ -132,6 +132,13 @@ def test_prefix_is_taken_off_whether_the_proxy_strips_it_or_not(
     assert scope == before
 
 
+def test_raw_path_may_be_left_out() -> None:
+    scope: Scope = {"type": "http", "path": "/", "root_path": "", "client": (PROXY, 1), "scheme": "http", "headers": []}
+    Forwarding("/cifar", TRUSTED).resolve(scope)
+    assert (scope["path"], scope["root_path"], route_path(scope)) == ("/cifar/", "/cifar", "/")
+    assert "raw_path" not in scope
+
+
 def test_prefix_like_a_path_of_the_service_has_to_be_stripped() -> None:
     assert must_be_stripped("/v1/x")
     assert not must_be_stripped("/v3")

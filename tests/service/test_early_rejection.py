@@ -1,0 +1,35 @@
+"""Heads of requests that are rejected before they are parsed, below a prefix that a proxy leaves in front, too."""
+
+import pytest
+
+from service.core.admission import Admission
+from service.core.backlog import Backlog
+from service.forwarding import Forwarding
+from service.http_protocol import protocol_with, read_head
+
+HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 3"
+
+
+@pytest.mark.parametrize(
+    ("target", "plain"),
+    [
+        (b"/predict?model=vgg16", False),
+        (b"/v2/models/vgg16/infer", True),
+        (b"/cifar/predict", False),
+        (b"/cifar/v1/models/vgg16:predict", True),
+    ],
+)
+def test_form_of_the_rejection_is_that_of_the_path_behind_the_prefix(target: bytes, plain: bool) -> None:
+    head = read_head(HEAD % target, b"/cifar")
+    assert head is not None
+    assert (head.target, head.plain, head.body_bytes) == (target, plain, 3)
+
+
+@pytest.mark.parametrize("root_path", ["", "/cifar"])
+def test_requests_are_known_by_their_first_bytes_with_the_prefix_and_without(root_path: str) -> None:
+    protocol = protocol_with(Backlog(Admission(1, 1), 1), forwarding=Forwarding(root_path))
+    for path in ("/predict", "/compare", "/v1/models/x:predict", "/v2/models/x/infer"):
+        for prefix in ("", root_path):
+            assert f"POST {prefix}{path} HTTP/1.1".encode().startswith(protocol.first_bytes)
+    assert not b"POST /other/predict HTTP/1.1".startswith(protocol.first_bytes)
+    assert not b"GET /cifar/predict HTTP/1.1".startswith(protocol.first_bytes)
