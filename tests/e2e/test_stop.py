@@ -144,8 +144,10 @@ def test_stop_while_it_starts_is_prompt(tmp_path: Path, count: str, after_s: flo
         )
         time.sleep(after_s)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(STOPPED_WITHIN_S) == 0
-    assert "Traceback" not in (tmp_path / "log").read_text()
+        code = process.wait(STOPPED_WITHIN_S)
+    log_text = (tmp_path / "log").read_text()
+    assert code == 0 or (code == -signal.SIGTERM and not log_text)  # on a busy machine Python itself may not be up yet
+    assert "Traceback" not in log_text
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
@@ -191,7 +193,7 @@ def test_stop_in_the_pause_before_a_restart_starts_nobody(tmp_path: Path, one_mo
 def test_worker_that_hangs_is_replaced_and_one_that_computes_is_not(tmp_path: Path, one_model: Path) -> None:
     settings = {"CIFAR10_WORKERS": "2", "CIFAR10_MODELS": str(one_model), "CIFAR10_WORKER_TIMEOUT_S": "4"}
     with running_server(tmp_path / "log", **settings) as server:
-        eventually(lambda: len(workers(server)) == 2)
+        eventually(lambda: server.log.read_text().count("ready; sequential answers") == 2)
         both = workers(server)
         with suspended(server.process.pid, *both):  # as a laptop that sleeps
             time.sleep(6)
