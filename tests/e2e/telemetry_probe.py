@@ -7,13 +7,17 @@ import os
 import sys
 from pathlib import Path
 
-EVENTS = {"socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname", "os.fork", "os.forkpty"}
+ADDRESS_OF = {"socket.connect": 1, "socket.sendto": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0}
+FORKS = {"os.fork", "os.forkpty"}
+OWN = "127.0.0.1"
+"""Where the service listens, which it looks up as any other name."""
 _FILE = os.open(Path(os.environ["PROBE_FILE"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:
-    if event in EVENTS:
-        os.write(_FILE, f"{event} {[str(argument) for argument in arguments[-1:]]}\n".encode())
+    address = arguments[ADDRESS_OF[event]] if event in ADDRESS_OF else ""
+    if event in FORKS or (event in ADDRESS_OF and address != OWN):
+        os.write(_FILE, f"{event} {address}\n".encode())
 
 
 sys.addaudithook(_note)
