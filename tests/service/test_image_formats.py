@@ -257,13 +257,15 @@ from io import BytesIO
 from PIL import Image
 from service.errors import UnavailableError
 from service.images import EncodedImage
+from service.memory import give_large_blocks_back
+give_large_blocks_back()
 kind = sys.argv[1]
 stream = BytesIO()
-Image.new("RGB", (2500, 2500), (1, 2, 3)).save(stream, kind)
+Image.new("RGB", (4000, 4000), (1, 2, 3)).save(stream, kind, **({"speed": 10} if kind == "AVIF" else {}))
 files = EncodedImage(stream.getvalue(), max_pixels=10**9)
 files.decode()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 5 * 2**20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + 8 * 2**20, resource.RLIM_INFINITY))
 try:
     files.decode()
 except UnavailableError as error:

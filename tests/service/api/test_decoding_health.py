@@ -3,13 +3,15 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from runtime.cores import usable_cores
-from service.core import decode_threads
+from service.core import decoding
+from service.core.decode_threads import DecodeThreads
 from service.images import EncodedImage
 from service.settings import Settings
 from tests.conftest import SAMPLES, ready_client
@@ -36,12 +38,7 @@ def test_lost_threads_are_told_and_large_images_rejected_while_small_ones_are_an
     one_model: Path, finish: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode = EncodedImage.decode
-    monkeypatch.setattr(decode_threads, "OVERDUE_AFTER_S", 0.0)
-    monkeypatch.setattr(
-        decode_threads.DecodeThreads.__init__,
-        "__kwdefaults__",
-        decode_threads.DecodeThreads.__init__.__kwdefaults__ | {"overdue_after_s": 0.0},
-    )
+    monkeypatch.setattr(decoding, "DecodeThreads", partial(DecodeThreads, overdue_after_s=0.0))
 
     def endless(self: EncodedImage) -> object:
         assert finish.wait(60)
