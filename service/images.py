@@ -16,8 +16,9 @@ from PIL import Image, ImageFile
 
 from catalog.labels import IMAGE_SHAPE
 from service.errors import RequestError, out_of_memory
-from service.image_files.image_file import READABLE_FORMATS, damaged
+from service.image_files.image_file import READABLE_FORMATS, UPRIGHT, damaged
 from service.image_files.image_file import ImageFile as ReadFile
+from service.image_files.orientation import exif_orientation
 from service.image_files.reading import READABLE_TYPES, check_pixels, read_image_file
 
 __all__ = ["READABLE_FORMATS", "READABLE_TYPES", "EncodedImage", "encode_png"]
@@ -56,6 +57,7 @@ class EncodedImage:
 
     def __init__(self, content: bytes, *, max_pixels: int) -> None:
         self._file = read_image_file(content, max_pixels=max_pixels, draft_side=JPEG_DRAFT_SIDE)
+        self._orientation = self._file.orientation
         self._max_pixels = max_pixels
 
     @property
@@ -93,7 +95,7 @@ class EncodedImage:
         # Each step lets go of what the step before it made.
         square = _central_square(_colours(self._load()))
         # Turning the small square needs no copy of the picture; the crop moves by a pixel of it at most.
-        turn = TRANSPOSITIONS.get(self._file.orientation)
+        turn = TRANSPOSITIONS.get(self._orientation)
         return np.asarray(square.transpose(turn) if turn is not None else square, np.uint8)
 
     def _load(self) -> Image.Image:
@@ -101,6 +103,8 @@ class EncodedImage:
         check_pixels(*image.size, self._max_pixels)
         if self._file.format == "JPEG":
             image.draft(None, (JPEG_DRAFT_SIDE, JPEG_DRAFT_SIDE))
+        if self._file.format == "AVIF":  # Pillow leaves it to us, and tells by EXIF what the boxes say
+            self._orientation = exif_orientation(image.info.get("exif", b"")) or UPRIGHT
         image.load()
         return image
 

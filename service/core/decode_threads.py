@@ -22,7 +22,9 @@ from service.errors import RequestError, TooLargeError, UnavailableError, forget
 THREAD_NAME_PREFIX: Final = "decode"
 OVERDUE_AFTER_S: Final = 10.0
 """A thread that decodes for longer, and beyond its request's deadline, is given up."""
-FREE_HELD_BYTES: Final = 32 * 2**20
+FREE_HELD_BYTES: Final = 20 * 2**20
+HELD_COPIES: Final = 2
+"""What a body holds is held again by the files in it."""
 LOOK_AGAIN_S: Final = 0.1
 DECAY: Final = 0.9
 RETRY_WHILE_OVERDUE_S: Final = 5
@@ -243,7 +245,9 @@ class DecodeThreads:
         return self._unread.popleft() if self._unread and len(self._read) < self._threads else None
 
     def _take_memory(self, job: _Job) -> bool:
-        free_bytes = self._max_decode_bytes - self._used_bytes - max(0, self._held_bytes() - FREE_HELD_BYTES)
+        free_bytes = (
+            self._max_decode_bytes - self._used_bytes - HELD_COPIES * max(0, self._held_bytes() - FREE_HELD_BYTES)
+        )
         if job.image is None or job.image.decode_bytes > free_bytes:
             return False
         job.held_bytes = job.image.decode_bytes

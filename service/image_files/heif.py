@@ -1,7 +1,7 @@
 """HEIF's boxes (ISO/IEC 14496-12 and 23008-12), in which HEIC and AVIF come: what is in them, and how large it is.
 
 libheif and libavif read them; both look through lists of items again and again, so how much there is to look through is
-bounded here. They turn a picture as its boxes say; an EXIF orientation has no say in these formats.
+bounded here. A picture is turned as its boxes say; an EXIF orientation has no say in these formats.
 """
 
 import re
@@ -22,6 +22,9 @@ SIZE_OF_IMAGE: Final = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
 SIZE_OF_TRACK: Final = re.compile(rb"(?:av01|hvc1|hev1)\0{6}.{18}(.{2})(.{2})", re.DOTALL)
 PIXEL_BYTES: Final = {("HEIF", False): 10, ("HEIF", True): 16, ("AVIF", False): 13, ("AVIF", True): 20}
 """As measured, without subsampling and with transparency; more where a channel has more than 8 bits."""
+METADATA_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
+NO_ITEM: Final = rb"\1none"
+"""A type that nobody knows is passed over."""
 HEVC_DEPTH: Final = re.compile(rb"hvcC.{17}(.)", re.DOTALL)
 AV1_DEPTH: Final = re.compile(rb"av1C..(.)", re.DOTALL)
 HEVC_MORE_BITS: Final = 0x07
@@ -64,8 +67,16 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     depth, more_bits = (HEVC_DEPTH, HEVC_MORE_BITS) if kind == "HEIF" else (AV1_DEPTH, AV1_MORE_BITS)
     is_deep = any(match[1][0] & more_bits for match in depth.finditer(described))
-    decode_bytes = 2 * len(content) + PIXEL_BYTES[kind, is_deep] * width * height
-    return ImageFile(kind, content, width, height, decode_bytes)
+    decode_bytes = 3 * len(content) + PIXEL_BYTES[kind, is_deep] * width * height
+    return ImageFile(kind, _without_metadata(content), width, height, decode_bytes)
+
+
+def _without_metadata(content: bytes) -> bytes:
+    """Return the file with its EXIF and XMP hidden; Pillow would read all of them, or no image where one is damaged."""
+    for kind, start, end in _boxes(content, 0, len(content)):
+        if kind == b"meta":
+            return b"".join([content[:start], METADATA_ITEM.sub(NO_ITEM, content[start:end]), content[end:]])
+    return content
 
 
 def _descriptions(content: bytes) -> Iterator[memoryview]:

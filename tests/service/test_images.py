@@ -22,9 +22,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = BytesIO()
     if kind == "HEIC":
-        heif = pillow_heif.HeifFile()
-        heif.add_from_pillow(image)
-        heif.save(stream, **options)
+        pillow_heif.from_pillow(image).save(stream, **options)
     else:
         image.save(stream, kind, **options)
     return stream.getvalue()

@@ -48,6 +48,8 @@ from service.telemetry.telemetry import Telemetry
 SERVICE: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 METHODS: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
 STREAM: Final = "ModelStreamInfer"
+MESSAGE_COPIES: Final = 2
+"""A message stays in memory while the images in it are answered."""
 REQUEST_ID: Final = "x-request-id"
 AUTHORIZATION: Final = "authorization"
 BEARER: Final = "bearer "
@@ -247,7 +249,7 @@ class InferenceService:
         observation.is_inference = True
         start_s = time.monotonic()
         with self._inference.slot() as slot:
-            slot.hold_bytes(len(content))
+            slot.hold_bytes(MESSAGE_COPIES * len(content))
             own_s = context.time_remaining()
             timeout_s = min(self._settings.request_timeout_s, math.inf if own_s is None else own_s)
             message = await self._reader.read(
