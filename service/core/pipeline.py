@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from catalog.labels import CLASS_COUNT
 from runtime.base import Images, Probabilities
 from service.core.admission import Admission, Slot
 from service.core.backlog import Begun, Refusal
@@ -134,6 +135,10 @@ class Pipeline:
         self._shadow = shadow
         self.max_request_rows = max_request_rows
 
+    def slot(self) -> Slot:
+        """Return a slot for work that is no request for predictions; see `Admission.slot`."""
+        return self._admission.slot()
+
     @contextmanager
     def admit(self, exchange: Exchange) -> Iterator[Slot]:
         """Hold a slot for a request, from before its body is read to its answer.
@@ -190,11 +195,14 @@ class Pipeline:
             RequestError: no image can be answered; see the tree in `service.errors`.
         """
         check_rows(len(inputs), self.max_request_rows)
+        trace.request_model(model, version)
         with self._repository.lease(model, version) as chosen:
             trace.model, trace.version = chosen.name, chosen.version
             errors: dict[int, RequestError] = {}
             try:
-                images = inputs if isinstance(inputs, np.ndarray) else await self._decode(inputs, errors, trace, deadline)
+                images = (
+                    inputs if isinstance(inputs, np.ndarray) else await self._decode(inputs, errors, trace, deadline)
+                )
                 probabilities = await self._compute(chosen, images, trace, deadline)
             except TimeoutError:
                 raise deadline.passed() from None
@@ -253,7 +261,7 @@ class Pipeline:
             for start in range(0, len(images), size)
         ]
         if not parts:
-            return np.zeros((0, len(version.labels)), np.float32)
+            return np.zeros((0, CLASS_COUNT), np.float32)
         trace.computed = Computed(
             parts[0].probabilities if len(parts) == 1 else np.concatenate([part.probabilities for part in parts]),
             queue_s=sum(part.queue_s for part in parts),
