@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from service.http.middleware import LingerMiddleware
 from service.http_head import MAX_HEADERS, MAX_TARGET_BYTES, ConnectionLimits
 from service.http_protocol import MAX_PIPELINED, MAX_PIPELINED_STARTS_PER_TICK, read_head
-from service.middleware import LingerMiddleware
 from service.settings import Settings
 from tests.service.connections import LIMITS, Connection, listening, settle
 
