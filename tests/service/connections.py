@@ -113,7 +113,7 @@ class Connection:
     app: ASGIApp | None = None
     settings: Settings = field(default_factory=Settings)
     routes: HotRoutes = field(default_factory=lambda: HotRoutes({}))
-    backlog: Backlog = field(default_factory=lambda: open_backlog(Settings()))
+    shared_backlog: Backlog | None = None
     beside: "Connection | None" = None
     """Another connection to the same server."""
 
@@ -126,6 +126,7 @@ class Connection:
         self.may_answer.set()
         self.transport = FakeTransport()
         self.clock = FakeClock()
+        self.backlog = self.shared_backlog or open_backlog(self.settings)
         state = ServerState()
         app = self.app or self._answer
         application = Application(app, self.routes, self.settings, observers=[self.noted.append])

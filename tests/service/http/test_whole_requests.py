@@ -70,7 +70,9 @@ class Plane:
     async def send(
         self, requests: Sequence[bytes], meanwhile: Callable[[list[Connection]], None] = lambda _: None
     ) -> list[Connection]:
-        connections = [Connection(app=_no_application, routes=self.routes, backlog=self.backlog) for _ in requests]
+        connections = [
+            Connection(app=_no_application, routes=self.routes, shared_backlog=self.backlog) for _ in requests
+        ]
         for connection, content in zip(connections, requests, strict=True):
             connection.protocol.data_received(content)
         await asyncio.sleep(0)
