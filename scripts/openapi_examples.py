@@ -21,12 +21,12 @@ from service.api.explain import EXPLAIN_PATH
 from service.api.openapi import Examples
 from service.api.page import WEB
 from service.api.predict import PATH as PREDICT
-from service.api.problems import PROBLEM_TYPE, problem_of
-from service.api.request_body import upload_timeout
 from service.app import create_app
 from service.core.admission import Admission
-from service.core.inference import deadline_passed
+from service.core.pipeline import Deadline
 from service.errors import RequestError
+from service.http.body import upload_timeout
+from service.http.errors import PROBLEM_TYPE, problem_of
 from service.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -159,7 +159,7 @@ def _rare_problems() -> Iterator[tuple[str, RequestError]]:
     admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
     for path in TAKE_AN_IMAGE:
         yield f"POST {path}", upload_timeout(settings.upload_timeout_s)
-        yield f"POST {path}", deadline_passed(settings.request_timeout_s)
+        yield f"POST {path}", Deadline.after(settings.request_timeout_s).passed()
         yield f"POST {path}", admission.overloaded(settings.max_pending_requests)
 
 

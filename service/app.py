@@ -15,7 +15,6 @@ from runtime.selection import open_runtime
 from service.api.admin import admin_routes
 from service.api.batch import batch_routes
 from service.api.compare import compare_routes
-from service.api.direct_predict import DirectPredict
 from service.api.docs import add_docs
 from service.api.explain import explain_routes
 from service.api.health import health_routes
@@ -24,22 +23,19 @@ from service.api.metrics import metrics_routes
 from service.api.native import native_routes
 from service.api.open_inference.extension_routes import extension_routes
 from service.api.open_inference.infer import PATHS as INFER_PATHS
-from service.api.open_inference.infer import InferEndpoint
+from service.api.open_inference.infer import infer_handler
 from service.api.open_inference.repository_routes import repository_routes
 from service.api.open_inference.routes import open_inference_routes
 from service.api.openapi import add_openapi
 from service.api.page import page_routes
-from service.api.plain_errors import PlainErrorsMiddleware
-from service.api.predict import PATH, PredictEndpoint
-from service.api.problems import add_problem_handlers
+from service.api.predict import PATH, predict_handler
 from service.api.statistics import statistics_routes
 from service.api.tensorflow_serving.routes import tensorflow_serving_routes
 from service.core.admission import Admission
 from service.core.backlog import Backlog
 from service.core.decode_threads import DecodeThreads
 from service.core.decoding import Decoder
-from service.core.direct_inference import DirectInference
-from service.core.inference import Inference
+from service.core.pipeline import Pipeline
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
 from service.core.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
@@ -48,10 +44,10 @@ from service.core.watcher import Watcher
 from service.errors import SettingsError
 from service.forwarding import Forwarding, must_be_stripped, parse_networks
 from service.hangup import is_worker, reload_on_hangup, tell_other_workers
+from service.http.errors import add_error_handlers
+from service.http.middleware import Application, HotRoutes
 from service.logging import is_for_people
 from service.memory import give_large_blocks_back
-from service.middleware import FastLanes, HeadMiddleware, LingerMiddleware, RedirectMiddleware, StoppingMiddleware
-from service.observing import ObservingMiddleware
 from service.request_log import RequestLog
 from service.settings import Settings, read_settings, variable
 from service.stopping import Stop
@@ -63,9 +59,6 @@ DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
 Models are switched with the query parameter `model`; every answer says which model and version gave it.
 Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents."""
-
-PLAIN_ERRORS: Final = ("/v1", "/v2")
-"""Below these paths an error is `{"error": "…"}`."""
 
 LOOK_FOR_STOP_EVERY_S: Final = 0.1
 END_LOADING_S: Final = 1.0
@@ -84,14 +77,16 @@ class Parts:
     """What routes answer from."""
 
     repository: ModelRepository
-    inference: Inference
+    pipeline: Pipeline
     reader: RequestReader
     telemetry: Telemetry
     watcher: Watcher
     decode_threads: DecodeThreads
 
 
-def create_app(settings: Settings | None = None, stop: Stop | None = None, backlog: Backlog | None = None) -> FastLanes:
+def create_app(
+    settings: Settings | None = None, stop: Stop | None = None, backlog: Backlog | None = None
+) -> Application:
     """The ASGI application; its models are loaded after start-up, while /livez already answers.
 
     Args:
@@ -133,7 +128,7 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels, max_decode_bytes=settings.max_decode_bytes)
     shadow = Shadow(repository, lambda: scheduler.queue_rows > 0, thread_name_prefix=f"{THREAD_NAME_PREFIX}-shadow")
-    inference = Inference(
+    pipeline = Pipeline(
         repository,
         admission,
         decoder,
@@ -157,14 +152,14 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
             await _done_or_stopping(loading, stop)
         reporting = asyncio.create_task(telemetry.run())
         async with (
-            serving_grpc(repository, inference, reader, telemetry, settings=settings, observers=observers, stop=stop)
+            serving_grpc(repository, pipeline, reader, telemetry, settings=settings, observers=observers, stop=stop)
             if serving_grpc
             else nullcontext()
         ):
             yield
         reporting.cancel()
         await _end_loading(repository, loading, watcher)
-        inference.close()
+        pipeline.close()
         await reader.close()
         request_log.flush()
 
@@ -175,30 +170,12 @@ def create_app(settings: Settings | None = None, stop: Stop | None = None, backl
         lifespan=lifespan,
         openapi_url=None,  # openapi and docs have routes of their own
     )
-    add_problem_handlers(app, SUGGESTED_PATHS)
-    _add_routes(app, Parts(repository, inference, reader, telemetry, watcher, decoder.threads), settings)
+    add_error_handlers(app, SUGGESTED_PATHS)
+    _add_routes(app, Parts(repository, pipeline, reader, telemetry, watcher, decoder.threads), settings)
     add_openapi(app)
     add_docs(app)
-    # The last one added sees a request first; the application's own handler of unexpected errors is outside of these.
-    app.add_middleware(RedirectMiddleware)
-    app.add_middleware(HeadMiddleware)
-    app.add_middleware(LingerMiddleware)
-    app.add_middleware(StoppingMiddleware)
-    predict = StoppingMiddleware(LingerMiddleware(PredictEndpoint(inference, settings)))
-    infer = PlainErrorsMiddleware(
-        StoppingMiddleware(LingerMiddleware(InferEndpoint(inference, reader, settings))), prefixes=PLAIN_ERRORS
-    )
-    return FastLanes(
-        ObservingMiddleware(PlainErrorsMiddleware(app, prefixes=PLAIN_ERRORS), observers),
-        {PATH: ObservingMiddleware(predict, observers)},
-        INFER_PATHS,
-        ObservingMiddleware(infer, observers),
-        DirectPredict(DirectInference(repository, admission, scheduler, shadow), settings, observers)
-        if cache is None
-        else None,
-        forwarding=open_forwarding(settings),
-        observers=observers,
-    )
+    routes = HotRoutes({PATH: predict_handler(pipeline)}, [(INFER_PATHS, infer_handler(pipeline, reader))])
+    return Application(app, routes, settings, forwarding=open_forwarding(settings), observers=observers)
 
 
 def open_backlog(settings: Settings) -> Backlog:
@@ -221,18 +198,18 @@ def open_forwarding(settings: Settings) -> Forwarding:
 def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
     """The table of routes; `POST /predict` and V2's `infer` have lanes of their own."""
     app.include_router(native_routes(parts.repository))
-    app.include_router(batch_routes(parts.inference, settings))
-    app.include_router(compare_routes(parts.repository, parts.inference, settings))
-    app.include_router(explain_routes(parts.inference, settings))
+    app.include_router(batch_routes(parts.pipeline, settings))
+    app.include_router(compare_routes(parts.repository, parts.pipeline, settings))
+    app.include_router(explain_routes(parts.pipeline, settings))
     app.include_router(extension_routes(parts.repository, parts.telemetry, settings))
     app.include_router(open_inference_routes(parts.repository, settings))
-    app.include_router(tensorflow_serving_routes(parts.repository, parts.inference, parts.reader, settings))
+    app.include_router(tensorflow_serving_routes(parts.repository, parts.pipeline, parts.reader, settings))
     app.include_router(health_routes(parts.repository, parts.decode_threads))
     app.include_router(statistics_routes(parts.telemetry))
     app.include_router(metrics_routes(parts.telemetry))
     if settings.admin_token is not None:
         app.include_router(admin_routes(parts.watcher, settings.admin_token, tell_others=tell_other_workers))
-        app.include_router(repository_routes(parts.repository, parts.inference, settings, settings.admin_token))
+        app.include_router(repository_routes(parts.repository, parts.pipeline, settings, settings.admin_token))
     app.include_router(page_routes())
 
 

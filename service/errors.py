@@ -25,6 +25,9 @@ from catalog.close_match import closest
 from catalog.errors import ProjectError
 from catalog.responses import InvalidParameter
 
+CLIENT_GONE: Final = "client-gone"
+"""The kind of a request whose client went away; there is no answer to render."""
+
 
 class ServiceError(ProjectError):
     """The service could not do what was asked."""

@@ -4,8 +4,8 @@ Under overload most requests are rejected, so it must cost next to nothing: the 
 once for many, and sent when its head is seen. Where that is not safe (no plain Content-Length, a client that waits for
 "100 Continue", a very large body, pipelining), the request takes the standard path, on which it is rejected, too.
 
-A request for a prediction that is there as a whole when it is begun is answered without a task of its own, and in one
-piece, by `service.api.direct_predict`, if that takes it.
+A small request for a prediction that has arrived whole when its turn comes is answered without a task of its own and
+without ASGI's messages, in one write; its handler and its pipeline are those of every other request.
 
 The parser is given whole heads and what follows them exactly, so that heads have limits, an offer to upgrade the
 protocol can be passed over, and of pipelined requests only a few are parsed before their turn comes.
@@ -29,17 +29,16 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.api.client_watch import CLIENT_GONE
-from service.api.direct_predict import DirectPredict
-from service.api.plain_errors import plain_error
-from service.api.predict import PATH as DIRECT_PATH
-from service.api.problems import PROBLEM_TYPE, problem_response
-from service.api.request_body import upload_timeout
 from service.core.backlog import Backlog, Begun, Refusal
 from service.core.observation import Observation
-from service.errors import InvalidRequestError, RequestError, UploadTimeoutError, forget_frames
-from service.forwarding import Forwarding, route_path
+from service.errors import CLIENT_GONE, InvalidRequestError, RequestError, UploadTimeoutError, forget_frames
+from service.forwarding import route_path
 from service.half_closed import HalfClosedTransport
+from service.http.body import upload_timeout
+from service.http.eager import EagerCall
+from service.http.errors import Answer, problem_answer, problem_of
+from service.http.exchange import Handler, WholeExchange
+from service.http.middleware import BODY_COMPLETE, LINGER_BYTES, LINGER_S, Application, logged_error_answer
 from service.http_head import (
     HEAD_END,
     MAX_HEADERS,
@@ -55,8 +54,7 @@ from service.http_head import (
     too_many_headers,
     without_offer,
 )
-from service.middleware import BODY_COMPLETE, LINGER_BYTES, LINGER_S
-from service.observing import BEGUN, Observer, RequestIds, client_of, tell_ended
+from service.observing import BEGUN, REQUEST_ID, client_of, new_trace, tell_ended
 from service.security_headers import SECURITY_HEADERS
 from service.stopping import Stop
 
@@ -76,6 +74,8 @@ CLOSE: Final = re.compile(rb" http/1\.0(?:\r\n|\Z)|\r\nconnection:(?![ \t]*keep-
 MOST_SKIPPED_BYTES: Final = 2**20
 MOST_HEAD_BYTES: Final = 4096
 NOTED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+MAX_WHOLE_BYTES: Final = 32 * 2**10
+"""Reading and parsing so much on the event loop holds up nobody else."""
 MAX_PIPELINED: Final = 8
 """Requests that are parsed before their turn; each takes kilobytes, and may be as short as 18 bytes when it is sent."""
 MAX_PIPELINED_STARTS_PER_TICK: Final = 8
@@ -130,29 +130,6 @@ def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
     )
 
 
-class _WholeRequest:
-    """A request whose body has been received, on its connection: a `service.api.direct_predict.WholeRequest`."""
-
-    __slots__ = ("_cycle", "_protocol", "begun", "body", "scope")
-
-    def __init__(self, protocol: "BacklogProtocol", cycle: RequestResponseCycle, begun: Begun) -> None:
-        self._protocol = protocol
-        self._cycle = cycle
-        self.begun = begun
-        self.scope = cast("Scope", cycle.scope)
-        self.body = bytes(cycle.body)
-
-    @property
-    def is_gone(self) -> bool:
-        return self._cycle.disconnected
-
-    def waits(self, answer: "asyncio.Future[Any]") -> None:
-        self._protocol.wait_for(answer)
-
-    def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        self._protocol.reply(self._cycle, status, headers, body)
-
-
 class _Flow(FlowControl):
     """Reads no more while there is something to parse that waits, or nothing to read ever again."""
 
@@ -192,14 +169,11 @@ class BacklogProtocol(HttpToolsProtocol):
     """One connection. `protocol_with` makes the class that uvicorn is given."""
 
     backlog: ClassVar[Backlog]
-    direct: ClassVar[DirectPredict | None]
+    application: ClassVar[Application]
     stop: ClassVar[Stop]
-    forwarding: ClassVar[Forwarding]
     first_bytes: ClassVar[tuple[bytes, ...]]
     root_path_bytes: ClassVar[bytes]
-    observers: ClassVar[Sequence[Observer]]
     limits: ClassVar[ConnectionLimits]
-    request_ids: ClassVar[RequestIds]
     turns: ClassVar[_Turns]
 
     flow: _Flow
@@ -620,21 +594,18 @@ class BacklogProtocol(HttpToolsProtocol):
             self._end_input()
 
     def wait_for(self, answer: "asyncio.Future[Any]") -> None:
-        """See `WholeRequest.waits`; uvicorn waits for it before it stops, and cancels it at last."""
+        """Cancel this when the client goes; uvicorn waits for it before it stops, and cancels it at last."""
         self._answer = answer
         self.tasks.add(answer)  # type: ignore[arg-type]  # all that it asks of a task a future has, too
         answer.add_done_callback(self.tasks.discard)
 
-    def reply(
-        self, cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
-    ) -> None:
+    def _reply(self, cycle: RequestResponseCycle, answer: Answer, request_id: bytes) -> None:
         """Send the whole answer to the request of a cycle in one piece."""
         self._answer = None
         if cycle.disconnected:
             return
-        lines = [b"%s: %s\r\n" % header for header in (*self.server_state.default_headers, *headers)]
-        close = b"" if cycle.keep_alive else b"connection: close\r\n"
-        self.transport.write(b"".join((STATUS_LINE[status], *lines, close, b"\r\n", body)))
+        headers = (*SECURITY_HEADERS, (REQUEST_ID, request_id))
+        self.transport.write(self._encode(answer, headers, closes=not cycle.keep_alive))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
@@ -686,18 +657,16 @@ class BacklogProtocol(HttpToolsProtocol):
         return True
 
     def _problem(self, error: RequestError) -> bytes:
-        response = problem_response(error)
-        body, media_type = bytes(response.body), PROBLEM_TYPE
-        if self.url.removeprefix(self.root_path_bytes).startswith(PLAIN_PATHS):
-            body, media_type = plain_error(body), "application/json"
-        headers = [
-            *self.server_state.default_headers,
-            *SECURITY_HEADERS,
-            (b"content-type", media_type.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        return b"".join((STATUS_LINE[error.status], *(b"%s: %s\r\n" % header for header in headers), b"\r\n", body))
+        path = self.url.removeprefix(self.root_path_bytes).decode("latin-1")
+        return self._encode(problem_answer(problem_of(error), path), SECURITY_HEADERS, closes=True)
+
+    def _encode(self, answer: Answer, headers: Sequence[tuple[bytes, bytes]], *, closes: bool) -> bytes:
+        """Return a whole answer as bytes; `headers` go with it."""
+        lines = [*self.server_state.default_headers, *answer.raw_headers(), *headers]
+        if closes:
+            lines.append((b"connection", b"close"))
+        encoded = (b"%s: %s\r\n" % line for line in lines)
+        return b"".join((STATUS_LINE[answer.status], *encoded, b"\r\n", answer.body))
 
     def _say_last_words(self, answer: bytes) -> None:
         """Send the last answer; what still arrives is thrown away for a moment, or the client could not read it.
@@ -730,16 +699,16 @@ class BacklogProtocol(HttpToolsProtocol):
 
     def _tell_unanswered(self, scope: Scope, error: RequestError | None = None) -> None:
         """Have a request noted that the application never saw; without an error its client has gone."""
-        self.forwarding.resolve(scope)
+        self.application.forwarding.resolve(scope)
         method, path = scope["method"], route_path(scope)
-        observation = Observation(method, path, self.request_ids.of(scope).decode())
+        observation = Observation(method, path, self.application.request_ids.of(scope).decode())
         observation.client = client_of(scope)
         observation.is_inference = method == "POST" and path.startswith(PATHS)
         if error is None:
             observation.status, observation.error = HTTPStatus.BAD_REQUEST, CLIENT_GONE
         else:
             observation.status, observation.error = error.status, error.kind
-        tell_ended(observation, self.observers)
+        tell_ended(observation, self.application.observers)
 
     def _scope_of_malformed(self) -> Scope:
         """Return what there is to note of a request whose head can't be read."""
@@ -823,25 +792,14 @@ class BacklogProtocol(HttpToolsProtocol):
         return known
 
     def _make_response(self, refusal: Refusal, *, plain: bool, closes: bool) -> bytes:
-        response = problem_response(refusal.error)
-        body, media_type = bytes(response.body), PROBLEM_TYPE
-        if plain:
-            body, media_type = plain_error(body), "application/json"
-        headers = [
-            *self.server_state.default_headers,
-            *SECURITY_HEADERS,
-            (b"retry-after", b"%d" % refusal.error.retry_after_s),
-            (b"content-type", media_type.encode()),
-            (b"content-length", b"%d" % len(body)),
-            *([(b"connection", b"close")] if closes else []),
-        ]
-        lines = [b"HTTP/1.1 503 Service Unavailable", *(b"%s: %s" % header for header in headers)]
-        return b"\r\n".join(lines) + HEAD_END + body
+        retry = (b"retry-after", b"%d" % refusal.error.retry_after_s)
+        answer = problem_answer(problem_of(refusal.error), "/v2" if plain else "/predict", [retry])
+        return self._encode(answer, SECURITY_HEADERS, closes=closes)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         scope = cycle.scope
         raw_path = scope["raw_path"]  # as it was sent, which is how an early rejection knows it
-        self.forwarding.resolve(cast("Scope", scope))
+        self.application.forwarding.resolve(cast("Scope", scope))
         if scope["method"] != "POST" or not route_path(cast("Scope", scope)).startswith(PATHS):
             super()._start_asgi_task(cycle, app)
             return
@@ -863,16 +821,36 @@ class BacklogProtocol(HttpToolsProtocol):
         begun.waited_s = waited_s
         if cycle.disconnected:
             begun.refused = ClientDisconnect()
-        elif self._is_answered_directly(cycle, begun):
-            return
+        elif self._is_whole(cycle):
+            handler = self.application.routes.find(cast("Scope", cycle.scope))
+            if handler is not None:
+                self._answer_whole(cycle, handler, begun)
+                return
         super()._start_asgi_task(cycle, app)
 
-    def _is_answered_directly(self, cycle: RequestResponseCycle, begun: Begun) -> bool:
-        if self.direct is None or route_path(cast("Scope", cycle.scope)) != DIRECT_PATH:
-            return False
+    def _is_whole(self, cycle: RequestResponseCycle) -> bool:
         if cycle.more_body or cycle.waiting_for_100_continue or self.flow.write_paused:
             return False
-        return self.direct.begin(_WholeRequest(self, cycle, begun))
+        return len(cycle.body) <= MAX_WHOLE_BYTES
+
+    def _answer_whole(self, cycle: RequestResponseCycle, handler: Handler, begun: Begun) -> None:
+        scope, application = cast("Scope", cycle.scope), self.application
+        request_id = application.request_ids.of(scope)
+        trace = new_trace(scope, request_id)
+        trace.is_inference = True
+        exchange = WholeExchange(scope, bytes(cycle.body), trace, begun, application.settings)
+
+        def answered(outcome: Answer | BaseException) -> None:
+            if isinstance(outcome, Answer):
+                answer = outcome
+            else:
+                gone = isinstance(outcome, asyncio.CancelledError) and cycle.disconnected
+                answer = logged_error_answer(ClientDisconnect() if gone else outcome, exchange)
+            trace.status = answer.status
+            self._reply(cycle, answer, request_id)
+            tell_ended(trace, application.observers)
+
+        EagerCall(handler(exchange), answered, self.wait_for).start()
 
 
 def _has_unread_bytes(transport: asyncio.Transport) -> bool:
@@ -885,35 +863,24 @@ def _has_unread_bytes(transport: asyncio.Transport) -> bool:
 
 
 def protocol_with(
-    backlog: Backlog,
-    direct: DirectPredict | None = None,
-    stop: Stop | None = None,
-    forwarding: Forwarding | None = None,
-    *,
-    observers: Sequence[Observer] = (),
-    limits: ConnectionLimits | None = None,
+    backlog: Backlog, application: Application, stop: Stop | None = None, *, limits: ConnectionLimits | None = None
 ) -> type[BacklogProtocol]:
-    """The protocol of a server whose requests for predictions wait in this backlog.
+    """Return the protocol of a server whose requests for predictions wait in this backlog.
 
     Args:
-        direct: answers those that it can.
+        application: whose hot routes answer small requests without ASGI.
         stop: from its request on, answers say that their connection closes.
-        forwarding: puts requests right that come through proxies.
-        observers: told of requests that never come to the application.
         limits: of each connection.
     """
-    forwarding = forwarding or Forwarding()
-    roots = dict.fromkeys(("", forwarding.root_path))
+    root_path = application.forwarding.root_path
+    roots = dict.fromkeys(("", root_path))
     attributes = {
         "backlog": backlog,
-        "direct": direct,
+        "application": application,
         "stop": stop or Stop(),
-        "forwarding": forwarding,
         "first_bytes": tuple(f"POST {root}{path}".encode() for root in roots for path in PATHS),
-        "root_path_bytes": forwarding.root_path.encode(),
-        "observers": observers,
+        "root_path_bytes": root_path.encode(),
         "limits": limits or ConnectionLimits(),
-        "request_ids": RequestIds(),
         "turns": _Turns(backlog),
     }
     return type("Protocol", (BacklogProtocol,), attributes)

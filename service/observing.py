@@ -1,4 +1,4 @@
-"""The middleware that observes every request: times it, gives it an id, and tells metrics and log when it has ended."""
+"""The trace of every request: its id, its times, and who is told when it has ended."""
 
 import itertools
 import os
@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from service.core.backlog import Begun
 from service.core.observation import Observation
 from service.forwarding import route_path
-from service.security_headers import SECURITY_HEADERS
 
 REQUEST_ID: Final = b"x-request-id"
 MAX_ID_BYTES: Final = 128
@@ -36,42 +35,13 @@ class RequestIds:
         return _clients_id(scope) or b"%s%012x" % (self._drawn, next(self._count))
 
 
-class ObservingMiddleware:
-    """Fills one `Observation` a request; the answer carries the request's id, the client's own where it sent one.
-
-    Args:
-        app: the rest of the application.
-        observers: told when a request has ended.
-    """
-
-    def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
-        self._app = app
-        self._observers = observers
-        self._ids = RequestIds()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = self._ids.of(scope)
-        observation = Observation(scope["method"], route_path(scope), request_id.decode())
-        observation.client = client_of(scope)
-        scope[SCOPE_KEY] = observation
-        begun = begun_of(scope)
-        if begun is not None:
-            observation.start_s -= begun.waited_s
-
-        async def observing_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                observation.status = message["status"]
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS, (REQUEST_ID, request_id)]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, observing_send)
-        finally:
-            tell_ended(observation, self._observers)
+def new_trace(scope: Scope, request_id: bytes) -> Observation:
+    """Return the trace of a request that starts now, or started when it was put into the backlog."""
+    trace = Observation(scope["method"], route_path(scope), request_id.decode(), client=client_of(scope))
+    ticket = begun_of(scope)
+    if ticket is not None:
+        trace.start_s -= ticket.waited_s
+    return trace
 
 
 def tell_ended(observation: Observation, observers: Sequence[Observer]) -> None:

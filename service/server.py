@@ -25,9 +25,9 @@ from service.core.backlog import Backlog
 from service.core.decode_threads import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.core.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.hangup import is_worker
+from service.http.middleware import Application
 from service.logging import configure_logging
 from service.memory import collect_garbage_seldom
-from service.middleware import FastLanes
 from service.settings import Settings
 from service.stopping import Stop, exit_now, exit_within
 
@@ -218,7 +218,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
 
 
 def _http_protocol(
-    backlog: Backlog, app: FastLanes, stop: Stop, settings: Settings
+    backlog: Backlog, app: Application, stop: Stop, settings: Settings
 ) -> "type[asyncio.Protocol] | Literal['auto']":
     try:
         from service.http_head import ConnectionLimits
@@ -232,7 +232,7 @@ def _http_protocol(
         upload_timeout_s=settings.upload_timeout_s,
         request_timeout_s=settings.request_timeout_s,
     )
-    return protocol_with(backlog, app.direct, stop, app.forwarding, observers=app.observers, limits=limits)
+    return protocol_with(backlog, app, stop, limits=limits)
 
 
 def _raise_limit_of_open_files() -> None:

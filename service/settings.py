@@ -27,7 +27,9 @@ SECRETS: Final = frozenset({"admin_token"})
 """Never shown, whatever is wrong with them."""
 ANY_CASE: Final = ("default_model", "version_policy", "runtime", "device", "precision", "log_format", "log_level")
 """Settings whose legal values are words: `INFO` is `info`."""
-READ_ELSEWHERE: Final = frozenset({"CIFAR10_DATA", "CIFAR10_GPU_PORT", "CIFAR10_TOKEN", "CIFAR10_URL"})
+READ_ELSEWHERE: Final = frozenset(
+    {"CIFAR10_DATA", "CIFAR10_GPU_PORT", "CIFAR10_TOKEN", "CIFAR10_URL", "CIFAR10_WORKERS_FOLDER"}
+)
 """By training, docker-compose.yml and the client."""
 PREFIXES_ELSEWHERE: Final = ("CIFAR10_TEST_", "CIFAR10_BENCH_")
 SERVICE_VARIABLE: Final = re.compile(

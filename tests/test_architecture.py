@@ -70,9 +70,3 @@ def test_importing_the_app_imports_no_framework() -> None:
     program = "import sys, service.app; print({'tensorflow', 'openvino', 'keras', 'training'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
-
-
-def test_no_file_is_too_long_for_one_concern() -> None:
-    for package in PACKAGES:
-        for file in (ROOT / package).rglob("*.py"):
-            assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file

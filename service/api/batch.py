@@ -7,25 +7,23 @@ from fastapi import APIRouter, Query, Request, Response
 from catalog.responses import BatchPrediction, BatchResult
 from service.api.content_type import check_type
 from service.api.declarations import FILES_BODY, HEADERS, problem_responses
-from service.api.inference_request import answer_request
-from service.api.json_response import json_response
+from service.api.json_response import record_answer, respond
 from service.api.multipart_form import FormField
 from service.api.predict import PredictParameters
-from service.api.problems import problem_of
-from service.api.request_body import files_reader
-from service.core.inference import Inference, name_classes
-from service.core.observation import Observation
+from service.core.pipeline import Pipeline
+from service.core.prediction import name_classes
 from service.errors import InvalidRequestError, RequestError
-from service.observing import observation_of
+from service.http.body import files_in, form_type
+from service.http.errors import Answer, problem_of
+from service.http.exchange import HttpExchange
 from service.settings import Settings
 
 BATCH_PATH: Final = "/predict/batch"
 
 
-def batch_routes(inference: Inference, settings: Settings) -> APIRouter:
-    """The route, answering by this data plane."""
+def batch_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
+    """Return the route, answering by this pipeline."""
     routes = APIRouter()
-    read = files_reader(settings)
 
     @routes.post(
         BATCH_PATH,
@@ -37,37 +35,42 @@ def batch_routes(inference: Inference, settings: Settings) -> APIRouter:
     )
     async def predict_batch(request: Request, parameters: Annotated[PredictParameters, Query()]) -> Response:
         """Send each image as a multipart field `files`. An image that can't be read spoils only its own entry."""
-        observation_of(request.scope).request_model(parameters.model, parameters.version)
 
-        async def answer(files: list[FormField], observation: Observation, timeout_s: float) -> BatchPrediction:
-            refused = [_refusal(file) for file in files]
-            inferred = await inference.infer_files(
-                [file.content for file, error in zip(files, refused, strict=True) if error is None],
-                observation,
-                model=parameters.model,
-                version=parameters.version,
-                timeout_s=timeout_s,
-            )
-            chosen, computed = inferred.chosen, iter(inferred.results)
-            results = []
-            for file, error in zip(files, refused, strict=True):
-                result = next(computed) if error is None else error
-                results.append(
-                    BatchResult(name=file.filename, error=problem_of(result))
-                    if isinstance(result, RequestError)
-                    else BatchResult(name=file.filename, prediction=name_classes(chosen, result, parameters.top_k))
+        async def answer(exchange: HttpExchange) -> Answer:
+            exchange.trace.request_model(parameters.model, parameters.version)
+            with pipeline.admit(exchange) as slot:
+                kind = form_type(exchange.headers)
+                body, deadline = await exchange.read(slot)
+                files = files_in(body, kind, max_files=settings.max_request_rows)
+                del body
+                rejected = [_rejection(file) for file in files]
+                inferred = await pipeline.infer(
+                    [file.content for file, error in zip(files, rejected, strict=True) if error is None],
+                    exchange.trace,
+                    deadline,
+                    model=parameters.model,
+                    version=parameters.version,
                 )
-            return BatchPrediction(model=chosen.name, version=chosen.version, results=results)
+                model, version, computed = inferred.version.name, inferred.version.version, inferred.results()
+                results = []
+                for file, error in zip(files, rejected, strict=True):
+                    result = next(computed) if error is None else error
+                    results.append(
+                        BatchResult(name=file.filename, error=problem_of(result))
+                        if isinstance(result, RequestError)
+                        else BatchResult(
+                            name=file.filename, prediction=name_classes(model, version, result, parameters.top_k)
+                        )
+                    )
+                return record_answer(BatchPrediction(model=model, version=version, results=results))
 
-        return json_response(
-            await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
-        )
+        return await respond(request, settings, answer)
 
     return routes
 
 
-def _refusal(file: FormField) -> RequestError | None:
-    """Why a file is not even decoded; None where it is."""
+def _rejection(file: FormField) -> RequestError | None:
+    """Return why a file is not even decoded; None where it is."""
     if not file.content:
         return InvalidRequestError("the file has 0 bytes", expected="an image")
     try:

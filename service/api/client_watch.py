@@ -11,7 +11,6 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 LOOK_FOR_CLIENT_AFTER_S: Final = 0.05
-CLIENT_GONE: Final = "client-gone"
 
 
 class ClientWatch:

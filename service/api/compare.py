@@ -1,7 +1,6 @@
 """`POST /compare`: one image, the answers of several models side by side."""
 
 import base64
-import time
 from typing import Annotated, Final
 
 import numpy as np
@@ -14,18 +13,16 @@ from catalog.labels import CLASS_COUNT
 from catalog.responses import Comparison, ModelAnswer, Prediction, Timings
 from catalog.rollout import LEGAL_VERSION, parse_version
 from service.api.declarations import HEADERS, IMAGE_BODY, problem_responses
-from service.api.inference_request import answer_request
-from service.api.json_response import json_response
+from service.api.json_response import record_answer, respond
 from service.api.predict import DEFAULT_TOP_K
-from service.api.problems import problem_of
-from service.api.request_body import image_reader
 from service.core.comparison import Answered, Candidate, agreement, candidates, compare
-from service.core.inference import Inference
-from service.core.observation import Observation
+from service.core.pipeline import Pipeline
 from service.core.repository import ModelRepository
 from service.errors import RequestError
+from service.http.body import image_in, image_type
+from service.http.errors import Answer, problem_of
+from service.http.exchange import HttpExchange
 from service.images import encode_png
-from service.observing import observation_of
 from service.settings import Settings
 
 COMPARE_PATH: Final = "/compare"
@@ -56,10 +53,9 @@ class CompareParameters(BaseModel):
     top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes of each to list in `top`")
 
 
-def compare_routes(repository: ModelRepository, inference: Inference, settings: Settings) -> APIRouter:
-    """The route, answering from this repository by this data plane."""
+def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Settings) -> APIRouter:
+    """The route, answering from this repository by this pipeline."""
     routes = APIRouter()
-    read = image_reader(settings)
 
     @routes.post(
         COMPARE_PATH,
@@ -71,21 +67,20 @@ def compare_routes(repository: ModelRepository, inference: Inference, settings: 
     )
     async def compare_models(request: Request, parameters: Annotated[CompareParameters, Query()]) -> Response:
         """Send the image as to `/predict`. It is decoded once; the models compute one after the other."""
-        observation_of(request.scope).request_model(", ".join(parameters.model) or None, None)
 
-        async def answer(content: bytes, observation: Observation, timeout_s: float) -> Comparison:
-            start_s = time.monotonic()
-            versions = candidates(repository, [_parsed(text) for text in parameters.model])
-            images = await inference.decode(content, observation, timeout_s=timeout_s)
-            decode_s = time.monotonic() - start_s
-            answers = await compare(
-                inference, images, versions, top_k=parameters.top_k, timeout_s=max(0.0, timeout_s - decode_s)
-            )
-            return comparison(answers, images[0], decode_s)
+        async def answer(exchange: HttpExchange) -> Answer:
+            exchange.trace.request_model(", ".join(parameters.model) or None, None)
+            with pipeline.admit(exchange) as slot:
+                kind = image_type(exchange.headers)
+                body, deadline = await exchange.read(slot)
+                content = image_in(body, kind)
+                del body
+                versions = candidates(repository, [_parsed(text) for text in parameters.model])
+                images = await pipeline.decode(content, exchange.trace, deadline)
+                answers = await compare(pipeline, images, versions, top_k=parameters.top_k, deadline=deadline)
+                return record_answer(comparison(answers, images[0], exchange.trace.decode_s or 0.0))
 
-        return json_response(
-            await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
-        )
+        return await respond(request, settings, answer)
 
     return routes
 

@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
-from service.api.inference_request import MAX_TIMEOUT_MS, TIMEOUT_HEADER
 from service.api.multipart_form import FIELD, FILES_FIELD
-from service.api.problems import PROBLEM_TYPE
+from service.http.errors import PROBLEM_TYPE
+from service.http.exchange import MAX_TIMEOUT_MS, TIMEOUT_HEADER
 from service.image_files.reading import DECLARED_TYPES
 from service.observing import MAX_ID_BYTES
 

@@ -8,15 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from catalog.labels import CLASS_COUNT
 from catalog.responses import Explanation, InvalidParameter
 from service.api.declarations import HEADERS, IMAGE_BODY, problem_responses
-from service.api.inference_request import answer_request
-from service.api.json_response import json_response
+from service.api.json_response import record_answer, respond
 from service.api.parameters import VersionChoice
-from service.api.request_body import image_reader
 from service.core.explanation import SIDE, explain, patch_starts
-from service.core.inference import Inference
-from service.core.observation import Observation
+from service.core.pipeline import Pipeline
 from service.errors import InvalidParameterError
-from service.observing import observation_of
+from service.http.body import image_in, image_type
+from service.http.errors import Answer
+from service.http.exchange import HttpExchange
 from service.settings import Settings
 
 EXPLAIN_PATH: Final = "/explain"
@@ -42,10 +41,9 @@ class ExplainParameters(BaseModel):
     )
 
 
-def explain_routes(inference: Inference, settings: Settings) -> APIRouter:
-    """The route, answering by this data plane."""
+def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
+    """The route, answering by this pipeline."""
     routes = APIRouter()
-    read = image_reader(settings)
 
     @routes.post(
         EXPLAIN_PATH,
@@ -60,25 +58,30 @@ def explain_routes(inference: Inference, settings: Settings) -> APIRouter:
 
         Where the class becomes less probable, what was hidden spoke for it. Each square costs one image.
         """
-        observation_of(request.scope).request_model(parameters.model, parameters.version)
-        check_occlusions(parameters.patch, parameters.stride, most_images=inference.max_request_rows)
+        check_occlusions(parameters.patch, parameters.stride, most_images=pipeline.max_request_rows)
 
-        async def answer(content: bytes, observation: Observation, timeout_s: float) -> Explanation:
-            return await explain(
-                inference,
-                content,
-                observation,
-                model=parameters.model,
-                version=parameters.version,
-                patch=parameters.patch,
-                stride=parameters.stride,
-                class_id=parameters.class_id,
-                timeout_s=timeout_s,
-            )
+        async def answer(exchange: HttpExchange) -> Answer:
+            exchange.trace.request_model(parameters.model, parameters.version)
+            with pipeline.admit(exchange) as slot:
+                kind = image_type(exchange.headers)
+                body, deadline = await exchange.read(slot)
+                content = image_in(body, kind)
+                del body
+                return record_answer(
+                    await explain(
+                        pipeline,
+                        content,
+                        exchange.trace,
+                        deadline,
+                        model=parameters.model,
+                        version=parameters.version,
+                        patch=parameters.patch,
+                        stride=parameters.stride,
+                        class_id=parameters.class_id,
+                    )
+                )
 
-        return json_response(
-            await answer_request(request.scope, request.receive, inference, settings, read=read, answer=answer)
-        )
+        return await respond(request, settings, answer)
 
     return routes
 

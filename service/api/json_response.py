@@ -1,10 +1,21 @@
-"""A record as the body of an answer."""
+"""Records as answers, and handlers as FastAPI's endpoints."""
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from catalog.metadata import Record
+from service.http.errors import Answer
+from service.http.exchange import AsgiExchange, Handler
+from service.settings import Settings
 
 
-def json_response(record: Record) -> Response:
-    """The response; unlike what FastAPI makes of a record that a route returns, it is not validated once more."""
-    return Response(record.model_dump_json(), media_type="application/json")
+def record_answer(record: Record) -> Answer:
+    """Return a record as an answer; unlike one that a route returns, it is not validated once more."""
+    return Answer(record.model_dump_json().encode())
+
+
+async def respond(request: Request, settings: Settings, handler: Handler) -> Response:
+    """Return what a handler answers to a request that came by FastAPI's routes."""
+    answer = await AsgiExchange(request.scope, request.receive, settings).run(handler)
+    response = Response(answer.body, answer.status)
+    response.raw_headers = answer.raw_headers()
+    return response

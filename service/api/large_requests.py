@@ -14,7 +14,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
-from service.core.inference import deadline_passed
+from service.core.pipeline import Deadline
 from service.errors import RequestError, UnavailableError
 
 LARGE_BYTES: Final = 256 * 2**10
@@ -45,7 +45,7 @@ class RequestReader:
     async def read(
         self,
         costly_bytes: int,
-        timeout_s: float,
+        deadline: Deadline,
         function: Callable[Arguments, Read],
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
@@ -54,7 +54,7 @@ class RequestReader:
 
         Args:
             costly_bytes: how much of its arguments is to be parsed, and not only copied.
-            timeout_s: longest time from now.
+            deadline: of the request.
             function: of a module, so that the process finds it; its arguments and what it gives are pickled.
 
         Raises:
@@ -65,10 +65,10 @@ class RequestReader:
         if costly_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
         try:
-            async with asyncio.timeout(timeout_s), self._turn:
+            async with asyncio.timeout(deadline.left_s), self._turn:
                 outcome = await self._ask(pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL))
         except TimeoutError:
-            raise deadline_passed(timeout_s) from None
+            raise deadline.passed() from None
         if isinstance(outcome, Exception):
             raise outcome
         read: Read = outcome

@@ -19,7 +19,6 @@ SVG_TYPE: Final = "image/svg+xml"
 PLOT_HEADERS: Final = {
     # A plot is a document of whoever published it: a script in it runs nowhere, and it is nobody's own origin.
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
-    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "public, max-age=86400, immutable",
 }
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
 from catalog.responses import Problem
-from service.api.problems import PROBLEM_TYPE
+from service.http.errors import PROBLEM_TYPE
 
 OPENAPI_PATH: Final = "/openapi.json"
 EXAMPLES: Final = Path(__file__).parent / "examples.json"

@@ -1,4 +1,4 @@
-"""`POST /predict`, the hot path: a plain ASGI endpoint in a lane past routing and validation.
+"""`POST /predict`, the hot path: its handler goes past FastAPI's routing and validation.
 
 Its parameters and answers are declared by pydantic models, from which the OpenAPI document is made (`native`).
 """
@@ -8,25 +8,19 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.types import Receive, Scope, Send
 
 from catalog.labels import CLASS_COUNT
-from service.api.inference_request import answer_request
-from service.api.lane import Answer, answer_in_lane
 from service.api.parameters import VersionChoice
-from service.api.prediction_json import encode_prediction
-from service.api.problems import invalid_parameters
-from service.api.request_body import image_reader
-from service.core.inference import Inference
-from service.core.observation import Observation
+from service.core.pipeline import Pipeline
+from service.core.prediction import encode_prediction
 from service.errors import InvalidParameterError
-from service.observing import observation_of
-from service.settings import Settings
+from service.http.body import image_in, image_type
+from service.http.errors import Answer, invalid_parameters
+from service.http.exchange import Handler, HttpExchange
 
 PATH: Final = "/predict"
 DEFAULT_TOP_K: Final = 3
 MAX_KEPT_QUERY_BYTES: Final = 200
-JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 
 
 class PredictParameters(BaseModel):
@@ -43,38 +37,24 @@ class PredictParameters(BaseModel):
     top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")
 
 
-class PredictEndpoint:
-    """Answers `POST /predict`.
+def predict_handler(pipeline: Pipeline) -> Handler:
+    """Return what answers `POST /predict`."""
 
-    Args:
-        inference: the data plane.
-        settings: limits and times.
-    """
-
-    def __init__(self, inference: Inference, settings: Settings) -> None:
-        self._inference = inference
-        self._settings = settings
-        self._read_image = image_reader(settings)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
-        await answer_in_lane(scope, receive, send, self._answer)
-
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        parameters = read_parameters(scope["query_string"])
-        observation_of(scope).request_model(parameters.model, parameters.version)
-
-        async def predict(content: bytes, observation: Observation, timeout_s: float) -> Answer:
-            inferred = await self._inference.predict(
-                content, observation, model=parameters.model, version=parameters.version, timeout_s=timeout_s
+    async def predict(exchange: HttpExchange) -> Answer:
+        asked = read_parameters(exchange.query)
+        exchange.trace.request_model(asked.model, asked.version)
+        with pipeline.admit(exchange) as slot:
+            kind = image_type(exchange.headers)
+            body, deadline = await exchange.read(slot)
+            files = [image_in(body, kind)]
+            del body
+            inferred = await pipeline.infer(files, exchange.trace, deadline, model=asked.model, version=asked.version)
+            probabilities = inferred.require_all(name_index=False).probabilities[0]
+            return Answer(
+                encode_prediction(inferred.version.name, inferred.version.version, probabilities, asked.top_k)
             )
-            chosen, probabilities = inferred.chosen, inferred.probabilities[0]
-            body = encode_prediction(chosen.name, chosen.version, probabilities, parameters.top_k)
-            return Answer(body, JSON_HEADERS)
 
-        return await answer_request(
-            scope, receive, self._inference, self._settings, read=self._read_image, answer=predict
-        )
+    return predict
 
 
 def read_parameters(query: bytes) -> PredictParameters:

@@ -17,7 +17,8 @@ from catalog.close_match import did_you_mean
 from catalog.labels import CLASS_COUNT, CLASS_NAMES, IMAGE_SHAPE
 from runtime.base import Images, Probabilities
 from service.api.json_document import whole_number
-from service.core.inference import check_rows
+from service.core.pipeline import check_rows
+from service.core.prediction import top_classes
 from service.errors import InvalidRequestError
 
 IMAGES: Final = "images"
@@ -212,10 +213,11 @@ def classifications(probabilities: Probabilities, classes: int) -> list[str]:
 
     https://docs.nvidia.com/deeplearning/triton-inference-server, "Classification Extension"
     """
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :classes]
-    values = np.take_along_axis(probabilities, best, axis=1)
-    pairs = zip(values.ravel().tolist(), best.ravel().tolist(), strict=True)
-    return [f"{value:.6f}:{index}:{CLASS_NAMES[index]}" for value, index in pairs]
+    return [
+        f"{value:.6f}:{index}:{CLASS_NAMES[index]}"
+        for row in probabilities
+        for index, value in top_classes(row, classes)
+    ]
 
 
 def class_count(asked: object) -> int:

@@ -3,7 +3,6 @@
 Which versions there are is `repository`'s part, how one computes `inference`'s; records are made in `service.api`.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from dataclasses import dataclass
 from catalog.responses import Agreement, Prediction, VersionState
 from runtime.base import Images
 from service.core.batch_queue import Computed
-from service.core.inference import Inference, deadline_passed, name_classes
 from service.core.observation import Observation
+from service.core.pipeline import Deadline, Pipeline
+from service.core.prediction import name_classes
 from service.core.repository import ModelRepository, ModelVersion
-from service.errors import DeadlineError, RequestError, UnknownModelError
+from service.errors import RequestError, UnknownModelError
 
 Candidate = tuple[str, int | str | None]
 """A model's name, and a version's number or label; None for the version that answers where none is asked for."""
@@ -50,35 +50,26 @@ def candidates(repository: ModelRepository, asked: Sequence[Candidate]) -> list[
 
 
 async def compare(
-    inference: Inference, images: Images, versions: Sequence[ModelVersion], *, top_k: int, timeout_s: float
+    pipeline: Pipeline, images: Images, versions: Sequence[ModelVersion], *, top_k: int, deadline: Deadline
 ) -> list[Answered]:
-    """What each version says of one picture; called within a slot.
+    """Return each version's answer for one picture; called while admitted.
 
     Args:
         images: (1, 32, 32, 3) uint8 RGB 0..255.
         versions: in the order in which they are to answer.
         top_k: how many classes of each, 1 to 10.
-        timeout_s: longest time for all of them; those that are not done by then have an error.
+        deadline: of all of them; those that are not done by then have an error.
     """
-    expires_s = time.monotonic() + timeout_s
     answers = []
     for version in versions:
-        observation = Observation()
+        trace = Observation()
         result: Prediction | RequestError
         try:
-            inferred = await inference.infer(
-                images,
-                observation,
-                model=version.name,
-                version=version.version,
-                timeout_s=max(0.0, expires_s - time.monotonic()),
-            )
-            result = name_classes(inferred.chosen, inferred.probabilities[0], top_k)
-        except DeadlineError:
-            result = deadline_passed(timeout_s)
+            inferred = await pipeline.infer(images, trace, deadline, model=version.name, version=version.version)
+            result = name_classes(version.name, inferred.version.version, inferred.probabilities[0], top_k)
         except RequestError as error:
             result = error
-        answers.append(Answered(version, result, observation.computed))
+        answers.append(Answered(version, result, trace.computed))
     return answers
 
 

@@ -78,8 +78,9 @@ class Decoder:
             read, expected_pixels = partial(_given, image), image.pixels
         work = self._threads.submit(read, expected_pixels=expected_pixels, expires_s=expires_s)
         try:
-            pixels = await asyncio.wait_for(asyncio.wrap_future(work), max(0.0, expires_s - time.monotonic()))
+            pixels = await _within(work, expires_s)
         except (TimeoutError, asyncio.CancelledError):
+            work.cancel()
             self._give_up(work, expires_s)
             raise
         return pixels[None]
@@ -110,3 +111,38 @@ class Decoder:
 
 def _given(image: EncodedImage) -> EncodedImage:
     return image
+
+
+async def _within(work: "Future[Pixels]", expires_s: float) -> Pixels:
+    """Return what a thread computes; unlike `asyncio.wait_for`, which needs a task, for a coroutine in any hands.
+
+    Raises:
+        TimeoutError: it is not there in time.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Pixels] = loop.create_future()
+
+    def settle() -> None:
+        if answer.done():
+            return
+        if work.cancelled():
+            answer.cancel()
+        elif (error := work.exception()) is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(work.result())
+
+    def expire() -> None:
+        if not answer.done():
+            answer.set_exception(TimeoutError())
+
+    def done(_: "Future[Pixels]") -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle)
+
+    timer = loop.call_later(max(0.0, expires_s - time.monotonic()), expire)
+    work.add_done_callback(done)
+    try:
+        return await answer
+    finally:
+        timer.cancel()

@@ -5,7 +5,6 @@ over it. It needs nothing of a model but its answers, so it works with every run
 other request's, a batch at a time.
 """
 
-import time
 from typing import Final
 
 import numpy as np
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from catalog.labels import CLASS_NAMES, IMAGE_SHAPE
 from catalog.responses import Explanation
 from runtime.base import Images, Probabilities
-from service.core.inference import Inference
 from service.core.model_version import ModelVersion
 from service.core.observation import Observation
+from service.core.pipeline import Deadline, Pipeline
 
 SIDE: Final = IMAGE_SHAPE[0]
 
@@ -25,43 +24,37 @@ Masks = NDArray[np.bool_]
 
 
 async def explain(
-    inference: Inference,
+    pipeline: Pipeline,
     content: bytes,
-    observation: Observation,
+    trace: Observation,
+    deadline: Deadline,
     *,
     model: str | None = None,
     version: int | str | None = None,
     patch: int,
     stride: int,
     class_id: int | None = None,
-    timeout_s: float,
 ) -> Explanation:
-    """How much each pixel of an encoded image mattered for a class; called within a slot.
+    """Return how much each pixel of an encoded image mattered for a class; called while admitted.
 
     Args:
         content: a file in one of `service.images.READABLE_FORMATS`.
-        observation: of the request.
+        trace: of the request.
+        deadline: of the answer.
         model: None for the default model.
         version: a number or a label; None for the one that answers where none is asked for.
         patch: side of the square in pixels, 1 to 32.
         stride: from one square to the next in pixels, 1 to `patch`.
         class_id: which class; None for the most probable one of the whole picture.
-        timeout_s: longest time from now to the answer.
 
     Raises:
         RequestError: see the tree in `service.errors`.
     """
-    expires_s = time.monotonic() + timeout_s
-    image = (await inference.decode(content, observation, timeout_s=timeout_s))[0]
-    inferred = await inference.infer(
-        occlusions(image, patch, stride),
-        observation,
-        model=model,
-        version=version,
-        timeout_s=max(0.0, expires_s - time.monotonic()),
-        shadowed=False,
+    image = (await pipeline.decode(content, trace, deadline))[0]
+    inferred = await pipeline.infer(
+        occlusions(image, patch, stride), trace, deadline, model=model, version=version, is_shadowed=False
     )
-    return explanation(inferred.chosen, inferred.probabilities, patch=patch, stride=stride, class_id=class_id)
+    return explanation(inferred.version, inferred.probabilities, patch=patch, stride=stride, class_id=class_id)
 
 
 def occlusions(image: NDArray[np.uint8], patch: int, stride: int) -> Images:

@@ -14,9 +14,8 @@ from http import HTTPStatus
 from typing import Any, Final, Self
 
 from catalog.responses import ServiceStatistics
-from service.api.client_watch import CLIENT_GONE
 from service.core.observation import Observation
-from service.errors import DeadlineError, UnavailableError
+from service.errors import CLIENT_GONE, DeadlineError, UnavailableError
 
 REQUEST_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STEP_BUCKETS_S: Final = (0.0001, 0.00025, *REQUEST_BUCKETS_S[:-2])

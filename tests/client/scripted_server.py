@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from catalog.responses import BatchPrediction, BatchResult, ClassProbability, Prediction, Problem
-from service.api.problems import KIND_PREFIX
+from service.http.errors import KIND_PREFIX
 
 PREDICTION = Prediction(
     model="sequential",

@@ -11,8 +11,8 @@ from catalog.responses import InvalidParameter, Problem
 from client import ClientError, GatewayError, ProblemError, TransportError, UnexpectedAnswerError
 from client._answers import error_of_httpx
 from client._errors import KIND_PREFIX, problem_error
-from service.api import problems
 from service.errors import RequestError
+from service.http import errors as problems
 
 
 def subclasses(root: type[Any]) -> list[type[Any]]:

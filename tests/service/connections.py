@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.app import open_backlog
+from service.core.backlog import Backlog
 from service.core.observation import Observation
+from service.http.middleware import Application, HotRoutes
 from service.http_head import ConnectionLimits
 from service.http_protocol import BacklogProtocol, protocol_with
 from service.settings import Settings
@@ -110,6 +112,8 @@ class Connection:
     limits: ConnectionLimits = LIMITS
     app: ASGIApp | None = None
     settings: Settings = field(default_factory=Settings)
+    routes: HotRoutes = field(default_factory=lambda: HotRoutes({}))
+    shared_backlog: Backlog | None = None
     beside: "Connection | None" = None
     """Another connection to the same server."""
 
@@ -122,14 +126,14 @@ class Connection:
         self.may_answer.set()
         self.transport = FakeTransport()
         self.clock = FakeClock()
-        self.backlog = open_backlog(self.settings)
+        self.backlog = self.shared_backlog or open_backlog(self.settings)
         state = ServerState()
+        app = self.app or self._answer
+        application = Application(app, self.routes, self.settings, observers=[self.noted.append])
         protocol = (
-            type(self.beside.protocol)
-            if self.beside
-            else protocol_with(self.backlog, observers=[self.noted.append], limits=self.limits)
+            type(self.beside.protocol) if self.beside else protocol_with(self.backlog, application, limits=self.limits)
         )
-        config = uvicorn.Config(self.app or self._answer, http=protocol, log_config=None, interface="asgi3")
+        config = uvicorn.Config(app, http=protocol, log_config=None, interface="asgi3")
         self.protocol: BacklogProtocol = protocol(config, state, {}, self.clock)  # type: ignore[arg-type]
         self.protocol.connection_made(cast("asyncio.Transport", self.transport))
 
@@ -189,7 +193,8 @@ class Connection:
 @asynccontextmanager
 async def listening(app: ASGIApp, limits: ConnectionLimits = LIMITS) -> AsyncIterator[int]:
     """Serve an application on a port of this machine, on the event loop that runs."""
-    protocol = protocol_with(open_backlog(Settings()), limits=limits)
+    settings = Settings()
+    protocol = protocol_with(open_backlog(settings), Application(app, HotRoutes({}), settings), limits=limits)
     config = uvicorn.Config(app, http=protocol, log_config=None, interface="asgi3")
     state = ServerState()
     loop = asyncio.get_running_loop()

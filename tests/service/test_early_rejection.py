@@ -1,11 +1,14 @@
 """Heads of requests that are rejected before they are parsed, below a prefix that a proxy leaves in front, too."""
 
 import pytest
+from fastapi import FastAPI
 
 from service.core.admission import Admission
 from service.core.backlog import Backlog
 from service.forwarding import Forwarding
+from service.http.middleware import Application, HotRoutes
 from service.http_protocol import protocol_with, read_head
+from service.settings import Settings
 
 HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 3"
 
@@ -27,7 +30,8 @@ def test_form_of_the_rejection_is_that_of_the_path_behind_the_prefix(target: byt
 
 @pytest.mark.parametrize("root_path", ["", "/cifar"])
 def test_requests_are_known_by_their_first_bytes_with_the_prefix_and_without(root_path: str) -> None:
-    protocol = protocol_with(Backlog(Admission(1, 1), 1), forwarding=Forwarding(root_path))
+    application = Application(FastAPI(), HotRoutes({}), Settings(), forwarding=Forwarding(root_path))
+    protocol = protocol_with(Backlog(Admission(1, 1), 1), application)
     for path in ("/predict", "/compare", "/v1/models/x:predict", "/v2/models/x/infer"):
         for prefix in ("", root_path):
             assert f"POST {prefix}{path} HTTP/1.1".encode().startswith(protocol.first_bytes)

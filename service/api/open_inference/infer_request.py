@@ -98,6 +98,11 @@ class InferRequest:
     is_binary: bool
     timeout_s: float | None
 
+    @property
+    def inputs(self) -> Images | list[bytes]:
+        """The images, in the form that they came in."""
+        return self.images if self.images is not None else self.files or []
+
 
 def parse_infer_request(body: bytes, header_length: str | None, *, max_rows: int) -> InferRequest:
     """Read a request.

@@ -5,14 +5,13 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from service.api.lane import Answer
 from service.api.open_inference.infer_request import BINARY_SIZE, HEADER_LENGTH, InferRequest
 from service.api.tensors import PROBABILITIES, bytes_of_elements, classifications
-from service.core.inference import Inferred
+from service.core.pipeline import Inferred
+from service.http.errors import JSON_HEADERS, Answer
 
 BINARY_TYPE: Final = "application/octet-stream"
 JSON_TYPE: Final = "application/json"
-JSON_HEADERS: Final = ((b"content-type", JSON_TYPE.encode()),)
 BINARY_HEADER: Final = (b"content-type", BINARY_TYPE.encode())
 RAW_HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 
@@ -21,8 +20,8 @@ def infer_answer(request: InferRequest, inferred: Inferred) -> Answer:
     """The answer to a request."""
     output, content = _output(request, inferred)
     document: dict[str, Any] = {
-        "model_name": inferred.chosen.name,
-        "model_version": str(inferred.chosen.version),
+        "model_name": inferred.version.name,
+        "model_version": str(inferred.version.version),
         "outputs": [output],
     }
     if request.id is not None:

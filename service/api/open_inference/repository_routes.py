@@ -14,11 +14,11 @@ from service.api.admin import authorization
 from service.api.json_document import parse_json
 from service.api.open_inference.repository import IndexEntry, load_model, repository_index, unload_model
 from service.api.open_inference.routes import PREFIX, TAG, Model, error_responses
-from service.api.request_body import body_reader, upload_timeout
 from service.api.tensors import shown
-from service.core.inference import Inference
+from service.core.pipeline import Pipeline
 from service.core.repository import ModelRepository
 from service.errors import InvalidRequestError
+from service.http.body import content_codings, decompress, read_stream, upload_timeout
 from service.settings import Settings
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -38,7 +38,7 @@ class ChangeRequest(BaseModel):
 
 
 def repository_routes(
-    repository: ModelRepository, inference: Inference, settings: Settings, token: SecretStr
+    repository: ModelRepository, pipeline: Pipeline, settings: Settings, token: SecretStr
 ) -> APIRouter:
     """The routes, changing this repository."""
     routes = APIRouter(
@@ -47,13 +47,15 @@ def repository_routes(
         dependencies=[Depends(authorization(token))],
         responses=error_responses(401, 400, 408, 413, 415, 503),
     )
-    read_body = body_reader(settings)
 
     async def read(request: Request, kind: type[Document]) -> Document:
         try:
-            with inference.slot() as slot:
+            headers = dict(request.scope["headers"])
+            codings = content_codings(headers)
+            with pipeline.slot() as slot:
                 async with asyncio.timeout(settings.upload_timeout_s):
-                    body = await read_body(dict(request.scope["headers"]), request.receive, slot)
+                    body = await read_stream(headers, request.receive, slot, max_body_bytes=settings.max_body_bytes)
+                body = await decompress(body, codings, slot, max_body_bytes=settings.max_body_bytes)
             document = parse_json(body or b"{}", expected=BODY)
             if not isinstance(document, dict):
                 raise InvalidRequestError(f"the request is {shown(document)}", expected=BODY)

@@ -28,7 +28,7 @@ from service.api.tensors import (
     images_from_bytes,
     images_from_values,
 )
-from service.core.inference import Inferred, check_rows
+from service.core.pipeline import Inferred, check_rows
 from service.errors import InvalidRequestError
 
 CONTENTS_OF: Final = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}
@@ -99,7 +99,7 @@ def infer_response(request: InferRequest, inferred: Inferred) -> Any:
     """The `ModelInferResponse` to a request."""
     probabilities = inferred.probabilities
     message = pb2.ModelInferResponse(
-        model_name=inferred.chosen.name, model_version=str(inferred.chosen.version), id=request.id
+        model_name=inferred.version.name, model_version=str(inferred.version.version), id=request.id
     )
     output = message.outputs.add(name=PROBABILITIES)
     if request.classes is None:

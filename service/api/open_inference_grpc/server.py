@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from service.api.large_requests import RequestReader
 from service.api.open_inference_grpc.service import SERVICE, InferenceService
-from service.core.inference import Inference
+from service.core.pipeline import Pipeline
 from service.core.repository import ModelRepository
 from service.observing import Observer
 from service.settings import Settings
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 @asynccontextmanager
 async def serving_grpc(
     repository: ModelRepository,
-    inference: Inference,
+    pipeline: Pipeline,
     reader: RequestReader,
     telemetry: Telemetry,
     *,
@@ -64,7 +64,7 @@ async def serving_grpc(
     )
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    service = InferenceService(repository, inference, reader, telemetry, settings=settings, observers=observers)
+    service = InferenceService(repository, pipeline, reader, telemetry, settings=settings, observers=observers)
     server.add_generic_rpc_handlers((service.handlers(),))
     enable_server_reflection((SERVICE, HEALTH, REFLECTION), server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -9,8 +9,8 @@ import asyncio
 import logging
 import math
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import unquote
@@ -19,8 +19,6 @@ import grpc
 from google.protobuf.json_format import ParseDict
 
 from service.api.admin import check_token
-from service.api.client_watch import CLIENT_GONE
-from service.api.inferring import infer_all
 from service.api.large_requests import RequestReader
 from service.api.open_inference.configuration import model_configuration
 from service.api.open_inference.metadata import ServerMetadata, describe_model, extensions, requested_version
@@ -30,10 +28,11 @@ from service.api.open_inference.unsupported import UnsupportedExtension, unsuppo
 from service.api.open_inference_grpc.generated import open_inference_pb2 as pb2
 from service.api.open_inference_grpc.messages import infer_response, read_infer_message, read_message
 from service.api.open_inference_grpc.outline import outline_of
-from service.core.inference import Inference
 from service.core.observation import Observation
+from service.core.pipeline import Deadline, Pipeline
 from service.core.repository import ModelRepository
 from service.errors import (
+    CLIENT_GONE,
     RequestError,
     TooLargeError,
     UnavailableError,
@@ -81,6 +80,14 @@ class _RefusedError(Exception):
         self.metadata = metadata
 
 
+@dataclass(frozen=True, slots=True)
+class GrpcExchange:
+    """A call as the pipeline sees it; gRPC's calls wait in no backlog."""
+
+    trace: Observation
+    ticket: None = None
+
+
 class InferenceService:
     """Answers from a repository and by the data plane.
 
@@ -92,7 +99,7 @@ class InferenceService:
     def __init__(
         self,
         repository: ModelRepository,
-        inference: Inference,
+        pipeline: Pipeline,
         reader: RequestReader,
         telemetry: Telemetry,
         *,
@@ -100,7 +107,7 @@ class InferenceService:
         observers: Sequence[Observer],
     ) -> None:
         self._repository = repository
-        self._inference = inference
+        self._pipeline = pipeline
         self._reader = reader
         self._telemetry = telemetry
         self._settings = settings
@@ -246,33 +253,28 @@ class InferenceService:
         return pb2.ModelMetadataResponse(**describe_model(self._repository, message.name, message.version).model_dump())
 
     async def _model_infer(self, content: bytes, context: Any, observation: Observation) -> Any:
-        observation.is_inference = True
-        start_s = time.monotonic()
-        with self._inference.slot() as slot:
+        with self._pipeline.admit(GrpcExchange(observation)) as slot:
             slot.hold_bytes(MESSAGE_COPIES * len(content))
             own_s = context.time_remaining()
-            timeout_s = min(self._settings.request_timeout_s, math.inf if own_s is None else own_s)
+            deadline = Deadline.after(min(self._settings.request_timeout_s, math.inf if own_s is None else own_s))
             message = await self._reader.read(
                 outline_of(content).costly_bytes,
-                timeout_s,
+                deadline,
                 read_infer_message,
                 content,
-                max_rows=self._inference.max_request_rows,
+                max_rows=self._pipeline.max_request_rows,
             )
             del content
             observation.request_model(message.model, message.version or None)
             asked = message.request
-            left_s = timeout_s - (time.monotonic() - start_s)
-            inferred = await infer_all(
-                self._inference,
-                asked.images,
-                asked.files,
+            inferred = await self._pipeline.infer(
+                asked.inputs,
                 observation,
+                deadline.at_most(asked.timeout_s),
                 model=message.model,
                 version=requested_version(message.version),
-                timeout_s=min(left_s, asked.timeout_s or left_s),
             )
-            return infer_response(asked, inferred)
+            return infer_response(asked, inferred.require_all())
 
     async def _model_config(self, message: Any, _context: Any, _observation: Observation) -> Any:
         configuration = model_configuration(self._repository, self._settings, message.name, message.version)

@@ -4,7 +4,6 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
-from fastapi import Response
 
 from catalog.labels import CLASS_NAMES
 from catalog.responses import VersionState, VersionStatus
@@ -12,6 +11,7 @@ from catalog.saved_model import SignatureTensor, read_signatures
 from runtime.base import Probabilities
 from service.api.tensorflow_serving.requests import PredictRequest
 from service.core.model_version import ModelVersion
+from service.http.errors import Answer
 
 STATES: Final = {
     VersionState.READY: "AVAILABLE",
@@ -61,12 +61,12 @@ def model_metadata(entry: ModelVersion) -> dict[str, Any]:
     }
 
 
-def prediction_response(request: PredictRequest, probabilities: Probabilities) -> Response:
-    """The response to `:predict`, and to `:classify`, whose rows are pairs of label and score."""
+def prediction_answer(request: PredictRequest, probabilities: Probabilities) -> Answer:
+    """Return the answer to `:predict`, and to `:classify`, whose rows are pairs of label and score."""
     rows: Any = np.ascontiguousarray(probabilities)
     if request.form == "result":
         rows = [list(zip(CLASS_NAMES, row, strict=True)) for row in probabilities.tolist()]
-    return Response(orjson.dumps({request.form: rows}, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON_TYPE)
+    return Answer(orjson.dumps({request.form: rows}, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _tensor(tensor: SignatureTensor) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class PredictRequest:
     files: list[bytes] | None
     form: Literal["predictions", "outputs", "result"]
 
+    @property
+    def inputs(self) -> Images | list[bytes]:
+        """The images, in the form that they came in."""
+        return self.images if self.images is not None else self.files or []
+
 
 def _document(body: bytes) -> Document:
     """The JSON of a request; members that are null are left out.

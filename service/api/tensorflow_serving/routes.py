@@ -4,7 +4,6 @@ https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,23 +14,23 @@ from catalog.errors import ArtifactError
 from catalog.metadata import SignatureSpec
 from catalog.rollout import LEGAL_VERSION, parse_version
 from service.api.declarations import HEADERS
-from service.api.inference_request import answer_request
-from service.api.inferring import infer_all
+from service.api.json_response import respond
 from service.api.large_requests import RequestReader
 from service.api.native import metadata_of
 from service.api.open_inference.routes import COMPUTING_ERRORS, error_responses
-from service.api.request_body import body_reader
-from service.api.tensorflow_serving.answers import model_metadata, prediction_response, version_states
+from service.api.tensorflow_serving.answers import model_metadata, prediction_answer, version_states
 from service.api.tensorflow_serving.requests import (
     Document,
     PredictRequest,
     classify_request,
     predict_request,
 )
-from service.core.inference import Inference
-from service.core.observation import Observation
+from service.core.pipeline import Pipeline
 from service.core.repository import RETRY_AFTER_FAILURE_S, ModelRepository
 from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
+from service.http.body import content_codings, decompress
+from service.http.errors import Answer
+from service.http.exchange import HttpExchange
 from service.settings import Settings
 
 PREFIX: Final = "/v1/models"
@@ -70,32 +69,26 @@ ReadRequest = Callable[[bytes, Sequence[SignatureSpec]], PredictRequest]
 
 
 def tensorflow_serving_routes(
-    repository: ModelRepository, inference: Inference, reader: RequestReader, settings: Settings
+    repository: ModelRepository, pipeline: Pipeline, reader: RequestReader, settings: Settings
 ) -> APIRouter:
-    """The routes, answering from this repository and by this data plane."""
+    """The routes, answering from this repository and by this pipeline."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
-    read_body = body_reader(settings)
 
     async def answer_with(request: Request, read_request: ReadRequest) -> Response:
         model, version = request.path_params[MODEL], _asked_version(request)
 
-        async def answer(body: bytes, observation: Observation, timeout_s: float) -> Response:
-            metadata = metadata_of(repository.find(model, version))
-            start_s = time.monotonic()
-            asked = await reader.read(len(body), timeout_s, read_request, body, metadata.signatures)
-            del body
-            inferred = await infer_all(
-                inference,
-                asked.images,
-                asked.files,
-                observation,
-                model=model,
-                version=version,
-                timeout_s=timeout_s - (time.monotonic() - start_s),
-            )
-            return prediction_response(asked, inferred.probabilities)
+        async def answer(exchange: HttpExchange) -> Answer:
+            with pipeline.admit(exchange) as slot:
+                codings = content_codings(exchange.headers)
+                body, deadline = await exchange.read(slot)
+                body = await decompress(body, codings, slot, max_body_bytes=settings.max_body_bytes)
+                metadata = metadata_of(repository.find(model, version))
+                asked = await reader.read(len(body), deadline, read_request, body, metadata.signatures)
+                del body
+                inferred = await pipeline.infer(asked.inputs, exchange.trace, deadline, model=model, version=version)
+                return prediction_answer(asked, inferred.require_all().probabilities)
 
-        return await answer_request(request.scope, request.receive, inference, settings, read=read_body, answer=answer)
+        return await respond(request, settings, answer)
 
     async def status(request: Request) -> dict[str, Any]:
         model, version = request.path_params[MODEL], _asked_version(request)

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.large_requests import LARGE_BYTES, RequestReader
+from service.core.pipeline import Deadline
 from tests.conftest import SAMPLES
 from tests.reading import reading_processes
 from tests.service.api.open_inference.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
@@ -86,10 +87,10 @@ def test_process_ends_where_there_is_no_more_to_read() -> None:
     async def ask() -> list[bool]:
         reader = RequestReader(keep_s=0.05)
         before = reading_processes()
-        read = await reader.read(LARGE_BYTES, 60, json.loads, "[1]")
+        read = await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[1]")
         started = reading_processes() - before
         seen = [read == [1], len(started) == 1, await asyncio.to_thread(have_ended, started)]
-        seen.append(await reader.read(LARGE_BYTES, 60, json.loads, "[1]") == [1])
+        seen.append(await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[1]") == [1])
         await reader.close()
         return seen
 

@@ -6,7 +6,7 @@ The body is held in memory, never in a temporary file, and is refused as soon as
 import asyncio
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -23,7 +23,6 @@ from service.errors import (
     UnsupportedTypeError,
     UploadTimeoutError,
 )
-from service.settings import Settings
 
 FORM: Final = "multipart/form-data"
 MAX_CONTENT_TYPE_BYTES: Final = 1000
@@ -43,68 +42,77 @@ BOUNDARY: Final = re.compile(r"(?i);[ ]*boundary=([^\"; ]+)")
 
 RawHeaders = Mapping[bytes, bytes]
 """A request's headers as ASGI has them: names in lower case, and of one that is given twice the last."""
+ContentType = tuple[str, dict[str, str]]
+"""The type, and its options, such as `boundary`."""
 
 
-def image_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awaitable[bytes]]:
-    """Reads the encoded image in a request, which is multipart field `file` or the raw body; see `_read`."""
+def image_type(headers: RawHeaders) -> ContentType:
+    """Return the content type of a request that carries an image; check it before the body is read.
 
-    async def read(headers: RawHeaders, receive: Receive, slot: Slot) -> bytes:
-        content_type, options = _image_type(headers)
-        return _image_in(await _read(headers, receive, slot, settings), content_type, options)
+    Raises:
+        UnsupportedTypeError: it is declared as something that is not read.
+    """
+    kind = _content_type(headers)
+    if kind[0] != FORM:
+        check_type(kind[0])
+    return kind
 
-    return read
 
-
-def image_of(headers: RawHeaders, body: bytes) -> bytes:
-    """The encoded image in a body that was received.
+def image_in(body: bytes, kind: ContentType) -> bytes:
+    """Return the encoded image in a body: the form's field `file`, or all of it.
 
     Raises:
         RequestError: there is none, or it is declared as something that is not read.
     """
-    return _image_in(body, *_image_type(headers))
-
-
-def _image_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:
-    content_type, options = _content_type(headers)
-    if content_type != FORM:
-        check_type(content_type)
-    return content_type, options
-
-
-def _image_in(body: bytes, content_type: str, options: Mapping[str, str]) -> bytes:
-    image = file_of_form(body, options) if content_type == FORM else body
+    image = file_of_form(body, kind[1]) if kind[0] == FORM else body
     if not image:
         raise InvalidRequestError("the request carries no image: it has 0 bytes", expected=WAYS)
     return image
 
 
-def files_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awaitable[list[FormField]]]:
-    """Reads the files in a request, which are the multipart fields `files`; see `_read`."""
+def form_type(headers: RawHeaders) -> ContentType:
+    """Return the content type of a request that carries files in a form.
 
-    async def read(headers: RawHeaders, receive: Receive, slot: Slot) -> list[FormField]:
-        content_type, options = _content_type(headers)
-        if content_type != FORM:
-            raise not_a_form(content_type)
-        body = await _read(headers, receive, slot, settings)
-        return files_of_form(body, options, most_files=settings.max_request_rows)
+    Raises:
+        UnsupportedTypeError: it is no form.
+    """
+    kind = _content_type(headers)
+    if kind[0] != FORM:
+        raise not_a_form(kind[0])
+    return kind
 
-    return read
+
+def files_in(body: bytes, kind: ContentType, *, max_files: int) -> list[FormField]:
+    """Return the form's fields `files`, in order.
+
+    Raises:
+        RequestError: there are none or too many, or the form is broken.
+    """
+    return files_of_form(body, kind[1], most_files=max_files)
 
 
-def body_reader(settings: Settings) -> Callable[[RawHeaders, Receive, Slot], Awaitable[bytes]]:
-    """Reads the whole body, compressed by gzip or deflate (RFC 9110, 8.4.1) or not; see `_read`."""
+def content_codings(headers: RawHeaders) -> list[str]:
+    """Return the content codings of a body that `decompress` reads, in the order in which they were applied.
 
-    async def read(headers: RawHeaders, receive: Receive, slot: Slot) -> bytes:
-        codings = _content_codings(headers)
-        if len(codings) > MAX_CODINGS or any(coding not in COMPRESSIONS for coding in codings):
-            raise _unread_coding(codings, f"{', '.join(COMPRESSIONS)} or none", ", ".join(COMPRESSIONS))
-        body = await _read(headers, receive, slot, settings)
-        for coding in reversed(codings):
-            body = await _decompress_body(body, COMPRESSIONS[coding], settings.max_body_bytes)
-            slot.hold_bytes(len(body))
-        return body
+    Raises:
+        UnsupportedTypeError: one of them is not read.
+    """
+    codings = _content_codings(headers)
+    if len(codings) > MAX_CODINGS or any(coding not in COMPRESSIONS for coding in codings):
+        raise _unread_coding(codings, f"{', '.join(COMPRESSIONS)} or none", ", ".join(COMPRESSIONS))
+    return codings
 
-    return read
+
+async def decompress(body: bytes, codings: list[str], slot: Slot, *, max_body_bytes: int) -> bytes:
+    """Return the content of a body compressed by gzip or deflate (RFC 9110, 8.4.1), or not at all.
+
+    Raises:
+        RequestError: it is damaged or too large.
+    """
+    for coding in reversed(codings):
+        body = await _decompress_body(body, COMPRESSIONS[coding], max_body_bytes)
+        slot.hold_bytes(len(body))
+    return body
 
 
 def _content_codings(headers: RawHeaders) -> list[str]:
@@ -194,8 +202,8 @@ def _parse_content_type(raw: bytes) -> tuple[str, dict[str, str]]:
     return kind
 
 
-async def _read(headers: RawHeaders, receive: Receive, slot: Slot, settings: Settings) -> bytes:
-    """The whole body.
+async def read_stream(headers: RawHeaders, receive: Receive, slot: Slot, *, max_body_bytes: int) -> bytes:
+    """Return the whole body.
 
     Args:
         slot: of the request; the body's bytes are counted in it.
@@ -205,7 +213,6 @@ async def _read(headers: RawHeaders, receive: Receive, slot: Slot, settings: Set
         TooLargeError: the body has more than `max_body_bytes`.
         UnavailableError: all requests together would hold too many bytes.
     """
-    max_body_bytes = settings.max_body_bytes
     check_declared_size(headers.get(b"content-length", b"").decode("latin-1"), max_body_bytes=max_body_bytes)
     chunks: list[bytes] = []
     received_bytes = 0

@@ -2,8 +2,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ from catalog.responses import Prediction
 from runtime.base import Images, Probabilities
 from runtime.openvino import OpenVinoRuntime
 from service.core.admission import Admission
+from service.core.decode_threads import DecodeThreads
 from service.core.decoding import Decoder
-from service.core.inference import Inference, Inferred, InferredFiles, name_classes
 from service.core.observation import Observation
+from service.core.pipeline import Deadline, Inferred, Pipeline
+from service.core.prediction import name_classes
 from service.core.prediction_cache import PredictionCache
 from service.core.repository import ModelRepository
 from service.core.scheduler import BatchLimits, Scheduler
@@ -55,21 +59,31 @@ def held(repository: ModelRepository) -> Iterator[HeldModel]:
     model.release.set()
 
 
+@dataclass(frozen=True)
+class Request:
+    """A request as the pipeline sees it."""
+
+    trace: Observation = field(default_factory=Observation)
+    ticket: None = None
+
+
 def data_plane(
     repository: ModelRepository, *, slots: int = 64, cache: PredictionCache | None = None
-) -> tuple[Inference, Admission]:
+) -> tuple[Pipeline, Admission]:
     admission = Admission(slots, 2**30)
     decoder = Decoder(admission, max_image_pixels=10_000)
-    return Inference(repository, admission, decoder, Scheduler(BatchLimits()), cache=cache), admission
+    return Pipeline(repository, admission, decoder, Scheduler(BatchLimits()), cache=cache), admission
 
 
 async def predict(
-    inference: Inference, body: bytes, *, model: str | None = None, top_k: int, timeout_s: float = 10
+    pipeline: Pipeline, body: bytes, *, model: str | None = None, top_k: int, timeout_s: float = 10
 ) -> Prediction:
-    """As a protocol calls it."""
-    with inference.slot():
-        inferred = await inference.predict(body, Observation(), model=model, timeout_s=timeout_s)
-    return name_classes(inferred.chosen, inferred.probabilities[0], top_k)
+    """As a handler calls it."""
+    request = Request()
+    with pipeline.admit(request):
+        inferred = await pipeline.infer([body], request.trace, Deadline.after(timeout_s), model=model)
+        probabilities = inferred.require_all(name_index=False).probabilities[0]
+    return name_classes(inferred.version.name, inferred.version.version, probabilities, top_k)
 
 
 def content(index: int = 0) -> bytes:
@@ -77,47 +91,47 @@ def content(index: int = 0) -> bytes:
 
 
 def test_many_requests_at_once_each_get_their_own_answer(repository: ModelRepository) -> None:
-    inference, admission = data_plane(repository)
+    pipeline, admission = data_plane(repository)
 
     async def ask_all() -> list[int]:
-        requests = [predict(inference, content(index % 10), model="functional", top_k=1) for index in range(60)]
+        requests = [predict(pipeline, content(index % 10), model="functional", top_k=1) for index in range(60)]
         return [prediction.class_id for prediction in await asyncio.gather(*requests)]
 
     expected = [golden_class("functional", SAMPLES[index % 10]) for index in range(60)]
     assert asyncio.run(ask_all()) == expected
-    inference.close()
+    pipeline.close()
     assert admission.pending == 0
 
 
 def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: ModelRepository) -> None:
-    inference, _ = data_plane(repository)
+    class NotedThreads(DecodeThreads):
+        submitted = 0
+
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            self.submitted += 1
+            return super().submit(*args, **kwargs)
+
+    admission, threads = Admission(8, 2**30), NotedThreads(threads=1, max_decode_bytes=2**28)
+    decoder = Decoder(admission, max_image_pixels=10_000, threads=threads)
+    pipeline = Pipeline(repository, admission, decoder, Scheduler(BatchLimits()))
     stream = BytesIO()
     Image.new("RGB", (64, 64)).save(stream, "JPEG")
     empty_comment = b"\xff\xfe\x00\x02"
-    slow = stream.getvalue()[:2] + empty_comment * 1_000_000 + stream.getvalue()[2:]  # refused once it is read
-
-    async def longest_pause_s() -> float:
-        request = asyncio.create_task(predict(inference, slow, top_k=1, timeout_s=60))
-        longest_s = 0.0
-        while not request.done():
-            start_s = time.monotonic()
-            await asyncio.sleep(0)
-            longest_s = max(longest_s, time.monotonic() - start_s)
-        with pytest.raises(TooLargeError):
-            await request
-        return longest_s
-
-    start_s = time.monotonic()
-    pause_s = asyncio.run(longest_pause_s())
-    assert pause_s < (time.monotonic() - start_s) / 2
+    slow = stream.getvalue()[:2] + empty_comment * 1_000_000 + stream.getvalue()[2:]  # rejected once it is read
+    asyncio.run(predict(pipeline, content(), top_k=1))
+    assert threads.submitted == 0
+    with pytest.raises(TooLargeError):
+        asyncio.run(predict(pipeline, slow, top_k=1, timeout_s=60))
+    assert threads.submitted == 1
+    pipeline.close()
 
 
 def test_one_bad_image_harms_no_other(repository: ModelRepository) -> None:
-    inference, admission = data_plane(repository)
+    pipeline, admission = data_plane(repository)
 
     async def ask_all() -> list[object]:
         bodies = [content(1), b"no image", content(2)]
-        return await asyncio.gather(*(predict(inference, body, top_k=1) for body in bodies), return_exceptions=True)
+        return await asyncio.gather(*(predict(pipeline, body, top_k=1) for body in bodies), return_exceptions=True)
 
     first, second, third = asyncio.run(ask_all())
     assert isinstance(second, UndecodableError)
@@ -129,19 +143,19 @@ def test_one_bad_image_harms_no_other(repository: ModelRepository) -> None:
 def test_full_service_answers_at_once_and_takes_requests_again_later(
     repository: ModelRepository, held: HeldModel
 ) -> None:
-    inference, _ = data_plane(repository, slots=2)
+    pipeline, _ = data_plane(repository, slots=2)
 
     async def overload() -> float:
-        accepted = [asyncio.create_task(predict(inference, content(), model="sequential", top_k=1)) for _ in range(2)]
+        accepted = [asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1)) for _ in range(2)]
         await asyncio.sleep(0.1)
         start_s = time.monotonic()
         with pytest.raises(UnavailableError):
-            await predict(inference, content(), model="sequential", top_k=1)
+            await predict(pipeline, content(), model="sequential", top_k=1)
         refused_s = time.monotonic() - start_s
         held.release.set()
         assert [prediction.confidence for prediction in await asyncio.gather(*accepted)] == [pytest.approx(0.1)] * 2
         await asyncio.sleep(0.05)
-        await predict(inference, content(), model="sequential", top_k=1)
+        await predict(pipeline, content(), model="sequential", top_k=1)
         return refused_s
 
     assert asyncio.run(overload()) < 0.5
@@ -150,17 +164,17 @@ def test_full_service_answers_at_once_and_takes_requests_again_later(
 def test_deadline_is_an_error_and_what_had_not_started_is_never_computed(
     repository: ModelRepository, held: HeldModel
 ) -> None:
-    inference, admission = data_plane(repository)
+    pipeline, admission = data_plane(repository)
 
     async def flood() -> None:
-        requests = [predict(inference, content(), model="sequential", top_k=1, timeout_s=0.1) for _ in range(40)]
+        requests = [predict(pipeline, content(), model="sequential", top_k=1, timeout_s=0.1) for _ in range(40)]
         for result in await asyncio.gather(*requests, return_exceptions=True):
             assert isinstance(result, DeadlineError)
             assert "no answer within 0.1 s" in str(result)
         assert admission.pending == 0
         started_rows = held.rows
         assert started_rows < 40
-        later = asyncio.create_task(predict(inference, content(), model="sequential", top_k=1))
+        later = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
         await asyncio.sleep(0.1)
         assert held.rows == started_rows  # what has started keeps the runtime until it returns
         held.release.set()
@@ -171,12 +185,12 @@ def test_deadline_is_an_error_and_what_had_not_started_is_never_computed(
 
 
 def test_cancelled_request_is_never_computed(repository: ModelRepository, held: HeldModel) -> None:
-    inference, admission = data_plane(repository)
+    pipeline, admission = data_plane(repository)
 
     async def cancel_some() -> None:
-        first = asyncio.create_task(predict(inference, content(), model="sequential", top_k=1))
+        first = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
         await asyncio.sleep(0.1)
-        others = [asyncio.create_task(predict(inference, content(), model="sequential", top_k=1)) for _ in range(4)]
+        others = [asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1)) for _ in range(4)]
         await asyncio.sleep(0.1)
         others[1].cancel()
         others[2].cancel()
@@ -191,11 +205,11 @@ def test_cancelled_request_is_never_computed(repository: ModelRepository, held: 
 
 def test_cache_answers_for_pixels_that_were_seen_before(repository: ModelRepository, held: HeldModel) -> None:
     cache = PredictionCache(1_000_000)
-    inference, _ = data_plane(repository, cache=cache)
+    pipeline, _ = data_plane(repository, cache=cache)
     held.release.set()
 
     async def ask() -> list[Prediction]:
-        return [await predict(inference, content(index), model="sequential", top_k=3) for index in (0, 1, 0, 0)]
+        return [await predict(pipeline, content(index), model="sequential", top_k=3) for index in (0, 1, 0, 0)]
 
     first, second, third, fourth = asyncio.run(ask())
     assert first == second == third == fourth
@@ -203,14 +217,13 @@ def test_cache_answers_for_pixels_that_were_seen_before(repository: ModelReposit
 
 
 def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: ModelRepository, held: HeldModel) -> None:
-    inference, _ = data_plane(repository)
+    pipeline, _ = data_plane(repository)
     held.release.set()
     images = np.zeros((70, 32, 32, 3), np.uint8)
     observation = Observation()
 
     async def ask() -> Inferred:
-        with inference.slot():
-            return await inference.infer(images, observation, model="sequential", timeout_s=10)
+        return await pipeline.infer(images, observation, Deadline.after(10), model="sequential")
 
     assert asyncio.run(ask()).probabilities.shape == (70, 10)
     assert held.rows == 70
@@ -219,10 +232,10 @@ def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: ModelRep
 
 
 def test_no_rows_are_answered_with_none_and_too_many_are_refused(repository: ModelRepository) -> None:
-    inference, _ = data_plane(repository)
+    pipeline, _ = data_plane(repository)
 
     async def ask(rows: int) -> Inferred:
-        return await inference.infer(np.zeros((rows, 32, 32, 3), np.uint8), Observation(), timeout_s=10)
+        return await pipeline.infer(np.zeros((rows, 32, 32, 3), np.uint8), Observation(), Deadline.after(10))
 
     assert asyncio.run(ask(0)).probabilities.shape == (0, 10)
     with pytest.raises(TooLargeError, match="513 images in one request"):
@@ -230,15 +243,18 @@ def test_no_rows_are_answered_with_none_and_too_many_are_refused(repository: Mod
 
 
 def test_each_file_has_its_own_answer_or_its_own_error(repository: ModelRepository) -> None:
-    inference, _ = data_plane(repository)
+    pipeline, _ = data_plane(repository)
 
-    async def ask() -> InferredFiles:
+    async def ask() -> Inferred:
         files = [content(1), b"no image", content(2)]
-        return await inference.infer_files(files, Observation(), model="functional", timeout_s=10)
+        return await pipeline.infer(files, Observation(), Deadline.after(10), model="functional")
 
-    first, second, third = asyncio.run(ask()).results
+    inferred = asyncio.run(ask())
+    first, second, third = inferred.results()
     assert isinstance(second, UndecodableError)
     assert not isinstance(first, RequestError)
     assert not isinstance(third, RequestError)
     expected = [golden_class("functional", SAMPLES[index]) for index in (1, 2)]
     assert [int(first.argmax()), int(third.argmax())] == expected
+    with pytest.raises(UndecodableError, match="image 1: "):
+        inferred.require_all()

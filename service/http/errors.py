@@ -1,0 +1,215 @@
+"""The one renderer of errors: from whatever was raised to an answer, in the style of the protocol that was spoken.
+
+Native routes answer with problem documents (RFC 9457), `/v1` and `/v2` with `{"error": "…"}`, as their protocols have
+it. Status and problem type are attributes of each class in `service.errors`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from catalog.close_match import closest, did_you_mean
+from catalog.responses import InvalidParameter, Problem
+from service.core.observation import Observation
+from service.core.retry import stopping
+from service.errors import (
+    CLIENT_GONE,
+    InvalidParameterError,
+    RequestError,
+    UnauthorizedError,
+    UnavailableError,
+    UnknownModelError,
+    UnsupportedTypeError,
+    forget_frames,
+    out_of_memory,
+)
+from service.forwarding import route_path
+from service.observing import observation_of
+
+PROBLEM_TYPE: Final = "application/problem+json"
+KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
+PLAIN_PATHS: Final = ("/v1", "/v2")
+"""Below these an error is `{"error": "…"}`."""
+JSON_HEADER: Final = (b"content-type", b"application/json")
+JSON_HEADERS: Final = (JSON_HEADER,)
+PROBLEM_HEADER: Final = (b"content-type", PROBLEM_TYPE.encode())
+CLOSE: Final = (b"connection", b"close")
+MAX_SHOWN: Final = 100
+SEE_DOCS: Final = "/docs lists what there is"
+UNKNOWN_PARAMETER: Final = "extra_forbidden"
+"""What pydantic calls one."""
+
+RawHeader = tuple[bytes, bytes]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; `headers` are all but those that every answer has, and the length of the body."""
+
+    body: bytes
+    headers: Sequence[RawHeader] = JSON_HEADERS
+    status: int = HTTPStatus.OK
+
+    def raw_headers(self) -> list[RawHeader]:
+        """Return the headers with the length of the body."""
+        return [*self.headers, (b"content-length", b"%d" % len(self.body))]
+
+
+def error_answer(error: BaseException, trace: Observation) -> Answer:
+    """Return the answer to a request that failed, and note in its trace why.
+
+    Args:
+        error: a `RequestError`; a `ClientDisconnect`; a cancellation, which means that a stop has no more time; a
+            `MemoryError`; anything else is a fault of ours.
+        trace: of the request.
+    """
+    if isinstance(error, ClientDisconnect):
+        trace.error = CLIENT_GONE
+        return Answer(b"", (), HTTPStatus.BAD_REQUEST)  # for the log alone: nobody is there to read it
+    if isinstance(error, MemoryError):
+        forget_frames(error)
+        error = out_of_memory()
+    if isinstance(error, asyncio.CancelledError):
+        return problem_answer(problem_of(stopping()), trace.path, [*_headers(stopping()), CLOSE])
+    if isinstance(error, RequestError):
+        forget_frames(error)
+        trace.fail(error.kind, error.problem)
+        return problem_answer(problem_of(error), trace.path, _headers(error))
+    trace.detail = unexpected(error)
+    return problem_answer(_internal_problem(error), trace.path)
+
+
+def problem_answer(problem: Problem, path: str, headers: Sequence[RawHeader] = ()) -> Answer:
+    """Return a problem in the style of the protocol that is spoken below a path."""
+    if not path.startswith(PLAIN_PATHS):
+        body = problem.model_dump_json(exclude_none=True).encode()
+        return Answer(body, (PROBLEM_HEADER, *headers), problem.status)
+    parts = [problem.detail]
+    if problem.expected is not None:
+        parts.append(f"Expected: {problem.expected}")
+    if problem.remedy is not None:
+        parts.append(f"What to do: {problem.remedy}")
+    body = orjson.dumps({"error": ". ".join(part.rstrip(".") for part in parts) + "."})
+    return Answer(body, (JSON_HEADER, *headers), problem.status)
+
+
+def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
+    """Render every error of the application.
+
+    Args:
+        paths: what is suggested to those who mistype one.
+    """
+
+    async def render(request: Request, error: Exception) -> Response:
+        return _response(error_answer(error, observation_of(request.scope)))
+
+    async def render_validation_error(request: Request, error: RequestValidationError) -> Response:
+        known = _query_parameters(request.scope.get("route"))
+        return await render(request, InvalidParameterError(invalid_parameters(error.errors(), known)))
+
+    async def render_http_error(request: Request, error: HTTPException) -> Response:
+        status, path = HTTPStatus(error.status_code), route_path(request.scope)
+        words = status.description or status.phrase
+        observation_of(request.scope).detail = words
+        problem = Problem(
+            type=KIND_PREFIX + status.phrase.lower().replace(" ", "-"),
+            title=status.phrase,
+            status=status,
+            detail=f"{request.method} {path[:MAX_SHOWN]}: {words}",
+            remedy=_remedy(path, paths) if status == HTTPStatus.NOT_FOUND else SEE_DOCS,
+        )
+        headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+        return _response(problem_answer(problem, path, headers))
+
+    for kind in (RequestError, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, render)
+    app.add_exception_handler(RequestValidationError, render_validation_error)  # type: ignore[arg-type]  # its own kind
+    app.add_exception_handler(HTTPException, render_http_error)  # type: ignore[arg-type]
+
+
+def problem_of(error: RequestError) -> Problem:
+    """Return the problem document of an error."""
+    return Problem(
+        type=KIND_PREFIX + error.kind,
+        title=error.title,
+        status=error.status,
+        detail=error.problem,
+        expected=error.expected or None,
+        remedy=error.remedy or None,
+        available=error.available if isinstance(error, UnknownModelError) else None,
+        invalid_parameters=error.invalid if isinstance(error, InvalidParameterError) else None,
+    )
+
+
+def invalid_parameters(errors: Iterable[Mapping[str, Any]], known: Collection[str]) -> list[InvalidParameter]:
+    """Describe the parameters that pydantic rejected.
+
+    Args:
+        errors: its errors' entries.
+        known: the names of the parameters that there are.
+    """
+    return [_invalid_parameter(str(entry["loc"][-1]), entry, known) for entry in errors]
+
+
+def unexpected(error: BaseException) -> str:
+    """Return what may be said of an error that should never happen; the rest is for the log."""
+    return f"an unexpected {type(error).__name__}"
+
+
+def _invalid_parameter(name: str, error: Mapping[str, Any], known: Collection[str]) -> InvalidParameter:
+    expected = str(error["msg"]).removeprefix("Input ")
+    if error["type"] == UNKNOWN_PARAMETER:
+        expected = f"there is no such parameter{did_you_mean(name, known)}; there are {', '.join(known)}"
+    return InvalidParameter(name=name[:MAX_SHOWN], value=str(error.get("input"))[:MAX_SHOWN], expected=expected)
+
+
+def _query_parameters(route: object) -> list[str]:
+    """Return the names of the query parameters that a route takes, which are the fields of one model."""
+    if not isinstance(route, APIRoute):
+        return []
+    models = [field.field_info.annotation for field in route.dependant.query_params]
+    return [name for model in models for name in getattr(model, "model_fields", ())]
+
+
+def _remedy(path: str, paths: Collection[str]) -> str:
+    meant = closest(path, paths)
+    return f"did you mean {meant}? {SEE_DOCS}" if meant is not None and meant != path else SEE_DOCS
+
+
+def _headers(error: RequestError) -> list[RawHeader]:
+    headers: list[RawHeader] = []
+    if isinstance(error, UnavailableError):
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if isinstance(error, UnauthorizedError):
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, UnsupportedTypeError) and error.accept_encoding:
+        headers.append((b"accept-encoding", error.accept_encoding.encode()))
+    return headers
+
+
+def _response(answer: Answer) -> Response:
+    response = Response(answer.body, answer.status)
+    response.raw_headers = answer.raw_headers()
+    return response
+
+
+def _internal_problem(error: BaseException) -> Problem:
+    return Problem(
+        type=KIND_PREFIX + "internal-error",
+        title="The service failed",
+        status=HTTPStatus.INTERNAL_SERVER_ERROR,
+        detail=f"{unexpected(error)}; the service's log tells more",
+        remedy="please report it with the log",
+    )

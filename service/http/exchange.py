@@ -1,0 +1,138 @@
+"""One request for predictions and its reply, over ASGI or straight over the connection; what handlers are given.
+
+Both are `service.core.pipeline.Exchange`s. Over ASGI the body is awaited, within its time, and the client is watched
+while its answer takes long. Over the connection the body is there, and the connection tells when its client goes.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from starlette.types import Receive, Scope
+
+from catalog.responses import InvalidParameter
+from service.api.client_watch import ClientWatch
+from service.core.admission import Slot
+from service.core.backlog import Begun
+from service.core.observation import Observation
+from service.core.pipeline import Deadline
+from service.errors import InvalidParameterError
+from service.http.body import RawHeaders, read_stream, upload_timeout
+from service.http.errors import Answer
+from service.observing import begun_of, observation_of
+from service.settings import Settings
+
+TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+RAW_TIMEOUT_HEADER: Final = TIMEOUT_HEADER.lower().encode()
+MAX_TIMEOUT_MS: Final = 3_600_000
+
+
+class HttpExchange:
+    """A request for predictions; its two ways of having a body are below.
+
+    Args:
+        scope: ASGI's, with the path parameters of its route.
+        trace: notes for logs and metrics.
+        ticket: load shedding's record of the request; None where it waited in no backlog.
+        settings: limits and times.
+    """
+
+    __slots__ = ("headers", "path_params", "query", "settings", "ticket", "trace")
+
+    def __init__(self, scope: Scope, trace: Observation, ticket: Begun | None, settings: Settings) -> None:
+        self.headers: RawHeaders = dict(scope["headers"])
+        self.query: bytes = scope["query_string"]
+        self.path_params: Mapping[str, str] = scope.get("path_params", {})
+        self.trace = trace
+        self.ticket = ticket
+        self.settings = settings
+
+    def timeout_s(self) -> float:
+        """Return the longest time from a whole request to its answer: its own or the service's, less its wait so far.
+
+        Raises:
+            InvalidParameterError: it names a deadline that is none.
+            DeadlineError: it has waited too long.
+        """
+        timeout_s = self.settings.request_timeout_s
+        if RAW_TIMEOUT_HEADER in self.headers:
+            timeout_s = min(timeout_s, _own_timeout_s(self.headers[RAW_TIMEOUT_HEADER]))
+        if self.ticket is None or not self.ticket.waited_s:
+            return timeout_s
+        if self.ticket.waited_s >= timeout_s:
+            raise Deadline.after(timeout_s).passed()
+        return round(timeout_s - self.ticket.waited_s, 3)
+
+    async def read(self, slot: Slot) -> tuple[bytes, Deadline]:
+        """Return the whole body, and until when the request is to be answered.
+
+        Args:
+            slot: of the request; the body's bytes are counted in it.
+
+        Raises:
+            ClientDisconnect: the client went away.
+            RequestError: it is too large, or all bodies together are, or the request's own deadline is not legal.
+        """
+        raise NotImplementedError
+
+
+Handler = Callable[[HttpExchange], Coroutine[Any, None, Answer]]
+"""Reads a request, has it computed, and encodes the answer; errors are raised."""
+
+
+class WholeExchange(HttpExchange):
+    """A request that has arrived whole."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, scope: Scope, body: bytes, trace: Observation, ticket: Begun | None, settings: Settings) -> None:
+        super().__init__(scope, trace, ticket, settings)
+        self._body = body
+
+    async def read(self, slot: Slot) -> tuple[bytes, Deadline]:
+        """Return the body."""
+        deadline = Deadline.after(self.timeout_s())
+        slot.hold_bytes(len(self._body))
+        return self._body, deadline
+
+
+class AsgiExchange(HttpExchange):
+    """A request whose body is received while it is answered; used within the task of its request."""
+
+    __slots__ = ("_receive", "_watch")
+
+    def __init__(self, scope: Scope, receive: Receive, settings: Settings) -> None:
+        super().__init__(scope, observation_of(scope), begun_of(scope), settings)
+        self._receive = receive
+        self._watch = ClientWatch(receive)
+
+    async def read(self, slot: Slot) -> tuple[bytes, Deadline]:
+        """Return the body once it is there; from then on the client is watched."""
+        timeout_s = self.timeout_s()
+        self._watch.expect_body(self.settings.upload_timeout_s, upload_timeout)
+        body = await read_stream(self.headers, self._receive, slot, max_body_bytes=self.settings.max_body_bytes)
+        self._watch.begin()
+        return body, Deadline.after(timeout_s)
+
+    async def run(self, handler: Handler) -> Answer:
+        """Return the handler's answer.
+
+        Raises:
+            ClientDisconnect: the client went away.
+            RequestError: what the handler raises, or the body came too late.
+        """
+        try:
+            return await handler(self)
+        except asyncio.CancelledError:
+            self._watch.raise_cause()
+            raise
+        finally:
+            self._watch.end()
+
+
+def _own_timeout_s(raw: bytes) -> float:
+    asked = raw.decode("latin-1")
+    if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:10]) <= MAX_TIMEOUT_MS):
+        expected = f"a whole number of milliseconds, 1 to {MAX_TIMEOUT_MS:,}"
+        raise InvalidParameterError([InvalidParameter(name=TIMEOUT_HEADER, value=asked[:100], expected=expected)])
+    return int(asked) / 1000

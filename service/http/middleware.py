@@ -1,0 +1,209 @@
+"""The one middleware around every HTTP request: its trace, its answer's common headers, early answers, and stops.
+
+Inside, paths that are asked for so often that routing shows go straight to their handlers; all others to FastAPI.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import RequestError
+from service.forwarding import Forwarding, route_path
+from service.http.errors import Answer, error_answer
+from service.http.exchange import AsgiExchange, Handler, HttpExchange
+from service.observing import REQUEST_ID, SCOPE_KEY, Observer, RequestIds, new_trace, tell_ended
+from service.security_headers import SECURITY_HEADERS
+from service.settings import Settings
+
+LINGER_S: Final = 2.0
+LINGER_BYTES: Final = 64 * 2**20
+BODY_COMPLETE: Final = "cifar10.body_complete"
+"""Where a scope says that the whole body has been received, read or not; the protocol adds it."""
+
+logger = logging.getLogger(__name__)
+
+
+class HotRoutes:
+    """The handlers of paths that go past routing and validation; each is declared by a FastAPI route, too.
+
+    Args:
+        exact: path -> handler of POST.
+        patterns: of more paths, with their handlers; the groups are the path parameters.
+    """
+
+    def __init__(self, exact: Mapping[str, Handler], patterns: Sequence[tuple[re.Pattern[str], Handler]] = ()) -> None:
+        self._exact = exact
+        self._patterns = patterns
+
+    def find(self, scope: Scope) -> Handler | None:
+        """Return the handler of a request, and put its path parameters into the scope; None leaves it to FastAPI."""
+        if scope["method"] != "POST":
+            return None
+        path = route_path(scope)
+        handler = self._exact.get(path)
+        if handler is not None:
+            return handler
+        for pattern, pattern_handler in self._patterns:
+            if (found := pattern.fullmatch(path)) is not None:
+                scope["path_params"] = found.groupdict()
+                return pattern_handler
+        return None
+
+
+class Application:
+    """The ASGI application that a server is given.
+
+    Args:
+        app: FastAPI's.
+        routes: that go past it.
+        settings: limits and times.
+        forwarding: puts the scopes of requests right that come through proxies.
+        observers: told of requests that have ended.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: HotRoutes,
+        settings: Settings,
+        *,
+        forwarding: Forwarding | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.routes = routes
+        self.settings = settings
+        self.forwarding = forwarding or Forwarding()
+        self.observers = observers
+        self.request_ids = RequestIds()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or run the lifespan."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self.forwarding.resolve(scope)
+        request_id = self.request_ids.of(scope)
+        trace = scope[SCOPE_KEY] = new_trace(scope, request_id)
+        reply = _Reply(scope, receive, send, request_id)
+        try:
+            handler = self.routes.find(scope)
+            if handler is not None:
+                trace.is_inference = True
+                await reply.send_answer(await self._answer(scope, reply.receive, handler))
+            else:
+                await self._app(_with_get(scope), reply.receive, reply.send)
+        except asyncio.CancelledError as error:
+            if reply.status:
+                raise
+            await reply.send_answer(error_answer(error, trace))
+        finally:
+            trace.status = reply.status
+            tell_ended(trace, self.observers)
+
+    async def _answer(self, scope: Scope, receive: Receive, handler: Handler) -> Answer:
+        exchange = AsgiExchange(scope, receive, self.settings)
+        try:
+            return await exchange.run(handler)
+        except Exception as error:  # noqa: BLE001  # every one is rendered, and a fault of ours logged
+            return logged_error_answer(error, exchange)
+
+
+def logged_error_answer(error: BaseException, exchange: HttpExchange) -> Answer:
+    """Return the answer to a request whose handler failed; a fault of ours is logged."""
+    answer = error_answer(error, exchange.trace)
+    if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, RequestError):
+        logger.error("%s %s failed", exchange.trace.method, exchange.trace.path, exc_info=error)
+    return answer
+
+
+class _Reply:
+    """The reply to one request on its way out, and what of the request is still to be received.
+
+    A client that is still sending gets to read an answer that comes early, such as 413 or 503. Closing at once would
+    reset the connection under the upload, and many clients would report a broken pipe instead of the answer. So the
+    answer goes out whole, what still arrives is thrown away for a moment, and then the connection is closed.
+    """
+
+    __slots__ = ("_is_unread", "_receive", "_request_id", "_scope", "_send", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._request_id = request_id
+        self._is_unread = _has_body(scope)
+        self.status = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._is_unread = self._is_unread and message["type"] == "http.request" and message.get("more_body", False)
+        return message
+
+    async def send_answer(self, answer: Answer) -> None:
+        await self.send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers()})
+        await self.send({"type": "http.response.body", "body": answer.body})
+
+    async def send(self, message: Message) -> None:
+        is_early = self._is_unread and BODY_COMPLETE not in self._scope
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message["headers"], *SECURITY_HEADERS, (REQUEST_ID, self._request_id)]
+            if self.status == HTTPStatus.TEMPORARY_REDIRECT:
+                headers = [
+                    (b"location", _other_slash(self._scope)) if entry[0] == b"location" else entry for entry in headers
+                ]
+            if is_early:
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        if not is_early or message["type"] != "http.response.body" or message.get("more_body", False):
+            await self._send(message)
+            return
+        await self._send({**message, "more_body": True})
+        await self._drain()
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _drain(self) -> None:
+        drained_bytes = 0
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while drained_bytes < LINGER_BYTES:
+                    message = await self.receive()
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+                    drained_bytes += len(message.get("body", b""))
+        except (TimeoutError, asyncio.CancelledError):  # cancelled when a stop has no more time: the answer is out
+            return
+
+
+def _with_get(scope: Scope) -> Scope:
+    """Return the scope with GET for HEAD, which is answered wherever GET is; the server leaves the body out."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+
+
+def _other_slash(scope: Scope) -> bytes:
+    """Return the address of the same path with a last slash where it has none, or without, relative to itself.
+
+    Starlette's redirect names scheme and host as this process sees them, which behind a proxy are not the client's.
+    """
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    bare = path.rstrip(b"/")
+    name = bare.rpartition(b"/")[2]
+    slashes = len(path) - len(bare)
+    target = b"../" * slashes + name if slashes else b"./" + name + b"/"
+    query = scope["query_string"]
+    return target + b"?" + query if query else target
+
+
+def _has_body(scope: Scope) -> bool:
+    """Tell if a request has a body: a length other than 0, or a transfer coding."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
