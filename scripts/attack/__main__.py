@@ -4,30 +4,26 @@ import argparse
 import asyncio
 import contextlib
 import http.client
-import ipaddress
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from catalog.artifact import published_versions, version_folder
-from catalog.labels import SMALL_CNNS
 from scripts.attack.campaign import Campaign, Tally
 from scripts.attack.grpc_calls import Channels
 from scripts.attack.kinds import GRPC_KINDS, KINDS, Kind, planned
 from scripts.attack.process import (
-    ROOT,
     Attacked,
     MemoryWatch,
     descriptors,
     folder_or_temporary,
     liveness_watch,
+    loopback_address,
     memory_bytes,
+    small_models,
     started_service,
     status_of,
 )
@@ -77,7 +73,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="what is drawn depends on it alone")
     parser.add_argument("--clients", type=int, default=64, help="how many send at the same time")
     parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in KINDS], help="these kinds alone")
-    parser.add_argument("--url", type=_loopback, help="attack this service, on loopback, instead of one of its own")
+    parser.add_argument(
+        "--url", type=loopback_address, help="attack this service, on loopback, instead of one of its own"
+    )
     parser.add_argument("--grpc-port", type=int, default=0, help="the gRPC port of the service at --url; 0: none")
     parser.add_argument("--models", type=Path, help="models folder of its own service; default: the small CNNs, newest")
     parser.add_argument("--time-limit-s", type=float, default=900.0, help="longest time for sending, in seconds")
@@ -86,27 +84,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _loopback(text: str) -> tuple[str, int]:
-    """Host and port of an address on the loopback interface, the only one that may be attacked."""
-    address = urlsplit(text)
-    host = "127.0.0.1" if address.hostname == "localhost" else address.hostname or ""
-    try:
-        is_loopback = address.scheme == "http" and ipaddress.ip_address(host).is_loopback
-        port = address.port or 80
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise argparse.ArgumentTypeError(f"{text} is not http:// and a loopback address, such as http://127.0.0.1:8000")
-    return host, port
-
-
 def _attack(arguments: argparse.Namespace, kinds: list[Kind], folder: Path) -> tuple[Campaign, Aftermath]:
     with contextlib.ExitStack() as stack:
         if arguments.url:
             attacked = None
             (host, port), grpc_port = arguments.url, arguments.grpc_port
         else:
-            models = arguments.models or _small_models(folder / "models")
+            models = arguments.models or small_models(folder / "models")
             attacked = stack.enter_context(started_service(models, folder))
             host, port, grpc_port = attacked.host, attacked.port, attacked.grpc_port
         campaign, aftermath = asyncio.run(_attack_at(arguments, kinds, (host, port, grpc_port), attacked))
@@ -165,16 +149,6 @@ async def _answers(service: Service, world: World) -> bool:
     before = world.learnt()
     await world.learn(service)
     return world.agrees_with(before)
-
-
-def _small_models(folder: Path) -> Path:
-    """A models folder with the newest version of each small CNN: models that load fast, and differ."""
-    for name in SMALL_CNNS:
-        version = published_versions(ROOT / "models", name)[-1]
-        shutil.copytree(
-            version_folder(ROOT / "models", name, version), version_folder(folder, name, version), dirs_exist_ok=True
-        )
-    return folder
 
 
 def _report(campaign: Campaign, aftermath: Aftermath) -> None:

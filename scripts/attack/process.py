@@ -1,8 +1,10 @@
 """The attacked process: its start and stop, its memory, and how fast it says that it lives."""
 
 import http.client
+import ipaddress
 import multiprocessing
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from catalog.artifact import published_versions, version_folder
+from catalog.labels import SMALL_CNNS
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S: Final = 180.0
@@ -197,3 +203,26 @@ def folder_or_temporary(given: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="attack-") as name:
         yield Path(name)
+
+
+def loopback_address(text: str) -> tuple[str, int]:
+    """Host and port of an address on the loopback interface, the only one that may be attacked.
+
+    Raises:
+        ValueError: it is any other.
+    """
+    address = urlsplit(text)
+    host = "127.0.0.1" if address.hostname == "localhost" else address.hostname or ""
+    if address.scheme != "http" or not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"{text} is not http:// and a loopback address")
+    return host, address.port or 80
+
+
+def small_models(folder: Path) -> Path:
+    """Make a models folder with the newest version of each small CNN: models that load fast, and differ."""
+    for name in SMALL_CNNS:
+        version = published_versions(ROOT / "models", name)[-1]
+        shutil.copytree(
+            version_folder(ROOT / "models", name, version), version_folder(folder, name, version), dirs_exist_ok=True
+        )
+    return folder

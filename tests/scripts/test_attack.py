@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.attack.process import loopback_address
 from tests.conftest import ROOT
 from tests.e2e.server import clean_environment
 
@@ -33,9 +34,12 @@ def test_nothing_unexpected_happens(tmp_path: Path) -> None:
     assert total[2:6] == ["0", "0", "0", "0"]  # 5xx, other statuses, wrong, lost
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("url", ["http://192.0.2.1:8000", "http://example.com", "https://127.0.0.1", "127.0.0.1:8000"])
 def test_other_addresses_than_of_loopback_are_not_attacked(url: str) -> None:
-    result = attack("--url", url)
-    assert result.returncode == 2
-    assert "loopback address" in result.stderr
+    with pytest.raises(ValueError, match=r"loopback|does not appear"):
+        loopback_address(url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000/"])
+def test_addresses_of_loopback_are(url: str) -> None:
+    assert loopback_address(url)[1] == 9000
