@@ -90,10 +90,10 @@ async def reader_of_json_killed(rig: Rig) -> Observed:
     content = head + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
     asked = Attempt("json", content, due(400, 413, 503))
     async with rig.load() as load:
+        others = set(rig.children())
         asking = asyncio.create_task(answers_of(rig.service, [asked] * 4))
-        started_s = await eventually(rig.workers, timeout_s=10)
-        killed = rig.workers()
-        for member in killed:
+        started_s = await eventually(lambda: set(rig.children()) - others, timeout_s=10)
+        for member in set(rig.children()) - others:
             os.kill(member, signal.SIGKILL)
         killed_s = time.monotonic()
         statuses = await asking

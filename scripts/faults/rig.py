@@ -82,11 +82,11 @@ class Rig:
 
     def workers(self) -> list[int]:
         """The processes that serve, where there are several."""
-        return [
-            member
-            for member in family(self.process_id)[1:]
-            if b"spawn_main" in _command(member) and not _has_ended(member)
-        ]
+        return [member for member in self.children() if b"spawn_main" in _command(member)]
+
+    def children(self) -> list[int]:
+        """The processes that the service has started, and that haven't ended."""
+        return [member for member in family(self.process_id)[1:] if not _has_ended(member)]
 
     async def is_live(self) -> bool:
         """Ask `/livez` over a connection of its own."""
