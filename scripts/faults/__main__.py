@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from scripts.attack.process import ROOT, small_models
+from scripts.attack.process import small_models
 from scripts.faults import client_faults, file_faults, process_faults
 from scripts.faults.rig import Observed, Rig, running
-from scripts.write_docs import replace_part
 
-DOCUMENT: Final = ROOT / "docs/reliability.md"
-TABLE: Final = "faults"
 AT_ONCE_S: Final = 0.05
 
 
@@ -68,9 +65,9 @@ def main() -> int:
     """Inject the faults; 1 where the service did not recover from one."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults", description="Injects faults into a service.")
     parser.add_argument("--only", nargs="+", choices=[fault.name for fault in FAULTS], help="these alone")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/reliability.md")
     arguments = parser.parse_args()
-    rows, is_right = [], True
+    is_right = True
+    print("| fault | what happened | recovered after |\n|---|---|---|")
     for fault in FAULTS:
         if arguments.only and fault.name not in arguments.only:
             continue
@@ -81,11 +78,7 @@ def main() -> int:
             continue
         is_right &= observed.recovered_s is not None
         recovered = "**not**" if observed.recovered_s is None else _in_seconds(observed.recovered_s)
-        rows.append(f"| {fault.words} | {observed.happened} | {recovered} |")
-        print(rows[-1], flush=True)
-    if arguments.write:
-        table = "\n".join(["| fault | what happened | recovered after |", "|---|---|---|", *rows, ""])
-        DOCUMENT.write_text(replace_part(DOCUMENT.read_text(encoding="utf-8"), TABLE, table), encoding="utf-8")
+        print(f"| {fault.words} | {observed.happened} | {recovered} |", flush=True)
     return 0 if is_right else 1
 
 
