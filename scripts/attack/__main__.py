@@ -115,7 +115,14 @@ async def _attack_at(
     async with contextlib.AsyncExitStack() as stack:
         channels = await stack.enter_async_context(Channels(f"{host}:{grpc_port}")) if grpc_port else None
         campaign = Campaign(
-            service, channels, world, arguments.seed, arguments.clients, arguments.time_limit_s, arguments.save
+            service,
+            Service(host, grpc_port),
+            channels,
+            world,
+            arguments.seed,
+            arguments.clients,
+            arguments.time_limit_s,
+            arguments.save,
         )
         with MemoryWatch(process_id) as memory, liveness_watch(host, port) as latencies_s:
             await campaign.run(planned(kinds, arguments.requests, arguments.seed))

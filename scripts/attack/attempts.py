@@ -66,6 +66,7 @@ class Attempt:
         cuts: offsets at which sending pauses.
         pause_s: length of each pause, and of the one before `ending`.
         is_slow: waits for the service more than it works, so it runs beside the other requests.
+        is_for_grpc: goes to the gRPC port.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Attempt:
     pause_s: float = 0.0
     ending: Ending = Ending.READ
     is_slow: bool = False
+    is_for_grpc: bool = False
 
     @property
     def requests(self) -> int:

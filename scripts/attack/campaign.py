@@ -60,6 +60,7 @@ class Campaign:
     """
 
     service: Service
+    grpc_service: Service
     channels: Channels | None
     world: World
     seed: int
@@ -107,7 +108,8 @@ class Campaign:
 
     async def _perform(self, kind: Kind, number: int, attempt: Attempt | Call) -> None:
         if isinstance(attempt, Attempt):
-            outcome = await self.service.perform(attempt)
+            service = self.grpc_service if attempt.is_for_grpc else self.service
+            outcome = await service.perform(attempt)
         elif self.channels is not None:
             outcome = await self.channels.perform(attempt)
         else:

@@ -3,12 +3,13 @@
 import random
 from typing import Final
 
-from scripts.attack.attempts import Attempt, Due, Ending, chance, due
+from scripts.attack.attempts import Attempt, Due, Ending, chance, due, request
 from scripts.attack.heads import HOST
 from scripts.attack.right import predicting
 from scripts.attack.world import World
 
 MAX_PIPELINED: Final = 16
+MAX_UNREAD: Final = 100
 MAX_PAUSE_S: Final = 0.02
 MAX_PIECES: Final = 40
 CLOSE: Final = HOST + b"Connection: close\r\n"
@@ -51,6 +52,19 @@ def cut_off(draw: random.Random, world: World) -> Attempt:
     content, _ = predicting(draw, world)
     content = content[: draw.randrange(1, len(content))]
     return Attempt("cut off", content, due(400, 408), may_close=True, must_close=True, ending=Ending.HALF_CLOSE)
+
+
+def half_body(draw: random.Random, world: World) -> Attempt:
+    """A body that isn't finished: 408 after a while."""
+    content, _ = predicting(draw, world)
+    end = content.index(b"\r\n\r\n") + 4
+    return Attempt("half body", content[: draw.randrange(end, len(content))], due(408), must_close=True, is_slow=True)
+
+
+def unread(draw: random.Random, _world: World) -> Attempt:
+    """Requests for long answers, none of which is read: the answers must not pile up in the service's memory."""
+    content = request("GET", draw.choice(["/openapi.json", "/docs", "/metrics", "/models"])) * MAX_UNREAD
+    return Attempt("unread", content, (), ending=Ending.RESET, pause_s=2.0, is_slow=True)
 
 
 def slow_sender(draw: random.Random, world: World) -> Attempt:

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import grpc
 import numpy as np
 
-from scripts.attack.attempts import Outcome, chance
+from scripts.attack.attempts import SENTINEL, Attempt, Ending, Outcome, chance
 from scripts.attack.right import pixels_of
 from scripts.attack.world import CLASS_COUNT, World
 from service.api.open_inference_grpc.generated import open_inference_pb2 as pb2
@@ -145,6 +145,13 @@ def wrong_call(draw: random.Random, world: World) -> Call:
         case _:
             content = draw.choice([b"", draw.randbytes(20), pb2.ModelReadyRequest(name="alexnet").SerializeToString()])
             return Call("method", draw.choice(METHODS), content, BAD | RIGHT)
+
+
+def no_grpc(draw: random.Random, _world: World) -> Attempt:
+    """Bytes on the gRPC port that are no HTTP/2, or only its beginning."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    content = draw.choice([SENTINEL, preface, preface + draw.randbytes(100), draw.randbytes(300), b"\x16\x03\x01" * 50])
+    return Attempt("bytes", content, (), ending=Ending.RESET, pause_s=0.05, is_for_grpc=True)
 
 
 def given_up(draw: random.Random, world: World) -> Call:

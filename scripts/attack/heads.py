@@ -4,7 +4,7 @@ import random
 from typing import Final
 
 from scripts.attack.attempts import SENTINEL, Attempt, Due, chance, due, query, request
-from scripts.attack.right import boundary, form, form_type, predicting
+from scripts.attack.right import boundary, form, form_type, in_chunks, predicting
 from scripts.attack.world import World
 
 GET: Final = b"GET /livez HTTP/1.1\r\n"
@@ -115,12 +115,17 @@ def upgrade(draw: random.Random, world: World) -> Attempt:
     """An offer to upgrade is passed over; the body is the request's, and what follows is answered."""
     content, check = predicting(draw, world)
     if chance(draw, 0.3):
+        # The body looks like a request, so that it is answered where it is taken for one.
         asked, mark = world.target(draw), boundary(draw)
         body = form([("file", "a.png", "image/png", HIDDEN)], mark)
         content = request("POST", query("/predict", model=asked.model), body, [form_type(mark)])
         answers = due(400)
     else:
         answers = due(200, check=check)
+    if chance(draw, 0.2):
+        content, answers = request("GET", "/models"), due(200)
+    elif chance(draw, 0.3):
+        content = in_chunks(content)
     content = content.replace(HOST, HOST + draw.choice(OFFERS), 1)
     end = content.index(b"\r\n\r\n") + 4
     cuts = draw.choice([(), (end,), (end, end + 10)])

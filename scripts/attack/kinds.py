@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from scripts.attack import bombs, connections, documents, files, forms, grpc_calls, heads, names, right
+from scripts.attack import bombs, connections, documents, files, forms, grpc_calls, heads, lenient, names, right
 from scripts.attack.attempts import Attempt
 from scripts.attack.grpc_calls import Call
 from scripts.attack.world import World
@@ -59,6 +59,9 @@ KINDS: Final = (
     Kind("cut-off", 1, connections.cut_off),
     Kind("slow-sender", 0.5, connections.slow_sender),
     Kind("idle", 0.2, connections.idle),
+    Kind("half-body", 0.2, connections.half_body),
+    Kind("unread", 0.1, connections.unread),
+    Kind("lenient", 3, lenient.lenient),
     Kind("right-form", 2, forms.right_form),
     Kind("wrong-form", 3, forms.wrong_form),
     Kind("odd-json", 4, documents.odd_json),
@@ -68,9 +71,10 @@ KINDS: Final = (
     Kind("bad-parameter", 2, names.parameters),
     Kind("bad-route", 1.5, names.routes),
     Kind("wrong-grpc", 2, grpc_calls.wrong_call),
+    Kind("no-grpc", 0.3, grpc_calls.no_grpc),
     Kind("given-up-grpc", 1, grpc_calls.given_up),
 )
-GRPC_KINDS: Final = frozenset({"grpc", "wrong-grpc", "given-up-grpc"})
+GRPC_KINDS: Final = frozenset({"grpc", "wrong-grpc", "given-up-grpc", "no-grpc"})
 
 
 def planned(kinds: Sequence[Kind], requests: int, seed: int) -> list[tuple[Kind, int]]:

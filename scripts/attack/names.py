@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import quote
 
 from scripts.attack.attempts import Attempt, chance, due, query, request
-from scripts.attack.right import image_body, predicting
+from scripts.attack.right import image_body, predicting, predicting_or_failing
 from scripts.attack.world import World
 
 NAMES: Final = (
@@ -91,8 +91,8 @@ def routes(draw: random.Random, _world: World) -> Attempt:
 
 def deadlines(draw: random.Random, world: World) -> Attempt:
     """A deadline of a few milliseconds, beside all the others' ordinary ones."""
-    content, check = predicting(draw, world)
-    timeout = draw.choice(["1", "1", "2", "3", "5"])
+    content, check = predicting_or_failing(draw, world)
+    timeout = draw.choice(["1", "1", "2", "3", "5", "20"])
     name, _, rest = content.partition(b"\r\n")
     content = b"%b\r\nX-Request-Timeout-Ms: %b\r\n%b" % (name, timeout.encode(), rest)
     return Attempt(f"{timeout} ms", content, due(200, 503, 504, check=check), reuses=True)

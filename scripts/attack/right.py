@@ -5,7 +5,7 @@ import gzip
 import json
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -258,12 +258,32 @@ def pixels_of(picture: Picture) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     return picture.pixels
 
 
-def predicting(draw: random.Random, world: World) -> tuple[bytes, Check]:
-    """A right request to `/predict` on its own connection, and the check of its answer."""
-    picture, target = world.picture(draw), world.target(draw)
-    body, content_type = image_body(picture, draw)
-    content = request("POST", query("/predict", model=target.model), body, [content_type])
-    return content, world.predicts(target.model, picture)
+def in_chunks(content: bytes) -> bytes:
+    """The same request with its body in one chunk, with an extension and a trailer."""
+    head, _, body = content.partition(b"\r\n\r\n")
+    head = head.replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked")
+    return b"%b\r\n\r\n%x;name=value\r\n%b\r\n0\r\nX-Trailer: a\r\n\r\n" % (head, len(body), body)
+
+
+def predicting(draw: random.Random, world: World) -> tuple[bytes, Check | None]:
+    """A right request for predictions, of any route, and the check of its answer."""
+    return _request_of(draw.choice([*ALL_OR_NOTHING, batch, compare]), draw, world)
+
+
+def predicting_or_failing(draw: random.Random, world: World) -> tuple[bytes, Check | None]:
+    """The same of routes whose answer is right as a whole or an error as a whole."""
+    return _request_of(draw.choice(ALL_OR_NOTHING), draw, world)
+
+
+def _request_of(make: "Make", draw: random.Random, world: World) -> tuple[bytes, Check | None]:
+    attempt = make(draw, world)
+    return attempt.content, attempt.due[0].check
+
+
+Make = Callable[[random.Random, World], Attempt]
+ALL_OR_NOTHING: Final[tuple[Make, ...]] = (
+    predict, predict, predict, tensor_flow_serving, open_inference_json, open_inference_binary
+)  # fmt: skip
 
 
 def _infer_path(target: Target, draw: random.Random) -> str:

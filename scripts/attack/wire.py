@@ -212,7 +212,10 @@ def _judge(expected: Due, answer: Answer, outcome: Outcome) -> None:
         words = f"{answer.status} instead of {sorted(expected.statuses)}: {answer.body[:300].decode('latin-1')}"
         outcome.unexpected.append(words)
     elif answer.status == OK and expected.check is not None:
-        problem = expected.check(answer)
+        try:
+            problem = expected.check(answer)
+        except (LookupError, TypeError, ValueError) as error:
+            problem = f"an answer of another form ({error!r}): {answer.body[:300]!r}"
         if problem:
             outcome.wrong.append(problem)
     if b"Traceback" in answer.body:
