@@ -119,6 +119,11 @@ def memory_bytes(process_id: int) -> int:
     return sum(_resident_bytes(member) for member in family(process_id))
 
 
+def virtual_bytes(process_id: int) -> int:
+    """The address space of a process, which `ulimit -v` limits (Linux)."""
+    return int(Path(f"/proc/{process_id}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def family(process_id: int) -> list[int]:
     """A process and its descendants (Linux)."""
     found = [process_id]

@@ -46,6 +46,8 @@ FAULTS: Final = (
     Fault(process_faults.worker_killed, process_faults.TWO_WORKERS),
     Fault(process_faults.worker_stopped, process_faults.TWO_WORKERS),
     Fault(process_faults.stop_under_load),
+    Fault(process_faults.stop_in_restart_pause, process_faults.TWO_WORKERS),
+    Fault(process_faults.memory_exhausted),
     Fault(process_faults.reader_of_json_killed),
     Fault(process_faults.descriptors_exhausted),
     Fault(process_faults.disk_full, small_disk=True),

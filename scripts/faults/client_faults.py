@@ -20,7 +20,6 @@ FLOOD_S: Final = 5.0
 MEASURE_S: Final = 3.0
 FLOOD_FACTOR: Final = 3
 SLOW_IMAGES: Final = 12
-RECOVERY_TIMEOUT_S: Final = 90.0
 
 
 async def half_heads(rig: Rig) -> Observed:
@@ -43,7 +42,7 @@ async def bombs(rig: Rig) -> Observed:
             start_s = time.monotonic()
             statuses = await answers_of(rig.service, attempts)
             took_s = time.monotonic() - start_s
-            recovered_s = await _photo_answers(rig)
+            recovered_s = await rig.photo_answers()
     peak = (memory.peak_bytes - before_bytes) / MEBIBYTE
     words = f"{in_words(statuses)} within {took_s:.0f} s, memory +{peak:.0f} MB at its peak; {_with_longest(load)}"
     return Observed(words, recovered_s)
@@ -56,8 +55,8 @@ async def decoders_lost(rig: Rig) -> Observed:
     asked = [Attempt("slow", request("POST", "/predict", content, head), due(503, 504))] * SLOW_IMAGES
     async with rig.load() as load:
         statuses = await answers_of(rig.service, asked)
-        meanwhile = await answers_of(rig.service, [_photo(rig)])
-        recovered_s = await _photo_answers(rig)
+        meanwhile = await answers_of(rig.service, [rig.photo()])
+        recovered_s = await rig.photo_answers()
     words = (
         f"{in_words(statuses)}; a photo at once afterwards: {in_words(meanwhile)}; small images: {_with_longest(load)}"
     )
@@ -97,22 +96,6 @@ async def _held_connections(rig: Rig, content: bytes) -> Observed:
     grown = (memory_bytes(rig.process_id) - before_bytes) / MEBIBYTE
     words = f"{in_words(statuses)}, memory {grown:+.0f} MB; {_with_longest(load)}"
     return Observed(words, recovered_s if "none" not in statuses else None)
-
-
-async def _photo_answers(rig: Rig) -> float | None:
-    """How long it takes until a photo is answered with 200."""
-    start_s = time.monotonic()
-    while time.monotonic() - start_s < RECOVERY_TIMEOUT_S:
-        if "200" in await answers_of(rig.service, [_photo(rig)]):
-            return time.monotonic() - start_s
-        await asyncio.sleep(0.1)
-    return None
-
-
-def _photo(rig: Rig) -> Attempt:
-    picture = rig.world.photos[0]
-    content = request("POST", "/predict", picture.content, [("Content-Type", picture.media_type)], close=True)
-    return Attempt("photo", content, due(200, 503, 504))
 
 
 def _explain(draw: random.Random, world: World) -> Attempt:

@@ -9,14 +9,17 @@ import time
 from pathlib import Path
 from typing import Final
 
-from scripts.attack.attempts import Attempt, due
+from scripts.attack.attempts import Attempt, due, request
+from scripts.attack.bombs import file_of
 from scripts.attack.heads import HOST
-from scripts.attack.process import descriptors
-from scripts.faults.rig import Observed, Rig, answers_of, eventually, in_words
+from scripts.attack.process import descriptors, virtual_bytes
+from scripts.faults.rig import PAUSE_S, Observed, Rig, answers_of, eventually, in_words
 
 TWO_WORKERS: Final = {"WORKERS": "2"}
 SETTLE_S: Final = 2.0
 SPARE_DESCRIPTORS: Final = 20
+SPARE_BYTES: Final = 48 * 2**20
+STOP_TIMEOUT_S: Final = 60.0
 GREEDY_CLIENTS: Final = 200
 RECOVERY_TIMEOUT_S: Final = 30.0
 LARGE_JSON_BYTES: Final = 2**20
@@ -57,11 +60,39 @@ async def stop_under_load(rig: Rig) -> Observed:
     async with rig.load() as load:
         stopped_s = time.monotonic()
         rig.attacked.process.terminate()
-        code = await asyncio.to_thread(rig.attacked.process.wait, 60)
+        code = await asyncio.to_thread(rig.attacked.process.wait, STOP_TIMEOUT_S)
         ended_s = time.monotonic() - stopped_s
     lost = [way for failed_s, way in load.failures if failed_s < stopped_s + ended_s and way != "no connection"]
     words = f"exit code {code} after {ended_s:.1f} s; {len(lost)} requests on open connections without an answer"
     return Observed(words, ended_s if code == 0 else None)
+
+
+async def stop_in_restart_pause(rig: Rig) -> Observed:
+    """SIGTERM right after a worker was killed, two workers."""
+    os.kill(min(rig.workers()), signal.SIGKILL)
+    await asyncio.sleep(PAUSE_S)
+    stopped_s = time.monotonic()
+    rig.attacked.process.terminate()
+    code = await asyncio.to_thread(rig.attacked.process.wait, STOP_TIMEOUT_S)
+    ended_s = time.monotonic() - stopped_s
+    return Observed(f"exit code {code} after {ended_s:.1f} s, no process is left", ended_s)
+
+
+async def memory_exhausted(rig: Rig) -> Observed:
+    """No memory is left for a large image (`ulimit -v`)."""
+    limits = resource.prlimit(rig.process_id, resource.RLIMIT_AS)
+    picture = file_of("PNG pixels with alpha")
+    asked = Attempt("large", request("POST", "/predict", picture, [("Content-Type", "image/png")]), due(200, 503, 504))
+    async with rig.load() as load:
+        most = virtual_bytes(rig.process_id) + SPARE_BYTES
+        resource.prlimit(rig.process_id, resource.RLIMIT_AS, (most, limits[1]))
+        statuses = await answers_of(rig.service, [asked] * 4)
+        resource.prlimit(rig.process_id, resource.RLIMIT_AS, limits)
+        freed_s = time.monotonic()
+        photo_s = await rig.photo_answers()
+        await asyncio.sleep(SETTLE_S)
+    words = f"{in_words(statuses)}; small images: {load.failed_words()}"
+    return Observed(words, None if photo_s is None else max(load.recovered_s(freed_s), photo_s))
 
 
 async def descriptors_exhausted(rig: Rig) -> Observed:

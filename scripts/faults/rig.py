@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.attack import right
-from scripts.attack.attempts import SENTINEL, Attempt, Outcome, due
+from scripts.attack.attempts import SENTINEL, Attempt, Outcome, due, request
 from scripts.attack.process import Attacked, family, started_service
 from scripts.attack.wire import Service
 from scripts.attack.world import World, draw_world
@@ -23,6 +23,7 @@ PAUSE_S: Final = 0.02
 """Between two looks whether something has happened."""
 WAIT_TIMEOUT_S: Final = 60.0
 LIVENESS_TIMEOUT_S: Final = 5.0
+PHOTO_TIMEOUT_S: Final = 90.0
 
 
 Draw = Callable[[random.Random, World], Attempt]
@@ -95,6 +96,21 @@ class Rig:
             async with asyncio.timeout(LIVENESS_TIMEOUT_S):
                 return (await self.service.perform(asked)).is_right
         return False
+
+    def photo(self) -> Attempt:
+        """A request with an image that a decoder thread decodes."""
+        picture = self.world.photos[0]
+        content = request("POST", "/predict", picture.content, [("Content-Type", picture.media_type)], close=True)
+        return Attempt("photo", content, due(200, 503, 504))
+
+    async def photo_answers(self) -> float | None:
+        """How long it takes until a photo is answered with 200; None where it never is."""
+        start_s = time.monotonic()
+        while time.monotonic() - start_s < PHOTO_TIMEOUT_S:
+            if "200" in await answers_of(self.service, [self.photo()]):
+                return time.monotonic() - start_s
+            await asyncio.sleep(PAUSE_S)
+        return None
 
     @asynccontextmanager
     async def load(self, clients: int = CLIENTS, kind: "Draw | None" = None) -> AsyncIterator[Load]:

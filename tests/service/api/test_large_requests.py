@@ -89,7 +89,7 @@ def test_process_that_ends_while_idle_costs_one_answer(loop: Callable[[], asynci
         await asyncio.sleep(0.1)  # the loop notices that the pipes are closed
         with pytest.raises(UnavailableError):
             await reader.read(LARGE_BYTES, 60, json.loads, "[2]")
-        read = await reader.read(LARGE_BYTES, 60, json.loads, "[3]")
+        read: list[object] = await reader.read(LARGE_BYTES, 60, json.loads, "[3]")
         await reader.close()
         return read
 
