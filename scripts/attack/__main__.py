@@ -78,6 +78,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--grpc-port", type=int, default=0, help="the gRPC port of the service at --url; 0: none")
     parser.add_argument("--models", type=Path, help="models folder of its own service; default: the small CNNs, newest")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="its own service's settings")
     parser.add_argument("--time-limit-s", type=float, default=900.0, help="longest time for sending, in seconds")
     parser.add_argument("--save", type=Path, default=Path("attack-failures"), help="folder for unexpected attempts")
     parser.add_argument("--work", type=Path, help="folder for the service's log and models, kept")
@@ -91,13 +92,18 @@ def _attack(arguments: argparse.Namespace, kinds: list[Kind], folder: Path) -> t
             (host, port), grpc_port = arguments.url, arguments.grpc_port
         else:
             models = arguments.models or small_models(folder / "models")
-            attacked = stack.enter_context(started_service(models, folder))
+            attacked = stack.enter_context(started_service(models, folder, **_settings(arguments.set)))
             host, port, grpc_port = attacked.host, attacked.port, attacked.grpc_port
         campaign, aftermath = asyncio.run(_attack_at(arguments, kinds, (host, port, grpc_port), attacked))
     if attacked is not None:
         aftermath.exit_code = attacked.exit_code
         aftermath.tracebacks = attacked.log.read_text(errors="replace").count("Traceback")
     return campaign, aftermath
+
+
+def _settings(given: list[str]) -> dict[str, str]:
+    """Variables without their prefix, such as WORKERS=2."""
+    return {name: value for name, _, value in (text.partition("=") for text in given)}
 
 
 async def _attack_at(
