@@ -134,7 +134,8 @@ async def _attack_at(
             await campaign.run(planned(kinds, arguments.requests, arguments.seed))
     service.close()
     aftermath.livez_s = tuple(latencies_s)
-    aftermath.is_answering = await asyncio.to_thread(_comes_to_rest, host, port) and await _answers(service, world)
+    with contextlib.suppress(RuntimeError, OSError, http.client.HTTPException):
+        aftermath.is_answering = await asyncio.to_thread(_comes_to_rest, host, port) and await _answers(service, world)
     service.close()
     if process_id is not None:
         aftermath.peak_bytes, aftermath.end_bytes = memory.peak_bytes, memory_bytes(process_id)

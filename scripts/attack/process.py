@@ -1,5 +1,6 @@
 """The attacked process: its start and stop, its memory, and how fast it says that it lives."""
 
+import contextlib
 import http.client
 import ipaddress
 import multiprocessing
@@ -78,7 +79,8 @@ def started_service(models: Path, folder: Path, **settings: str) -> Iterator[Att
         wait_until_ready(attacked)
         yield attacked
         process.terminate()
-        attacked.exit_code = process.wait(STOP_TIMEOUT_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            attacked.exit_code = process.wait(STOP_TIMEOUT_S)
     finally:
         if process.poll() is None:
             process.kill()
@@ -136,8 +138,10 @@ def family(process_id: int) -> list[int]:
 
 
 def descriptors(process_id: int) -> int:
-    """How many descriptors a process has open (Linux)."""
-    return sum(1 for _ in Path(f"/proc/{process_id}/fd").iterdir())
+    """How many descriptors a process has open (Linux); 0 where it has ended."""
+    with contextlib.suppress(OSError):
+        return sum(1 for _ in Path(f"/proc/{process_id}/fd").iterdir())
+    return 0
 
 
 class MemoryWatch:
