@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from scripts.attack.attempts import SENTINEL, Attempt, Ending, Outcome, chance
 from scripts.attack.right import pixels_of
@@ -17,6 +18,7 @@ from service.api.open_inference_grpc.generated import open_inference_pb2 as pb2
 CHANNELS: Final = 4
 SERVICE: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 INFER: Final = "ModelInfer"
+STREAM: Final = "ModelStreamInfer"
 ANSWER_TIMEOUT_S: Final = 60.0
 RIGHT: Final = frozenset({"OK"})
 BAD: Final = frozenset({"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED"})
@@ -40,6 +42,8 @@ class Call:
         check: reads the answer of a call that ended with OK.
         timeout_s: the client's own deadline.
         cancel_after_s: when the client gives up; None: it doesn't.
+        messages: those of a stream, instead of one.
+        checks: of the stream's answers, one for each message.
     """
 
     name: str
@@ -49,12 +53,14 @@ class Call:
     check: Callable[[bytes], str] | None = None
     timeout_s: float = ANSWER_TIMEOUT_S
     cancel_after_s: float | None = None
+    messages: tuple[bytes, ...] = ()
+    checks: tuple[Callable[[bytes], str], ...] = ()
     is_slow: bool = False
 
     @property
     def requests(self) -> int:
-        """How many requests it is."""
-        return 1
+        """How many requests these are."""
+        return max(1, len(self.messages))
 
 
 class Channels:
@@ -79,24 +85,38 @@ class Channels:
     async def perform(self, asked: Call) -> Outcome:
         """Make a call and judge its end."""
         self._next = (self._next + 1) % len(self._channels)
-        outcome = Outcome()
-        method = self._channels[self._next].unary_unary(f"/{SERVICE}/{asked.method}")  # bytes in, bytes out
-        call = method(asked.content, timeout=asked.timeout_s)
+        channel, path, outcome = self._channels[self._next], f"/{SERVICE}/{asked.method}", Outcome()
+        # Without serializers bytes go in and bytes come out.
+        if asked.messages:
+            call = channel.stream_stream(path)(iter(asked.messages), timeout=asked.timeout_s)
+        else:
+            call = channel.unary_unary(path)(asked.content, timeout=asked.timeout_s)
         if asked.cancel_after_s is not None:
             asyncio.get_running_loop().call_later(asked.cancel_after_s, call.cancel)
+        answers: list[bytes] = []
         try:
-            answer = await call
+            answers = [answer async for answer in call] if asked.messages else [await call]
             code, words = "OK", ""
         except grpc.aio.AioRpcError as error:
-            code, words, answer = error.code().name, error.details() or "", b""
+            code, words = error.code().name, error.details() or ""
         except asyncio.CancelledError:
-            code, words, answer = "CANCELLED", "", b""
+            code, words = "CANCELLED", ""
         outcome.statuses.append(code)
         if code not in asked.codes:
             outcome.unexpected.append(f"{code} instead of {sorted(asked.codes)}: {words[:300]}")
-        elif code == "OK" and asked.check is not None and (problem := asked.check(answer)):
-            outcome.wrong.append(problem)
+        elif code == "OK":
+            outcome.wrong += _problems(asked, answers)
         return outcome
+
+
+def _problems(asked: Call, answers: list[bytes]) -> list[str]:
+    checks = asked.checks if asked.messages else (asked.check,) if asked.check else ()
+    if checks and len(answers) != len(checks):
+        return [f"{len(answers)} answers instead of {len(checks)}"]
+    try:
+        return [problem for check, answer in zip(checks, answers, strict=False) if (problem := check(answer))]
+    except (DecodeError, LookupError, TypeError, ValueError) as error:
+        return [f"an answer of another form: {error!r}"]
 
 
 def right_call(draw: random.Random, world: World) -> Call:
@@ -126,6 +146,24 @@ def right_call(draw: random.Random, world: World) -> Call:
         return next(filter(None, problems), "")
 
     return Call("infer", INFER, message.SerializeToString(), RIGHT, check)
+
+
+def stream(draw: random.Random, world: World) -> Call:
+    """Several right messages in one stream; some clients give up in its middle."""
+    asked = [right_call(draw, world) for _ in range(draw.randint(1, 12))]
+    after_s = draw.choice([None, None, None, 0.001, 0.01])
+    codes = RIGHT if after_s is None else GIVEN_UP
+    checks = tuple(_in_stream(call.check) for call in asked if call.check)
+    messages = tuple(call.content for call in asked)
+    return Call("stream", STREAM, b"".join(messages), codes, messages=messages, checks=checks, cancel_after_s=after_s)
+
+
+def _in_stream(check: Callable[[bytes], str]) -> Callable[[bytes], str]:
+    def read(answer: bytes) -> str:
+        answered = pb2.ModelStreamInferResponse.FromString(answer)
+        return answered.error_message or check(answered.infer_response.SerializeToString())
+
+    return read
 
 
 def wrong_call(draw: random.Random, world: World) -> Call:

@@ -70,11 +70,12 @@ KINDS: Final = (
     Kind("unknown-name", 2, names.unknown),
     Kind("bad-parameter", 2, names.parameters),
     Kind("bad-route", 1.5, names.routes),
+    Kind("grpc-stream", 0.5, grpc_calls.stream),
     Kind("wrong-grpc", 2, grpc_calls.wrong_call),
     Kind("no-grpc", 0.3, grpc_calls.no_grpc),
     Kind("given-up-grpc", 1, grpc_calls.given_up),
 )
-GRPC_KINDS: Final = frozenset({"grpc", "wrong-grpc", "given-up-grpc", "no-grpc"})
+GRPC_KINDS: Final = frozenset({"grpc", "grpc-stream", "wrong-grpc", "given-up-grpc", "no-grpc"})
 
 
 def planned(kinds: Sequence[Kind], requests: int, seed: int) -> list[tuple[Kind, int]]:
