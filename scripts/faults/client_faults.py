@@ -24,12 +24,12 @@ SLOW_IMAGES: Final = 12
 
 async def half_heads(rig: Rig) -> Observed:
     """1,000 connections with half a head each."""
-    return await _held_connections(rig, GET + HOST)
+    return await _held_connections(rig, Attempt("held", GET + HOST, due(408), may_close=True, must_close=True))
 
 
 async def idle_connections(rig: Rig) -> Observed:
     """1,000 connections on which nothing is asked."""
-    return await _held_connections(rig, b"")
+    return await _held_connections(rig, Attempt("held", b"", (), must_close=True))
 
 
 async def bombs(rig: Rig) -> Observed:
@@ -86,9 +86,8 @@ async def flood(rig: Rig) -> Observed:
     return Observed(words, recovered_s)
 
 
-async def _held_connections(rig: Rig, content: bytes) -> Observed:
+async def _held_connections(rig: Rig, attempt: Attempt) -> Observed:
     before_bytes = memory_bytes(rig.process_id)
-    attempt = Attempt("held", content, (), must_close=True)
     async with rig.load() as load:
         start_s = time.monotonic()
         statuses = await answers_of(rig.service, [attempt] * CONNECTIONS)
