@@ -79,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--grpc-port", type=int, default=0, help="the gRPC port of the service at --url; 0: none")
     parser.add_argument("--models", type=Path, help="models folder of its own service; default: the small CNNs, newest")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="its own service's settings")
+    parser.add_argument("--overloaded", action="store_true", help="503 is expected everywhere, as with small limits")
     parser.add_argument("--time-limit-s", type=float, default=900.0, help="longest time for sending, in seconds")
     parser.add_argument("--save", type=Path, default=Path("attack-failures"), help="folder for unexpected attempts")
     parser.add_argument("--work", type=Path, help="folder for the service's log and models, kept")
@@ -129,6 +130,7 @@ async def _attack_at(
             arguments.clients,
             arguments.time_limit_s,
             arguments.save,
+            arguments.overloaded,
         )
         with MemoryWatch(process_id) as memory, liveness_watch(host, port) as latencies_s:
             await campaign.run(planned(kinds, arguments.requests, arguments.seed))

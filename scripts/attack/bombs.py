@@ -54,7 +54,7 @@ def compressed_body(draw: random.Random, world: World) -> Attempt:
     content = gzip.compress(b'{"instances": [' + b" " * draw.choice([2**20, 19 * 2**20, 60 * 2**20]) + b"]}", 1)
     path = draw.choice([f"/v1/models/{target.model}:predict", f"/v2/models/{target.model}/infer"])
     body = request("POST", path, content, [JSON, ("Content-Encoding", "gzip")])
-    return Attempt("gzip", body, due(200, 400, 413, 503))
+    return Attempt("gzip", body, due(200, 400, 413, 503, 504))
 
 
 def nested_document(draw: random.Random, world: World) -> Attempt:

@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +49,13 @@ class Tally:
         self.lost += [f"{attempt.name}: {text}" for text in outcome.lost]
 
 
+def allowing_rejection(attempt: Attempt | Call) -> Attempt | Call:
+    """The same attempt; it may also be rejected because the service has too much to do."""
+    if isinstance(attempt, Call):
+        return replace(attempt, codes=attempt.codes | {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}, checks=())
+    return replace(attempt, due=tuple(replace(one, statuses=one.statuses | {503}) for one in attempt.due))
+
+
 @dataclass(slots=True)
 class Campaign:
     """A run.
@@ -57,6 +64,7 @@ class Campaign:
         clients: how many send at the same time.
         time_limit_s: what hasn't been sent by then is left out.
         folder: where unexpected attempts are saved; None: nowhere.
+        is_overloaded: 503 and UNAVAILABLE are expected of all.
     """
 
     service: Service
@@ -67,6 +75,7 @@ class Campaign:
     clients: int
     time_limit_s: float
     folder: Path | None
+    is_overloaded: bool = False
     tallies: dict[str, Tally] = field(default_factory=dict)
     left_out: int = 0
     duration_s: float = 0.0
@@ -107,6 +116,8 @@ class Campaign:
         self.duration_s = time.monotonic() - start_s
 
     async def _perform(self, kind: Kind, number: int, attempt: Attempt | Call) -> None:
+        if self.is_overloaded:
+            attempt = allowing_rejection(attempt)
         if isinstance(attempt, Attempt):
             service = self.grpc_service if attempt.is_for_grpc else self.service
             outcome = await service.perform(attempt)

@@ -35,7 +35,8 @@ def odd_json(draw: random.Random, world: World) -> Attempt:
     """A right document with one part of it replaced, or no document at all."""
     path, document = _right(draw, world)
     if chance(draw, 0.15):
-        return Attempt("no document", request("POST", path, draw.choice(BODIES), [JSON]), due(200, 400, 415), reuses=True)
+        body = request("POST", path, draw.choice(BODIES), [JSON])
+        return Attempt("no document", body, due(200, 400, 415), reuses=True)
     is_raw = chance(draw, 0.3)
     value = PLACE if is_raw else copy.deepcopy(draw.choice(ODD))
     name = _replace(draw, document, value)

@@ -173,15 +173,17 @@ async def _converse(connection: Connection, attempt: Attempt, outcome: Outcome) 
         return
     # Both at once: the service may answer, and close, before it has read everything.
     sending = asyncio.create_task(_send(connection, attempt))
+    rejected_last = False  # an expected error that ended the connection: nothing is due to what came behind
     try:
         for expected in attempt.due:
             answer = await connection.answer(is_head=expected.is_head)
             if answer is None:
                 outcome.statuses.append("closed")
-                if not attempt.may_close:
+                if not attempt.may_close and not rejected_last:
                     outcome.lost.append("the connection was closed without an answer")
                 return
             _judge(expected, answer, outcome)
+            rejected_last = answer.status != OK and answer.headers.get("connection") == "close"
         if attempt.must_close and (answer := await connection.answer()) is not None:
             outcome.wrong.append(f"an answer to nothing: {answer.status} {answer.body[:200]!r}")
         if not attempt.due:
