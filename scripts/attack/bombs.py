@@ -157,4 +157,5 @@ FILES: Final[dict[str, Callable[[], bytes]]] = {
     "TIFF pixels": lambda: _flat("TIFF", mode="1", compression="group4"),
     "TIFF deflated pixels": lambda: _flat("TIFF", compression="tiff_adobe_deflate"),
     "AVIF pixels": lambda: _flat("AVIF", 4000, speed=10),
+    "HEIF pixels": lambda: _flat("HEIF", 4000),
 }
