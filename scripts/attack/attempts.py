@@ -40,7 +40,7 @@ class Due:
 
 
 class Ending(Enum):
-    """How the client's part ends once everything is sent."""
+    """The client's behaviour once everything is sent."""
 
     READ = auto()
     """It reads the answers."""
@@ -83,7 +83,7 @@ class Attempt:
 
     @property
     def requests(self) -> int:
-        """How many requests these are."""
+        """The number of requests."""
         return max(1, len(self.due))
 
 

@@ -23,7 +23,7 @@ SERVER_ERROR_CODES: Final = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS", "ABOR
 
 @dataclass(slots=True)
 class Tally:
-    """What came of one kind's attempts."""
+    """The outcomes of one kind's attempts, added up."""
 
     requests: int = 0
     statuses: Counter[str] = field(default_factory=Counter)

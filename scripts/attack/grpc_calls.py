@@ -59,7 +59,7 @@ class Call:
 
     @property
     def requests(self) -> int:
-        """How many requests these are."""
+        """The number of requests."""
         return max(1, len(self.messages))
 
 

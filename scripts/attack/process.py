@@ -138,7 +138,7 @@ def family(process_id: int) -> list[int]:
 
 
 def descriptors(process_id: int) -> int:
-    """How many descriptors a process has open (Linux); 0 where it has ended."""
+    """Count the open descriptors of a process (Linux); 0 where it has ended."""
     with contextlib.suppress(OSError):
         return sum(1 for _ in Path(f"/proc/{process_id}/fd").iterdir())
     return 0

@@ -136,7 +136,7 @@ def compare(draw: random.Random, world: World) -> Attempt:
 
 
 def explain(draw: random.Random, world: World) -> Attempt:
-    """What in one image mattered."""
+    """The parts of one image that mattered."""
     picture, target = world.picture(draw), world.target(draw)
     body, content_type = image_body(picture, draw)
 

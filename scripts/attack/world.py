@@ -56,7 +56,7 @@ class Target:
 
 @dataclass(slots=True)
 class World:
-    """What the generators know.
+    """Images, models and right answers, for the generators.
 
     Args:
         pictures: of 32 x 32 pixels.

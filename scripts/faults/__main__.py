@@ -33,12 +33,12 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """What `--only` calls it."""
+        """Its name for `--only`."""
         return self.inject.__name__
 
     @property
     def words(self) -> str:
-        """What is injected."""
+        """The injected fault, in words."""
         return str(self.inject.__doc__).partition("\n")[0].rstrip(".")
 
 

@@ -64,7 +64,7 @@ async def decoders_lost(rig: Rig) -> Observed:
 
 
 async def flood(rig: Rig) -> Observed:
-    """Three times as many requests as can be answered, for 5 s (`/explain`, 65 images each)."""
+    """Three times as many requests as can be answered, for 5 s (`/explain`, 50 images each)."""
     draw = random.Random(1)  # noqa: S311  # repeatable, on purpose
     async with rig.load(clients=16, kind=_explain) as measured:
         before = measured.right

@@ -31,7 +31,7 @@ Draw = Callable[[random.Random, World], Attempt]
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What a fault did.
+    """The effect of a fault.
 
     Args:
         happened: in words.
@@ -55,7 +55,7 @@ class Load:
     failures: list[tuple[float, str]] = field(default_factory=list)
 
     def failed_words(self) -> str:
-        """How many requests failed, and how."""
+        """Say how many requests failed, and in which ways."""
         if not self.failures:
             return f"all {self.right:,} requests beside it were answered rightly"
         ways = ", ".join(f"{count} x {way}" for way, count in Counter(way for _, way in self.failures).most_common(3))
@@ -104,7 +104,7 @@ class Rig:
         return Attempt("photo", content, due(200, 503, 504))
 
     async def photo_answers(self) -> float | None:
-        """How long it takes until a photo is answered with 200; None where it never is."""
+        """Wait until a photo is answered with 200; the time in seconds, None where it never is."""
         start_s = time.monotonic()
         while time.monotonic() - start_s < PHOTO_TIMEOUT_S:
             if "200" in await answers_of(self.service, [self.photo()]):
