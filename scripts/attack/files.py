@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-import pillow_heif
 from PIL import Image
 
 from scripts.attack.attempts import Attempt, chance, due, query, request
@@ -31,7 +30,6 @@ MODES: Final = {
 SIDES: Final = (1, 32, 90)
 MAX_FLIPS: Final = 12
 MAX_RANGE: Final = 64
-pillow_heif.register_heif_opener()
 ANSWERS: Final = due(200, 400, 413, 415, 503, 504)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,6 +29,8 @@ TOLERANCE: Final = 1e-3
 """Largest difference of a probability; the size of its batch changes the last digits of an image's answer."""
 CLASS_COUNT: Final = len(CLASS_NAMES)
 MAX_MODELS: Final = 4
+
+pillow_heif.register_heif_opener()
 
 Probabilities = tuple[float, ...]
 
