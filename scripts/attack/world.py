@@ -1,7 +1,6 @@
 """The images that right requests carry, and the answers that they must get.
 
-The answers are asked of the service at the start, one request at a time; the shipped test images are also compared
-with the golden answers that were published with the models.
+The answers are asked of the service at the start, one request at a time.
 """
 
 import io
