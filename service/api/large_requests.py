@@ -106,7 +106,7 @@ class RequestReader:
             await process.stdin.drain()
             (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
             answer = await process.stdout.readexactly(length)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # RuntimeError: uvloop, of a pipe that is closed
             self._give_up(process)
             raise UnavailableError("the process that reads large requests has ended", retry_after_s=1) from None
         except asyncio.CancelledError:

@@ -67,7 +67,7 @@ def read_tiff(content: bytes) -> ImageFile:
     try:
         tags = _read_directory(content, layout)
         return _first_page(content, layout, tags)
-    except (struct.error, IndexError, KeyError):
+    except (struct.error, IndexError, KeyError, OverflowError):  # the last of an offset beyond any file
         raise damaged("its directory is cut off or lacks a tag") from None
 
 
@@ -90,6 +90,8 @@ def _values(content: bytes, layout: _Layout, entry: tuple[int, int, bytes]) -> t
     kind, values, value = entry
     if kind not in TYPES:
         raise damaged(f"a tag has numbers of type {kind}")
+    if values == 0:
+        raise damaged("a tag has no numbers")
     if values > MAX_STRIPS * 4:
         raise too_many("TIFF", "strips", MAX_STRIPS)
     form = f"{layout.order}{values}{TYPES[kind]}"

@@ -6,14 +6,17 @@ import os
 import signal
 import time
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 from fastapi.testclient import TestClient
 
 from service.api.large_requests import LARGE_BYTES, RequestReader
 from service.core.pipeline import Deadline
+from service.errors import UnavailableError
 from tests.conftest import SAMPLES
 from tests.reading import reading_processes
 from tests.service.api.open_inference.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
@@ -73,6 +76,26 @@ def test_process_that_is_killed_is_replaced(client: TestClient) -> None:
     answers = [client.post(INFER, content=body) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [503, 200]
     assert answers[0].headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_process_that_ends_while_idle_costs_one_answer(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def ask() -> list[object]:
+        reader, before = RequestReader(), reading_processes()
+        await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[1]")
+        started = reading_processes() - before
+        for process in started:
+            os.kill(process, signal.SIGKILL)
+        await asyncio.to_thread(have_ended, started)
+        await asyncio.sleep(0.1)  # the loop notices that the pipes are closed
+        with pytest.raises(UnavailableError):
+            await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[2]")
+        read: list[object] = await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[3]")
+        await reader.close()
+        return read
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(ask()) == [3]
 
 
 def test_deadline_holds_while_it_is_read(client: TestClient) -> None:
