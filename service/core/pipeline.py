@@ -8,8 +8,8 @@ until it is queued, and all that is awaited are futures, so that `service.http.e
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Final, Protocol
 
 import numpy as np
@@ -103,6 +103,37 @@ class Inferred:
         return self
 
 
+class Admitted:
+    """A request's slot; where the block ends for want of capacity, requests for the same are rejected early."""
+
+    __slots__ = ("_exchange", "_slot")
+
+    def __init__(self, slot: Slot, exchange: Exchange) -> None:
+        self._slot = slot
+        self._exchange = exchange
+
+    def __enter__(self) -> Slot:
+        """Take the slot."""
+        exchange = self._exchange
+        exchange.trace.is_inference = True
+        try:
+            if exchange.ticket is not None and exchange.ticket.refused is not None:
+                raise exchange.ticket.refused
+            self._slot.enter()
+        except UnavailableError as error:
+            mark_saturated(error, exchange)
+            raise
+        return self._slot
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Give it back, with its bytes."""
+        self._slot.leave()
+        if isinstance(error, UnavailableError):
+            mark_saturated(error, self._exchange)
+
+
 class Pipeline:
     """The data plane: a handler calls `admit`, and within it `infer`.
 
@@ -139,23 +170,13 @@ class Pipeline:
         """Return a slot for work that is no request for predictions; see `Admission.slot`."""
         return self._admission.slot()
 
-    @contextmanager
-    def admit(self, exchange: Exchange) -> Iterator[Slot]:
-        """Hold a slot for a request, from before its body is read to its answer.
+    def admit(self, exchange: Exchange) -> "Admitted":
+        """Hold a slot for a request while a `with` block runs, from before its body is read to its answer.
 
         Raises:
-            UnavailableError: load shedding has rejected the request, or all slots are in use.
+            UnavailableError: on entering; load shedding has rejected the request, or all slots are in use.
         """
-        exchange.trace.is_inference = True
-        ticket = exchange.ticket
-        try:
-            if ticket is not None and ticket.refused is not None:
-                raise ticket.refused
-            with self._admission.slot() as slot:
-                yield slot
-        except UnavailableError as error:
-            mark_saturated(error, exchange)
-            raise
+        return Admitted(self._admission.slot(), exchange)
 
     async def decode(self, content: bytes, trace: Observation, deadline: Deadline) -> Images:
         """Return the pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image; called while admitted.
