@@ -23,6 +23,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Final, cast
 
 import httptools
+import uvicorn
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application
@@ -31,7 +32,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.core.backlog import Backlog, Begun, Refusal
 from service.core.observation import Observation
-from service.errors import CLIENT_GONE, InvalidRequestError, RequestError, UploadTimeoutError, forget_frames
+from service.errors import (
+    CLIENT_GONE,
+    InvalidRequestError,
+    RequestError,
+    SettingsError,
+    UploadTimeoutError,
+    forget_frames,
+)
 from service.forwarding import route_path
 from service.half_closed import HalfClosedTransport
 from service.http.body import upload_timeout
@@ -87,6 +95,12 @@ UNREAD_ANSWER_S: Final = 60.0
 """How long a client may read nothing of its answer."""
 MIN_LOOK_S: Final = 0.05
 MAX_NOTED_PATH_BYTES: Final = 200
+HOOKS: Final = (
+    *("connection_made", "data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing"),
+    *("on_message_begin", "on_header", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
+    *("_start_asgi_task", "shutdown"),
+)
+"""Methods of uvicorn's protocol that are overridden here; where one is missing it would never be called."""
 PARTIAL_HEAD_ENDS: Final = tuple(HEAD_END[:size] for size in (3, 2, 1))
 
 
@@ -871,7 +885,17 @@ def protocol_with(
         application: whose hot routes answer small requests without ASGI.
         stop: from its request on, answers say that their connection closes.
         limits: of each connection.
+
+    Raises:
+        SettingsError: this uvicorn's protocol has other methods than those that are overridden here.
     """
+    missing = [name for name in HOOKS if not callable(getattr(HttpToolsProtocol, name, None))]
+    if missing:
+        raise SettingsError(
+            f"uvicorn {uvicorn.__version__} has no {', '.join(missing)} in its HTTP protocol",
+            expected="a version that pyproject.toml allows",
+            remedy="install requirements/serve.txt",
+        )
     root_path = application.forwarding.root_path
     roots = dict.fromkeys(("", root_path))
     attributes = {

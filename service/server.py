@@ -183,13 +183,14 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
     try:
         backlog = open_backlog(settings)
         app = create_app(settings, stop, backlog)
+        protocol = _http_protocol(backlog, app, stop, settings)
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr)
         return COULD_NOT_START
     server = _Server(
         uvicorn.Config(
             app,
-            http=_http_protocol(backlog, app, stop, settings),
+            http=protocol,
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             access_log=False,
             proxy_headers=False,  # service.forwarding does it

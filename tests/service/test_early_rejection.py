@@ -2,9 +2,11 @@
 
 import pytest
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.core.admission import Admission
 from service.core.backlog import Backlog
+from service.errors import SettingsError
 from service.forwarding import Forwarding
 from service.http.middleware import Application, HotRoutes
 from service.http_protocol import protocol_with, read_head
@@ -37,3 +39,10 @@ def test_requests_are_known_by_their_first_bytes_with_the_prefix_and_without(roo
             assert f"POST {prefix}{path} HTTP/1.1".encode().startswith(protocol.first_bytes)
     assert not b"POST /other/predict HTTP/1.1".startswith(protocol.first_bytes)
     assert not b"GET /cifar/predict HTTP/1.1".startswith(protocol.first_bytes)
+
+
+def test_a_uvicorn_without_our_hooks_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(HttpToolsProtocol, "_start_asgi_task")
+    application = Application(FastAPI(), HotRoutes({}), Settings())
+    with pytest.raises(SettingsError, match="has no _start_asgi_task"):
+        protocol_with(Backlog(Admission(1, 1), 1), application)
