@@ -49,7 +49,7 @@ def open_regular(folder: Path, name: str) -> BufferedReader:
     file = folder / name
     root = os.path.realpath(folder)
     target = os.path.realpath(file)
-    if not target.startswith(root.rstrip(os.sep) + os.sep):
+    if target != root and not target.startswith(root.rstrip(os.sep) + os.sep):
         raise UnusableFileError("a link or its path leads out of the folder", file)
     descriptor = _open_below(root, target) if OPENS_BELOW else _open_plain(target, None)
     try:

@@ -39,7 +39,7 @@ DROP = """data => {
   for (const kind of ["dragenter", "dragover", "drop"])
     document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true, cancelable: true}));
 }"""
-FIRST_PAGE_MS = 30_000
+FIRST_PAGE_MS = 60_000
 """A browser's first page takes its time where the machine has other work, such as an image that is built."""
 
 
