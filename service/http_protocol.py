@@ -44,6 +44,7 @@ from service.forwarding import route_path
 from service.half_closed import HalfClosedTransport
 from service.http.body import upload_timeout
 from service.http.eager import EagerCall
+from service.http.errors import CLOSE as CLOSE_HEADER
 from service.http.errors import Answer, problem_answer, problem_of
 from service.http.exchange import Handler, WholeExchange
 from service.http.middleware import BODY_COMPLETE, LINGER_BYTES, LINGER_S, Application, logged_error_answer
@@ -681,8 +682,8 @@ class BacklogProtocol(HttpToolsProtocol):
     def _encode(self, answer: Answer, headers: Sequence[tuple[bytes, bytes]], *, closes: bool) -> bytes:
         """Return a whole answer as bytes; `headers` go with it."""
         lines = [*self.server_state.default_headers, *answer.raw_headers(), *headers]
-        if closes:
-            lines.append((b"connection", b"close"))
+        if closes and CLOSE_HEADER not in lines:
+            lines.append(CLOSE_HEADER)
         encoded = (b"%s: %s\r\n" % line for line in lines)
         return b"".join((STATUS_LINE[answer.status], *encoded, b"\r\n", answer.body))
 
