@@ -726,7 +726,8 @@ class BacklogProtocol(HttpToolsProtocol):
         if error is None:
             observation.status, observation.error = HTTPStatus.BAD_REQUEST, CLIENT_GONE
         else:
-            observation.status, observation.error = error.status, error.kind
+            observation.status = error.status
+            observation.fail(error.kind, error.problem)
         tell_ended(observation, self.application.observers)
 
     def _scope_of_malformed(self) -> Scope:

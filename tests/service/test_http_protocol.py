@@ -195,6 +195,7 @@ async def test_malformed_request_is_answered_behind_those_before_it_and_nothing_
     assert connection.is_over
     assert "/hidden" not in str(connection.asked)
     assert (connection.noted[-1].status, connection.noted[-1].error) == (400, "invalid-request")
+    assert connection.noted[-1].detail == connection.problem["detail"]
 
 
 @pytest.mark.parametrize("sent", [b"GARBAGE\r\n\r\n", GET + CHUNKED + b"zz"])
