@@ -64,9 +64,8 @@ class RequestReader:
         """
         if costly_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
-        question = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
         # Time-outs need a task, and a request may be answered without one (`service.http.eager`).
-        outcome = await asyncio.create_task(self._ask_in_turn(question, deadline))
+        outcome = await asyncio.create_task(self._ask_in_turn((function, args, kwargs), deadline))
         if isinstance(outcome, Exception):
             raise outcome
         read: Read = outcome
@@ -92,10 +91,10 @@ class RequestReader:
             process.stdin.close()
         return process
 
-    async def _ask_in_turn(self, question: bytes, deadline: Deadline) -> Any:
+    async def _ask_in_turn(self, call: tuple[Any, ...], deadline: Deadline) -> Any:
         try:
             async with asyncio.timeout(deadline.left_s), self._turn:
-                return await self._ask(question)
+                return await self._ask(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
         except TimeoutError:
             raise deadline.passed() from None
 

@@ -107,6 +107,12 @@ def test_deadline_holds_while_it_is_read(client: TestClient) -> None:
     assert client.post(INFER, content=large({"inputs": [image_input()]})).status_code == 200
 
 
+def test_small_request_is_read_in_place_whatever_its_headers_say(client: TestClient) -> None:
+    before = reading_processes()
+    response = client.post(INFER, content=b"{}", headers={"Inference-Header-Content-Length": str(10 * LARGE_BYTES)})
+    assert (response.status_code, reading_processes() - before) == (400, set())
+
+
 def test_request_that_is_answered_without_a_task_is_read_in_the_process() -> None:
     async def ask(timeout_s: float) -> object:
         reader = RequestReader()
