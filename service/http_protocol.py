@@ -44,6 +44,7 @@ from service.forwarding import route_path
 from service.half_closed import HalfClosedTransport
 from service.http.body import upload_timeout
 from service.http.eager import EagerCall
+from service.http.errors import CLOSE as CLOSE_HEADER
 from service.http.errors import Answer, problem_answer, problem_of
 from service.http.exchange import Handler, WholeExchange
 from service.http.middleware import BODY_COMPLETE, LINGER_BYTES, LINGER_S, Application, logged_error_answer
@@ -72,7 +73,7 @@ PLAIN_PATHS: Final = (b"/v1/", b"/v2/")
 WELL_FORMED_HEAD: Final = re.compile(
     rb"POST [\x21-\x7e]++ HTTP/1\.[01]"
     rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
-    rb"\r\n[Hh][Oo][Ss][Tt]:[ \t]*+[A-Za-z0-9.:-]*+[ \t]*+"
+    rb"\r\n[Hh][Oo][Ss][Tt]:[ \t]*+[A-Za-z0-9.-]*+(?::[0-9]{0,5}+)?+[ \t]*+"
     rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
 )
 """With one plain Host; any other is left to the parser."""
@@ -441,7 +442,9 @@ class BacklogProtocol(HttpToolsProtocol):
             pass
         else:
             return
-        # RFC 9110, 7.8: a server may ignore the offer. The parser can't, unless it doesn't see it.
+        # RFC 9110, 7.8: a server may ignore the offer. The parser can't, unless it doesn't see it; and where the client
+        # wants the connection closed, too, this one takes nothing more.
+        self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(without_offer(head))
 
     def _parse_body(self, data: bytes, start: int) -> int:
@@ -643,12 +646,13 @@ class BacklogProtocol(HttpToolsProtocol):
         forget_frames(error)
         self._ends = True
         self._unparsed, self._waits_for_room = b"", False
-        answer = self._problem(error)
+        scope = self._scope_of_malformed() if self._is_at_head else cast("Scope", self.cycle.scope)
         if self._is_at_head:
-            self._tell_unanswered(self._scope_of_malformed(), error)
+            self._tell_unanswered(scope, error)
         elif not self._give_up_last(error):
             self.transport.close()
             return
+        answer = self._problem(error, scope)
         if self._is_answered() and not self.pipeline:
             self._say_last_words(answer)
         else:
@@ -670,15 +674,16 @@ class BacklogProtocol(HttpToolsProtocol):
             self._tell_unanswered(cast("Scope", broken.scope), error)
         return True
 
-    def _problem(self, error: RequestError) -> bytes:
+    def _problem(self, error: RequestError, scope: Scope) -> bytes:
         path = self.url.removeprefix(self.root_path_bytes).decode("latin-1")
-        return self._encode(problem_answer(problem_of(error), path), SECURITY_HEADERS, closes=True)
+        headers = (*SECURITY_HEADERS, (REQUEST_ID, self.application.request_ids.of(scope)))
+        return self._encode(problem_answer(problem_of(error), path), headers, closes=True)
 
     def _encode(self, answer: Answer, headers: Sequence[tuple[bytes, bytes]], *, closes: bool) -> bytes:
         """Return a whole answer as bytes; `headers` go with it."""
         lines = [*self.server_state.default_headers, *answer.raw_headers(), *headers]
-        if closes:
-            lines.append((b"connection", b"close"))
+        if closes and CLOSE_HEADER not in lines:
+            lines.append(CLOSE_HEADER)
         encoded = (b"%s: %s\r\n" % line for line in lines)
         return b"".join((STATUS_LINE[answer.status], *encoded, b"\r\n", answer.body))
 
@@ -721,7 +726,8 @@ class BacklogProtocol(HttpToolsProtocol):
         if error is None:
             observation.status, observation.error = HTTPStatus.BAD_REQUEST, CLIENT_GONE
         else:
-            observation.status, observation.error = error.status, error.kind
+            observation.status = error.status
+            observation.fail(error.kind, error.problem)
         tell_ended(observation, self.application.observers)
 
     def _scope_of_malformed(self) -> Scope:

@@ -15,6 +15,7 @@ from service.forwarding import route_path
 REQUEST_ID: Final = b"x-request-id"
 MAX_ID_BYTES: Final = 128
 SCOPE_KEY: Final = "cifar10.observation"
+ID_KEY: Final = "cifar10.request_id"
 BEGUN: Final = "cifar10.begun"
 """Where the scope of a request has what the backlog knows of it."""
 
@@ -31,8 +32,11 @@ class RequestIds:
         self._count = itertools.count(1)
 
     def of(self, scope: Scope) -> bytes:
-        """The id of the request with this scope."""
-        return _clients_id(scope) or b"%s%012x" % (self._drawn, next(self._count))
+        """Return the id of the request with this scope, the same each time."""
+        known: bytes | None = scope.get(ID_KEY)
+        if known is None:
+            known = scope[ID_KEY] = _clients_id(scope) or b"%s%012x" % (self._drawn, next(self._count))
+        return known
 
 
 def new_trace(scope: Scope, request_id: bytes) -> Observation:

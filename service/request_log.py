@@ -23,6 +23,8 @@ MAX_TEXT_LENGTH: Final = 500
 """Of a path, a model asked for, or a problem's detail; what clients send may be far longer."""
 
 
+NOT_READ: Final = "(not a request)"
+"""What people are shown of one whose first line can't be read."""
 NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
 """Asked every few seconds by machines and open pages."""
 
@@ -106,7 +108,8 @@ def _json(observation: Observation) -> bytes:
 
 def _text(observation: Observation) -> bytes:
     """One request as a line for people."""
-    parts = [f"{observation.method} {observation.path}"[:MAX_TEXT_LENGTH], str(observation.status or "no answer")]
+    asked = f"{observation.method} {observation.path}".strip() or NOT_READ
+    parts = [asked[:MAX_TEXT_LENGTH], str(observation.status or "no answer")]
     parts.append(f"{observation.total_s * 1000:.1f} ms")
     if observation.model is not None:
         parts.append(f"{observation.model}/{observation.version}")

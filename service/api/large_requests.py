@@ -64,11 +64,8 @@ class RequestReader:
         """
         if costly_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
-        try:
-            async with asyncio.timeout(deadline.left_s), self._turn:
-                outcome = await self._ask(pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL))
-        except TimeoutError:
-            raise deadline.passed() from None
+        # Time-outs need a task, and a request may be answered without one (`service.http.eager`).
+        outcome = await asyncio.create_task(self._ask_in_turn((function, args, kwargs), deadline))
         if isinstance(outcome, Exception):
             raise outcome
         read: Read = outcome
@@ -93,6 +90,13 @@ class RequestReader:
         if process is not None and process.stdin is not None:
             process.stdin.close()
         return process
+
+    async def _ask_in_turn(self, call: tuple[Any, ...], deadline: Deadline) -> Any:
+        try:
+            async with asyncio.timeout(deadline.left_s), self._turn:
+                return await self._ask(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
+        except TimeoutError:
+            raise deadline.passed() from None
 
     async def _ask(self, question: bytes) -> Any:
         if self._retirement is not None:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RequestError
 from service.forwarding import Forwarding, route_path
-from service.http.errors import Answer, error_answer
+from service.http.errors import CLOSE, Answer, error_answer
 from service.http.exchange import AsgiExchange, Handler, HttpExchange
 from service.observing import REQUEST_ID, SCOPE_KEY, Observer, RequestIds, new_trace, tell_ended
 from service.security_headers import SECURITY_HEADERS
@@ -159,8 +159,8 @@ class _Reply:
                 headers = [
                     (b"location", _other_slash(self._scope)) if entry[0] == b"location" else entry for entry in headers
                 ]
-            if is_early:
-                headers.append((b"connection", b"close"))
+            if is_early and CLOSE not in headers:
+                headers.append(CLOSE)
             message = {**message, "headers": headers}
         if not is_early or message["type"] != "http.response.body" or message.get("more_body", False):
             await self._send(message)

@@ -191,9 +191,19 @@ async def test_malformed_request_is_answered_behind_those_before_it_and_nothing_
     last_head = connection.transport.written.rpartition(b"HTTP/1.1 400")[2]
     for line in (b"connection: close", b"x-content-type-options: nosniff", b"referrer-policy: no-referrer"):
         assert line in last_head
+    assert last_head.count(b"x-request-id: ") == 1
     assert connection.is_over
     assert "/hidden" not in str(connection.asked)
     assert (connection.noted[-1].status, connection.noted[-1].error) == (400, "invalid-request")
+    assert connection.noted[-1].detail == connection.problem["detail"]
+
+
+@pytest.mark.parametrize("sent", [b"GARBAGE\r\n\r\n", GET + CHUNKED + b"zz"])
+async def test_answer_to_a_malformed_request_has_the_id_by_which_it_is_noted(sent: bytes) -> None:
+    connection = Connection()
+    await connection.send(sent)
+    found = re.findall(rb"x-request-id: (\S+)", connection.transport.written)
+    assert [note.request_id.encode() for note in connection.noted] == found
 
 
 async def test_malformed_request_for_another_protocol_gets_its_form_of_error() -> None:
@@ -266,6 +276,20 @@ async def test_offer_to_upgrade_is_passed_over(offer: tuple[bytes, ...]) -> None
         assert connection.asked == asked
         assert connection.statuses == [200] * 4
         assert not connection.is_over
+
+
+@pytest.mark.parametrize("options", [b"Upgrade, close", b"close, upgrade"])
+async def test_offer_of_a_client_that_closes_is_passed_over(options: bytes) -> None:
+    offer = (b"Upgrade: h2c", b"Connection: " + options)
+    for sent, asked in (
+        (get(b"Host: x", *offer), ("GET", "/a", b"")),
+        (post(HIDDEN, *offer), ("POST", "/p", HIDDEN)),
+    ):
+        connection = Connection()
+        await connection.send(GET, sent, HIDDEN)
+        assert connection.asked == [("GET", "/a", b""), asked]
+        assert connection.statuses == [200, 200]
+        assert connection.is_over
 
 
 @pytest.mark.parametrize(
@@ -494,6 +518,9 @@ HEAD: Final = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nA: b"
         HEAD.replace(b"Host: x\r\n", b""),
         HEAD.replace(b"Host: x", b"Host: x\r\nHost: x"),
         HEAD.replace(b"Host: x", b"Host: a b"),
+        HEAD.replace(b"Host: x", b"Host: x:y"),
+        HEAD.replace(b"Host: x", b"Host: x:80:80"),
+        HEAD.replace(b"Host: x", b"Host: x:123456"),
         HEAD.replace(b"HTTP/1.1", b"HTTP/1.7"),
         HEAD.replace(b"HTTP/1.1", b"HTTP/2.0"),
         HEAD.replace(b"A: b", b"A : b"),

@@ -44,6 +44,7 @@ async def test_line_for_people_is_no_json_and_says_the_same() -> None:
     for part in ("POST /predict", "404", "192.0.2.1:40000", "vgg61/stable", "there is no model 'vgg61'"):
         assert part in line
     assert "{" not in line
+    assert " (not a request)  400 " in logged(Observation("", "", "id", status=400), for_people=True)
 
 
 @pytest.mark.parametrize("for_people", [False, True])

@@ -34,6 +34,9 @@ KEEPALIVE: Final = (
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 """https://github.com/grpc/grpc/blob/master/doc/keepalive.md"""
+GRPC_LOGGER: Final = "grpc._cython.cygrpc"
+CLIENT_LEFT_ERROR: Final = "ExecuteBatchError"
+"""What gRPC raises, and logs as an error, where an answer finds no client. It is not exported."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ async def serving_grpc(
     Raises:
         RuntimeError: the port is taken.
     """
+    logging.getLogger(GRPC_LOGGER).addFilter(_is_fault)
     server = grpc.aio.server(
         # With so_reuseport another service would share the port in silence; the workers of one are meant to.
         options=(
@@ -88,6 +92,12 @@ async def serving_grpc(
         if stop.is_forced:
             await server.stop(None)
         await draining
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Tell if what gRPC logs is a fault; that a client left in the moment of its answer is none."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != CLIENT_LEFT_ERROR
 
 
 async def _follow_readiness(repository: ModelRepository, status: health.HealthServicer) -> None:

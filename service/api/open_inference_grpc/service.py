@@ -219,7 +219,7 @@ class InferenceService:
             retry = (("retry-after", str(error.retry_after_s)),) if isinstance(error, UnavailableError) else ()
             raise _RefusedError(CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), str(error), retry) from None
         except asyncio.CancelledError:
-            observation.error = CLIENT_GONE
+            observation.status, observation.error = HTTPStatus.BAD_REQUEST, CLIENT_GONE  # as for HTTP
             raise
         except Exception as error:
             logger.exception("%s", name)

@@ -16,7 +16,8 @@ from fastapi.testclient import TestClient
 
 from service.api.large_requests import LARGE_BYTES, RequestReader
 from service.core.pipeline import Deadline
-from service.errors import UnavailableError
+from service.errors import DeadlineError, UnavailableError
+from service.http.eager import EagerCall
 from tests.conftest import SAMPLES
 from tests.reading import reading_processes
 from tests.service.api.open_inference.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
@@ -104,6 +105,27 @@ def test_deadline_holds_while_it_is_read(client: TestClient) -> None:
     assert (response.status_code, "no answer within 0.001 s" in response.json()["error"]) == (504, True)
     assert have_ended(reading_processes())
     assert client.post(INFER, content=large({"inputs": [image_input()]})).status_code == 200
+
+
+def test_small_request_is_read_in_place_whatever_its_headers_say(client: TestClient) -> None:
+    before = reading_processes()
+    response = client.post(INFER, content=b"{}", headers={"Inference-Header-Content-Length": str(10 * LARGE_BYTES)})
+    assert (response.status_code, reading_processes() - before) == (400, set())
+
+
+def test_request_that_is_answered_without_a_task_is_read_in_the_process() -> None:
+    async def ask(timeout_s: float) -> object:
+        reader = RequestReader()
+        read: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        question = reader.read(LARGE_BYTES, Deadline.after(timeout_s), json.loads, "[1]")
+        EagerCall(question, read.set_result, lambda _: None).start()
+        try:
+            return await read
+        finally:
+            await reader.close()
+
+    assert asyncio.run(ask(60)) == [1]
+    assert isinstance(asyncio.run(ask(0)), DeadlineError)
 
 
 def test_process_ends_where_there_is_no_more_to_read() -> None:

@@ -1,5 +1,7 @@
 """What can be wrong with messages, and large ones; `tests/e2e/test_protocol_clients.py` asks by real clients."""
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -7,8 +9,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from service.api.open_inference_grpc.generated import open_inference_pb2 as pb2
+from service.api.open_inference_grpc.server import CLIENT_LEFT_ERROR, GRPC_LOGGER
 from service.api.open_inference_grpc.service import QUESTION_BYTES, SERVICE
 from service.settings import Settings
 from tests.conftest import newest_version, ready_client
@@ -24,14 +28,19 @@ Tensor = pb2.ModelInferRequest.InferInputTensor
 
 
 @pytest.fixture(scope="module")
-def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, grpc.Channel]]:
     folder = tmp_path_factory.mktemp("models")
     (folder / MODEL).mkdir()
     publish_copy(folder, newest_version(MODEL), source=newest_version(MODEL))
     port = free_port()
     settings = Settings(models=folder, grpc_port=port, admin_token=GIVEN)
-    with ready_client(settings), grpc.insecure_channel(f"127.0.0.1:{port}") as opened:
-        yield opened
+    with ready_client(settings) as client, grpc.insecure_channel(f"127.0.0.1:{port}") as opened:
+        yield client, opened
+
+
+@pytest.fixture
+def channel(service: tuple[TestClient, grpc.Channel]) -> grpc.Channel:
+    return service[1]
 
 
 def asked(channel: grpc.Channel, content: bytes, method: str = "ModelInfer") -> bytes:
@@ -138,3 +147,27 @@ def test_refused_message_leaves_nothing_behind(channel: grpc.Channel, content: b
 
     ask()
     assert bytes_left_by(ask) < len(content) / 2
+
+
+def test_client_that_leaves_is_counted_as_over_http(service: tuple[TestClient, grpc.Channel]) -> None:
+    client, channel = service
+    rows = 512
+    content = message(bytes(3072 * rows), shape=[rows, 32, 32, 3])
+    gone = f'cifar10_requests_total{{model="{MODEL}",status="400",version='
+    deadline_s = time.monotonic() + 20
+    while gone not in (told := client.get("/metrics").text) and time.monotonic() < deadline_s:
+        call = channel.unary_unary(f"/{SERVICE}/ModelInfer").future(content)
+        time.sleep(0.02)
+        call.cancel()
+    assert gone in told
+    assert 'status="0"' not in told
+
+
+def test_client_that_leaves_in_the_moment_of_its_answer_is_no_fault(
+    channel: grpc.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked(channel, message(GOLDEN.images[:1].tobytes()))
+    gone = type(CLIENT_LEFT_ERROR, (Exception,), {})()
+    for error in (gone, RuntimeError()):
+        logging.getLogger(GRPC_LOGGER).error("raised", exc_info=error)
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [RuntimeError]
