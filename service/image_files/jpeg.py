@@ -30,6 +30,10 @@ DECODED_MARKER_BYTES: Final = {APP0: 14, APP14: 12}
 """libjpeg takes a shorter one for none."""
 XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 WITHOUT_LENGTH: Final = frozenset({0x01, START_OF_IMAGE})
+END: Final = bytes([0xFF, END_OF_IMAGE])
+ENDINGS: Final = (END, b"\x55\x6d\xb6\x5b" * 256 + END)
+"""Nothing and noise: where pixels are missing, too, they differ by what follows. The noise has no two zero bits, which
+end a block of chroma as nothing does."""
 LENGTH_BYTES: Final = 2
 FRAME_HEADER_BYTES: Final = 6
 
@@ -91,15 +95,17 @@ def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
     _check_scans(essential, len(essential) - len(scans))
     marker, frame = head.frame
     height, width, components = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5]), frame[5]
+    coefficient_bytes = _coefficient_bytes(marker, frame, content[head.scan + 4 : head.scan + 5], width * height)
+    # Of an image in several scans, one may be missing without a trace.
+    lacks_end = not coefficient_bytes and content.find(END, head.scan) < 0
     return ImageFile(
         "JPEG",
-        essential,
+        essential.rstrip(END[:1]) if lacks_end else essential,
         width,
         height,
-        decode_bytes=2 * len(essential)
-        + _decoded_bytes(width, height, components, draft_side)
-        + _coefficient_bytes(marker, frame, content[head.scan + 4 : head.scan + 5], width * height),
+        decode_bytes=2 * len(essential) + _decoded_bytes(width, height, components, draft_side) + coefficient_bytes,
         orientation=orientation(head.exif, head.xmp) if head.exif or head.xmp else UPRIGHT,
+        endings=ENDINGS if lacks_end else (b"",),
     )
 
 

@@ -280,3 +280,14 @@ def test_want_of_memory_is_no_damage(kind: str) -> None:
         [sys.executable, "-c", OUT_OF_MEMORY, kind], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout.startswith("unavailable"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(16, 0), (12, 1)])
+def test_grey_of_more_than_8_bits_in_a_tiff(bits: int, photometric: int) -> None:
+    values = np.linspace(0, 2**bits - 1, 32 * 32).astype(np.uint16).reshape(32, 32)
+    packed = "".join(f"{value:012b}" for value in values.flat)
+    data = values.astype("<u2").tobytes() if bits == 16 else int(packed, 2).to_bytes(32 * 48)
+    page = {256: (4, 1, 32), 257: (4, 1, 32), 258: (3, 1, bits), 259: (3, 1, 1), 262: (3, 1, photometric)}
+    page |= {273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 32), 279: (4, 1, len(data))}
+    upper_bits = values >> (bits - 8)
+    assert np.array_equal(decode(tiff(page, data))[..., 0], upper_bits if photometric else 255 - upper_bits)
