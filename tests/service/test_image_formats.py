@@ -16,7 +16,7 @@ from service.api.content_type import check_type
 from service.errors import TooLargeError, UndecodableError, UnsupportedTypeError
 from service.images import EncodedImage
 from tests.conftest import ROOT
-from tests.service.image_files.files import decode, encode, exif, noise, tiff
+from tests.service.image_files.files import decode, encode, exif, heic_of_tiles, noise, tiff
 
 UPPER_LEFT, REST = (250, 10, 10), (10, 10, 250)
 
@@ -116,6 +116,12 @@ def test_heic_of_a_phone_is_read_by_tiles_with_transparency_and_10_bits() -> Non
     assert np.abs(decode(stream.getvalue()).astype(int) - plain).mean() < 6
     clear = decode(encode(Image.new("RGBA", (64, 64), (0, 0, 0, 0)), "HEIC"))
     assert clear.min() > 250
+
+
+def test_a_picture_of_two_tiles_has_its_own_size() -> None:
+    """The item's description is followed by bytes that are like a film's."""
+    pixels = decode(heic_of_tiles(512, 2, 514, 512))
+    assert np.abs(pixels.astype(int) - (0x5A, 0x14, 0x1E)).max() < 6
 
 
 def test_primary_image_of_several_in_a_heic_counts() -> None:
