@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from catalog.labels import IMAGE_SHAPE
 from service.errors import RequestError, out_of_memory
@@ -86,6 +86,8 @@ class EncodedImage:
             return self._decode()
         except RequestError:
             raise
+        except UnidentifiedImageError:  # names no cause, but a place in memory
+            raise damaged("its header is damaged, or of a kind that is not read") from None
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
             if _is_out_of_memory(error, self.decode_bytes):
                 raise out_of_memory() from None

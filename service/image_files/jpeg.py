@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.errors import TooLargeError
+from service.errors import TooLargeError, UndecodableError
 from service.image_files.image_file import UPRIGHT, ImageFile, damaged, too_many
 from service.image_files.orientation import EXIF_HEADER, orientation, starts_with
 
@@ -22,6 +22,8 @@ START_OF_SCAN: Final = 0xDA
 TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
 """Of Huffman and arithmetic codes and of quantization, the number of lines, the restart interval."""
 FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+BITS: Final = 8
 PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 APP0, APP1, APP14 = 0xE0, 0xE1, 0xEE
 JFIF: Final = b"JFIF\0"
@@ -84,12 +86,18 @@ def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
         draft_side: it is decoded at 1/2 to 1/8 size as long as both sides keep so many pixels.
 
     Raises:
-        UndecodableError: it has no frame or no scan.
+        UndecodableError: it has no frame or no scan, or is of a rare kind.
         TooLargeError: it has more segments or scans than any program writes.
     """
     head = _read_head(content)
     if head.frame is None or len(head.frame[1]) < FRAME_HEADER_BYTES:
         raise damaged("it has no frame")
+    if head.frame[0] in HIERARCHICAL or head.frame[1][0] != BITS:
+        raise UndecodableError(
+            f"a JPEG with {head.frame[1][0]} bits a channel or several sizes of a picture in one is not read",
+            expected=f"{BITS} bits and one picture, as all cameras write them",
+            remedy="save it as a PNG or an ordinary JPEG",
+        )
     scans = memoryview(content)[head.scan :]
     essential = b"".join([SIGNATURE[:2], *head.decoded_markers.values(), *head.parts, scans])
     _check_scans(essential, len(essential) - len(scans))

@@ -297,3 +297,9 @@ def test_grey_of_more_than_8_bits_in_a_tiff(bits: int, photometric: int) -> None
     page |= {273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 32), 279: (4, 1, len(data))}
     upper_bits = values >> (bits - 8)
     assert np.array_equal(decode(tiff(page, data))[..., 0], upper_bits if photometric else 255 - upper_bits)
+
+
+def test_a_kind_that_no_decoder_takes_is_named_without_a_place_in_memory() -> None:
+    page = {256: (4, 1, 8), 257: (4, 1, 8), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 9), 277: (3, 1, 1)}
+    with pytest.raises(UndecodableError, match="of a kind that is not read"):
+        decode(tiff(page | {273: (4, 1, 8), 278: (4, 1, 8), 279: (4, 1, 64)}, bytes(64)))

@@ -54,3 +54,12 @@ def test_pixels_that_are_missing_are_damage(missing: int) -> None:
 def test_a_progressive_file_without_an_end_may_lack_a_scan() -> None:
     with pytest.raises(UndecodableError, match="truncated"):
         decode(jpeg(progressive=True)[:-2])
+
+
+@pytest.mark.parametrize(("marker", "bits"), [(0xC1, 12), (0xC3, 16), (0xC5, 8)])
+def test_a_rare_kind_is_named(marker: int, bits: int) -> None:
+    content = bytearray(jpeg(progressive=False))
+    start = content.index(b"\xff\xc0")
+    content[start + 1], content[start + 4] = marker, bits
+    with pytest.raises(UndecodableError, match=f"a JPEG with {bits} bits"):
+        decode(bytes(content))
