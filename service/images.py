@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from catalog.labels import IMAGE_SHAPE
 from service.errors import RequestError, out_of_memory
@@ -86,6 +86,8 @@ class EncodedImage:
             return self._decode()
         except RequestError:
             raise
+        except UnidentifiedImageError:  # names no cause, but a place in memory
+            raise damaged("its header is damaged, or of a kind that is not read") from None
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
             if _is_out_of_memory(error, self.decode_bytes):
                 raise out_of_memory() from None
@@ -93,13 +95,21 @@ class EncodedImage:
 
     def _decode(self) -> NDArray[np.uint8]:
         # Each step lets go of what the step before it made.
-        square = _central_square(_colours(self._load()))
+        square = _central_square(_colours(self._load_whole(), self._file))
         # Turning the small square needs no copy of the picture; the crop moves by a pixel of it at most.
         turn = TRANSPOSITIONS.get(self._orientation)
         return np.asarray(square.transpose(turn) if turn is not None else square, np.uint8)
 
-    def _load(self) -> Image.Image:
-        image = _open(self._file)
+    def _load_whole(self) -> Image.Image:
+        ending, *others = self._file.endings
+        counts = [self._load(other).histogram() for other in others]
+        image = self._load(ending)
+        if any(other != image.histogram() for other in counts):
+            raise damaged("it is cut off")
+        return image
+
+    def _load(self, ending: bytes) -> Image.Image:
+        image = _open(self._file, ending)
         check_pixels(*image.size, self._max_pixels)
         if self._file.format == "JPEG":
             image.draft(None, (JPEG_DRAFT_SIDE, JPEG_DRAFT_SIDE))
@@ -116,14 +126,14 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _open(file: ReadFile) -> Image.Image:
-    stream = BytesIO(file.content)
+def _open(file: ReadFile, ending: bytes) -> Image.Image:
+    stream = BytesIO(file.content + ending if ending else file.content)
     if file.format == "HEIF":
         return _heif_opener()(stream)
     image = Image.open(stream, formats=(file.format,))
     if isinstance(image, ImageFile.ImageFile) and len(image.tile) == 1:
         # Read in one go: a decoder that needs more than a block goes through all before it again and again.
-        image.decodermaxblock = len(file.content) + 1
+        image.decodermaxblock = len(file.content) + len(ending) + 1
     return image
 
 
@@ -139,13 +149,13 @@ def _heif_opener() -> Callable[[BytesIO], Image.Image]:
     return opener
 
 
-def _colours(image: Image.Image) -> Image.Image:
+def _colours(image: Image.Image, file: ReadFile) -> Image.Image:
     """Return the image in a mode that can be resized as it is: grey, RGB, or with transparency.
 
     Makes no copy that isn't needed, for each is as large as the image: grey may become RGB once it is small.
     """
     if image.mode.startswith("I"):
-        return _upper_bits(image)
+        return _upper_bits(image, file)
     if image.has_transparency_data:
         return image if image.mode in {"LA", "RGBA"} else image.convert("RGBA")
     if image.mode in {"L", "RGB"}:
@@ -153,14 +163,16 @@ def _colours(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _upper_bits(image: Image.Image) -> Image.Image:
-    """Return the upper 8 of 16 bits as grey, a band of rows after the other."""
+def _upper_bits(image: Image.Image, file: ReadFile) -> Image.Image:
+    """Return the upper 8 of 16 (or 12) bits as grey, a band of rows after the other."""
     transparent = image.info.get("transparency")
     grey = Image.new("L", image.size)
     rows = max(1, BAND_PIXELS // image.width)
     for row in range(0, image.height, rows):
         values = np.asarray(image.crop((0, row, image.width, min(row + rows, image.height))))
-        upper_bits = (values >> 8).clip(0, 255).astype(np.uint8)
+        upper_bits = (values >> (file.grey_bits - 8)).clip(0, 255).astype(np.uint8)
+        if file.is_inverted:
+            upper_bits ^= 255
         if isinstance(transparent, int):
             upper_bits[values == transparent] = 255
         grey.paste(Image.fromarray(upper_bits), (0, row))

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
 from service.core.pipeline import Deadline
 from service.errors import RequestError, UnavailableError
+from service.memory import give_large_blocks_back
 
 LARGE_BYTES: Final = 256 * 2**10
 """From here on reading takes longer (2 to 10 ms) than the way through another process does."""
@@ -138,19 +139,27 @@ async def _start() -> Process:
 def answer_questions(questions: BinaryIO, answers: BinaryIO) -> None:
     """Call what is asked for, again and again, until there are no more questions."""
     while head := questions.read(LENGTH.size):
-        (length,) = LENGTH.unpack(head)
-        function, args, kwargs = pickle.loads(questions.read(length))  # noqa: S301  # by the process that started this
-        try:
-            outcome = function(*args, **kwargs)
-        except RequestError as error:
-            outcome = error
-        answer = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
-        answers.write(LENGTH.pack(len(answer)) + answer)
+        answer = _answer(questions.read(*LENGTH.unpack(head)))
+        answers.write(LENGTH.pack(len(answer)))
+        answers.write(answer)
         answers.flush()
+        del answer  # before this process waits
+
+
+def _answer(question: bytes) -> bytes:
+    function, args, kwargs = pickle.loads(question)  # noqa: S301  # by the process that started this
+    del question
+    try:
+        outcome = function(*args, **kwargs)
+    except RequestError as error:
+        outcome = error
+    del args, kwargs
+    return pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
 
 
 if __name__ == "__main__":
     # What is read holds no cycles, and looking for them among a million lists takes longer than reading.
     gc.disable()
+    give_large_blocks_back()
     output, sys.stdout = sys.stdout.buffer, sys.stderr
     answer_questions(sys.stdin.buffer, output)

@@ -42,7 +42,8 @@ def native_routes(repository: ModelRepository) -> APIRouter:
     async def predict(_: Annotated[PredictParameters, Query()]) -> Prediction:
         """Send the image as the multipart field `file`, or as the body with its `image/…` type.
 
-        PNG, JPEG, WebP, GIF (first frame) or BMP of any size; it becomes the central square at 32x32 pixels.
+        PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF of any size (first frame or page); it becomes the central square
+        at 32x32 pixels.
         """
         raise AssertionError("PredictEndpoint answers before a request comes here; this declares what it does")
 

@@ -27,6 +27,10 @@ class ImageFile:
         width, height: in pixels, before it is turned upright.
         decode_bytes: the most memory that a decoder takes for it, the decoded image included.
         orientation: as EXIF counts, 1 to 8; anything else is taken for upright.
+        endings: where the file's end is missing, what it may go on with; its pixels are whole if they are the same with
+            each.
+        grey_bits: of each pixel, where it is grey and has more than 8.
+        is_inverted: tells that the greatest of such greys is black; others are inverted as they are decoded.
     """
 
     format: str
@@ -35,6 +39,9 @@ class ImageFile:
     height: int
     decode_bytes: int
     orientation: int = UPRIGHT
+    endings: tuple[bytes, ...] = (b"",)
+    grey_bits: int = 16
+    is_inverted: bool = False
 
     @property
     def pixels(self) -> int:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.errors import TooLargeError
+from service.errors import TooLargeError, UndecodableError
 from service.image_files.image_file import UPRIGHT, ImageFile, damaged, too_many
 from service.image_files.orientation import EXIF_HEADER, orientation, starts_with
 
@@ -22,6 +22,8 @@ START_OF_SCAN: Final = 0xDA
 TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
 """Of Huffman and arithmetic codes and of quantization, the number of lines, the restart interval."""
 FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+BITS: Final = 8
 PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 APP0, APP1, APP14 = 0xE0, 0xE1, 0xEE
 JFIF: Final = b"JFIF\0"
@@ -30,6 +32,10 @@ DECODED_MARKER_BYTES: Final = {APP0: 14, APP14: 12}
 """libjpeg takes a shorter one for none."""
 XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 WITHOUT_LENGTH: Final = frozenset({0x01, START_OF_IMAGE})
+END: Final = bytes([0xFF, END_OF_IMAGE])
+ENDINGS: Final = (END, b"\x55\x6d\xb6\x5b" * 256 + END)
+"""Nothing and noise: where pixels are missing, too, they differ by what follows. The noise has no two zero bits, which
+end a block of chroma as nothing does."""
 LENGTH_BYTES: Final = 2
 FRAME_HEADER_BYTES: Final = 6
 
@@ -80,26 +86,34 @@ def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
         draft_side: it is decoded at 1/2 to 1/8 size as long as both sides keep so many pixels.
 
     Raises:
-        UndecodableError: it has no frame or no scan.
+        UndecodableError: it has no frame or no scan, or is of a rare kind.
         TooLargeError: it has more segments or scans than any program writes.
     """
     head = _read_head(content)
     if head.frame is None or len(head.frame[1]) < FRAME_HEADER_BYTES:
         raise damaged("it has no frame")
+    if head.frame[0] in HIERARCHICAL or head.frame[1][0] != BITS:
+        raise UndecodableError(
+            f"a JPEG with {head.frame[1][0]} bits a channel or several sizes of a picture in one is not read",
+            expected=f"{BITS} bits and one picture, as all cameras write them",
+            remedy="save it as a PNG or an ordinary JPEG",
+        )
     scans = memoryview(content)[head.scan :]
     essential = b"".join([SIGNATURE[:2], *head.decoded_markers.values(), *head.parts, scans])
     _check_scans(essential, len(essential) - len(scans))
     marker, frame = head.frame
     height, width, components = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5]), frame[5]
+    coefficient_bytes = _coefficient_bytes(marker, frame, content[head.scan + 4 : head.scan + 5], width * height)
+    # Of an image in several scans, one may be missing without a trace.
+    lacks_end = not coefficient_bytes and content.find(END, head.scan) < 0
     return ImageFile(
         "JPEG",
-        essential,
+        essential.rstrip(END[:1]) if lacks_end else essential,
         width,
         height,
-        decode_bytes=2 * len(essential)
-        + _decoded_bytes(width, height, components, draft_side)
-        + _coefficient_bytes(marker, frame, content[head.scan + 4 : head.scan + 5], width * height),
+        decode_bytes=2 * len(essential) + _decoded_bytes(width, height, components, draft_side) + coefficient_bytes,
         orientation=orientation(head.exif, head.xmp) if head.exif or head.xmp else UPRIGHT,
+        endings=ENDINGS if lacks_end else (b"",),
     )
 
 

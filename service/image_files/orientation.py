@@ -12,7 +12,8 @@ from service.image_files.image_file import UPRIGHT
 
 EXIF_HEADER: Final = b"Exif\0\0"
 ORIENTATION_TAG: Final = 0x0112
-BYTE_ORDERS: Final = {b"II": "<", b"MM": ">"}
+BYTE_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">", b"II\0*": "<", b"MM*\0": ">"}
+"""By a block's first bytes; the last two are wrong, and written. Any other block is damaged, and tells nothing."""
 WHOLE_NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
 """TIFF's types of a single whole number. https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf, section 2"""
 IFD_OFFSET: Final = 4
@@ -33,7 +34,7 @@ def exif_orientation(block: bytes | memoryview) -> int | None:
     """Return the orientation in an EXIF block, with or without its header; None where there is none."""
     while starts_with(block, EXIF_HEADER):
         block = block[len(EXIF_HEADER) :]
-    order = BYTE_ORDERS.get(bytes(block[:2]))
+    order = BYTE_ORDERS.get(bytes(block[:4]))
     if order is None or len(block) < TIFF_HEADER_BYTES:
         return None
     (start,) = struct.unpack_from(order + "L", block, IFD_OFFSET)

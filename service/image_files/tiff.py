@@ -29,6 +29,7 @@ COMPRESSIONS: Final = frozenset({1, 5, 7, 8, 32773, 32946})
 """None, LZW, JPEG, deflate, PackBits. Others are hardly written; their decoders take as much memory as a file asks for,
 and the ones for fax write a line to the log for each damaged row."""
 JPEG: Final = 7
+WHITE_IS_ZERO: Final = 0
 FLOAT: Final = 3
 REDUCED: Final = 1
 PIXEL_BYTES: Final = 8
@@ -135,6 +136,8 @@ def _first_page(content: bytes, layout: _Layout, tags: dict[int, tuple[int, int,
         decode_bytes=len(essential)
         + max(width * height * PIXEL_BYTES, width * height * 4 + part_width * part_height * sample_bytes),
         orientation=number(ORIENTATION, UPRIGHT),
+        grey_bits=max(8, bits),
+        is_inverted=number(PHOTOMETRIC, 1) == WHITE_IS_ZERO,
     )
 
 

@@ -16,7 +16,7 @@ from service.api.content_type import check_type
 from service.errors import TooLargeError, UndecodableError, UnsupportedTypeError
 from service.images import EncodedImage
 from tests.conftest import ROOT
-from tests.service.image_files.files import decode, encode, exif, noise, tiff
+from tests.service.image_files.files import decode, encode, exif, heic_of_tiles, noise, tiff
 
 UPPER_LEFT, REST = (250, 10, 10), (10, 10, 250)
 
@@ -116,6 +116,12 @@ def test_heic_of_a_phone_is_read_by_tiles_with_transparency_and_10_bits() -> Non
     assert np.abs(decode(stream.getvalue()).astype(int) - plain).mean() < 6
     clear = decode(encode(Image.new("RGBA", (64, 64), (0, 0, 0, 0)), "HEIC"))
     assert clear.min() > 250
+
+
+def test_a_picture_of_two_tiles_has_its_own_size() -> None:
+    """The item's description is followed by bytes that are like a film's."""
+    pixels = decode(heic_of_tiles(512, 2, 514, 512))
+    assert np.abs(pixels.astype(int) - (0x5A, 0x14, 0x1E)).max() < 6
 
 
 def test_primary_image_of_several_in_a_heic_counts() -> None:
@@ -280,3 +286,20 @@ def test_want_of_memory_is_no_damage(kind: str) -> None:
         [sys.executable, "-c", OUT_OF_MEMORY, kind], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout.startswith("unavailable"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(16, 0), (12, 1)])
+def test_grey_of_more_than_8_bits_in_a_tiff(bits: int, photometric: int) -> None:
+    values = np.linspace(0, 2**bits - 1, 32 * 32).astype(np.uint16).reshape(32, 32)
+    packed = "".join(f"{value:012b}" for value in values.flat)
+    data = values.astype("<u2").tobytes() if bits == 16 else int(packed, 2).to_bytes(32 * 48)
+    page = {256: (4, 1, 32), 257: (4, 1, 32), 258: (3, 1, bits), 259: (3, 1, 1), 262: (3, 1, photometric)}
+    page |= {273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 32), 279: (4, 1, len(data))}
+    upper_bits = values >> (bits - 8)
+    assert np.array_equal(decode(tiff(page, data))[..., 0], upper_bits if photometric else 255 - upper_bits)
+
+
+def test_a_kind_that_no_decoder_takes_is_named_without_a_place_in_memory() -> None:
+    page = {256: (4, 1, 8), 257: (4, 1, 8), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 9), 277: (3, 1, 1)}
+    with pytest.raises(UndecodableError, match="of a kind that is not read"):
+        decode(tiff(page | {273: (4, 1, 8), 278: (4, 1, 8), 279: (4, 1, 64)}, bytes(64)))

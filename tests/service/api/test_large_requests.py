@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
+import pickle
 import signal
 import time
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 import uvloop
 from fastapi.testclient import TestClient
 
-from service.api.large_requests import LARGE_BYTES, RequestReader
+from service.api.large_requests import LARGE_BYTES, LENGTH, RequestReader, answer_questions
 from service.core.pipeline import Deadline
 from service.errors import DeadlineError, UnavailableError
 from service.http.eager import EagerCall
@@ -140,3 +143,26 @@ def test_process_ends_where_there_is_no_more_to_read() -> None:
         return seen
 
     assert asyncio.run(ask()) == [True] * 4
+
+
+def test_nothing_of_a_question_is_held_while_there_is_none() -> None:
+    question = pickle.dumps((bytes, (5_000_000,), {}))
+    held = []
+
+    class Questions(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if size == LENGTH.size:
+                held.append(tracemalloc.get_traced_memory()[0])
+            return super().read(size)
+
+    class Answers(BytesIO):
+        def write(self, content: Any) -> int:
+            return len(content)
+
+    tracemalloc.start()
+    try:
+        answer_questions(Questions((LENGTH.pack(len(question)) + question) * 2), Answers())
+    finally:
+        tracemalloc.stop()
+    assert len(held) == 3
+    assert max(held) - held[0] < 1_000_000

@@ -70,6 +70,43 @@ def box(kind: bytes, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload) + 8) + kind + payload
 
 
+def heic_of_tiles(side: int, columns: int, width: int, height: int) -> bytes:
+    """A HEIC whose picture is a row of the same tile, as often as there are columns."""
+    tile = encode(Image.new("RGB", (side, side), "#5a141e"), "HEIC")
+    start = tile.index(b"hvcC") - 4
+    configuration = tile[start : start + int.from_bytes(tile[start : start + 4])]
+    data = tile[tile.index(b"mdat") + 4 :]
+    grid = struct.pack(">BBBBII", 0, 1, 0, columns - 1, width, height)
+
+    def full(kind: bytes, payload: bytes, version: int = 0) -> bytes:
+        return box(kind, struct.pack(">I", version << 24) + payload)
+
+    def info(number: int, kind: bytes) -> bytes:
+        return full(b"infe", struct.pack(">HH", number, 0) + kind + b"\0", 2)
+
+    def extent(width: int, height: int) -> bytes:
+        return full(b"ispe", struct.pack(">II", width, height))
+
+    def head(place: int) -> bytes:
+        places = struct.pack(">HHHHHHII", 0x4400, 2, 1, 1, 0, 1, 0, len(grid))
+        places += struct.pack(">HHHHII", 2, 0, 0, 1, place, len(data))
+        properties = box(b"ipco", configuration + extent(side, side) + extent(width, height))
+        properties += full(b"ipma", struct.pack(">IHBBHBBB", 2, 1, 1, 3, 2, 2, 0x81, 2))
+        pictures = [
+            full(b"hdlr", bytes(4) + b"pict" + bytes(13)),
+            full(b"pitm", b"\0\1"),
+            full(b"iloc", places, 1),
+            full(b"iinf", b"\0\2" + info(1, b"grid") + info(2, b"hvc1")),
+            full(b"iref", box(b"dimg", struct.pack(">HH", 1, columns) + b"\0\2" * columns)),
+            box(b"iprp", properties),
+            box(b"idat", grid),
+        ]
+        kinds = box(b"ftyp", b"heic\0\0\0\0mif1heic")
+        return kinds + full(b"meta", b"".join(pictures)) + struct.pack(">I", len(data) + 8) + b"mdat"
+
+    return head(len(head(0))) + data
+
+
 def exif(orientation: int) -> bytes:
     made = Image.Exif()
     made[0x0112] = orientation

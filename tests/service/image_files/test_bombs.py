@@ -17,6 +17,7 @@ from tests.service.image_files.files import (
     chunk,
     decode,
     encode,
+    heic_of_tiles,
     in_jpeg,
     in_png,
     noise,
@@ -63,6 +64,7 @@ REJECTED: dict[str, tuple[Make, str]] = {
     ),
     "TIFF tags": (lambda: tiff(dict.fromkeys(range(300, 6000), (3, 1, 1)), b""), "4,096 tags"),
     "HEIC boxes": (lambda: HEIC + box(b"free") * 100_000, "1,000 boxes"),
+    "HEIC tiles": (lambda: heic_of_tiles(256, 64, 300, 256), "8 pixels in tiles for each"),
     "AVIF boxes": (lambda: AVIF + box(b"free") * 100_000, "1,000 boxes"),
     "AVIF items": (
         lambda: AVIF[:32] + box(b"meta", bytes(4) + box(b"iinf", bytes(300_000))) + AVIF[32:],

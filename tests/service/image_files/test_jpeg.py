@@ -3,7 +3,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from service.errors import UndecodableError
 from service.image_files.jpeg import count_scans
+from tests.service.image_files.files import decode
 
 
 def jpeg(*, progressive: bool) -> bytes:
@@ -41,3 +43,23 @@ def test_walk_is_bounded_and_says_so() -> None:
     scans = b"\xff\xda\x00\x02" * 100
     assert count_scans(scans, most_segments=101) == 100
     assert count_scans(b"\xff\xfe\x00\x02" * 1000 + scans, most_segments=1000) is None
+
+
+@pytest.mark.parametrize("missing", [3, 10, 100, 1000])
+def test_pixels_that_are_missing_are_damage(missing: int) -> None:
+    with pytest.raises(UndecodableError, match="cut off"):
+        decode(jpeg(progressive=False)[: -2 - missing])
+
+
+def test_a_progressive_file_without_an_end_may_lack_a_scan() -> None:
+    with pytest.raises(UndecodableError, match="truncated"):
+        decode(jpeg(progressive=True)[:-2])
+
+
+@pytest.mark.parametrize(("marker", "bits"), [(0xC1, 12), (0xC3, 16), (0xC5, 8)])
+def test_a_rare_kind_is_named(marker: int, bits: int) -> None:
+    content = bytearray(jpeg(progressive=False))
+    start = content.index(b"\xff\xc0")
+    content[start + 1], content[start + 4] = marker, bits
+    with pytest.raises(UndecodableError, match=f"a JPEG with {bits} bits"):
+        decode(bytes(content))
