@@ -72,9 +72,10 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
         UndecodableError: it has no image.
         TooLargeError: there is more in it than any program writes.
     """
+    name = "HEIC" if kind == "HEIF" else kind
     described = b"".join(payload for _, payload in _descriptions(content))
     if len(described) > MAX_META_BYTES:
-        raise too_many(kind, "bytes of descriptions", MAX_META_BYTES)
+        raise too_many(name, "bytes of descriptions", MAX_META_BYTES)
     sizes = [
         (int.from_bytes(match[1]), int.from_bytes(match[2]))
         for of_film, payload in _descriptions(content)
@@ -88,11 +89,11 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
     depth, more_bits = (HEVC_DEPTH, HEVC_MORE_BITS) if kind == "HEIF" else (AV1_DEPTH, AV1_MORE_BITS)
     is_deep = any(match[1][0] & more_bits for match in depth.finditer(described))
     if _pixels_in_parts(content) > MAX_PARTS * width * height:
-        raise too_many(kind, "pixels in tiles for each of the picture", MAX_PARTS)
+        raise too_many(name, "pixels in tiles for each of the picture", MAX_PARTS)
     decode_bytes = 3 * len(content) + PIXEL_BYTES[kind, is_deep] * width * height
     coded_pixels = sum(size[0] * size[1] for size in frames)
     if coded_pixels > MAX_FRAMES * width * height:
-        raise too_many(kind, "frames for one picture", MAX_FRAMES)
+        raise too_many(name, "frames for one picture", MAX_FRAMES)
     kept_pixels = min(coded_pixels, MAX_KEPT_FRAMES * width * height)
     decode_bytes += FRAME_BYTES[is_deep] * max(0, kept_pixels - 2 * width * height)
     return ImageFile(kind, _without_metadata(content), width, height, decode_bytes)
