@@ -12,6 +12,7 @@ def small_cnn(model: ModelName) -> Recipe:
     return Recipe(
         name="distilled",
         model=model,
+        batch_normalization="folded",
         input_scaling="standardize",
         augmentation=Augmentation(
             crop_padding_pixels=2,
@@ -19,7 +20,7 @@ def small_cnn(model: ModelName) -> Recipe:
         ),
         distillation=Distillation(
             teachers=("vgg16/2", "mobilenetv2/1"),
-            views=12,
+            views=6,
             augmentation=Augmentation(crop_padding_pixels=4, flip=True),
             cutmix_share=0.5,
             seed=83,
