@@ -94,7 +94,7 @@ def _parts(layer: Any) -> list[Any]:
 
 
 def _options(recipe: Recipe, *, for_training: bool) -> dict[str, Any]:
-    """What an architecture is built with: of other layers for the training, where the recipe says so."""
+    """Return the options of an architecture: other layers for the training, where the recipe says so."""
     folded = for_training and recipe.batch_normalization == "folded"
     if recipe.model not in BACKBONES:
         return {"parts": NORMALIZED if folded else PLAIN}

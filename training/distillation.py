@@ -32,7 +32,7 @@ Answers = NDArray[np.float16]
 
 
 class Teacher(Protocol):
-    """What is asked of a loaded model."""
+    """A loaded model that answers for images."""
 
     def predict(self, images: Images) -> Probabilities:
         """Probabilities (n, 10) float32 of images (n, 32, 32, 3) uint8."""

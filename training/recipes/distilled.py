@@ -1,4 +1,4 @@
-"""The small CNN taught by this repository's own transfer models; validation images decided what is in it.
+"""The small CNN taught by this repository's own transfer models; validation images decided its settings.
 
 python -m training fit MODEL --recipe distilled --data FOLDER
 """

@@ -36,7 +36,7 @@ class Augmentation(BaseModel):
     contrast_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the images whose contrast is lowered about each channel's mean."""
     contrast_lowest: float = Field(default=1.0, gt=0, le=1)
-    """What is left of the contrast is drawn between this and 1, its logarithm evenly."""
+    """The contrast left is drawn between this and 1, its logarithm evenly."""
     noise_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the images that Gaussian noise is added to."""
     noise_deviation: float = Field(default=0.0, ge=0, le=1)
@@ -55,9 +55,9 @@ class Distillation(BaseModel):
     teachers: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]+/[1-9][0-9]*$")], ...] = Field(min_length=1)
     """`name/version` of each; the student learns the mean of their probabilities."""
     views: int = Field(ge=1)
-    """How many views of each image there are; the epochs take them in turn."""
+    """Views of each image; the epochs take them in turn."""
     augmentation: Augmentation
-    """How a view differs from the image."""
+    """The changes that make an image a view."""
     cutmix_share: float = Field(ge=0, le=1)
     """Share of a view's images into which a rectangle of another is pasted (CutMix, arXiv:1905.04899); the teacher says
     what such a picture shows (arXiv:2012.02909)."""
