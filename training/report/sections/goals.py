@@ -44,8 +44,8 @@ def against_the_goals(published: Published) -> Section:
     missing = [model.title for model in published.unpublished()]
     text = (
         f"The recipe tuned trains each architecture on CIFAR-10 alone, from random weights{taught}. "
-        f"**{met} of {len(ours)}** published versions reach their goal. The calibration error is the mean distance of confidence and accuracy "
-        "over bins of confidence."
+        f"**{met} of {len(ours)}** published versions reach their goal. The calibration error is the mean distance "
+        "of confidence and accuracy over bins of confidence."
     )
     blocks = [text, table(COLUMNS, ours)]
     if missing:
