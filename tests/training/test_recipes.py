@@ -5,7 +5,8 @@ from catalog.artifact import read_metadata
 from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
 from tests.conftest import MODELS
 from training.errors import RecipeError
-from training.recipes import Recipe, get_recipe, held_out, smoke, tuned, with_backbone_weights
+from training.recipes import RECIPES, Recipe, get_recipe, held_out, smoke, with_backbone_weights
+from training.recipes.recipe import RecipeName
 
 TAUGHT = {"teachers": ["vgg16/2"], "views": 2, "augmentation": {}, "cutmix_share": 0.5, "seed": 83}
 SOFT = {"loss": "categorical_crossentropy"}
@@ -138,18 +139,16 @@ def test_every_published_recipe_can_still_be_read(version: str) -> None:
         }
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
-def test_docstring_of_a_tuned_recipe_says_what_its_last_version_reached(name: ModelName) -> None:
-    docstring = {
-        **dict.fromkeys(SMALL_CNNS, tuned.small_cnn),
-        "vgg16": tuned.vgg16,
-        "mobilenetv2": tuned.mobilenetv2,
-    }.get(name, tuned.resnet50v2).__doc__
+@pytest.mark.parametrize(
+    ("recipe", "name"), [*(("tuned", name) for name in MODEL_NAMES), *(("distilled", name) for name in SMALL_CNNS)]
+)
+def test_docstring_of_our_recipe_says_what_its_last_version_reached(recipe: RecipeName, name: ModelName) -> None:
+    docstring = RECIPES[recipe][name].__doc__
     published = [read_metadata(folder) for folder in sorted(MODELS.glob(f"{name}/[0-9]*"))]
     reached = [
         evaluation.accuracy
         for metadata in published
-        if metadata.recipe["name"] == "tuned"
+        if metadata.recipe["name"] == recipe
         for evaluation in metadata.evaluations
         if (evaluation.split, evaluation.runtime, evaluation.precision) == ("test", "openvino", "float32")
     ]
