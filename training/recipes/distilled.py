@@ -23,6 +23,10 @@ def small_cnn(model: ModelName) -> Recipe:
         augmentation=Augmentation(
             crop_padding_pixels=2,
             flip=True,
+            contrast_share=0.1,
+            contrast_lowest=0.2,
+            noise_share=0.1,
+            noise_deviation=0.1,
         ),
         distillation=Distillation(
             teachers=("vgg16/2", "mobilenetv2/1"),
