@@ -67,7 +67,7 @@ def _cut_out(images: Images, side: int, random: np.random.Generator) -> Images:
 
 
 def _near(positions: NDArray[np.int64], centres: NDArray[np.int64], sides: NDArray[Any] | int) -> NDArray[np.bool_]:
-    """Which positions each of the squares reaches: (centres, positions)."""
+    """Mark the positions that each of the squares reaches, as (centres, positions)."""
     lengths = np.broadcast_to(sides, centres.shape)[:, None]
     first = centres[:, None] - lengths // 2
     return np.asarray((positions >= first) & (positions < first + lengths))

@@ -48,10 +48,10 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc] 
 class NormalizedConv2D(layers.Conv2D):  # type: ignore[misc]  # keras has no type information
     """A 3x3 convolution that is normalized while it trains, and then is a plain one with ReLU again.
 
-    Where max pooling follows the plain one, this layer does it before normalization and ReLU, of a quarter of the
-    numbers; then nothing but a third of the normalization's time is left. The order makes no difference to the result,
-    since both are monotone as long as the normalization's scale is positive: here it is 1, and the next layer's kernel
-    does the scaling.
+    Where max pooling follows the plain one, this layer pools before it normalizes, which leaves a quarter of the numbers
+    to normalize. The order makes no difference to what it computes in the end: normalization by moving averages and
+    ReLU are monotone as long as the normalization's scale is positive. Here it is 1, and the next layer's kernel does
+    the scaling.
 
     Args:
         filters: channels of the output.
