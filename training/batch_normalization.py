@@ -48,8 +48,8 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc] 
 class NormalizedConv2D(layers.Conv2D):  # type: ignore[misc]  # keras has no type information
     """A 3x3 convolution that is normalized while it trains, and then is a plain one with ReLU again.
 
-    Where max pooling follows the plain one, this layer pools before it normalizes, which leaves a quarter of the numbers
-    to normalize. The order makes no difference to what it computes in the end: normalization by moving averages and
+    Where max pooling follows the plain one, this layer pools before it normalizes, which leaves a quarter of the
+    numbers. The order makes no difference to what it computes in the end: normalization by moving averages and
     ReLU are monotone as long as the normalization's scale is positive. Here it is 1, and the next layer's kernel does
     the scaling.
 
