@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from training.data import Labels
 
 Preprocessing = Callable[[Any, np.random.Generator], NDArray[np.float32]]
+EpochData = Callable[[int], tuple[NDArray[Any], Labels | NDArray[np.float32]]]
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
@@ -35,6 +36,7 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         preprocess: gets the chosen inputs, and a generator drawn from seed, epoch and batch alone.
         reshuffle: False repeats the first order in every epoch, as Keras 3 does.
         rows: which of the inputs are meant; None takes all.
+        of_epoch: gives the inputs and targets of an epoch (0 and up), where each has its own.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         seed: int,
         reshuffle: bool = True,
         rows: NDArray[np.int64] | None = None,
+        of_epoch: EpochData | None = None,
     ) -> None:
         super().__init__()
         self._inputs = inputs
@@ -55,7 +58,9 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         self._batch_size = batch_size
         self._seed = seed
         self._reshuffle = reshuffle
+        self._of_epoch = of_epoch
         self._rows = np.arange(len(targets)) if rows is None else rows
+        self._epoch = -1
         self.start_epoch(0)
 
     def __len__(self) -> int:
@@ -68,6 +73,8 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
 
     def start_epoch(self, epoch: int) -> None:
         """Put the inputs into this epoch's order (0 and up)."""
+        if self._of_epoch is not None and epoch != self._epoch:
+            self._inputs, self._targets = self._of_epoch(epoch)
         self._epoch = epoch
         self._order = epoch_order(self._seed, epoch if self._reshuffle else 0, len(self._rows))
 

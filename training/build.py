@@ -13,9 +13,10 @@ import numpy as np
 
 from catalog.close_match import did_you_mean
 from training.architectures import ARCHITECTURES
+from training.architectures.small_cnn import NORMALIZED, PLAIN
 from training.architectures.transfer import BACKBONE_LAYER, BACKBONES, ChangeBackbone, backbone_of
 from training.backend import compiles
-from training.batch_normalization import after_convolutions, fold
+from training.batch_normalization import NormalizedConv2D, NormalizedDense, after_convolutions, fold
 from training.errors import BackboneWeightsError, RecipeError
 from training.fast_layers import with_fast_layers
 from training.recipes import Recipe
@@ -29,7 +30,7 @@ def build(recipe: Recipe) -> Any:
         BackboneWeightsError: the backbone's weights can't be had, or are another network's.
         RecipeError: it frees a layer that the backbone hasn't got.
     """
-    model = _new_model(recipe, recipe.precision, _change_of_backbone(recipe))
+    model = _new_model(recipe, recipe.precision, for_training=True)
     if recipe.initialization == "he_normal":
         _draw_he_normal(model)
     if recipe.model in BACKBONES:
@@ -58,11 +59,14 @@ def to_export(model: Any, recipe: Recipe) -> Any:
     The model itself, where it is that already.
     """
     folded = recipe.batch_normalization == "folded"
-    if recipe.precision == "float32" and _change_of_backbone(recipe) is None:
+    if recipe.precision == "float32" and not folded and recipe.layers == "keras":
         return model
     copy = exported_network(recipe)
     for original, copied in zip(model.layers, copy.layers, strict=True):
         copied.trainable = original.trainable
+        if isinstance(original, NormalizedConv2D | NormalizedDense):
+            copied.set_weights(original.folded_weights())
+            continue
         if folded and copied.name == BACKBONE_LAYER:
             fold(original, copied)
             continue
@@ -74,7 +78,7 @@ def to_export(model: Any, recipe: Recipe) -> Any:
 
 def exported_network(recipe: Recipe) -> Any:
     """The network that a recipe's model is exported as: in float32, of Keras' own layers; its weights mean nothing."""
-    return _new_model(recipe, "float32")
+    return _new_model(recipe, "float32", for_training=False)
 
 
 def weights_sha256(model: Any) -> str:
@@ -89,20 +93,21 @@ def _parts(layer: Any) -> list[Any]:
     return layer.layers if isinstance(layer, keras.Model) else []
 
 
-def _change_of_backbone(recipe: Recipe) -> ChangeBackbone | None:
-    if recipe.batch_normalization == "folded":
-        return after_convolutions
-    return with_fast_layers if recipe.layers == "fast" else None
+def _options(recipe: Recipe, *, for_training: bool) -> dict[str, Any]:
+    """Return the options of an architecture: other layers for the training, where the recipe says so."""
+    folded = for_training and recipe.batch_normalization == "folded"
+    if recipe.model not in BACKBONES:
+        return {"parts": NORMALIZED if folded else PLAIN}
+    change: ChangeBackbone | None = with_fast_layers if for_training and recipe.layers == "fast" else None
+    return {"upsample_to": recipe.upsample_to, "change_backbone": after_convolutions if folded else change}
 
 
-def _new_model(recipe: Recipe, precision: str, change_backbone: ChangeBackbone | None = None) -> Any:
+def _new_model(recipe: Recipe, precision: str, *, for_training: bool) -> Any:
     keras.utils.set_random_seed(recipe.seed)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        if recipe.model in BACKBONES:
-            return ARCHITECTURES[recipe.model](upsample_to=recipe.upsample_to, change_backbone=change_backbone)
-        return ARCHITECTURES[recipe.model]()
+        return ARCHITECTURES[recipe.model](**_options(recipe, for_training=for_training))
     finally:
         keras.config.set_dtype_policy(before)
 

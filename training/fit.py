@@ -5,7 +5,7 @@ The model comes from `training.build`; evaluation and publishing are `training.e
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from runtime.base import Probabilities
 from training.architectures.transfer import BACKBONES, backbone_of, divide
 from training.augmentation import augment
 from training.backend import compiles
-from training.batches import Preprocessing, ShuffledBatches
+from training.batches import EpochData, Preprocessing, ShuffledBatches
 from training.build import build, compile_for_training, to_export, weights_sha256
 from training.checkpoint import Checkpoint
 from training.data import Labels, Split, split_rows
+from training.distillation import TaughtViews
 from training.environment import Environment
 from training.errors import DivergedError
 from training.evaluate import EVALUATION_BATCH
@@ -73,6 +74,8 @@ class _Task:
     preprocess: Preprocessing
     validation_inputs: NDArray[Any]
     preparation_s: float = 0.0
+    of_epoch: EpochData | None = None
+    """Gives the inputs and targets of each epoch, where they are not the same in all."""
 
 
 def fit(
@@ -81,21 +84,26 @@ def fit(
     *,
     checkpoint: Checkpoint | None = None,
     features_folder: Path | None = None,
+    models: Path | None = None,
     progress: Progress | None = None,
 ) -> TrainedModel:
     """Train by the recipe; `train` is divided into training and validation part as the recipe says.
 
     Args:
         checkpoint: keeps the state after each epoch; where it has one already, the run goes on from there.
-        features_folder: keeps a frozen backbone's features for the next run; None computes them anew each time.
+        features_folder: keeps a frozen backbone's features, or teachers' answers, for the next run; None computes them
+            anew each time.
+        models: holds the published versions, for a recipe with teachers.
         progress: hears how far the run is.
 
     Raises:
         CheckpointError: the state or the features can't be read or kept.
         BackboneWeightsError: the weights that the recipe begins with can't be had.
+        ArtifactError: a teacher is not published, or not whole.
     """
     begin = checkpoint or _Unkept()
     progress = progress or Progress()
+    finished = checkpoint is not None and checkpoint.epochs_done() == recipe.epochs
     rows = split_rows(len(train), fraction=recipe.validation_fraction, seed=recipe.split_seed)
     training_rows, validation_rows = rows
     validation = train.take(validation_rows)
@@ -104,6 +112,11 @@ def fit(
         begin.backbone_sha256 = weights_sha256(backbone_of(model))
     if recipe.computes_features_once:
         task = _head_on_features(model, recipe, train, rows, folder=features_folder, progress=progress)
+    elif recipe.distillation is not None and not finished:
+        views = TaughtViews(train.images, recipe, models=models or Path("models"), folder=features_folder)
+        task = replace(
+            _whole_model(model, recipe, train, rows), preparation_s=views.prepare(progress), of_epoch=views.of_epoch
+        )
     else:
         task = _whole_model(model, recipe, train, rows)
     compile_for_training(task.model, recipe, train_n=len(training_rows))
@@ -120,6 +133,7 @@ def fit(
         seed=recipe.seed,
         reshuffle=recipe.data_order == "reshuffled_each_epoch",
         rows=training_rows,
+        of_epoch=task.of_epoch,
     )
     task.model.fit(
         batches,

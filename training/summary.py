@@ -13,7 +13,7 @@ import keras
 from keras import layers
 
 from catalog.labels import IMAGE_SHAPE
-from training.build import build
+from training.build import build, to_export
 from training.recipes import Recipe
 from training.recipes.recipe import NO_WEIGHTS
 
@@ -43,10 +43,10 @@ class Row:
 
 
 def summarize(recipe: Recipe) -> str:
-    """The table of a recipe's network. What the backbone's weights are makes no difference to it."""
+    """The table of the network that a recipe exports. What the backbone's weights are makes no difference to it."""
     if recipe.backbone_weights is not None:
         recipe = recipe.model_copy(update={"backbone_weights": NO_WEIGHTS})
-    model = build(recipe)
+    model = to_export(build(recipe), recipe)
     trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     cells = [HEADINGS, *(_cells(row) for row in rows(model))]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]

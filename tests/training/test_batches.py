@@ -1,4 +1,5 @@
 import numpy as np
+from numpy.typing import NDArray
 
 from training.batches import ShuffledBatches, epoch_order
 from training.data import Split
@@ -55,3 +56,27 @@ def test_one_order_can_be_repeated_as_keras_3_does(golden_split: Split) -> None:
     first = labels_of_epoch(data)
     data.start_epoch(1)
     assert labels_of_epoch(data) == first
+
+
+def test_epochs_can_have_inputs_and_targets_of_their_own(golden_split: Split) -> None:
+    asked = []
+
+    def of_epoch(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        asked.append(epoch)
+        return np.full_like(golden_split.images, epoch), np.full((64, 10), epoch, np.float32)
+
+    data = ShuffledBatches(
+        golden_split.images,
+        golden_split.labels,
+        lambda images, _random: images.astype(np.float32),
+        batch_size=24,
+        seed=83,
+        of_epoch=of_epoch,
+        rows=np.arange(30),
+    )
+    data.start_epoch(0)
+    data.start_epoch(5)
+    images, targets = data[1]
+    assert images.shape == (6, 32, 32, 3)
+    assert images.min() == images.max() == targets.min() == targets.max() == 5
+    assert asked == [0, 5]

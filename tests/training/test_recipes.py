@@ -5,7 +5,11 @@ from catalog.artifact import read_metadata
 from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
 from tests.conftest import MODELS
 from training.errors import RecipeError
-from training.recipes import Recipe, get_recipe, smoke, tuned, with_backbone_weights
+from training.recipes import RECIPES, Recipe, get_recipe, held_out, smoke, with_backbone_weights
+from training.recipes.recipe import RecipeName
+
+TAUGHT = {"teachers": ["vgg16/2"], "views": 2, "augmentation": {}, "cutmix_share": 0.5, "seed": 83}
+SOFT = {"loss": "categorical_crossentropy"}
 
 
 @pytest.mark.parametrize("model", list(MODEL_NAMES))
@@ -67,7 +71,12 @@ def test_mistyped_names_bring_the_close_one() -> None:
         ("vgg16", {"input_scaling": "by_eye"}, "divide_by_255"),
         ("vgg16", {"layers": "fast", "backbone_weights": "none"}, "a backbone with BatchNormalization"),
         ("mobilenetv2", {"batch_normalization": "folded", "backbone_weights": "none"}, "without BatchNormalization"),
-        ("sequential", {"batch_normalization": "folded"}, "without BatchNormalization"),
+        ("sequential", {"distillation": TAUGHT}, "needs the loss categorical_crossentropy"),
+        ("sequential", {"distillation": TAUGHT | {"teachers": []}}, "at least 1 item"),
+        ("sequential", {"distillation": TAUGHT | {"teachers": ["../1"]}}, "should match pattern"),
+        ("sequential", {"distillation": TAUGHT} | SOFT, "validation_fraction of 0 or 0.1"),
+        ("sequential", {"distillation": TAUGHT, "label_smoothing": 0.1} | SOFT, "without label_smoothing"),
+        ("vgg16", {"distillation": TAUGHT} | SOFT, "without a frozen backbone"),
         ("vgg16", {"batch_normalization": "folded"}, "the backbone's weights are none"),
         ("vgg16", {"batch_normalization": "folded", "backbone_weights": "none"}, "all layers train"),
     ],
@@ -94,25 +103,52 @@ def test_tuned_trains_on_all_images_changed_anew_in_each_epoch(model: str) -> No
     assert recipe.backbone_weights in (None, "none")
 
 
+@pytest.mark.parametrize("name", ["tuned", "distilled"])
 @pytest.mark.parametrize("model", ["functional", "subclassing"])
-def test_tuned_small_cnns_differ_in_their_seed_alone(model: str) -> None:
-    assert get_recipe("tuned", model).model_dump(exclude={"model", "seed"}) == get_recipe(
-        "tuned", "sequential"
-    ).model_dump(exclude={"model", "seed"})
+def test_our_small_cnns_differ_in_their_seed_alone(name: str, model: str) -> None:
+    assert get_recipe(name, model).model_dump(exclude={"model", "seed"}) == get_recipe(name, "sequential").model_dump(
+        exclude={"model", "seed"}
+    )
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
-def test_docstring_of_a_tuned_recipe_says_what_its_last_version_reached(name: ModelName) -> None:
-    docstring = {
-        **dict.fromkeys(SMALL_CNNS, tuned.small_cnn),
-        "vgg16": tuned.vgg16,
-        "mobilenetv2": tuned.mobilenetv2,
-    }.get(name, tuned.resnet50v2).__doc__
+def test_teachers_of_the_small_cnns_are_published() -> None:
+    distillation = get_recipe("distilled", "sequential").distillation
+    assert distillation is not None
+    for teacher in distillation.teachers:
+        assert read_metadata(MODELS / teacher).dataset.name == "CIFAR-10"
+
+
+def test_distilled_is_for_the_small_cnns() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'distilled' for vgg16. Expected: one of the models sequential"):
+        get_recipe("distilled", "vgg16")
+
+
+def test_held_out_validates_on_a_tenth_where_the_recipe_trains_on_all() -> None:
+    tuned_recipe, tutorial_recipe = get_recipe("tuned", "vgg16"), get_recipe("tutorial", "vgg16")
+    assert held_out(tuned_recipe) == tuned_recipe.model_copy(update={"validation_fraction": 0.1})
+    assert held_out(tutorial_recipe) == tutorial_recipe
+
+
+@pytest.mark.parametrize("version", sorted(str(folder.relative_to(MODELS)) for folder in MODELS.glob("*/[0-9]*")))
+def test_every_published_recipe_can_still_be_read(version: str) -> None:
+    published = read_metadata(MODELS / version).recipe
+    read = Recipe.model_validate(published).published()
+    for now, then in ((read, published), (read["augmentation"] or {}, published.get("augmentation") or {})):
+        assert {name: now[name] for name in then if name != "augmentation"} == {
+            name: value for name, value in then.items() if name != "augmentation"
+        }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"), [*(("tuned", name) for name in MODEL_NAMES), *(("distilled", name) for name in SMALL_CNNS)]
+)
+def test_docstring_of_our_recipe_says_what_its_last_version_reached(recipe: RecipeName, name: ModelName) -> None:
+    docstring = RECIPES[recipe][name].__doc__
     published = [read_metadata(folder) for folder in sorted(MODELS.glob(f"{name}/[0-9]*"))]
     reached = [
         evaluation.accuracy
         for metadata in published
-        if metadata.recipe["name"] == "tuned"
+        if metadata.recipe["name"] == recipe
         for evaluation in metadata.evaluations
         if (evaluation.split, evaluation.runtime, evaluation.precision) == ("test", "openvino", "float32")
     ]

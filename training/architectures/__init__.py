@@ -15,4 +15,5 @@ ARCHITECTURES: Final[dict[ModelName, Callable[..., Any]]] = {
     "mobilenetv2": partial(transfer.transfer_model, "mobilenetv2"),
     "resnet50v2": partial(transfer.transfer_model, "resnet50v2"),
 }
-"""Model name -> a new `keras.Model`, its weights drawn from the global seed. Transfer models take `upsample_to`."""
+"""Model name -> a new `keras.Model`, its weights drawn from the global seed. Small CNNs take
+`parts`, transfer models `upsample_to` and `change_backbone`."""

@@ -46,7 +46,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
 def add_recipe(command: argparse.ArgumentParser) -> None:
     """--recipe, and what changes it."""
     command.add_argument(
-        "--recipe", default="tutorial", metavar="NAME", help="the recipe: tutorial (the default) or tuned"
+        "--recipe", default="tutorial", metavar="NAME", help="the recipe: tutorial (the default), tuned or distilled"
     )
     command.add_argument("--seed", type=int, metavar="N", help="another seed than the recipe's")
     command.add_argument(
@@ -54,6 +54,11 @@ def add_recipe(command: argparse.ArgumentParser) -> None:
         metavar="WEIGHTS",
         help="what a transfer model's backbone begins with: imagenet, none (drawn from the seed), or a file that "
         "Keras saved of such a backbone; default: what the recipe says",
+    )
+    command.add_argument(
+        "--held-out",
+        action="store_true",
+        help="validate on a tenth of the training images, where the recipe trains on all of them",
     )
 
 
@@ -64,7 +69,7 @@ def add_checkpoints(command: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(".checkpoints"),
         metavar="FOLDER",
-        help="keeps the state after each epoch, and a frozen backbone's features: .checkpoints",
+        help="keeps the state after each epoch, a frozen backbone's features and teachers' answers: .checkpoints",
     )
 
 

@@ -51,20 +51,20 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     data = _few(load_cifar10(arguments.data))
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
-        _try_out(smoke(recipe), data, Path(folder))
+        _try_out(smoke(recipe), data, Path(folder), teachers=arguments.models)
     return 0
 
 
 def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
-    """The recipe that MODEL, --recipe, --seed and --backbone-weights name."""
-    from training.recipes import get_recipe, with_backbone_weights, with_seed
+    """The recipe that MODEL, --recipe, --seed, --backbone-weights and --held-out name."""
+    from training.recipes import get_recipe, held_out, with_backbone_weights, with_seed
 
     recipe = get_recipe(arguments.recipe, arguments.model)
     if arguments.seed is not None:
         recipe = with_seed(recipe, arguments.seed)
     if arguments.backbone_weights is not None:
         recipe = with_backbone_weights(recipe, arguments.backbone_weights)
-    return recipe
+    return held_out(recipe) if arguments.held_out else recipe
 
 
 def command_line(recipe: "Recipe", data: Path | None) -> str:
@@ -75,6 +75,8 @@ def command_line(recipe: "Recipe", data: Path | None) -> str:
     weights = recipe.published()["backbone_weights"]
     if weights != get_recipe(recipe.name, recipe.model).backbone_weights:
         words += ["--backbone-weights", shlex.quote(weights)]
+    if recipe.validation_fraction != get_recipe(recipe.name, recipe.model).validation_fraction:
+        words += ["--held-out"]
     if data is not None:
         words += ["--data", "FOLDER"]
     return " ".join(words)
@@ -95,7 +97,9 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkp
     checkpoint = Checkpoint(checkpoints, recipe, data.sha256)
     checkpoint.require_writable()
     with for_terminal() as progress:
-        trained = fit(recipe, data.train, checkpoint=checkpoint, features_folder=checkpoints, progress=progress)
+        trained = fit(
+            recipe, data.train, checkpoint=checkpoint, features_folder=checkpoints, models=models, progress=progress
+        )
     if arguments.no_export:
         print(f"trained; the state is in {checkpoint.file}")
         return
@@ -106,7 +110,7 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkp
     checkpoint.discard()
 
 
-def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path) -> None:
+def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path, *, teachers: Path) -> None:
     from training.backend import require_tensorflow
     from training.fit import fit
     from training.progress import for_terminal
@@ -115,7 +119,7 @@ def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path) -> None:
     from training.export import export
 
     with for_terminal() as progress:
-        trained = fit(recipe, data.train, features_folder=folder, progress=progress)
+        trained = fit(recipe, data.train, features_folder=folder, models=teachers, progress=progress)
     metadata = export(trained, data, folder / "models", command="smoke")
     for entry in metadata.evaluations:
         print(f"  {describe_evaluation(entry)}")

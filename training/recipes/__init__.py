@@ -1,7 +1,7 @@
 """What is trained, and how: one readable, immutable object for each model and recipe.
 
-`tutorial` is the published recipe of a 2023 tutorial to the letter, `tuned` ours, aimed at the highest accuracy. Every
-field goes into the metadata.
+`tutorial` is the published recipe of a 2023 tutorial to the letter, `tuned` ours, aimed at the highest accuracy on the
+labels alone, `distilled` has the small CNNs learn from the transfer models. Every field goes into the metadata.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,30 @@ from pydantic import ValidationError
 from catalog.close_match import did_you_mean
 from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
 from training.errors import RecipeError
-from training.recipes.recipe import IMAGENET, NO_WEIGHTS, Augmentation, Recipe, RecipeName
+from training.recipes import distilled
+from training.recipes.recipe import (
+    HELD_OUT_FRACTION,
+    IMAGENET,
+    NO_WEIGHTS,
+    Augmentation,
+    Distillation,
+    Recipe,
+    RecipeName,
+)
 from training.recipes.tuned import mobilenetv2, resnet50v2, small_cnn, vgg16
 from training.recipes.tutorial import tutorial
 
-__all__ = ["RECIPES", "Augmentation", "Recipe", "get_recipe", "smoke", "with_backbone_weights", "with_seed"]
+__all__ = [
+    "RECIPES",
+    "Augmentation",
+    "Distillation",
+    "Recipe",
+    "get_recipe",
+    "held_out",
+    "smoke",
+    "with_backbone_weights",
+    "with_seed",
+]
 
 RECIPES: Final[dict[RecipeName, dict[ModelName, Callable[[ModelName], Recipe]]]] = {
     "tutorial": dict.fromkeys(MODEL_NAMES, tutorial),
@@ -27,6 +46,7 @@ RECIPES: Final[dict[RecipeName, dict[ModelName, Callable[[ModelName], Recipe]]]]
         "mobilenetv2": mobilenetv2,
         "resnet50v2": resnet50v2,
     },
+    "distilled": dict.fromkeys(SMALL_CNNS, distilled.small_cnn),
 }
 """Recipe name -> the models it is for, each with what makes it."""
 SMOKE_EPOCHS: Final = 2
@@ -82,6 +102,13 @@ def with_backbone_weights(recipe: Recipe, weights: str) -> Recipe:
             )
         weights = str(file)
     return _changed(recipe, "backbone_weights", weights, expected="imagenet, none, or the path of a file")
+
+
+def held_out(recipe: Recipe) -> Recipe:
+    """The same recipe with a tenth of the training images held out to validate, where it holds out none."""
+    if recipe.validation_fraction:
+        return recipe
+    return recipe.model_copy(update={"validation_fraction": HELD_OUT_FRACTION})
 
 
 def smoke(recipe: Recipe) -> Recipe:

@@ -5,17 +5,19 @@ What each published recipe says is in the files beside this one; what the parame
 """
 
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from catalog.labels import TRANSFER_MODELS, ModelName
 
-RecipeName = Literal["tutorial", "tuned"]
+RecipeName = Literal["tutorial", "tuned", "distilled"]
 InputScaling = Literal["divide_by_255", "minus_one_to_one", "standardize", "bgr_minus_imagenet_mean"]
 """What each does to the pixels: `training.preprocessing`."""
 NORMALIZED: Final[tuple[ModelName, ...]] = ("mobilenetv2", "resnet50v2")
 """Those whose backbone has BatchNormalization."""
+HELD_OUT_FRACTION: Final = 0.1
+"""Share of the training images that a held-out run validates on: 5,000 of 50,000."""
 IMAGENET = "imagenet"
 NO_WEIGHTS = "none"
 
@@ -31,6 +33,36 @@ class Augmentation(BaseModel):
     """Mirror left and right, every other image."""
     cutout_pixels: int = Field(default=0, ge=0, le=32)
     """Grey out a square of this side at a random place (DeVries and Taylor 2017, arXiv:1708.04552)."""
+    contrast_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the images whose contrast is lowered about each channel's mean."""
+    contrast_lowest: float = Field(default=1.0, gt=0, le=1)
+    """The contrast left is drawn between this and 1, its logarithm evenly."""
+    noise_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the images that Gaussian noise is added to."""
+    noise_deviation: float = Field(default=0.0, ge=0, le=1)
+    """The noise's deviation is drawn between 0 and this, where white is 1."""
+
+
+class Distillation(BaseModel):
+    """Training on the answers of larger published models instead of on the labels (arXiv:1503.02531).
+
+    The teachers answer once for a few changed copies, "views", of each image; an epoch trains on one view of all
+    images, changed once more as the recipe's own augmentation says. The files are `training.distillation`'s part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teachers: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]+/[1-9][0-9]*$")], ...] = Field(min_length=1)
+    """`name/version` of each; the student learns the mean of their probabilities."""
+    views: int = Field(ge=1)
+    """Views of each image; the epochs take them in turn."""
+    augmentation: Augmentation
+    """The changes that make an image a view."""
+    cutmix_share: float = Field(ge=0, le=1)
+    """Share of a view's images into which a rectangle of another is pasted (CutMix, arXiv:1905.04899); the teacher says
+    what such a picture shows (arXiv:2012.02909)."""
+    seed: int = Field(ge=0, lt=2**32)
+    """Of the views: the same for all students that share the answers."""
 
 
 class Recipe(BaseModel):
@@ -53,8 +85,9 @@ class Recipe(BaseModel):
     upsample_to: int | None = Field(default=None, ge=32, le=224)
     """Side in pixels to which the graph of a transfer model enlarges the images."""
     batch_normalization: Literal["keras", "folded"] = "keras"
-    """`folded`: a backbone that has none is normalized after each convolution (training.batch_normalization), which is
-    folded into the convolution's weights in the end: what is exported is the plain backbone."""
+    """`folded`: a network that has none is normalized after each convolution (training.batch_normalization), the small
+    CNN after its hidden dense layer too, which is folded into the weights in the end: what is exported is the plain
+    network."""
     layers: Literal["keras", "fast"] = "keras"
     """`fast`: a backbone of layers that compute the same in less time (training.fast_layers), in training alone."""
     initialization: Literal["keras", "he_normal"] = "keras"
@@ -62,6 +95,8 @@ class Recipe(BaseModel):
 
     input_scaling: InputScaling
     augmentation: Augmentation | None = None
+    distillation: Distillation | None = None
+    """Where it is given, the targets are the teachers' answers instead of the labels."""
     validation_fraction: float = Field(ge=0, lt=1)
     """0 trains on all images and leaves no validation part: for the last run, when every choice is made."""
     split_seed: int
@@ -96,28 +131,54 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        transfer = self.model in TRANSFER_MODELS
-        if transfer != (self.backbone_weights is not None):
-            raise ValueError("backbone_weights: given for a model with a backbone, and for no other")
-        if not transfer and (self.trainable_layers != "all" or self.upsample_to is not None):
-            raise ValueError("trainable_layers, upsample_to: only for a model with a backbone")
-        if self.layers == "fast" and self.model not in NORMALIZED:
-            raise ValueError("layers fast: only for a backbone with BatchNormalization")
-        if self.batch_normalization == "folded" and (not transfer or self.model in NORMALIZED):
-            raise ValueError("batch_normalization folded: only for a backbone without BatchNormalization")
-        if self.batch_normalization == "folded" and self.backbone_weights != NO_WEIGHTS:
-            raise ValueError("batch_normalization folded: the backbone's weights are none")
-        if self.batch_normalization == "folded" and self.trainable_layers != "all":
-            raise ValueError("batch_normalization folded: all layers train")
-        if self.label_smoothing and self.loss != "categorical_crossentropy":
-            raise ValueError("label_smoothing: needs the loss categorical_crossentropy")
-        if self.warmup_epochs and self.schedule == "constant":
-            raise ValueError("warmup_epochs: needs a schedule")
-        if self.weight_decay and self.optimizer == "adam":
-            raise ValueError("weight_decay: needs adamw or sgd")
-        if self.momentum and self.optimizer != "sgd":
-            raise ValueError("momentum: needs sgd")
+        for wrong, reason in (*self._wrong_for_the_model(), *self._wrong_for_the_training()):
+            if wrong:
+                raise ValueError(reason)
         return self
+
+    def _wrong_for_the_model(self) -> list[tuple[bool, str]]:
+        transfer = self.model in TRANSFER_MODELS
+        folded = self.batch_normalization == "folded"
+        return [
+            (
+                transfer != (self.backbone_weights is not None),
+                "backbone_weights: given for a model with a backbone, and for no other",
+            ),
+            (
+                not transfer and (self.trainable_layers != "all" or self.upsample_to is not None),
+                "trainable_layers, upsample_to: only for a model with a backbone",
+            ),
+            (
+                self.layers == "fast" and self.model not in NORMALIZED,
+                "layers fast: only for a backbone with BatchNormalization",
+            ),
+            (
+                folded and self.model in NORMALIZED,
+                "batch_normalization folded: only for a network without BatchNormalization",
+            ),
+            (
+                folded and self.backbone_weights not in (None, NO_WEIGHTS),
+                "batch_normalization folded: the backbone's weights are none",
+            ),
+            (folded and self.trainable_layers != "all", "batch_normalization folded: all layers train"),
+        ]
+
+    def _wrong_for_the_training(self) -> list[tuple[bool, str]]:
+        soft = self.loss == "categorical_crossentropy"
+        distilled = self.distillation is not None
+        return [
+            (self.label_smoothing > 0 and not soft, "label_smoothing: needs the loss categorical_crossentropy"),
+            (self.warmup_epochs > 0 and self.schedule == "constant", "warmup_epochs: needs a schedule"),
+            (self.weight_decay > 0 and self.optimizer == "adam", "weight_decay: needs adamw or sgd"),
+            (self.momentum > 0 and self.optimizer != "sgd", "momentum: needs sgd"),
+            (distilled and not soft, "distillation: needs the loss categorical_crossentropy"),
+            (distilled and self.label_smoothing > 0, "distillation: goes without label_smoothing"),
+            (distilled and self.trainable_layers == "head", "distillation: goes without a frozen backbone"),
+            (
+                distilled and self.validation_fraction not in (0, HELD_OUT_FRACTION),
+                f"distillation: needs a validation_fraction of 0 or {HELD_OUT_FRACTION}",
+            ),
+        ]
 
     @property
     def computes_features_once(self) -> bool:

@@ -4,6 +4,8 @@ import pytest
 
 from catalog.labels import ModelName
 from training.architectures import ARCHITECTURES
+from training.architectures.small_cnn import NORMALIZED
+from training.batch_normalization import NormalizedConv2D, NormalizedDense
 
 STYLES: list[ModelName] = ["sequential", "functional", "subclassing"]
 
@@ -25,6 +27,15 @@ def test_each_style_is_written_in_its_style() -> None:
         "Functional_Model",
         "Sub_Classing_Model",
     ]
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_each_style_can_be_written_of_normalized_parts(name: ModelName) -> None:
+    plain, normalized = ARCHITECTURES[name](), ARCHITECTURES[name](parts=NORMALIZED)
+    assert (type(plain), plain.name) == (type(normalized), normalized.name)
+    assert len(plain.layers) == len(normalized.layers)
+    assert sum(isinstance(layer, NormalizedConv2D | NormalizedDense) for layer in normalized.layers) == 4
+    assert normalized(np.zeros((2, 32, 32, 3), np.float32)).shape == (2, 10)
 
 
 def test_one_seed_gives_the_three_styles_the_same_network() -> None:

@@ -22,7 +22,7 @@ from tests.training.commands.training_command import last_line
 from training import data, recipes
 from training.checkpoint import Checkpoint
 from training.commands.fit import command_line
-from training.recipes import get_recipe, with_backbone_weights
+from training.recipes import get_recipe, held_out, with_backbone_weights
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +40,8 @@ data.load_cifar10 = load_cifar10
 changes = {"epochs": int(sys.argv[1]), "batch_size": 32}
 shorter = lambda model: recipes.tutorial(model).model_copy(update=changes)
 recipes.RECIPES["tutorial"] = dict.fromkeys(recipes.MODEL_NAMES, shorter)
+tuned = lambda model: recipes.small_cnn(model).model_copy(update=changes | {"warmup_epochs": 0})
+recipes.RECIPES["tuned"] = dict.fromkeys(recipes.SMALL_CNNS, tuned)
 sys.argv = ["training", *sys.argv[2:]]
 sys.exit(command_line.main())
 """
@@ -105,6 +107,24 @@ def test_command_that_repeats_the_run_names_the_weights_where_the_recipe_has_oth
     recipe = get_recipe("tutorial", "vgg16")
     assert command_line(recipe, None) == "python -m training fit vgg16 --recipe tutorial --seed 86"
     assert command_line(with_backbone_weights(recipe, "none"), None).endswith(" --seed 86 --backbone-weights none")
+
+
+def test_command_that_repeats_a_held_out_run_says_so() -> None:
+    recipe = get_recipe("tuned", "functional")
+    assert command_line(recipe, None) == "python -m training fit functional --recipe tuned --seed 84"
+    assert command_line(held_out(recipe), None) == f"{command_line(recipe, None)} --held-out"
+
+
+def test_held_out_run_validates_and_is_not_the_run_on_all_images(tmp_path: Path) -> None:
+    asked = ["sequential", "--recipe", "tuned", *places(tmp_path)]
+    held = run(1, "fit", *asked, "--held-out", "--no-export")
+    assert held.returncode == 0, held.stderr
+    assert "validation loss" in held.stdout
+    assert run(1, "export", *asked).stderr.startswith("error: 0 of 1 epochs of this run are done")
+    assert run(1, "export", *asked, "--held-out").returncode == 0
+    metadata = read_metadata(tmp_path / "models/sequential/1")
+    assert (metadata.dataset.train, metadata.dataset.validation) == (576, 64)
+    assert "--held-out" in metadata.training.command
 
 
 def test_terminal_sees_rate_and_time_left(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_tuned_versions_stand_beside_their_goals(report: Report) -> None:
         test = metadata.evaluation("test", "float32", "openvino")
         assert test is not None
         found = rows(section, first_cell=f"`{name}/{version}`")
-        if metadata.recipe["name"] == "tuned" and (name, version) in latest_of_each_recipe():
+        if metadata.recipe["name"] in ("tuned", "distilled") and (name, version) in latest_of_each_recipe():
             (row,) = found
             goal, reached, difference = float(row[2]), float(row[3].strip("*")), float(row[4])
             assert reached == test.accuracy

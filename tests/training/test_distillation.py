@@ -1,0 +1,164 @@
+"""Views and their answers; the teachers are published small CNNs, which answer in no time."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from catalog.artifact import version_folder
+from catalog.errors import ArtifactError
+from runtime.base import Images, Probabilities
+from runtime.openvino import OpenVinoRuntime
+from tests.conftest import MODELS
+from training import distillation
+from training.checkpoint import Checkpoint
+from training.data import Cifar10, split_rows
+from training.distillation import TaughtViews
+from training.errors import CheckpointError
+from training.export import export
+from training.fit import fit
+from training.progress import Progress
+from training.recipes import Augmentation, Distillation, Recipe, get_recipe, held_out
+
+pytestmark = pytest.mark.slow
+
+TEACHERS = ("sequential/1", "functional/1")
+
+
+def short_recipe(**changes: Any) -> Recipe:
+    taught: dict[str, Any] = {"teachers": TEACHERS, "views": 2, "cutmix_share": 0.5, "seed": 83}
+    for name in list(changes):
+        if name in Distillation.model_fields and name != "augmentation":
+            taught[name] = changes.pop(name)
+    views = Distillation(augmentation=Augmentation(crop_padding_pixels=4, flip=True), **taught)
+    recipe = get_recipe("distilled", "functional")
+    return recipe.model_copy(update={"epochs": 3, "batch_size": 32, "distillation": views} | changes)
+
+
+def views_of(images: Images, recipe: Recipe, folder: Path | None = None, models: Path = MODELS) -> TaughtViews:
+    views = TaughtViews(images, recipe, models=models, folder=folder)
+    views.prepare(Progress())
+    return views
+
+
+class _Counting:
+    """A teacher that counts the images it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def predict(self, images: Images) -> Probabilities:
+        self.asked += len(images)
+        return np.full((len(images), 10), 0.1, np.float32)
+
+
+@pytest.fixture
+def teacher(monkeypatch: pytest.MonkeyPatch) -> _Counting:
+    counting = _Counting()
+    monkeypatch.setattr(distillation, "_load", lambda _folder: counting)
+    return counting
+
+
+def test_targets_are_the_mean_of_what_the_teachers_say_to_the_view(small_cifar10: Cifar10) -> None:
+    views = views_of(small_cifar10.train.images, short_recipe())
+    images, targets = views.of_epoch(1)
+    answers = [
+        OpenVinoRuntime().load(version_folder(MODELS, name, 1)).predict(images) for name in ("sequential", "functional")
+    ]
+    assert images.shape == small_cifar10.train.images.shape
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=5e-3)
+    np.testing.assert_allclose(targets, np.mean(answers, axis=0), atol=0.05)  # kept as float16, computed in bfloat16
+
+
+def test_epochs_take_the_views_in_turn_and_find_them_unchanged(small_cifar10: Cifar10, teacher: _Counting) -> None:
+    images = small_cifar10.train.images
+    views = views_of(images, short_recipe(epochs=5))
+    assert teacher.asked == len(images) * 2 * 2
+    first, second, third = (views.of_epoch(epoch)[0] for epoch in range(3))
+    assert not np.array_equal(first, images)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, third)
+
+
+def test_held_out_images_are_mixed_into_no_image_that_trains() -> None:
+    train, validate = split_rows(320, fraction=0.1, seed=83)
+    images = np.zeros((320, 32, 32, 3), np.uint8)
+    images[validate] = 255
+    views = TaughtViews(images, short_recipe(cutmix_share=1.0), models=MODELS, folder=None)
+    drawn = np.empty_like(images)
+    for rows, changed in views._blocks(0):
+        drawn[rows] = changed
+    assert drawn[train].max() == 0
+    assert drawn[validate].min() == 255
+
+
+def test_answers_are_kept_for_runs_with_and_without_validation_and_for_all_styles(
+    tmp_path: Path, small_cifar10: Cifar10, teacher: _Counting
+) -> None:
+    images = small_cifar10.train.images
+    recipe = short_recipe()
+    kept = views_of(images, recipe, tmp_path)
+    asked = teacher.asked
+    another = held_out(get_recipe("distilled", "sequential").model_copy(update={"distillation": recipe.distillation}))
+    again = TaughtViews(images, another, models=MODELS, folder=tmp_path)
+    assert again.prepare(Progress()) == 0.0
+    assert teacher.asked == asked
+    (images, targets), (same_images, same_targets) = kept.of_epoch(0), again.of_epoch(0)
+    assert np.array_equal(images, same_images)
+    assert np.array_equal(targets, same_targets)
+
+
+def test_more_views_cost_what_is_missing_and_other_views_all(
+    tmp_path: Path, small_cifar10: Cifar10, teacher: _Counting
+) -> None:
+    images = small_cifar10.train.images
+    one_teacher = {"teachers": TEACHERS[:1], "epochs": 9}
+    views_of(images, short_recipe(**one_teacher), tmp_path)
+    views_of(images, short_recipe(**one_teacher, views=3), tmp_path)
+    assert teacher.asked == 3 * len(images)
+    views_of(images, short_recipe(**one_teacher, cutmix_share=0.4), tmp_path)
+    assert teacher.asked == 5 * len(images)
+
+
+def test_damaged_file_is_computed_again(tmp_path: Path, small_cifar10: Cifar10, teacher: _Counting) -> None:
+    images = small_cifar10.train.images
+    recipe = short_recipe(teachers=TEACHERS[:1])
+    views_of(images, recipe, tmp_path)
+    file, _ = sorted(tmp_path.iterdir())
+    file.write_bytes(file.read_bytes()[:-1])
+    views_of(images, recipe, tmp_path)
+    assert teacher.asked == 3 * len(images)
+
+
+def test_teacher_that_is_not_published_is_a_clear_error(tmp_path: Path, small_cifar10: Cifar10) -> None:
+    with pytest.raises(ArtifactError, match=r"sequential/1/metadata.json is not there"):
+        views_of(small_cifar10.train.images, short_recipe(), models=tmp_path)
+
+
+def test_folder_that_can_not_be_written_to_is_a_clear_error(
+    tmp_path: Path, small_cifar10: Cifar10, teacher: _Counting
+) -> None:
+    (tmp_path / "answers").write_text("a file where the folder should be")
+    with pytest.raises(CheckpointError, match="can't write"):
+        views_of(small_cifar10.train.images, short_recipe(), tmp_path / "answers")
+    assert teacher.asked
+
+
+@pytest.mark.parametrize("style", ["sequential", "functional", "subclassing"])
+def test_student_learns_is_resumed_and_is_exported_as_the_plain_network(
+    style: str, tmp_path: Path, small_cifar10: Cifar10
+) -> None:
+    recipe = held_out(Recipe.model_validate(short_recipe().model_dump() | {"model": style, "warmup_epochs": 0.5}))
+    checkpoint = Checkpoint(tmp_path, recipe, "data")
+    trained = fit(recipe, small_cifar10.train, checkpoint=checkpoint, features_folder=tmp_path, models=MODELS)
+    assert (trained.train_n, len(trained.validation)) == (288, 32)
+    assert trained.history[-1].loss < trained.history[0].loss
+    assert trained.history[-1].val_accuracy is not None
+    assert trained.parameters.total == trained.parameters.trainable == 582_026
+    resumed = fit(recipe, small_cifar10.train, checkpoint=checkpoint, models=tmp_path / "no models")
+    for one, same in zip(trained.model.get_weights(), resumed.model.get_weights(), strict=True):
+        assert np.array_equal(one, same)
+    metadata = export(trained, small_cifar10, tmp_path / "models", command="pytest")
+    assert Recipe.model_validate(metadata.recipe) == recipe
+    assert metadata.export.max_abs_difference_from_keras < 1e-2

@@ -1,0 +1,168 @@
+"""The answers that a student is trained on: computed once by larger published models, and kept on disk.
+
+Teachers are several times as slow as the student learns, so they answer for a bounded number of changed copies of each
+image ("views"), once for all runs and styles. Views are drawn again whenever an epoch needs them; kept are the
+answers alone: one file for each teacher and view, named by what it was computed from and replaced whole, so that a
+killed run loses one view at most. What a student's epoch does with them is `training.fit`'s part.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catalog.artifact import SAVED_MODEL_FILE, read_metadata, verify
+from catalog.labels import CLASS_COUNT
+from catalog.replaced_file import replaced_file
+from runtime.base import Images, Probabilities
+from training.augmentation import augment, cut_mix
+from training.data import split_rows
+from training.errors import CheckpointError
+from training.progress import Progress
+from training.recipes.recipe import HELD_OUT_FRACTION, Distillation, Recipe
+
+BLOCK: Final = 500
+"""Images that are changed, mixed with each other and answered for at once."""
+
+Answers = NDArray[np.float16]
+
+
+class Teacher(Protocol):
+    """A loaded model that answers for images."""
+
+    def predict(self, images: Images) -> Probabilities:
+        """Probabilities (n, 10) float32 of images (n, 32, 32, 3) uint8."""
+        ...
+
+
+class TaughtViews:
+    """The views of a run's images, and what its teachers say to each.
+
+    An image is mixed with others of its own part alone, of the parts into which a run that holds images out divides
+    them. So the same answers serve runs with and without validation, and no held-out image gets into another.
+
+    Args:
+        images: (n, 32, 32, 3) uint8, all that train or validate.
+        recipe: one with a distillation.
+        models: holds the teachers' published versions.
+        folder: keeps the answers; None keeps them in memory alone.
+    """
+
+    def __init__(self, images: Images, recipe: Recipe, *, models: Path, folder: Path | None) -> None:
+        if recipe.distillation is None:
+            raise ValueError("a recipe without distillation has no views")
+        self._images = images
+        self._distillation: Distillation = recipe.distillation
+        self._parts = split_rows(len(images), fraction=HELD_OUT_FRACTION, seed=recipe.split_seed)
+        self._models = models
+        self._folder = folder
+        self._views_sha256 = self._fingerprint()
+        self._answers: dict[tuple[str, int], Answers] = {}
+        self._needed = range(min(recipe.distillation.views, recipe.epochs))
+
+    def prepare(self, progress: Progress) -> float:
+        """Have every answer ready that the run needs; the seconds that computing took.
+
+        Raises:
+            ArtifactError: a teacher is not published, or not whole.
+            ModelLoadError: it can't be loaded.
+            CheckpointError: the folder can't be written to.
+        """
+        start_s = time.monotonic()
+        computed = [self._prepare(teacher, progress) for teacher in self._distillation.teachers]
+        return time.monotonic() - start_s if any(computed) else 0.0
+
+    def of_epoch(self, epoch: int) -> tuple[Images, NDArray[np.float32]]:
+        """The view (n, 32, 32, 3) uint8 of an epoch (0 and up), and the targets (n, 10) float32."""
+        view = epoch % self._distillation.views
+        answers = [self._answers[teacher, view].astype(np.float32) for teacher in self._distillation.teachers]
+        images = np.empty_like(self._images)
+        for rows, changed in self._blocks(view):
+            images[rows] = changed
+        return images, np.mean(answers, axis=0)
+
+    def _blocks(self, view: int) -> Iterator[tuple[NDArray[np.int64], Images]]:
+        random = np.random.default_rng([self._distillation.seed, view])
+        for part in self._parts:
+            order = random.permutation(part)
+            for start in range(0, len(order), BLOCK):
+                rows = order[start : start + BLOCK]
+                images = augment(self._images[rows], self._distillation.augmentation, random)
+                yield rows, cut_mix(images, self._distillation.cutmix_share, random)
+
+    def _prepare(self, name: str, progress: Progress) -> bool:
+        folder = self._models / name
+        metadata = read_metadata(folder)
+        verify(folder, metadata)
+        files = {view: self._file(name, view, metadata.files[SAVED_MODEL_FILE].sha256) for view in self._needed}
+        for view, file in files.items():
+            kept = _read(file, len(self._images))
+            if kept is not None:
+                self._answers[name, view] = kept
+        missing = [view for view in self._needed if (name, view) not in self._answers]
+        if not missing:
+            progress.tell(f"using the answers of {name} in {self._folder}")
+            return False
+        progress.tell(f"computing the answers of {name} for {len(missing)} views of {len(self._images):,} images, once")
+        teacher = _load(folder)
+        progress.start(f"answers of {name}", len(missing) * len(self._images))
+        for view in missing:
+            self._answers[name, view] = self._ask(teacher, view, progress)
+            _write(files[view], self._answers[name, view])
+        return True
+
+    def _ask(self, teacher: Teacher, view: int, progress: Progress) -> Answers:
+        answers = np.empty((len(self._images), CLASS_COUNT), np.float16)
+        for rows, images in self._blocks(view):
+            answers[rows] = teacher.predict(images)
+            progress.advance(len(rows))
+        return answers
+
+    def _file(self, name: str, view: int, model_sha256: str) -> Path | None:
+        if self._folder is None:
+            return None
+        made_by = hashlib.sha256(f"{self._views_sha256} {model_sha256}".encode()).hexdigest()[:12]
+        return self._folder / f"answers-{name.replace('/', '-')}-{made_by}-{view}.npy"
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(self._images.tobytes())
+        for part in self._parts:
+            digest.update(part.tobytes())
+        digest.update(self._distillation.model_dump_json(include={"augmentation", "cutmix_share", "seed"}).encode())
+        return digest.hexdigest()
+
+
+def _load(folder: Path) -> Teacher:
+    """A published version as OpenVINO runs it fastest here; which digits that costs makes no difference to a target."""
+    from runtime.openvino import OpenVinoRuntime, has_bfloat16  # JAX trains without OpenVINO
+
+    return OpenVinoRuntime("bfloat16" if has_bfloat16() else "float32").load(folder)
+
+
+def _read(file: Path | None, n: int) -> Answers | None:
+    if file is None:
+        return None
+    try:
+        answers: Answers = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None  # not there, or damaged: computed again
+    return answers if answers.shape == (n, CLASS_COUNT) and answers.dtype == np.float16 else None
+
+
+def _write(file: Path | None, answers: Answers) -> None:
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(file) as stream:
+            np.save(stream, answers)
+    except OSError as error:
+        raise CheckpointError(
+            f"can't write {file}: {error.strerror}",
+            expected=f"a folder with room for {answers.nbytes:,} bytes that this user may write to",
+            remedy="make room, or give another folder with --checkpoints",
+        ) from None
