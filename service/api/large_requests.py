@@ -64,11 +64,9 @@ class RequestReader:
         """
         if costly_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
-        try:
-            async with asyncio.timeout(deadline.left_s), self._turn:
-                outcome = await self._ask(pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL))
-        except TimeoutError:
-            raise deadline.passed() from None
+        question = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
+        # A task, since time-outs and pipes need one, and a small compressed request that becomes large has none.
+        outcome = await asyncio.get_running_loop().create_task(self._ask_in_turn(question, deadline))
         if isinstance(outcome, Exception):
             raise outcome
         read: Read = outcome
@@ -93,6 +91,13 @@ class RequestReader:
         if process is not None and process.stdin is not None:
             process.stdin.close()
         return process
+
+    async def _ask_in_turn(self, question: bytes, deadline: Deadline) -> Any:
+        try:
+            async with asyncio.timeout(deadline.left_s), self._turn:
+                return await self._ask(question)
+        except TimeoutError:
+            raise deadline.passed() from None
 
     async def _ask(self, question: bytes) -> Any:
         if self._retirement is not None:

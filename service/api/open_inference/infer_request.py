@@ -136,7 +136,7 @@ def json_bytes(body: bytes, header_length: str | None) -> int:
     """How many bytes of a request are JSON, as far as the header tells, which may be wrong."""
     if header_length is None:
         return len(body)
-    return int(header_length) if _is_length(header_length) else 0
+    return min(int(header_length), len(body)) if _is_length(header_length) else 0
 
 
 def timeout_of(parameters: Parameters) -> float | None:

@@ -15,8 +15,10 @@ import uvloop
 from fastapi.testclient import TestClient
 
 from service.api.large_requests import LARGE_BYTES, RequestReader
+from service.api.open_inference.infer_request import json_bytes
 from service.core.pipeline import Deadline
 from service.errors import UnavailableError
+from service.http.eager import EagerCall
 from tests.conftest import SAMPLES
 from tests.reading import reading_processes
 from tests.service.api.open_inference.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
@@ -104,6 +106,26 @@ def test_deadline_holds_while_it_is_read(client: TestClient) -> None:
     assert (response.status_code, "no answer within 0.001 s" in response.json()["error"]) == (504, True)
     assert have_ended(reading_processes())
     assert client.post(INFER, content=large({"inputs": [image_input()]})).status_code == 200
+
+
+def test_request_without_a_task_is_read() -> None:
+    """As one of a few bytes is that became large when it was decompressed."""
+
+    async def read() -> object:
+        loop = asyncio.get_running_loop()
+        reader, read = RequestReader(), loop.create_future()
+        call = EagerCall(reader.read(LARGE_BYTES, Deadline.after(20), abs, -1), read.set_result, lambda _: None)
+        loop.call_soon(call.start)
+        try:
+            return await read
+        finally:
+            await reader.close()
+
+    assert asyncio.run(read()) == 1
+
+
+def test_small_body_is_small_whatever_its_header_says() -> None:
+    assert json_bytes(b"{}", str(LARGE_BYTES)) == 2
 
 
 def test_process_ends_where_there_is_no_more_to_read() -> None:
