@@ -120,7 +120,7 @@ def regular_files(folder: Path) -> Iterator[str]:
 
 def _leads_to_folder(root: str, entry: "os.DirEntry[str]", file: Path) -> bool:
     target = os.path.realpath(entry.path)
-    if not target.startswith(root.rstrip(os.sep) + os.sep):
+    if target != root and not target.startswith(root.rstrip(os.sep) + os.sep):
         raise UnusableFileError("a link leads out of the folder", file)
     status = os.stat(target)  # noqa: PTH116  # a path of the system's own
     if stat.S_ISDIR(status.st_mode):
