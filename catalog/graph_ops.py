@@ -148,12 +148,12 @@ def _read_graph(stream: BinaryIO, message: Field) -> _Graph:
                     for name in _function_names(stream, function):
                         graph.functions.setdefault(name, []).extend(nodes)
         elif part.number == SIGNATURES:
-            graph.roots.update(map(_node_of, _signature_tensors(stream, part)))
+            graph.roots.update(map(node_of, _signature_tensors(stream, part)))
         elif part.number == COLLECTIONS:
             for collection in messages(stream, part, MAP_VALUE):
                 for nodes_of in messages(stream, collection, COLLECTION_NODES):
                     graph.roots.update(
-                        _node_of(text(stream, name)) for name in messages(stream, nodes_of, COLLECTION_NAME)
+                        node_of(text(stream, name)) for name in messages(stream, nodes_of, COLLECTION_NAME)
                     )
     return graph
 
@@ -169,7 +169,6 @@ def _read_nodes(stream: BinaryIO, found: Iterable[Field]) -> list[_Node]:
 
 def _read_node(stream: BinaryIO, message: Field) -> _Node:
     node = _Node()
-    attributes = []
     for part in fields(stream, message):
         if part.kind != LENGTH:
             continue
@@ -178,12 +177,9 @@ def _read_node(stream: BinaryIO, message: Field) -> _Node:
         elif part.number == NODE_OP:
             node.op = text(stream, part)
         elif part.number == NODE_INPUT:
-            node.inputs.append(_node_of(text(stream, part)))
+            node.inputs.append(node_of(text(stream, part)))
         elif part.number == NODE_ATTRIBUTES:
-            attributes.append(part)
-    if node.op in CALLS:
-        for attribute in attributes:
-            for value in messages(stream, attribute, MAP_VALUE):
+            for value in messages(stream, part, MAP_VALUE):
                 node.functions.update(_functions(stream, value))
     return node
 
@@ -226,6 +222,6 @@ def _tensor_names(stream: BinaryIO, tensor: Field, depth: int = 0) -> Iterator[s
             yield from _tensor_names(stream, part, depth + 1)
 
 
-def _node_of(tensor: str) -> str:
+def node_of(tensor: str) -> str:
     """Return the node that a tensor `node:0`, or a control input `^node`, is of."""
     return tensor.removeprefix("^").partition(":")[0]

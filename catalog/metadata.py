@@ -5,11 +5,11 @@ these classes. Reading and writing files is `catalog.artifact`'s part.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from catalog.labels import ModelName
+from catalog.labels import CLASS_COUNT, ModelName
 
 Precision = Literal["float32", "bfloat16"]
 RuntimeName = Literal["openvino", "tensorflow"]
@@ -22,6 +22,15 @@ MAX_VERSION_DIGITS: Final = 9
 Version = Annotated[int, Field(ge=1, lt=10**MAX_VERSION_DIGITS, description="1 and up, in the order of publishing")]
 MAX_FILE_BYTES: Final = 2**31
 """Of a protobuf message, such as saved_model.pb."""
+
+
+Entry = TypeVar("Entry")
+OfEachClass = Annotated[list[Entry], Field(min_length=CLASS_COUNT, max_length=CLASS_COUNT)]
+MAX_TITLE: Final = 200
+ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
+SIGNATURE: Final = "serving_default"
+IMAGES: Final = "images"
+"""The input of that signature, which takes pixels."""
 
 
 def _inside(name: str) -> str:
@@ -47,8 +56,8 @@ class Record(BaseModel):
 class TensorSpec(Record):
     """A named tensor of a signature; -1 in `shape` is the batch."""
 
-    name: str
-    dtype: str
+    name: ServedName
+    dtype: Literal["uint8", "float32", "string"]
     shape: list[int]
     description: str
 
@@ -56,9 +65,15 @@ class TensorSpec(Record):
 class SignatureSpec(Record):
     """One signature of the SavedModel, as a client of any server would call it."""
 
-    name: str
-    inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
+    name: ServedName
+    inputs: Annotated[list[TensorSpec], Field(min_length=1)]
+    outputs: Annotated[list[TensorSpec], Field(min_length=1)]
+
+
+def _with_images(signatures: list[SignatureSpec]) -> list[SignatureSpec]:
+    if not any((known.name, known.inputs[0].name) == (SIGNATURE, IMAGES) for known in signatures):
+        raise ValueError(f"should have the signature '{SIGNATURE}' with the input '{IMAGES}'")
+    return signatures
 
 
 class Parameters(Record):
@@ -94,8 +109,10 @@ class Evaluation(Record):
     expected_calibration_error: Annotated[
         Probability, Field(description="15 equal-width bins of confidence, weighted by their counts")
     ]
-    confusion_matrix: Annotated[list[list[Count]], Field(description="row = true class, column = predicted class")]
-    per_class: list[ClassResult]
+    confusion_matrix: Annotated[
+        OfEachClass[OfEachClass[Count]], Field(description="row = true class, column = predicted class")
+    ]
+    per_class: OfEachClass[ClassResult]
     duration_s: Seconds
 
 
@@ -180,12 +197,12 @@ class ModelMetadata(Record):
     schema_version: Literal[1] = 1
     name: ModelName
     version: Version
-    title: str
-    architecture: str
+    title: Annotated[str, Field(max_length=MAX_TITLE)]
+    architecture: Annotated[str, Field(max_length=MAX_TITLE)]
     recipe: Annotated[dict[str, Any], Field(description="every hyper-parameter; `name` says which recipe it is")]
     parameters: Parameters
-    signatures: list[SignatureSpec]
-    labels: list[str]
+    signatures: Annotated[list[SignatureSpec], AfterValidator(_with_images)]
+    labels: OfEachClass[str]
     evaluations: list[Evaluation]
     training: TrainingRun
     dataset: Dataset

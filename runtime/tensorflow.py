@@ -12,7 +12,7 @@ import io
 import os
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from catalog.artifact import SAVED_MODEL_FILE
 from catalog.errors import ModelLoadError, RuntimeUnavailableError
-from catalog.graph_ops import check_graph
+from catalog.graph_ops import check_graph, node_of
 from catalog.metadata import MAX_FILE_BYTES, Precision, RuntimeName
 from catalog.regular_files import read_regular
 from catalog.wire_format import whole
@@ -32,7 +32,7 @@ from runtime.fixed_sizes import batch_sizes, compute_in_sizes
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
-from tensorflow.core.framework import attr_value_pb2, graph_pb2
+from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.eager import context
 
@@ -145,6 +145,7 @@ def _answering_function(content: bytes) -> Any:
     signature = saved.signature_def.get(SIGNATURE, None)
     if signature is None or INPUT not in signature.inputs or OUTPUT not in signature.outputs:
         raise ValueError(f"it has no signature {SIGNATURE} from {INPUT} to {OUTPUT}")
+    _keep_reached(saved.graph_def, [signature.inputs[INPUT].name, signature.outputs[OUTPUT].name])
     names = _rename_functions(saved.graph_def)
 
     def graph() -> None:
@@ -156,6 +157,44 @@ def _answering_function(content: bytes) -> Any:
     weakref.finalize(answer, _forget_functions, names)
     saved.Clear()  # TensorFlow has its own copy of the weights
     return answer
+
+
+def _keep_reached(graph: graph_pb2.GraphDef, tensors: list[str]) -> None:
+    """Remove the nodes and functions that no tensor needs, such as those that save and restore.
+
+    TensorFlow would do so itself, but not before its optimizers, which put functions in the place of others: whatever
+    has the same `api_implements` counts as the same.
+    """
+    nodes = _needed(tensors, {node.name: node.input for node in graph.node})
+    _remove(graph.node, lambda node: node.name not in nodes)
+    library = graph.library
+    called = {function.signature.name: _called_by(function.node_def) for function in library.function}
+    functions = _needed(_called_by(graph.node), called)
+    _remove(library.function, lambda function: function.signature.name not in functions)
+    del library.gradient[:]
+
+
+def _needed(roots: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the names of roots and of what they need; of tensors, the nodes that give them."""
+    needed: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        name = node_of(waiting.pop())
+        if name not in needed:
+            needed.add(name)
+            waiting += needs.get(name, ())
+    return needed
+
+
+def _called_by(nodes: Iterable[node_def_pb2.NodeDef]) -> list[str]:
+    values = chain.from_iterable(node.attr.values() for node in nodes)
+    return [reference.name for value in values for reference in _function_references(value)]
+
+
+def _remove(entries: Any, is_unneeded: Callable[[Any], bool]) -> None:
+    for index in reversed(range(len(entries))):
+        if is_unneeded(entries[index]):
+            del entries[index]
 
 
 def _rename_functions(graph: graph_pb2.GraphDef) -> list[str]:

@@ -14,6 +14,7 @@ from training.data import Split
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "cifar10-serving"  # the same plot gives the same file
+mpl.rcParams["text.parse_math"] = False  # a title may have dollars
 
 PLOT_NAMES: Final = ("learning_curves", "confusion_matrix", "sample_predictions")
 SAMPLE_ROWS: Final = 4

@@ -288,7 +288,7 @@ def _json_rows(content: bytes) -> Iterator[SavedRow]:
             try:
                 yield _json_row(line)
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"line {number}: {type(error).__name__}") from error
+                raise ValueError(f"line {number} is no answer") from error
     try:
         yield _json_row(last)
     except (ValueError, TypeError, KeyError):

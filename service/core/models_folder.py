@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -91,7 +92,8 @@ class ModelsFolder:
 
     def _scan_model(self, name: str) -> ModelFolder | None:
         try:
-            found = self._calls.run(name, lambda: _model(self.path / name), LOOK_LIMIT_S)
+            known = self._found.get(name)
+            found = self._calls.run(name, lambda: _model(self.path / name, known), LOOK_LIMIT_S)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:  # such as the lost+found of a volume, or a network file system that hangs
@@ -109,13 +111,32 @@ class ModelsFolder:
             logger.warning("%s %s", self.path / printable(name), problem)
 
 
-def _model(folder: Path) -> ModelFolder:
+def _model(folder: Path, known: ModelFolder | None) -> ModelFolder:
     entries = {entry.name: entry for entry in _entries(folder)}
     numbers = sorted((int(name) for name in entries if is_version_name(name)), reverse=True)
-    folders = [number for number in numbers if entries[str(number)].is_dir()][:MAX_VERSIONS]
-    versions = {number: tuple(sorted(_files(folder / str(number)))) for number in folders}
-    rollout = (_signature(entries[SERVING_FILE], SERVING_FILE),) if SERVING_FILE in entries else ()
+    folders = [number for number in numbers if _may_be_folder(entries[str(number)])][:MAX_VERSIONS]
+    versions = {
+        number: _version(folder / str(number), known.versions.get(number) if known else None) for number in folders
+    }
+    rollout: FileSignature = ()
+    with suppress(FileNotFoundError):  # being replaced at this moment
+        rollout = (_signature(entries[SERVING_FILE], SERVING_FILE),) if SERVING_FILE in entries else ()
     return ModelFolder(versions, rollout)
+
+
+def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself: loading it will tell
+        return True
+
+
+def _version(folder: Path, known: FileSignature | None) -> FileSignature:
+    """Return the signatures of a version's files; where they can't be read, those that are known, or none."""
+    try:
+        return tuple(sorted(_files(folder)))
+    except OSError:
+        return known or ()
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -96,7 +96,7 @@ def save_as_initializer(saved: SavedModel) -> None:
     graph.collection_def["saved_model_main_op"].node_list.value.append("odd")
 
 
-def called_through(path: Callable[[Any, str], None]) -> Callable[[SavedModel], None]:
+def called_through(path: Callable[[Any, str], None], op: str = "While") -> Callable[[SavedModel], None]:
     def change(saved: SavedModel) -> None:
         library = saved.meta_graphs[0].graph_def.library
         saving = library.function.add()
@@ -104,7 +104,7 @@ def called_through(path: Callable[[Any, str], None]) -> Callable[[SavedModel], N
         saving.node_def.add(name="odd", op="RestoreV2")
         between = library.function.add()
         between.signature.name = "between"
-        path(between.node_def.add(name="calls", op="While").attr, "saving")
+        path(between.node_def.add(name="calls", op=op).attr, "saving")
         answering = next(f for f in library.function if "wrapper_serving_default" in f.signature.name)
         answering.node_def.add(name="odd", op="PartitionedCall").attr["f"].func.name = "between"
 
@@ -129,6 +129,7 @@ def by_argument(attributes: Any, name: str) -> None:
         called_through(lambda attributes, name: attributes["body"].func.__setattr__("name", name)),
         called_through(by_list),
         called_through(by_argument),
+        called_through(by_list, "NoOp"),
     ],
 )
 def test_saving_and_restoring_is_rejected_where_something_may_run_it(change: Callable[[SavedModel], None]) -> None:

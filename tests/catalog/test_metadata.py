@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -41,4 +43,28 @@ def test_unknown_fields_are_refused() -> None:
     metadata = read_metadata(version_folder(MODELS, "sequential", 1))
     document = metadata.model_dump(mode="json") | {"acuracy": 1}
     with pytest.raises(ValidationError, match="acuracy"):
+        ModelMetadata.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("title",), "x" * 201),
+        (("signatures",), []),
+        (("signatures", 0, "inputs"), []),
+        (("signatures", 0, "inputs", 0, "name"), "pixels"),
+        (("signatures", 0, "inputs", 0, "dtype"), "complex64"),
+        (("labels",), ["cat"]),
+        (("evaluations", 0, "per_class"), []),
+        (("evaluations", 0, "confusion_matrix"), [[1], []]),
+    ],
+)
+def test_what_a_version_could_not_be_described_by_is_refused(place: tuple[str | int, ...], value: object) -> None:
+    document = read_metadata(version_folder(MODELS, "sequential", 1)).model_dump(mode="json")
+    *parents, last = place
+    inner: Any = document
+    for part in parents:
+        inner = inner[part]
+    inner[last] = value
+    with pytest.raises(ValidationError, match=str(place[0])):
         ModelMetadata.model_validate(document)

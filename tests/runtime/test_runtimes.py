@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.eager import context
 
-from catalog.artifact import read_metadata, version_folder
+from catalog.artifact import SAVED_MODEL_FILE, read_metadata, version_folder
 from catalog.errors import ModelLoadError, RuntimeUnavailableError, UnsafeGraphError
 from catalog.labels import SMALL_CNNS
 from runtime.base import Runtime
@@ -112,6 +113,32 @@ def test_graph_that_writes_a_file_is_rejected_before_it_does(
     with pytest.raises(UnsafeGraphError, match=r"saved_model.pb has the op '(WriteFile|HashTableV2)'"):
         runtime.load(tmp_path / "model")
     assert not (tmp_path / "written").exists()
+
+
+def test_function_that_nothing_names_is_not_put_in_the_place_of_another(tmp_path: Path) -> None:
+    saved = saved_model_pb2.SavedModel.FromString((FOLDER / SAVED_MODEL_FILE).read_bytes())
+    library = saved.meta_graphs[0].graph_def.library
+    answering = next(function for function in library.function if "classify" in function.signature.name)
+    writing = library.function.add()
+    writing.CopyFrom(answering)
+    writing.signature.name = "writing"
+    writing.signature.is_stateful = True
+    writing.signature.control_output.append("save")
+    writing.control_ret["save"] = "save"
+    values = {"prefix": str(tmp_path / "written"), "names": ["a"], "slices": [""], "value": [1.0]}
+    for name, value in values.items():
+        constant = writing.node_def.add(name=name, op="Const").attr
+        constant["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+        constant["dtype"].type = constant["value"].tensor.dtype
+    save = writing.node_def.add(name="save", op="SaveV2", input=[f"{name}:output:0" for name in values])
+    save.attr["dtypes"].list.type.append(tf.float32.as_datatype_enum)
+    for function, device in ((answering, b"GPU"), (writing, b"CPU")):
+        function.attr["api_implements"].s = b"classify"
+        function.attr["api_preferred_device"].s = device
+    (tmp_path / SAVED_MODEL_FILE).write_bytes(saved.SerializeToString())
+    model = TensorFlowRuntime().load(tmp_path)
+    assert check_golden(model, FOLDER, read_metadata(FOLDER), "float32") < 1e-4
+    assert [file.name for file in tmp_path.iterdir()] == [SAVED_MODEL_FILE]
 
 
 def test_models_whose_functions_have_the_same_names_answer_beside_each_other(runtime: Runtime) -> None:

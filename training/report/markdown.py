@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Final, Generic, TypeVar
 
 PLOTS_FOLDER: Final = "plots"
+MAX_FILE_PART: Final = 100
 SPECIAL_CHARACTERS: Final = re.compile(r"([\\`*\[\]<>&#~]|(?<!\w)_|_(?!\w))")
 """An underscore inside a word stands for itself."""
 
@@ -38,15 +40,22 @@ def plain(text: str) -> str:
 
 def code(text: str) -> str:
     """Text in the typeface of code."""
-    fence = "``" if "`" in text else "`"
-    padding = " " if "`" in text else ""
-    return f"{fence}{padding}{text}{padding}{fence}"
+    line = " ".join(text.split())
+    runs = re.findall("`+", line)
+    fence = "`" * (max(map(len, runs), default=0) + 1)
+    padding = " " if runs else ""
+    return f"{fence}{padding}{line}{padding}{fence}"
 
 
 def picture(description: str, name: str) -> str:
     """A plot that leads to itself, to be looked at enlarged; `name` is that of its file without the ending."""
     file = f"{PLOTS_FOLDER}/{name}.svg"
     return f"[![{plain(description)}]({file})]({file})"
+
+
+def file_part(text: str) -> str:
+    """Text as a part of a file's name, with whatever is no letter, digit, - or _ replaced."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:MAX_FILE_PART]
 
 
 def items(entries: Sequence[str]) -> str:
@@ -56,7 +65,8 @@ def items(entries: Sequence[str]) -> str:
 
 def folded(summary: str, body: str) -> str:
     """A part that opens on a click; `summary` is plain text."""
-    return f"<details>\n<summary>{summary}</summary>\n\n{body}\n\n</details>"
+    line = escape(" ".join(summary.split()), quote=False)
+    return f"<details>\n<summary>{line}</summary>\n\n{body}\n\n</details>"
 
 
 def anchor(heading: str) -> str:

@@ -44,6 +44,16 @@ def test_linked_folders_of_models_and_versions_are_seen(one_model: Path) -> None
     }
 
 
+def test_version_that_can_not_be_read_harms_no_other(one_model: Path) -> None:
+    folder = ModelsFolder(one_model)
+    before = folder.scan()["sequential"].versions[1]
+    (one_model / "sequential/2").symlink_to("2")
+    assert folder.scan()["sequential"].versions == {1: before, 2: ()}
+    (one_model / "sequential/1").rename(one_model / ".away")
+    (one_model / "sequential/1").symlink_to("1")
+    assert folder.scan()["sequential"].versions == {1: before, 2: ()}
+
+
 def test_folders_without_an_end_are_looked_at_in_part(one_model: Path) -> None:
     version = one_model / "sequential/1"
     (version / "loop").symlink_to(".")

@@ -55,6 +55,16 @@ def test_results_are_those_of_the_metadata_and_of_the_tutorial(report: Report) -
         ]
 
 
+def test_nothing_in_metadata_becomes_html_or_breaks_a_plot(tmp_path: Path) -> None:
+    hostile = "<b>$\\x$</b>\n\n<script>` `` ```</script>"
+    models = tmp_path / "models"
+    recipe = {"name": hostile, "backbone_weights": hostile}
+    add_version(models, "vgg16", 1, title=hostile, recipe=recipe, training={"command": hostile, "hardware": hostile})
+    report = Report(tmp_path, write_report(models, tmp_path))
+    assert not {"b", "script"} & report.html.elements
+    assert "<script>" in report.html.text
+
+
 def test_training_classes_and_cost_are_those_of_the_metadata(report: Report) -> None:
     for name, version in every_published_version():
         metadata = read_metadata(version_folder(MODELS, name, version))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from training.report.figures import COLOURS, new_figure, svg
-from training.report.markdown import picture, plain
+from training.report.markdown import file_part, picture, plain
 from training.report.sections.section import Section
 from training.report.versions import FAMILIES, Family, Published, PublishedVersion
 
@@ -21,7 +21,7 @@ def learning_curves(published: Published) -> Section:
             blocks += [f"### {family.title}", "Nothing is published of them."]
         for recipe in dict.fromkeys(version.recipe for version in members):
             shown = [version for version in members if version.recipe == recipe]
-            name = f"learning_curves_{family.slug}_{recipe}"
+            name = f"learning_curves_{family.slug}_{file_part(recipe)}"
             plots[name] = svg(_figure(family, recipe, shown))
             keys = ", ".join(version.key for version in shown)
             blocks += [
