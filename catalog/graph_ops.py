@@ -11,6 +11,7 @@ service loads the signature `serving_default` and what that needs, no initialize
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -42,6 +43,7 @@ SAVING: Final = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2", "Sharded
 
 MAX_NODES: Final = 200_000
 MAX_FUNCTION_DEPTH: Final = 16
+MAX_CALL_DEPTH: Final = 64
 META_GRAPH: Final = 2
 GRAPH, COLLECTIONS, SIGNATURES = 2, 4, 5
 NODES, LIBRARY = 1, 2
@@ -80,7 +82,8 @@ def check_graph(stream: BinaryIO, message: Field, file: Path) -> None:
         file: is named in the error.
 
     Raises:
-        UnsafeGraphError: it has another op than `COMPUTING`, or one of `SAVING` where something may run it.
+        UnsafeGraphError: it has another op than `COMPUTING`, or one of `SAVING` where something may run it, or its
+            functions don't end.
         EOFError, ValueError: it is no SavedModel.
     """
     graphs = [_read_graph(stream, field) for field in messages(stream, message, META_GRAPH)]
@@ -91,8 +94,29 @@ def check_graph(stream: BinaryIO, message: Field, file: Path) -> None:
         for where, node in _reached(graph):
             if node.op in SAVING:
                 raise _unsafe(file, node.op, where)
+        _check_calls(graph, file)
     if len(graphs) != 1:
         raise UnsafeGraphError(f"{file} holds {len(graphs)} graphs", expected="one, for serving")
+
+
+def _check_calls(graph: _Graph, file: Path) -> None:
+    """Check that functions end: runtimes put each in the place of its call, on a stack that overflows."""
+    calls = {name: [called for node in nodes for called in node.functions] for name, nodes in graph.functions.items()}
+    calls[""] = [called for node in graph.nodes for called in node.functions]
+    sizes: dict[str, int] = {}
+    depths: dict[str, int] = {}
+    try:
+        for name in TopologicalSorter(calls).static_order():
+            called_here = calls.get(name, [])
+            sizes[name] = len(graph.functions.get(name, ())) + sum(sizes[called] for called in called_here)
+            depths[name] = 1 + max((depths[called] for called in called_here), default=0)
+            if sizes[name] > MAX_NODES or depths[name] > MAX_CALL_DEPTH:
+                raise UnsafeGraphError(
+                    f"{file} has functions of {sizes[name]:,} nodes with what they call, {depths[name]} levels deep",
+                    expected=f"at most {MAX_NODES:,} nodes and {MAX_CALL_DEPTH} levels",
+                )
+    except CycleError:
+        raise UnsafeGraphError(f"{file} has a function that calls itself", expected="functions that end") from None
 
 
 def _unsafe(file: Path, op: str, where: str) -> UnsafeGraphError:

@@ -139,6 +139,33 @@ def test_saving_and_restoring_is_rejected_where_something_may_run_it(change: Cal
         check(saved)
 
 
+def calling_chain(calls: int, *, levels: int) -> SavedModel:
+    """Return a graph whose functions call the next one, several times each."""
+    saved = published()
+    library = saved.meta_graphs[0].graph_def.library
+    for level in range(levels):
+        function = library.function.add()
+        function.signature.name = f"level{level}"
+        for call in range(calls if level else 0):
+            function.node_def.add(name=f"{call}", op="PartitionedCall").attr["f"].func.name = f"level{level - 1}"
+    return saved
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_functions_that_call_themselves_are_rejected(levels: int) -> None:
+    saved = calling_chain(1, levels=levels)
+    last = saved.meta_graphs[0].graph_def.library.function[-levels]
+    last.node_def.add(name="again", op="While").attr["body"].func.name = f"level{levels - 1}"
+    with pytest.raises(UnsafeGraphError, match="calls itself"):
+        check(saved)
+
+
+@pytest.mark.parametrize(("calls", "levels"), [(1, 5_000), (2, 40), (10, 10)])
+def test_functions_that_become_too_large_are_rejected(calls: int, levels: int) -> None:
+    with pytest.raises(UnsafeGraphError, match="levels deep"):
+        check(calling_chain(calls, levels=levels))
+
+
 def test_field_that_is_there_twice_counts_twice() -> None:
     saved = published()
     addition = saved_model_pb2.SavedModel().meta_graphs.add()
