@@ -12,7 +12,7 @@ from typing import Final
 
 from multipart import parse_options_header
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from service.api.content_type import FILES_WAY, WAYS, check_type
 from service.api.multipart_form import FormField, file_of_form, files_of_form
@@ -29,6 +29,7 @@ MAX_CONTENT_TYPE_BYTES: Final = 1000
 COMPRESSIONS: Final = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 """The content codings that are read, by the names that RFC 9110, 8.4.1 gives them."""
 IDENTITY: Final = "identity"
+CONTENT_ENCODING: Final = b"content-encoding"
 MAX_CODINGS: Final = 4
 MAX_GZIP_MEMBERS: Final = 10_000
 WINDOW_BYTES: Final = 16 * 2**10
@@ -44,6 +45,15 @@ RawHeaders = Mapping[bytes, bytes]
 """A request's headers as ASGI has them: names in lower case, and of one that is given twice the last."""
 ContentType = tuple[str, dict[str, str]]
 """The type, and its options, such as `boundary`."""
+
+
+def raw_headers(scope: Scope) -> RawHeaders:
+    """Return a request's headers by name; content codings on several lines are one list (RFC 9110, 5.3)."""
+    lines = scope["headers"]
+    headers = dict(lines)
+    if len(headers) < len(lines) and CONTENT_ENCODING in headers:
+        headers[CONTENT_ENCODING] = b", ".join(value for name, value in lines if name == CONTENT_ENCODING)
+    return headers
 
 
 def image_type(headers: RawHeaders) -> ContentType:
@@ -117,7 +127,7 @@ async def decompress(body: bytes, codings: list[str], slot: Slot, *, max_body_by
 
 def _content_codings(headers: RawHeaders) -> list[str]:
     """Return the codings that were applied to the body, in order; without `identity`, which is none."""
-    value = headers.get(b"content-encoding", b"").decode("latin-1").lower()
+    value = headers.get(CONTENT_ENCODING, b"").decode("latin-1").lower()
     codings = [coding.strip(" \t") for coding in value.split(",")]
     return [coding for coding in codings if coding not in {"", IDENTITY}]
 
@@ -186,7 +196,7 @@ def _has_zlib_header(body: bytes) -> bool:
 
 
 def _content_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:
-    codings = _content_codings(headers) if b"content-encoding" in headers else []
+    codings = _content_codings(headers) if CONTENT_ENCODING in headers else []
     if codings:
         raise _unread_coding(codings, "a body that is not compressed: image files already are", IDENTITY)
     return _parse_content_type(headers.get(b"content-type", b"")[:MAX_CONTENT_TYPE_BYTES])

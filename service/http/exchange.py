@@ -17,7 +17,7 @@ from service.core.backlog import Begun
 from service.core.observation import Observation
 from service.core.pipeline import Deadline
 from service.errors import InvalidParameterError
-from service.http.body import RawHeaders, read_stream, upload_timeout
+from service.http.body import RawHeaders, raw_headers, read_stream, upload_timeout
 from service.http.errors import Answer
 from service.observing import begun_of, observation_of
 from service.settings import Settings
@@ -40,7 +40,7 @@ class HttpExchange:
     __slots__ = ("headers", "path_params", "query", "settings", "ticket", "trace")
 
     def __init__(self, scope: Scope, trace: Observation, ticket: Begun | None, settings: Settings) -> None:
-        self.headers: RawHeaders = dict(scope["headers"])
+        self.headers: RawHeaders = raw_headers(scope)
         self.query: bytes = scope["query_string"]
         self.path_params: Mapping[str, str] = scope.get("path_params", {})
         self.trace = trace

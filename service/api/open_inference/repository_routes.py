@@ -18,7 +18,7 @@ from service.api.tensors import shown
 from service.core.pipeline import Pipeline
 from service.core.repository import ModelRepository
 from service.errors import InvalidRequestError
-from service.http.body import content_codings, decompress, read_stream, upload_timeout
+from service.http.body import content_codings, decompress, raw_headers, read_stream, upload_timeout
 from service.settings import Settings
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -50,7 +50,7 @@ def repository_routes(
 
     async def read(request: Request, kind: type[Document]) -> Document:
         try:
-            headers = dict(request.scope["headers"])
+            headers = raw_headers(request.scope)
             codings = content_codings(headers)
             with pipeline.slot() as slot:
                 async with asyncio.timeout(settings.upload_timeout_s):

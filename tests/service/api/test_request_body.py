@@ -42,6 +42,12 @@ def test_compressed_body_is_read(client: TestClient, coding: str, body: bytes) -
     assert response.status_code == 200, response.text
 
 
+def test_codings_on_several_lines_are_one_list(client: TestClient) -> None:
+    lines = [("Content-Encoding", "deflate"), ("Content-Encoding", "gzip")]
+    response = client.post(INFER, content=gzip.compress(zlib.compress(BODY)), headers=lines)
+    assert response.status_code == 200, response.text
+
+
 @pytest.mark.parametrize(
     ("coding", "body", "said"),
     [
