@@ -24,7 +24,7 @@ MAX_TEXT_LENGTH: Final = 500
 
 
 NOT_READ: Final = "(not a request)"
-"""What people are shown of one whose first line can't be read."""
+"""Text shown in place of a request line that can't be read."""
 NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
 """Asked every few seconds by machines and open pages."""
 

@@ -24,7 +24,7 @@ OVERDUE_AFTER_S: Final = 10.0
 """A thread that decodes for longer, and beyond its request's deadline, is given up."""
 FREE_HELD_BYTES: Final = 20 * 2**20
 HELD_COPIES: Final = 2
-"""What a body holds is held again by the files in it."""
+"""Copies of a body in memory: the body itself and the files cut out of it."""
 LOOK_AGAIN_S: Final = 0.1
 DECAY: Final = 0.9
 RETRY_WHILE_OVERDUE_S: Final = 5
@@ -60,7 +60,7 @@ class _Job:
     held_bytes: int = 0
 
     def fail(self, error: BaseException) -> None:
-        """Tell whoever still waits for it."""
+        """Raise the error in the caller, if it still waits."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 

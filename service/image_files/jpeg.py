@@ -53,7 +53,7 @@ SCALES: Final = (8, 4, 2, 1)
 
 @dataclass(slots=True)
 class _Head:
-    """What stands before the first scan."""
+    """Segments before the first scan."""
 
     parts: list[bytes] = field(default_factory=list)
     decoded_markers: dict[int, bytes] = field(default_factory=dict)

@@ -21,7 +21,7 @@ RAW_EXIF: Final = b"Raw profile type exif"
 """The key under which ImageMagick writes EXIF as hexadecimal digits, in the lines from the fourth on."""
 XMP: Final = b"XML:com.adobe.xmp"
 PIXEL_BYTES: Final = {0: 3, 2: 4, 3: 5, 4: 8, 6: 8}
-"""What Pillow takes for a pixel, conversions counted, by colour type: grey, RGB, palette, both with transparency."""
+"""Bytes that Pillow takes per pixel, conversions included, by colour type: grey, RGB, palette, both with alpha."""
 KEYED_PIXEL_BYTES: Final = 9
 """With a transparent colour."""
 TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})

@@ -1,4 +1,4 @@
-"""Which of the readable formats a file is, by its first bytes, and what that format's module reads of it."""
+"""Detection of a file's format by its first bytes, and reading by that format's module."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

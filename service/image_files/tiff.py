@@ -42,7 +42,7 @@ MAX_BITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How a file counts: byte order, and the sizes of TIFF or of BigTIFF."""
+    """Number layout of a file: byte order, and the field sizes of TIFF or BigTIFF."""
 
     order: str
     count: str
