@@ -22,7 +22,7 @@ VERSION = SMALL_MODELS / "sequential/1"
 
 @dataclass(frozen=True)
 class Probe:
-    """What a process is started with, and what was seen of it."""
+    """Environment of a process, and the events observed in it."""
 
     variables: dict[str, str]
     file: Path
@@ -33,7 +33,7 @@ class Probe:
         return self.file.read_text().splitlines()
 
     def was_asked(self) -> bool:
-        """Whether anything connected to what the variables name as a proxy."""
+        """Return True if anything connected to the proxy that the variables name."""
         self.proxy.setblocking(False)
         try:
             self.proxy.accept()

@@ -186,7 +186,7 @@ class Connection:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing that the client sends can be answered any more."""
+        """True if nothing that the client sends can be answered any more."""
         return self.transport.closed or self.transport.had_eof
 
 
