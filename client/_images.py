@@ -40,7 +40,7 @@ PNG: Final = "image/png"
 UNKNOWN_TYPE: Final = "application/octet-stream"
 """The service then looks for itself, and says what it reads."""
 SIGNATURE_BYTES: Final = 64
-"""What `image_type` needs of a file."""
+"""Leading bytes of a file that `image_type` needs."""
 SIGNATURES: Final = (
     (b"\x89PNG\r\n\x1a\n", PNG),
     (b"\xff\xd8\xff", "image/jpeg"),
