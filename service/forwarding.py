@@ -111,9 +111,9 @@ class Forwarding:
         return legal, _client(hop.client), prefix if is_prefix(prefix) else ""
 
     def _first_outside(self, hops: list[Hop]) -> Hop:
-        """Of the hops, the one whose client is no trusted proxy, looked for from the nearest on; else the farthest.
+        """Return the nearest hop whose client is not a trusted proxy; if there is none, the farthest.
 
-        What is left of it in the headers its client may have made up.
+        The client of that hop may have made up everything before it in the headers.
         """
         chosen = Hop()
         for hop in reversed(hops):

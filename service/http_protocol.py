@@ -76,7 +76,7 @@ WELL_FORMED_HEAD: Final = re.compile(
     rb"\r\n[Hh][Oo][Ss][Tt]:[ \t]*+[A-Za-z0-9.-]*+(?::[0-9]{0,5}+)?+[ \t]*+"
     rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
 )
-"""With one plain Host; any other is left to the parser."""
+"""Head with one plain Host; any other is left to the parser."""
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r\n(?![ \t])|\Z)")
 UNUSUAL: Final = (b"transfer-encoding", b"expect", b"upgrade")
 CLOSE: Final = re.compile(rb" http/1\.0(?:\r\n|\Z)|\r\nconnection:(?![ \t]*keep-alive[ \t]*(?:\r\n|\Z))")
@@ -125,7 +125,7 @@ class Head:
 
 @lru_cache(maxsize=1024)
 def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
-    """Of the bytes of a head, None where it has anything that the parser alone should decide on.
+    """Parse the bytes of a head; None if only the full parser can decide on it.
 
     Args:
         root_path: the prefix that a proxy may have left in front of the path.
@@ -215,7 +215,7 @@ class BacklogProtocol(HttpToolsProtocol):
     _body_left_bytes = 0
     _body_bytes = 0
     _framing_bytes = 0
-    """Of empty lines before a head, or of the chunks around a body."""
+    """Bytes of empty lines before a head, or of the chunk framing around a body."""
     _trailers = 0
     _since_s: float | None = None
     """Since when the client owes us something: a request, the rest of its head or of its body."""
@@ -230,7 +230,7 @@ class BacklogProtocol(HttpToolsProtocol):
     _had_eof = False
     _probe_timer: asyncio.TimerHandle | None = None
 
-    # What the event loop calls
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
@@ -474,7 +474,7 @@ class BacklogProtocol(HttpToolsProtocol):
         if self._framing_bytes > self.limits.max_header_bytes:
             raise framing_too_large(self.limits.max_header_bytes)
 
-    # What the parser calls
+    # Called by the parser
 
     def on_message_begin(self) -> None:
         """Take note of a request."""

@@ -95,7 +95,7 @@ class DecodeThreads:
         self._changed = threading.Condition()
         self._unread: deque[_Job] = deque()
         self._read: deque[_Job] = deque()
-        """Those that wait until there is memory for their pixels."""
+        """Jobs that wait for memory for their pixels."""
         self._running: set[_Job] = set()
         self._used_bytes = 0
         self._alive = 0
@@ -241,7 +241,7 @@ class DecodeThreads:
     def _startable(self) -> _Job | None:
         if self._read and self._take_memory(self._read[0]):
             return self._read.popleft()
-        # What was read holds a copy of its file: no more of those than can go on soon.
+        # A read image holds a copy of its file, so at most as many are read as can soon be decoded.
         return self._unread.popleft() if self._unread and len(self._read) < self._threads else None
 
     def _take_memory(self, job: _Job) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 from service.image_files.image_file import damaged
 
 MAX_DEPTH: Final = 8
-"""Of pictures made of pictures; a phone's have two."""
+"""Limit of nested pictures; those of a phone have two levels."""
 NARROW, WIDE = "H", "L"
 SPATIAL_EXTENT: Final = b"ispe"
 

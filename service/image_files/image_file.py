@@ -11,7 +11,7 @@ from typing import Final
 from service.errors import TooLargeError, UndecodableError
 
 READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIC", "AVIF")
-"""As people call them."""
+"""Common names of the formats."""
 UPRIGHT: Final = 1
 """The EXIF orientation of an image that is not to be turned."""
 MIB: Final = 2**20
