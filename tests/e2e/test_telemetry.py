@@ -1,4 +1,4 @@
-"""Nothing that is started here contacts anybody by itself: no analytics, no update check, no child that does it."""
+"""No process of the project contacts anybody by itself: no analytics, no update check, no child that does it."""
 
 import shutil
 import socket
@@ -16,7 +16,7 @@ from tests.e2e.server import clean_environment, running_server
 pytestmark = pytest.mark.slow
 PROBE = Path(__file__).with_name("telemetry_probe.py")
 SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "DO_NOT_TRACK")
-"""With any of these set, libraries keep quiet by themselves."""
+"""Variables with which libraries turn off their own telemetry."""
 VERSION = SMALL_MODELS / "sequential/1"
 
 

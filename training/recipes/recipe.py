@@ -62,7 +62,7 @@ class Distillation(BaseModel):
     """Share of a view's images into which a rectangle of another is pasted (CutMix, arXiv:1905.04899); the teacher says
     what such a picture shows (arXiv:2012.02909)."""
     seed: int = Field(ge=0, lt=2**32)
-    """Of the views: the same for all students that share the answers."""
+    """Seed of the views, the same for all students that share the answers."""
 
 
 class Recipe(BaseModel):
