@@ -31,7 +31,7 @@ MAX_PLOT_BYTES: Final = 2 * 2**20
 MAX_VERSION_BYTES: Final = 2**32
 """All files of a version together."""
 READ_AT_LOADING: Final = ("variables/", "assets/")
-"""What else of a SavedModel a runtime may open: all of it must have a checksum."""
+"""Folders of a SavedModel that a runtime may open at loading; every file in them must have a checksum."""
 
 
 def version_folder(models: Path, name: str, version: int) -> Path:

@@ -1,8 +1,8 @@
-"""Which ops the graph of a published version may have: those that compute from tensors to tensors, and nothing else.
+"""Ops that the graph of a published version may contain: those that only compute tensors from tensors.
 
 TensorFlow runs whatever op a SavedModel names, some of them while it loads: `WriteFile` writes, `PyFunc` calls Python,
-a data set reads files, `RemoteCall` asks other machines. So a graph is read before a runtime sees it, every op of it in
-every function, and one that isn't listed here is rejected by name. Weights are constants of the graph: ops that make
+a data set reads files, `RemoteCall` calls other machines. So every op of every function is checked before a runtime
+sees the graph, and an op that isn't listed here is rejected by name. Weights are constants of the graph: ops that make
 variables are not listed either.
 
 Every SavedModel carries ops that save and restore it. They are accepted where nothing that answers reaches them: the

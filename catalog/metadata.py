@@ -21,7 +21,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MAX_VERSION_DIGITS: Final = 9
 Version = Annotated[int, Field(ge=1, lt=10**MAX_VERSION_DIGITS, description="1 and up, in the order of publishing")]
 MAX_FILE_BYTES: Final = 2**31
-"""Of a protobuf message, such as saved_model.pb."""
+"""Limit of a protobuf message, such as saved_model.pb."""
 
 
 Entry = TypeVar("Entry")

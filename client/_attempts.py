@@ -27,7 +27,7 @@ LONG: Final = 5
 SHORT_ATTEMPT_S: Final = 1.0
 """An attempt in less says nothing of a service that answered others."""
 LEAST_ATTEMPT_S: Final = 0.02
-"""In less there would be no answer."""
+"""Shortest time in which an answer can be expected."""
 
 
 class Contact:

@@ -39,7 +39,7 @@ class Call(Generic[AnyRecord]):
     sent: Mapping[str, Any] = field(default_factory=dict)
     accepted: frozenset[int] = OK
     names: Sequence[str] = ()
-    """Of models and versions that are asked for, as the caller wrote them."""
+    """Names of the requested models and versions, as the caller wrote them."""
 
 
 def predict(

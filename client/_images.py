@@ -35,12 +35,12 @@ READ_BYTES: Final = 2**20
 QUICK_BYTES: Final = 2**14
 """Pixels of a thumbnail such as CIFAR-10's."""
 SHOWN_CHARACTERS: Final = 200
-"""Of a path in an error: a data URI taken for one has millions."""
+"""Length to which an error shortens a path: a data URI taken for one has millions of characters."""
 PNG: Final = "image/png"
 UNKNOWN_TYPE: Final = "application/octet-stream"
 """The service then looks for itself, and says what it reads."""
 SIGNATURE_BYTES: Final = 64
-"""What `image_type` needs of a file."""
+"""Leading bytes of a file that `image_type` needs."""
 SIGNATURES: Final = (
     (b"\x89PNG\r\n\x1a\n", PNG),
     (b"\xff\xd8\xff", "image/jpeg"),

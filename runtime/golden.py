@@ -29,7 +29,7 @@ UNREADABLE: Final = (
     OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError, MemoryError, OverflowError, struct.error,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
 )  # fmt: skip
-"""What zipfile and numpy raise of files that somebody else wrote."""
+"""Exceptions that zipfile and numpy raise on untrusted files."""
 
 
 @dataclass(frozen=True)

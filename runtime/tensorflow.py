@@ -133,7 +133,7 @@ class TensorFlowModel:
 
 
 def _read_checked(folder: Path) -> bytes:
-    """Read saved_model.pb once: what was checked is what is loaded, whoever writes to the file meanwhile."""
+    """Read saved_model.pb once, so that the graph checked is the graph loaded even if the file changes in between."""
     content = read_regular(folder, SAVED_MODEL_FILE, max_bytes=MAX_FILE_BYTES)
     check_graph(io.BytesIO(content), whole(len(content)), folder / SAVED_MODEL_FILE)
     return content

@@ -36,7 +36,7 @@ CAT: Final = WEB / "samples/cat_0046.png"
 SECRET: Final = SecretStr("the operator's secret")
 LOAD_TIMEOUT_S: Final = 120.0
 NEAR: Final = 0.02
-"""How much a probability may differ between two processors."""
+"""Tolerance for the difference of a probability between two processors."""
 VOLATILE: Final = ("_ms", "_s", "ns", "runtime_version", "device", "precision")
 """Endings of the names of what differs each time, or on each machine."""
 

@@ -62,12 +62,12 @@ Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents.
 
 LOOK_FOR_STOP_EVERY_S: Final = 0.1
 END_LOADING_S: Final = 1.0
-"""What a stop gives to the loading of a version: it may read from a disk that has gone."""
+"""Time that a stop waits for a version to finish loading: it may be reading from a disk that is gone."""
 SUGGESTED_PATHS: Final = (
     *("/predict", "/predict/batch", "/compare", "/explain", "/models", "/docs", "/openapi.json"),
     *("/livez", "/readyz", "/stats", "/metrics", "/v1/models", "/v2", "/v2/health/live", "/v2/health/ready"),
 )
-"""What is suggested to those who mistype one."""
+"""Paths suggested when a similar path is not found."""
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ ROOT_PATH_PATTERN: Final = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$"
 """Segments that don't begin with a dot: they stand in addresses and in HTML as they are."""
 MAX_PREFIX_CHARACTERS: Final = 256
 MAX_KEPT_BYTES: Final = 512
-"""What longer headers say is read each time."""
+"""Longer headers are parsed each time instead of cached."""
 OWN_PATHS: Final = frozenset(
     {
         *("predict", "compare", "explain", "models", "v1", "v2", "admin", "web", "docs", "openapi.json"),
@@ -44,7 +44,7 @@ PAIR: Final = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*("(?:[^"\\]|\
 
 
 class Hop(NamedTuple):
-    """What one proxy says of the request that it passed on; empty where it says nothing."""
+    """Facts that one proxy reports of the request it forwarded; a field it does not report is empty."""
 
     client: str = ""
     scheme: str = ""
@@ -111,9 +111,9 @@ class Forwarding:
         return legal, _client(hop.client), prefix if is_prefix(prefix) else ""
 
     def _first_outside(self, hops: list[Hop]) -> Hop:
-        """Of the hops, the one whose client is no trusted proxy, looked for from the nearest on; else the farthest.
+        """Return the nearest hop whose client is not a trusted proxy; if there is none, the farthest.
 
-        What is left of it in the headers its client may have made up.
+        The client of that hop may have made up everything before it in the headers.
         """
         chosen = Hop()
         for hop in reversed(hops):
@@ -185,7 +185,7 @@ def _set_prefix(scope: Scope, prefix: str) -> None:
 
 
 def _hops(given: Mapping[str, list[str]]) -> list[Hop]:
-    """What each proxy said, the farthest first.
+    """Return what each proxy reported, the farthest first.
 
     Proxies that write `X-Forwarded-*` let a client's `Forwarded` pass, so it counts only where there is none of them.
     """

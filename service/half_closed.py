@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, Final
 
 FIRST_BYTES: Final = b"HTTP/1.1 "
-"""How every answer begins, and an interim one."""
+"""First bytes of every answer, final or interim."""
 
 
 class HalfClosedTransport(asyncio.Transport):

@@ -28,7 +28,7 @@ _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What a connection may take. `upload_timeout_s` and `request_timeout_s` are the application's own limits."""
+    """Limits of a connection. `upload_timeout_s` and `request_timeout_s` are the application's own limits."""
 
     max_header_bytes: int = 64 * 2**10
     header_timeout_s: float = 10.0

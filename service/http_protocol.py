@@ -68,7 +68,7 @@ from service.security_headers import SECURITY_HEADERS
 from service.stopping import Stop
 
 PATHS: Final = ("/predict", "/compare", "/explain", "/v1/models/", "/v2/models/")
-"""What begins so, asked with POST, asks for predictions."""
+"""Path prefixes of predictions, which are requested with POST."""
 PLAIN_PATHS: Final = (b"/v1/", b"/v2/")
 WELL_FORMED_HEAD: Final = re.compile(
     rb"POST [\x21-\x7e]++ HTTP/1\.[01]"
@@ -76,7 +76,7 @@ WELL_FORMED_HEAD: Final = re.compile(
     rb"\r\n[Hh][Oo][Ss][Tt]:[ \t]*+[A-Za-z0-9.-]*+(?::[0-9]{0,5}+)?+[ \t]*+"
     rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
 )
-"""With one plain Host; any other is left to the parser."""
+"""Head with one plain Host; any other is left to the parser."""
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r\n(?![ \t])|\Z)")
 UNUSUAL: Final = (b"transfer-encoding", b"expect", b"upgrade")
 CLOSE: Final = re.compile(rb" http/1\.0(?:\r\n|\Z)|\r\nconnection:(?![ \t]*keep-alive[ \t]*(?:\r\n|\Z))")
@@ -89,11 +89,11 @@ MAX_PIPELINED: Final = 8
 """Requests that are parsed before their turn; each takes kilobytes, and may be as short as 18 bytes when it is sent."""
 MAX_PIPELINED_STARTS_PER_TICK: Final = 8
 FRAMING_BYTES_A_BODY_BYTE: Final = 16
-"""What the framing of a chunked body may take beside `max_header_bytes`: chunks of a byte are unusual, but legal."""
+"""Framing of a chunked body allowed beside `max_header_bytes`: one-byte chunks are unusual, but legal."""
 FIRST_PROBE_S: Final = 0.02
 LAST_PROBE_S: Final = 1.0
 UNREAD_ANSWER_S: Final = 60.0
-"""How long a client may read nothing of its answer."""
+"""Time for which a client may read nothing of its answer."""
 MIN_LOOK_S: Final = 0.05
 MAX_NOTED_PATH_BYTES: Final = 200
 HOOKS: Final = (
@@ -107,7 +107,7 @@ PARTIAL_HEAD_ENDS: Final = tuple(HEAD_END[:size] for size in (3, 2, 1))
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What there is to know of a request that is refused.
+    """Properties of a rejected request that decide its answer.
 
     `closes`: its connection is closed after the answer; `plain`: its errors are `{"error": "…"}`.
     """
@@ -125,7 +125,7 @@ class Head:
 
 @lru_cache(maxsize=1024)
 def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
-    """Of the bytes of a head, None where it has anything that the parser alone should decide on.
+    """Parse the bytes of a head; None if only the full parser can decide on it.
 
     Args:
         root_path: the prefix that a proxy may have left in front of the path.
@@ -200,29 +200,29 @@ class BacklogProtocol(HttpToolsProtocol):
     """Begins the request whose head was parsed, once all that was received is."""
     _answer: "asyncio.Future[Any] | None" = None
     _skip_bytes = 0
-    """What still comes of the body of a request that was refused."""
+    """Bytes still to come of a rejected request's body."""
     _current: RequestResponseCycle | None = None
     """The request that is being answered; uvicorn's `cycle` is the one that was parsed last."""
     _unparsed: bytes = b""
     """Received, but not given to the parser: part of a head, or whole requests that wait for those before them."""
     _waits_for_room = False
-    """Whether `_unparsed` is whole requests."""
+    """True if `_unparsed` holds whole requests."""
     _is_at_head = True
-    """Whether the parser has seen all of a request, and nothing of another one."""
+    """True while the parser is between requests: one is complete, and nothing of the next has been parsed."""
     _is_head_partial = False
-    """Whether something of the next head has arrived, be it empty lines."""
+    """True if part of the next head has arrived, even if only empty lines."""
     _is_chunked = False
     _body_left_bytes = 0
     _body_bytes = 0
     _framing_bytes = 0
-    """Of empty lines before a head, or of the chunks around a body."""
+    """Bytes of empty lines before a head, or of the chunk framing around a body."""
     _trailers = 0
     _since_s: float | None = None
     """Since when the client owes us something: a request, the rest of its head or of its body."""
     _timer: asyncio.TimerHandle | None = None
     _unread_since_s: float | None = None
     _ends = False
-    """Whether nothing more is parsed on this connection."""
+    """True while nothing more is parsed on this connection."""
     _last_words: bytes | None = None
     """The answer to a malformed request, which is sent when those before it are answered."""
     _is_lingering = False
@@ -230,7 +230,7 @@ class BacklogProtocol(HttpToolsProtocol):
     _had_eof = False
     _probe_timer: asyncio.TimerHandle | None = None
 
-    # What the event loop calls
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request."""
@@ -474,7 +474,7 @@ class BacklogProtocol(HttpToolsProtocol):
         if self._framing_bytes > self.limits.max_header_bytes:
             raise framing_too_large(self.limits.max_header_bytes)
 
-    # What the parser calls
+    # Called by the parser
 
     def on_message_begin(self) -> None:
         """Take note of a request."""
@@ -633,7 +633,7 @@ class BacklogProtocol(HttpToolsProtocol):
         return self._current is None or self._current.response_complete
 
     def _is_idle(self) -> bool:
-        """Whether there is no request that waits for an answer."""
+        """Return True if no request waits for an answer."""
         return self._is_answered() and not self.pipeline and not self._waits_for_room and self._last_words is None
 
     def _is_between_requests(self) -> bool:

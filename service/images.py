@@ -142,7 +142,7 @@ def _heif_opener() -> Callable[[BytesIO], Image.Image]:
     """Return the class that opens HEIC; imported with the first one, for it brings 26 MB of libraries along."""
     from pillow_heif import HeifImageFile, options
 
-    # Of the picture alone; a thumbnail in its place would have other pixels.
+    # Decode the picture alone; a thumbnail in its place would have other pixels.
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     options.DECODE_THREADS = 1
     opener: Callable[[BytesIO], Image.Image] = HeifImageFile

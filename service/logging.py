@@ -1,7 +1,7 @@
-"""Where log messages go and how they look: on standard error, a JSON object a line, or text for a person's terminal.
+"""Log output: lines on standard error, each a JSON object, or text for people on a terminal.
 
-Values that others have chosen are in the lines, such as file names and models asked for. Nothing in them can end a line
-or reach a terminal as a code: what isn't printable is escaped in either form.
+Lines contain values that others choose, such as file names and the models they ask for. None can end a line or reach a
+terminal as a control code: characters that aren't printable are escaped in both forms.
 """
 
 import json
@@ -59,7 +59,7 @@ def text_line(when: str, level: str, message: str) -> str:
 
 
 def is_for_people(log_format: LogFormat) -> bool:
-    """Whether lines are text: asked for, or standard error is a terminal."""
+    """Return True if lines are text: the setting says so, or standard error is a terminal."""
     if log_format != "auto":
         return log_format == "text"
     try:

@@ -20,11 +20,11 @@ FLUSH_LINES: Final = 500
 ALWAYS_LOGGED: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, 0})
 """A failure of the service, and a request that ended without any answer."""
 MAX_TEXT_LENGTH: Final = 500
-"""Of a path, a model asked for, or a problem's detail; what clients send may be far longer."""
+"""Limit of a path, a requested model or a problem's detail in the log; clients may send far longer ones."""
 
 
 NOT_READ: Final = "(not a request)"
-"""What people are shown of one whose first line can't be read."""
+"""Text shown in place of a request line that can't be read."""
 NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
 """Asked every few seconds by machines and open pages."""
 

@@ -38,12 +38,12 @@ ACCEPTS_ALONE: Final = 128
 ACCEPTS_SHARED: Final = 4
 """Where several processes share the socket, so that one doesn't take all that come at once."""
 LAST_REQUEST_S: Final = 0.5
-"""How long a stop leaves an idle connection open: a request may be on its way, and closing would lose it."""
+"""Time for which a stop leaves an idle connection open: a request may be on its way, and closing would lose it."""
 SAME_STOP_S: Final = 0.5
 """Signals so soon after the first mean the same stop: a terminal and a service manager send one to each process."""
 LAST_WORK_S: Final = 0.5
 LAST_GRACE_S: Final = 2.0
-"""What a stop may take beyond its grace time, to end what has no more time."""
+"""Time beyond its grace time in which a stop ends the work that is left."""
 MAX_OPEN_FILES: Final = 65_536
 
 logger = logging.getLogger(__name__)

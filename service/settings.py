@@ -302,7 +302,7 @@ def warn_of_variables() -> None:
 
 
 def is_of_kubernetes(name: str, value: str) -> bool:
-    """Whether a variable is one of those that Kubernetes, or Docker for a link, sets for a Service named `cifar10…`.
+    """Return True for a variable that Kubernetes, or Docker for a link, sets for a Service named `cifar10…`.
 
     https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
     """
@@ -316,7 +316,7 @@ def _is_read_elsewhere(name: str) -> bool:
 
 
 def _check_flags(arguments: Sequence[str]) -> None:
-    """Whether every flag is one; what is there beside flags may be a secret, and is shown by nobody.
+    """Check that every flag is known. Other arguments may be secrets and are never shown.
 
     Raises:
         SettingsError: naming the flag, but not its value.

@@ -1,7 +1,7 @@
-"""A stop of this process: its phases, told to whoever serves beside uvicorn, and the time by which it has ended.
+"""Stop of this process: its phases, as the servers beside uvicorn see them, and the time by which it has ended.
 
-A signal requests it: `/readyz` and its like say no, and requests are still taken (the lame-duck time). Then it begins:
-HTTP and gRPC drain at once. `service.server` says when; uvicorn itself drains HTTP.
+A signal requests it: readiness checks fail, and requests are still accepted (the lame-duck time). Then it begins: HTTP
+and gRPC drain at the same time. `service.server` decides when; uvicorn itself drains HTTP.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ class Stop:
     def __init__(self) -> None:
         self._begun = asyncio.Event()
         self.is_requested = False
-        """Whether it will begin: readiness is gone, and answers say that their connection closes."""
+        """True once a stop is requested: readiness is gone, and answers say that their connection closes."""
         self.is_forced = False
-        """Whether nobody is waited for any longer: a second signal."""
+        """True after a second signal: the stop no longer waits for anybody."""
 
     @property
     def reason(self) -> str | None:

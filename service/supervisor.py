@@ -36,9 +36,9 @@ from service.telemetry.shared import FOLDER_VARIABLE, SharedReports
 
 LOOK_EVERY_S: Final = 0.5
 MAX_COUNTED_S: Final = 1.0
-"""Of a longer pause this much counts as a worker's silence: the supervisor itself had no time, or was suspended."""
+"""Most of a pause that counts as a worker's silence: in a longer one the supervisor itself was busy or suspended."""
 START_TIMEOUT_S: Final = 120.0
-"""How long a worker may take to its first heartbeat: reading its programs from a slow disk."""
+"""Time that a worker has until its first heartbeat: it may load its programs from a slow disk."""
 RESTART_AFTER_S: Final = 1.0
 MAX_RESTART_AFTER_S: Final = 30.0
 STABLE_AFTER_S: Final = 60.0

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from training.backend import TENSORFLOW, backend
 
 MOMENTUM: Final = 0.9
-"""Of the moving averages of networks that are changed for training: they follow the weights within dozens of steps."""
+"""Momentum of the moving averages in networks changed for training: they follow the weights within dozens of steps."""
 SLOW_MOMENTUM: Final = 0.99
-"""Of small networks, whose batches have too few numbers for averages over ten of them."""
+"""Momentum for small networks, whose batches have too few numbers for averages over ten batches."""
 
 
 class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # keras has no type information

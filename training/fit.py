@@ -92,7 +92,7 @@ def fit(
     Args:
         checkpoint: keeps the state after each epoch; where it has one already, the run goes on from there.
         features_folder: keeps a frozen backbone's features, or teachers' answers, for the next run; None computes them
-            anew each time.
+            again in every run.
         models: holds the published versions, for a recipe with teachers.
         progress: hears how far the run is.
 

@@ -139,7 +139,7 @@ def positive_number(text: str) -> int:
 
 
 def concurrency(text: str) -> int:
-    """How many requests at a time."""
+    """Parse the number of concurrent requests."""
     value = positive_number(text)
     if value > MAX_CONCURRENCY:
         raise argparse.ArgumentTypeError(f"'{value}': expected at most {MAX_CONCURRENCY:,}")

@@ -63,7 +63,7 @@ class LeftOut:
             self.endings[Path(name).suffix.lower() or "no ending"] += 1
 
     def update(self, other: "LeftOut") -> None:
-        """Those of another folder."""
+        """Add the counts of another folder."""
         self.reasons.update(other.reasons)
         self.endings.update(other.endings)
 

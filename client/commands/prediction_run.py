@@ -65,7 +65,7 @@ class PredictionRun:
         self._saved = saved
         earlier = saved.earlier if saved else {}
         self._places = [place for place in range(len(images)) if place not in earlier]
-        """Of the images that are asked about, among all."""
+        """Positions of the images to request, among all images."""
         self._images = [images[place] for place in self._places]
         self._earlier = [(images[place], prediction) for place, prediction in earlier.items()]
         self._rows = rows

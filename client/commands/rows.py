@@ -25,7 +25,7 @@ LABEL_WIDTH: Final = max(len(name) for name in CLASS_NAMES)
 QUOTED_LINE_ENDS: Final = "\r\n"
 """The module csv quotes a text with one of its line ends in it, and no other."""
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a text begins with that a spreadsheet computes (OWASP, CSV injection)."""
+"""First characters that make a spreadsheet evaluate a text as a formula (OWASP, CSV injection)."""
 CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_label", "error")
 
 

@@ -34,7 +34,7 @@ class Tally:
 
     @property
     def is_right(self) -> bool:
-        """Nothing unexpected happened."""
+        """True if nothing unexpected happened."""
         return not (self.unexpected or self.wrong or self.lost)
 
     def add(self, attempt: Attempt | Call, outcome: Outcome) -> None:

@@ -79,7 +79,7 @@ GRPC_KINDS: Final = frozenset({"grpc", "grpc-stream", "wrong-grpc", "given-up-gr
 
 
 def planned(kinds: Sequence[Kind], requests: int, seed: int) -> list[tuple[Kind, int]]:
-    """Which kinds are asked for, in a shuffled order, each with its number within its kind; at least one of each."""
+    """Return the kinds to request, shuffled, each with its number within its kind; every kind occurs at least once."""
     weight = sum(kind.weight for kind in kinds)
     plan = [(kind, number) for kind in kinds for number in range(max(1, round(requests * kind.weight / weight)))]
     random.Random(seed).shuffle(plan)  # noqa: S311  # repeatable, on purpose

@@ -78,7 +78,7 @@ class Rig:
 
     @property
     def process_id(self) -> int:
-        """Of the service's first process."""
+        """Process id of the service's first process."""
         return self.attacked.process.pid
 
     def workers(self) -> list[int]:

@@ -31,7 +31,7 @@ NAMES: Final = MappingProxyType({
     "application/zip": "a zip archive",
     "application/x-www-form-urlencoded": "what curl and forms declare where nothing is said",
 })  # fmt: skip
-"""Of types that are sent in place of an image, for people who don't know them."""
+"""Plain names of types that are sent in place of an image."""
 WAYS: Final = (
     "a multipart form with the field 'file' (curl -F file=@cat.png), or the file as the body with its type "
     "(curl --data-binary @cat.png -H 'Content-Type: image/png')"

@@ -26,7 +26,7 @@ MAX_KEPT_HEADER_BYTES: Final = 512
 MAX_SHOWN: Final = 60
 MAX_PART_HEADERS: Final = 16
 HEADER_CHARSET: Final = "latin-1"
-"""In which any bytes can be read, such as a file name in the code page of somebody's Windows."""
+"""Encoding that decodes any bytes, such as a file name in a Windows code page."""
 EXTENDED_FILENAME: Final = re.compile(r"(?i);\s*filename\*\s*=\s*\"?(?P<charset>[\w-]*)'[^';]*'(?P<value>[^;\s\"]*)")
 
 

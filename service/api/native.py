@@ -17,7 +17,7 @@ from service.errors import UnavailableError, UnknownModelError
 
 SVG_TYPE: Final = "image/svg+xml"
 PLOT_HEADERS: Final = {
-    # A plot is a document of whoever published it: a script in it runs nowhere, and it is nobody's own origin.
+    # A plot is untrusted content: in the sandbox its scripts don't run and it has an opaque origin.
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "Cache-Control": "public, max-age=86400, immutable",
 }

@@ -22,7 +22,7 @@ OPENAPI_PATH: Final = "/openapi.json"
 EXAMPLES: Final = Path(__file__).parent / "examples.json"
 JSON: Final = "application/json"
 HERE: Final = "."
-"""Where the API is, relative to the document, when no prefix is known: right behind every proxy."""
+"""Address of the API relative to the document, for when no prefix is known: correct behind every proxy."""
 
 Document = dict[str, Any]
 Examples = dict[str, dict[str, Any]]

@@ -24,7 +24,7 @@ OVERDUE_AFTER_S: Final = 10.0
 """A thread that decodes for longer, and beyond its request's deadline, is given up."""
 FREE_HELD_BYTES: Final = 20 * 2**20
 HELD_COPIES: Final = 2
-"""What a body holds is held again by the files in it."""
+"""Copies of a body in memory: the body itself and the files cut out of it."""
 LOOK_AGAIN_S: Final = 0.1
 DECAY: Final = 0.9
 RETRY_WHILE_OVERDUE_S: Final = 5
@@ -60,7 +60,7 @@ class _Job:
     held_bytes: int = 0
 
     def fail(self, error: BaseException) -> None:
-        """Tell whoever still waits for it."""
+        """Raise the error in the caller, if it still waits."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
@@ -95,7 +95,7 @@ class DecodeThreads:
         self._changed = threading.Condition()
         self._unread: deque[_Job] = deque()
         self._read: deque[_Job] = deque()
-        """Those that wait until there is memory for their pixels."""
+        """Jobs that wait for memory for their pixels."""
         self._running: set[_Job] = set()
         self._used_bytes = 0
         self._alive = 0
@@ -241,7 +241,7 @@ class DecodeThreads:
     def _startable(self) -> _Job | None:
         if self._read and self._take_memory(self._read[0]):
             return self._read.popleft()
-        # What was read holds a copy of its file: no more of those than can go on soon.
+        # A read image holds a copy of its file, so at most as many are read as can soon be decoded.
         return self._unread.popleft() if self._unread and len(self._read) < self._threads else None
 
     def _take_memory(self, job: _Job) -> bool:

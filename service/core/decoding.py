@@ -22,7 +22,7 @@ IN_PLACE_PIXELS: Final = 128 * 128
 """Decoding so little takes less than a hop to another thread. Both must be small: a long file can be slow to decode
 however few its pixels, and whatever is decoded in place holds up the event loop."""
 PIXELS_PER_BYTE: Final = 8
-"""Of a photo, as JPEG; how large an image is that was not read yet."""
+"""Typical ratio of a JPEG photo; estimates the size of an image that was not read yet."""
 DEFAULT_MAX_DECODE_BYTES: Final = 512 * 2**20
 
 

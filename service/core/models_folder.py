@@ -26,7 +26,7 @@ from service.settings import variable
 
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_VERSIONS: Final = 1_000
-"""Of a model; older ones are passed over."""
+"""Limit per model; older versions are ignored."""
 LOOK_LIMIT_S: Final = 10.0
 
 logger = logging.getLogger(__name__)

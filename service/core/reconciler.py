@@ -23,7 +23,7 @@ from service.core.version_loading import VersionLoader
 from service.errors import UnknownModelError
 
 TURN_S: Final = 0.1
-"""How often one that waits for its turn looks whether there will be one."""
+"""Interval at which a caller that waits for its turn checks for a stop."""
 NOTHING: Final = ModelFolder({}, ())
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ GOLDEN_IMAGES: Final = 16
 TIMED_CALLS: Final = 5
 READ_LIMIT_S: Final = 30.0
 SLOWEST_BYTES_PER_S: Final = 2**20
-"""Of a file system that works."""
+"""Lowest read rate of a working file system."""
 DEFAULT_LOAD_LIMIT_S: Final = 600.0
 MAX_REASON: Final = 2_000
 

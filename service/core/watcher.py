@@ -107,7 +107,7 @@ def _do(future: "Future[None]", call: Callable[[], None]) -> None:
         return
     try:
         call()
-    except Exception as error:  # noqa: BLE001  # whoever waits for the future raises it
+    except Exception as error:  # noqa: BLE001  # raised by the future's result()
         future.set_exception(error)
     else:
         future.set_result(None)

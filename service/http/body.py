@@ -36,7 +36,7 @@ WINDOW_BYTES: Final = 16 * 2**10
 COMPRESSED_IN_PLACE_BYTES: Final = 4 * 2**10
 """A larger body is decompressed in a thread: it may become a thousand times as large, and zlib leaves Python's lock."""
 ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
-"""What zlib takes to tell the two apart by themselves."""
+"""Window bits with which zlib detects which of the two formats it reads."""
 RAW_DEFLATE: Final = -zlib.MAX_WBITS
 BOUNDARY: Final = re.compile(r"(?i);[ ]*boundary=([^\"; ]+)")
 """Not in quotes, and perhaps with characters that should be."""
@@ -190,7 +190,7 @@ def _decompress_member(
 
 
 def _has_zlib_header(body: bytes) -> bool:
-    """Whether a body of coding deflate begins as RFC 9110 wants it; some send it bare (RFC 1951)."""
+    """Return True if a deflate body has the zlib header of RFC 9110; some clients send raw deflate (RFC 1951)."""
     first = int.from_bytes(body[:2], "big")
     return body[0] & 0x0F == zlib.DEFLATED and first % 31 == 0
 
@@ -242,7 +242,7 @@ async def read_stream(headers: RawHeaders, receive: Receive, slot: Slot, *, max_
 
 
 def check_declared_size(content_length: str, *, max_body_bytes: int) -> None:
-    """Whether a body may be read that declares this length (which may be empty).
+    """Check the declared length of a body (which may be empty) against the limit.
 
     Raises:
         TooLargeError: it has more than `max_body_bytes`.

@@ -47,7 +47,7 @@ CLOSE: Final = (b"connection", b"close")
 MAX_SHOWN: Final = 100
 SEE_DOCS: Final = "/docs lists what there is"
 UNKNOWN_PARAMETER: Final = "extra_forbidden"
-"""What pydantic calls one."""
+"""Error type that pydantic gives an unknown parameter."""
 
 RawHeader = tuple[bytes, bytes]
 

@@ -24,7 +24,7 @@ from service.settings import Settings
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 64 * 2**20
 BODY_COMPLETE: Final = "cifar10.body_complete"
-"""Where a scope says that the whole body has been received, read or not; the protocol adds it."""
+"""Scope key that the protocol sets once the whole body has been received, read or not."""
 
 logger = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ class _Bits:
 
 @dataclass(slots=True)
 class _Sequence:
-    """What the frames of a sequence have in common; the defaults are those of a single picture's."""
+    """Parameters that the frames of a sequence share; the defaults are those of a single picture."""
 
     is_reduced: bool
     width: int = 0

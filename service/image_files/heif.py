@@ -20,14 +20,14 @@ HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"h
 AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 MAX_BOXES: Final = 1000
 MAX_META_BYTES: Final = 256 * 1024
-"""Of descriptions; a phone's photo of 50 megapixels in tiles has 10 KB."""
+"""Limit of the descriptions; those of a phone's tiled 50-megapixel photo have 10 KB."""
 BOX_HEADER_BYTES: Final = 8
 LARGE_BOX_HEADER_BYTES: Final = 16
 META_HEADER_BYTES: Final = 12
 SIZE_OF_IMAGE: Final = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
 SIZE_OF_TRACK: Final = re.compile(rb"(?:av01|hvc1|hev1)\0{6}.{18}(.{2})(.{2})", re.DOTALL)
 PIXEL_BYTES: Final = {("HEIF", False): 10, ("HEIF", True): 16, ("AVIF", False): 13, ("AVIF", True): 20}
-"""As measured, without subsampling and with transparency; more where a channel has more than 8 bits."""
+"""Measured without subsampling and with transparency; the flag means more than 8 bits per channel."""
 METADATA_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 NO_ITEM: Final = rb"\1none"
 """A type that nobody knows is passed over."""
@@ -35,11 +35,11 @@ FIRST_CHUNK: Final = re.compile(rb"stco\0{4}.{4}(.{4})|co64\0{4}.{4}(.{8})", re.
 FIRST_SAMPLE: Final = re.compile(rb"stsz\0{4}(.{4}).{4}(.{4})", re.DOTALL)
 WITHIN_IDAT: Final = 1
 FRAME_BYTES: Final = {False: 3, True: 6}
-"""Of a frame of AV1 that the decoder keeps beside the picture and its transparency."""
+"""Bytes per pixel of an AV1 frame that the decoder keeps beside the picture and its transparency."""
 MAX_KEPT_FRAMES: Final = 9
 """Eight that others may refer to, and the current one."""
 MAX_FRAMES: Final = 16
-"""Of the whole picture's size; the picture, its transparency, its thumbnail and its layers are a few."""
+"""Limit of full-size frames; the picture, its transparency, its thumbnail and its layers are a few."""
 MAX_PARTS: Final = 8
 """A picture just above a tile's size is made of four, and its transparency, too."""
 MAX_EXTENTS: Final = 10_000

@@ -1,6 +1,6 @@
-"""What a HEIC or AVIF makes its picture of: tiles in a grid, layers over each other (ISO/IEC 23008-12, 6.6).
+"""Items that make up a HEIC or AVIF picture: tiles in a grid, layers over each other (ISO/IEC 23008-12, 6.6).
 
-A decoder decodes each of them as often as it is named, whatever of it is seen.
+A decoder decodes an item each time it is named, even if little of it is visible.
 """
 
 import struct
@@ -10,7 +10,7 @@ from typing import Final
 from service.image_files.image_file import damaged
 
 MAX_DEPTH: Final = 8
-"""Of pictures made of pictures; a phone's have two."""
+"""Limit of nested pictures; those of a phone have two levels."""
 NARROW, WIDE = "H", "L"
 SPATIAL_EXTENT: Final = b"ispe"
 

@@ -1,6 +1,6 @@
-"""What is known of an image file once it was read through, without anything being decoded.
+"""Structure of an image file, read from end to end without decoding anything.
 
-Decoders read metadata in ways that take seconds or gigabytes of a small file: Pillow joins EXIF segments quadratically,
+Decoders take seconds or gigabytes for the metadata of a small file: Pillow joins EXIF segments quadratically,
 keeps each PNG chunk, decompresses texts, and steps through each block of a GIF in Python. So each format's module
 reads the structure once, in linear time and with limits, and hands on a file that holds the first frame's pixels alone.
 """
@@ -11,7 +11,7 @@ from typing import Final
 from service.errors import TooLargeError, UndecodableError
 
 READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIC", "AVIF")
-"""As people call them."""
+"""Common names of the formats."""
 UPRIGHT: Final = 1
 """The EXIF orientation of an image that is not to be turned."""
 MIB: Final = 2**20

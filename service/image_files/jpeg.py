@@ -20,7 +20,7 @@ START_OF_IMAGE: Final = 0xD8
 END_OF_IMAGE: Final = 0xD9
 START_OF_SCAN: Final = 0xDA
 TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
-"""Of Huffman and arithmetic codes and of quantization, the number of lines, the restart interval."""
+"""Markers of Huffman, arithmetic and quantization tables, of the number of lines and of the restart interval."""
 FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
 BITS: Final = 8
@@ -53,7 +53,7 @@ SCALES: Final = (8, 4, 2, 1)
 
 @dataclass(slots=True)
 class _Head:
-    """What stands before the first scan."""
+    """Segments before the first scan."""
 
     parts: list[bytes] = field(default_factory=list)
     decoded_markers: dict[int, bytes] = field(default_factory=dict)
@@ -104,7 +104,7 @@ def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
     marker, frame = head.frame
     height, width, components = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5]), frame[5]
     coefficient_bytes = _coefficient_bytes(marker, frame, content[head.scan + 4 : head.scan + 5], width * height)
-    # Of an image in several scans, one may be missing without a trace.
+    # In an image with several scans, one may be missing without a trace.
     lacks_end = not coefficient_bytes and content.find(END, head.scan) < 0
     return ImageFile(
         "JPEG",

@@ -59,7 +59,7 @@ OF_BOXES: Final = {
 OF_RIFF: Final = {b"AVI ": "an AVI video", b"WAVE": "a WAV sound"}
 NETPBM: Final = re.compile(rb"P[1-7][\s#]")
 PREFIX_BYTES: Final = 1024
-"""Of a text, in which its first element is looked for."""
+"""Length of the prefix of a text that is searched for its first element."""
 OF_ELEMENTS: Final = (
     (re.compile(rb"<svg[\s>/:]"), "an SVG drawing"),
     (re.compile(rb"<!doctype html|<html[\s>]"), "an HTML page"),

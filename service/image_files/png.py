@@ -16,14 +16,14 @@ HEADER_BYTES: Final = 13
 MAX_CHUNKS: Final = 50_000
 """20 MB of pixels in chunks of 8 KiB, the usual size, are 2,500."""
 MAX_TEXT_BYTES: Final = MIB
-"""Of a text that says how the picture is turned, decompressed; a longer one is passed over."""
+"""Limit of a decompressed text that gives the orientation; a longer one is ignored."""
 RAW_EXIF: Final = b"Raw profile type exif"
 """The key under which ImageMagick writes EXIF as hexadecimal digits, in the lines from the fourth on."""
 XMP: Final = b"XML:com.adobe.xmp"
 PIXEL_BYTES: Final = {0: 3, 2: 4, 3: 5, 4: 8, 6: 8}
-"""What Pillow takes for a pixel, conversions counted, by colour type: grey, RGB, palette, both with transparency."""
+"""Bytes that Pillow takes per pixel, conversions included, by colour type: grey, RGB, palette, both with alpha."""
 KEYED_PIXEL_BYTES: Final = 9
-"""With a transparent colour."""
+"""Bytes per pixel with a transparent colour."""
 TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 KEPT: Final = frozenset({b"tRNS", b"eXIf"})

@@ -1,4 +1,4 @@
-"""Which of the readable formats a file is, by its first bytes, and what that format's module reads of it."""
+"""Detection of a file's format by its first bytes, and reading by that format's module."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -28,7 +28,7 @@ DECLARED_TYPES: Final = frozenset({
     "image/png", "image/apng", "image/jpeg", "image/jpg", "image/pjpeg", "image/webp", "image/gif", "image/bmp",
     "image/tiff", "image/heic", "image/heif", "image/avif",
 })  # fmt: skip
-"""Those that the API's description names."""
+"""Media types that the API's description names."""
 READERS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[bytes], ImageFile]], ...]] = (
     (lambda content: content.startswith(png.SIGNATURE), png.read_png),
     (webp.is_webp, webp.read_webp),

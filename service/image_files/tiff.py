@@ -14,7 +14,7 @@ from service.image_files.jpeg import MAX_SCANS, MAX_SEGMENTS, count_scans
 
 SIGNATURES: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TYPES: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q", 17: "q", 18: "Q"}
-"""Of whole numbers."""
+"""Format characters of the integer types."""
 OTHER_TYPE_BYTES: Final = {2: 1, 5: 8, 7: 1, 10: 8, 11: 4, 12: 8}
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, ORIENTATION = 256, 257, 258, 259, 262, 273, 274
@@ -42,7 +42,7 @@ MAX_BITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How a file counts: byte order, and the sizes of TIFF or of BigTIFF."""
+    """Number layout of a file: byte order, and the field sizes of TIFF or BigTIFF."""
 
     order: str
     count: str

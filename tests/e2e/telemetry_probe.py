@@ -10,7 +10,7 @@ from pathlib import Path
 ADDRESS_OF = {"socket.connect": 1, "socket.sendto": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0}
 FORKS = {"os.fork", "os.forkpty"}
 OWN = "127.0.0.1"
-"""Where the service listens, which it looks up as any other name."""
+"""Address that the service listens on; it is looked up like any other name."""
 _FILE = os.open(Path(os.environ["PROBE_FILE"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 

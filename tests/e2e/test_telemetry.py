@@ -1,4 +1,4 @@
-"""Nothing that is started here contacts anybody by itself: no analytics, no update check, no child that does it."""
+"""No process of the project contacts anybody by itself: no analytics, no update check, no child that does it."""
 
 import shutil
 import socket
@@ -16,13 +16,13 @@ from tests.e2e.server import clean_environment, running_server
 pytestmark = pytest.mark.slow
 PROBE = Path(__file__).with_name("telemetry_probe.py")
 SWITCHES = ("CI", "TF_BUILD", "JENKINS_URL", "DO_NOT_TRACK")
-"""With any of these set, libraries keep quiet by themselves."""
+"""Variables with which libraries turn off their own telemetry."""
 VERSION = SMALL_MODELS / "sequential/1"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a process is started with, and what was seen of it."""
+    """Environment of a process, and the events observed in it."""
 
     variables: dict[str, str]
     file: Path
@@ -33,7 +33,7 @@ class Probe:
         return self.file.read_text().splitlines()
 
     def was_asked(self) -> bool:
-        """Whether anything connected to what the variables name as a proxy."""
+        """Return True if anything connected to the proxy that the variables name."""
         self.proxy.setblocking(False)
         try:
             self.proxy.accept()

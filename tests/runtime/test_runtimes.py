@@ -90,7 +90,7 @@ class Writing(tf.Module):  # type: ignore[misc]
 
 
 class _Initialized(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]
-    """Is initialized whenever the SavedModel that has it is loaded."""
+    """Resource that is initialized whenever its SavedModel is loaded."""
 
     def __init__(self, file: str) -> None:
         super().__init__()

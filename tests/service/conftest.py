@@ -1,4 +1,4 @@
-"""What tests of the service share."""
+"""Fixtures that the tests of the service share."""
 
 import asyncio
 from collections.abc import Iterator

@@ -175,7 +175,7 @@ class Connection:
 
     @property
     def statuses(self) -> list[int]:
-        """Of the answers written so far."""
+        """Statuses of the answers written so far."""
         return [int(part[:3]) for part in self.transport.written.split(b"HTTP/1.1 ")[1:]]
 
     @property
@@ -186,7 +186,7 @@ class Connection:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing that the client sends can be answered any more."""
+        """True if nothing that the client sends can be answered any more."""
         return self.transport.closed or self.transport.had_eof
 
 

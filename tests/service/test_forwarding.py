@@ -1,4 +1,4 @@
-"""What trusted proxies say counts, what anybody else says does not."""
+"""Headers from trusted proxies count; the same headers from anybody else do not."""
 
 import re
 from typing import Any

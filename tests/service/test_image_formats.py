@@ -22,7 +22,7 @@ UPPER_LEFT, REST = (250, 10, 10), (10, 10, 250)
 
 
 def by_the_rule(content: bytes) -> NDArray[np.uint8]:
-    """What docs/images.md says, by Pillow alone and with as many copies as it takes."""
+    """Return the pixels by the rule of docs/images.md, with Pillow alone and without sparing copies."""
     image = Image.open(BytesIO(content))
     orientation = image.getexif().get(0x0112)
     image.draft(None, (128, 128)) if image.format == "JPEG" else None
@@ -75,7 +75,7 @@ def corner(width: int = 96, height: int = 64) -> Image.Image:
 
 
 def corner_of(pixels: NDArray[np.uint8]) -> tuple[bool, ...]:
-    """Whether red is in the upper left, upper right, lower left, lower right."""
+    """Return for each corner whether it is red: upper left, upper right, lower left, lower right."""
     places = ((6, 6), (6, 25), (25, 6), (25, 25))
     return tuple(bool(pixels[place][0] > 128 > pixels[place][2]) for place in places)
 

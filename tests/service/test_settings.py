@@ -139,7 +139,7 @@ def test_token_of_a_file_may_end_with_a_line_end(bare_environment: pytest.Monkey
 
 
 def kubernetes_variables(service: str) -> dict[str, str]:
-    """What the kubelet sets in each pod for a Service with a port named http."""
+    """Return the variables that the kubelet sets in each pod for a Service with a port named http."""
     prefix = service.upper().replace("-", "_")
     return {
         f"{prefix}_SERVICE_HOST": "10.0.0.11",

@@ -62,7 +62,7 @@ class Distillation(BaseModel):
     """Share of a view's images into which a rectangle of another is pasted (CutMix, arXiv:1905.04899); the teacher says
     what such a picture shows (arXiv:2012.02909)."""
     seed: int = Field(ge=0, lt=2**32)
-    """Of the views: the same for all students that share the answers."""
+    """Seed of the views, the same for all students that share the answers."""
 
 
 class Recipe(BaseModel):
@@ -96,7 +96,7 @@ class Recipe(BaseModel):
     input_scaling: InputScaling
     augmentation: Augmentation | None = None
     distillation: Distillation | None = None
-    """Where it is given, the targets are the teachers' answers instead of the labels."""
+    """Teachers, whose answers replace the labels as targets; None trains on the labels."""
     validation_fraction: float = Field(ge=0, lt=1)
     """0 trains on all images and leaves no validation part: for the last run, when every choice is made."""
     split_seed: int

@@ -76,7 +76,7 @@ class OutputTensor(BaseModel):
 
 
 class InferAnswer(BaseModel):
-    """What an infer request is answered with."""
+    """Response to an inference request."""
 
     model_name: str
     model_version: str

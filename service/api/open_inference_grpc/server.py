@@ -36,7 +36,7 @@ KEEPALIVE: Final = (
 """https://github.com/grpc/grpc/blob/master/doc/keepalive.md"""
 GRPC_LOGGER: Final = "grpc._cython.cygrpc"
 CLIENT_LEFT_ERROR: Final = "ExecuteBatchError"
-"""What gRPC raises, and logs as an error, where an answer finds no client. It is not exported."""
+"""Exception that gRPC raises, and logs as an error, when the client has left before its answer. It is not exported."""
 
 logger = logging.getLogger(__name__)
 

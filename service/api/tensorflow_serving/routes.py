@@ -53,14 +53,14 @@ BODY: Final[Document] = {
 
 
 class Predictions(BaseModel):
-    """What `:predict` answers: `predictions` to rows, `outputs` to columns."""
+    """Response of `:predict`: `predictions` in the row format, `outputs` in the columnar format."""
 
     predictions: list[list[float]] | None = None
     outputs: list[list[float]] | None = None
 
 
 class Classifications(BaseModel):
-    """What `:classify` answers: for each example the pairs of label and probability."""
+    """Response of `:classify`: for each example the pairs of label and probability."""
 
     result: list[list[tuple[str, float]]]
 

@@ -78,7 +78,7 @@ def data_plane(
 async def predict(
     pipeline: Pipeline, body: bytes, *, model: str | None = None, top_k: int, timeout_s: float = 10
 ) -> Prediction:
-    """As a handler calls it."""
+    """Call the pipeline as a handler does."""
     request = Request()
     with pipeline.admit(request):
         inferred = await pipeline.infer([body], request.trace, Deadline.after(timeout_s), model=model)

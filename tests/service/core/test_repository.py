@@ -46,7 +46,7 @@ def test_nothing_is_ready_before_loading(runtime: OpenVinoRuntime) -> None:
 
 
 def found_while_loading(repository: ModelRepository, monkeypatch: pytest.MonkeyPatch) -> dict[str, str | int]:
-    """What answers without a model before each of the models is loaded, in order: its name, or when to ask again."""
+    """Return the model that answers by default, or the seconds to retry after, before each model is loaded."""
     found: dict[str, str | int] = {}
     load = VersionLoader.load
 

@@ -1,4 +1,4 @@
-"""What stands beside the pixels may be damaged, unknown or cut off: the pixels are those of the plain file."""
+"""Damaged, unknown or truncated metadata leaves the pixels as they are in the plain file."""
 
 import pytest
 
