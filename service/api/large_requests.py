@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
 from service.core.pipeline import Deadline
-from service.errors import RequestError, UnavailableError
+from service.errors import RequestError, UnavailableError, forget_frames
 from service.memory import give_large_blocks_back
 
 LARGE_BYTES: Final = 256 * 2**10
@@ -93,11 +93,15 @@ class RequestReader:
         return process
 
     async def _ask_in_turn(self, call: tuple[Any, ...], deadline: Deadline) -> Any:
+        """Return the outcome, errors included: raised, one would stay in its task, in a cycle that holds the body."""
         try:
             async with asyncio.timeout(deadline.left_s), self._turn:
                 return await self._ask(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
         except TimeoutError:
-            raise deadline.passed() from None
+            return deadline.passed()
+        except RequestError as error:
+            forget_frames(error)
+            return error
 
     async def _ask(self, question: bytes) -> Any:
         if self._retirement is not None:
@@ -152,7 +156,8 @@ def _answer(question: bytes) -> bytes:
     try:
         outcome = function(*args, **kwargs)
     except RequestError as error:
-        outcome = error
+        # Not kept in a variable: its frames lead back here, and no garbage is collected, so the request would stay.
+        return pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
     del args, kwargs
     return pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
 

@@ -114,35 +114,39 @@ def _given(image: EncodedImage) -> EncodedImage:
 
 
 async def _within(work: "Future[Pixels]", expires_s: float) -> Pixels:
-    """Return what a thread computes; unlike `asyncio.wait_for`, which needs a task, for a coroutine in any hands.
+    """Return the pixels that a thread computes; unlike `asyncio.wait_for`, which needs a task, for any coroutine.
 
     Raises:
-        TimeoutError: it is not there in time.
+        TimeoutError: they are not there in time.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Pixels] = loop.create_future()
-
-    def settle() -> None:
-        if answer.done():
-            return
-        if work.cancelled():
-            answer.cancel()
-        elif (error := work.exception()) is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(work.result())
-
-    def expire() -> None:
-        if not answer.done():
-            answer.set_exception(TimeoutError())
-
-    def done(_: "Future[Pixels]") -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle)
-
-    timer = loop.call_later(max(0.0, expires_s - time.monotonic()), expire)
-    work.add_done_callback(done)
+    timer = loop.call_later(max(0.0, expires_s - time.monotonic()), _expire, answer)
+    work.add_done_callback(partial(_settle_soon, loop, answer))
     try:
         return await answer
     finally:
         timer.cancel()
+        # Its error has this frame in its traceback: left here, they would keep each other, and the image, alive.
+        del answer
+
+
+def _expire(answer: "asyncio.Future[Pixels]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+
+
+def _settle_soon(loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Pixels]", work: "Future[Pixels]") -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_settle, answer, work)
+
+
+def _settle(answer: "asyncio.Future[Pixels]", work: "Future[Pixels]") -> None:
+    if answer.done():
+        return
+    if work.cancelled():
+        answer.cancel()
+    elif (error := work.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(work.result())

@@ -1,12 +1,14 @@
 """Large requests are answered as small ones are, whichever process reads them."""
 
 import asyncio
+import gc
 import json
 import os
 import pickle
 import signal
 import time
 import tracemalloc
+import weakref
 from base64 import b64encode
 from collections.abc import Callable
 from io import BytesIO
@@ -19,7 +21,7 @@ from fastapi.testclient import TestClient
 
 from service.api.large_requests import LARGE_BYTES, LENGTH, RequestReader, answer_questions
 from service.core.pipeline import Deadline
-from service.errors import DeadlineError, UnavailableError
+from service.errors import DeadlineError, InvalidRequestError, UnavailableError
 from service.http.eager import EagerCall
 from tests.conftest import SAMPLES
 from tests.reading import reading_processes
@@ -166,3 +168,29 @@ def test_nothing_of_a_question_is_held_while_there_is_none() -> None:
         tracemalloc.stop()
     assert len(held) == 3
     assert max(held) - held[0] < 1_000_000
+
+
+class Body:
+    """The body of a request, of which it is known if it is still there."""
+
+
+def test_nothing_of_a_rejected_request_stays_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reject(_body: Body) -> None:
+        raise InvalidRequestError("as every body")
+
+    kept: list[weakref.ref[Body]] = []
+
+    def call(_question: bytes) -> tuple[object, tuple[Body], dict[str, object]]:
+        body = Body()
+        kept.append(weakref.ref(body))
+        return reject, (body,), {}
+
+    monkeypatch.setattr(pickle, "loads", call)
+    gc.disable()  # as in that process
+    try:
+        answers = BytesIO()
+        answer_questions(BytesIO(LENGTH.pack(1) + b"?"), answers)
+        assert answers.getvalue()
+        assert kept[0]() is None
+    finally:
+        gc.enable()
