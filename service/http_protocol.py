@@ -825,26 +825,26 @@ class BacklogProtocol(HttpToolsProtocol):
             return
         query = scope["query_string"]
         target = raw_path + b"?" + query if query else raw_path
-        begun = Begun(self.backlog, target)
-        scope[BEGUN] = begun  # type: ignore[typeddict-unknown-key]
+        ticket = Begun(self.backlog, target)
+        scope[BEGUN] = ticket  # type: ignore[typeddict-unknown-key]
         if self.backlog.refuses and (refusal := self.backlog.refusal(target)) is not None:
-            begun.refused = refusal.error
+            ticket.refused = refusal.error
             super()._start_asgi_task(cycle, app)
             return
-        begin = partial(self.backlog.add, target, partial(self._begin, cycle, app, begun))
+        begin = partial(self.backlog.add, target, partial(self._begin, cycle, app, ticket))
         if self._is_parsing:
             self._unbegun = begin
         else:
             begin()
 
-    def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application, begun: Begun, waited_s: float) -> None:
-        begun.waited_s = waited_s
+    def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application, ticket: Begun, waited_s: float) -> None:
+        ticket.waited_s = waited_s
         if cycle.disconnected:
-            begun.refused = ClientDisconnect()
+            ticket.refused = ClientDisconnect()
         elif self._is_whole(cycle):
             handler = self.application.routes.find(cast("Scope", cycle.scope))
             if handler is not None:
-                self._answer_whole(cycle, handler, begun)
+                self._answer_whole(cycle, handler, ticket)
                 return
         super()._start_asgi_task(cycle, app)
 
@@ -853,12 +853,12 @@ class BacklogProtocol(HttpToolsProtocol):
             return False
         return len(cycle.body) <= MAX_WHOLE_BYTES
 
-    def _answer_whole(self, cycle: RequestResponseCycle, handler: Handler, begun: Begun) -> None:
+    def _answer_whole(self, cycle: RequestResponseCycle, handler: Handler, ticket: Begun) -> None:
         scope, application = cast("Scope", cycle.scope), self.application
         request_id = application.request_ids.of(scope)
         trace = new_trace(scope, request_id)
         trace.is_inference = True
-        exchange = WholeExchange(scope, bytes(cycle.body), trace, begun, application.settings)
+        exchange = WholeExchange(scope, bytes(cycle.body), trace, ticket, application.settings)
 
         def answered(outcome: Answer | BaseException) -> None:
             if isinstance(outcome, Answer):

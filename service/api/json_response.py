@@ -3,7 +3,7 @@
 from fastapi import Request, Response
 
 from catalog.metadata import Record
-from service.http.errors import Answer
+from service.http.errors import Answer, to_response
 from service.http.exchange import AsgiExchange, Handler
 from service.settings import Settings
 
@@ -15,7 +15,4 @@ def record_answer(record: Record) -> Answer:
 
 async def respond(request: Request, settings: Settings, handler: Handler) -> Response:
     """Return what a handler answers to a request that came by FastAPI's routes."""
-    answer = await AsgiExchange(request.scope, request.receive, settings).run(handler)
-    response = Response(answer.body, answer.status)
-    response.raw_headers = answer.raw_headers()
-    return response
+    return to_response(await AsgiExchange(request.scope, request.receive, settings).run(handler))

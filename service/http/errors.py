@@ -113,7 +113,7 @@ def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
     """
 
     async def render(request: Request, error: Exception) -> Response:
-        return _response(error_answer(error, observation_of(request.scope)))
+        return to_response(error_answer(error, observation_of(request.scope)))
 
     async def render_validation_error(request: Request, error: RequestValidationError) -> Response:
         known = _query_parameters(request.scope.get("route"))
@@ -131,7 +131,7 @@ def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
             remedy=_remedy(path, paths) if status == HTTPStatus.NOT_FOUND else SEE_DOCS,
         )
         headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-        return _response(problem_answer(problem, path, headers))
+        return to_response(problem_answer(problem, path, headers))
 
     for kind in (RequestError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, render)
@@ -199,7 +199,8 @@ def _headers(error: RequestError) -> list[RawHeader]:
     return headers
 
 
-def _response(answer: Answer) -> Response:
+def to_response(answer: Answer) -> Response:
+    """Return an answer as FastAPI's routes and handlers give it."""
     response = Response(answer.body, answer.status)
     response.raw_headers = answer.raw_headers()
     return response

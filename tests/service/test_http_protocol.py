@@ -370,16 +370,16 @@ async def test_pipelined_requests_of_many_connections_begin_a_few_in_each_tick()
     connections = [first, *(Connection(beside=first) for _ in range(49))]
     for connection in connections:
         connection.protocol.data_received(GET * 5)
-    begun, most = 0, 0
+    started, most = 0, 0
     for _ in range(1000):
         await asyncio.sleep(0)
         now = sum(len(connection.asked) for connection in connections)
-        if begun >= len(connections):  # those that nothing stood before
-            most = max(most, now - begun)
-        begun = now
-        if begun == 5 * len(connections):
+        if started >= len(connections):  # those that nothing stood before
+            most = max(most, now - started)
+        started = now
+        if started == 5 * len(connections):
             break
-    assert begun == 5 * len(connections)
+    assert started == 5 * len(connections)
     assert most <= 2 * MAX_PIPELINED_STARTS_PER_TICK
 
 
