@@ -19,9 +19,8 @@ from service.core.comparison import Answered, Candidate, agreement, candidates, 
 from service.core.pipeline import Pipeline
 from service.core.repository import ModelRepository
 from service.errors import RequestError
-from service.http.body import image_in, image_type
 from service.http.errors import Answer, problem_of
-from service.http.exchange import HttpExchange
+from service.http.exchange import HttpExchange, read_image
 from service.images import encode_png
 from service.settings import Settings
 
@@ -71,10 +70,7 @@ def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Se
         async def answer(exchange: HttpExchange) -> Answer:
             exchange.trace.request_model(", ".join(parameters.model) or None, None)
             with pipeline.admit(exchange) as slot:
-                kind = image_type(exchange.headers)
-                body, deadline = await exchange.read(slot)
-                content = image_in(body, kind)
-                del body
+                content, deadline = await read_image(exchange, slot)
                 versions = candidates(repository, [_parsed(text) for text in parameters.model])
                 images = await pipeline.decode(content, exchange.trace, deadline)
                 answers = await compare(pipeline, images, versions, top_k=parameters.top_k, deadline=deadline)

@@ -13,9 +13,8 @@ from service.api.parameters import VersionChoice
 from service.core.explanation import SIDE, explain, patch_starts
 from service.core.pipeline import Pipeline
 from service.errors import InvalidParameterError
-from service.http.body import image_in, image_type
 from service.http.errors import Answer
-from service.http.exchange import HttpExchange
+from service.http.exchange import HttpExchange, read_image
 from service.settings import Settings
 
 EXPLAIN_PATH: Final = "/explain"
@@ -63,10 +62,7 @@ def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
         async def answer(exchange: HttpExchange) -> Answer:
             exchange.trace.request_model(parameters.model, parameters.version)
             with pipeline.admit(exchange) as slot:
-                kind = image_type(exchange.headers)
-                body, deadline = await exchange.read(slot)
-                content = image_in(body, kind)
-                del body
+                content, deadline = await read_image(exchange, slot)
                 return record_answer(
                     await explain(
                         pipeline,

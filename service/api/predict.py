@@ -14,9 +14,8 @@ from service.api.parameters import VersionChoice
 from service.core.pipeline import Pipeline
 from service.core.prediction import encode_prediction
 from service.errors import InvalidParameterError
-from service.http.body import image_in, image_type
 from service.http.errors import Answer, invalid_parameters
-from service.http.exchange import Handler, HttpExchange
+from service.http.exchange import Handler, HttpExchange, read_image
 
 PATH: Final = "/predict"
 DEFAULT_TOP_K: Final = 3
@@ -44,11 +43,8 @@ def predict_handler(pipeline: Pipeline) -> Handler:
         asked = read_parameters(exchange.query)
         exchange.trace.request_model(asked.model, asked.version)
         with pipeline.admit(exchange) as slot:
-            kind = image_type(exchange.headers)
-            body, deadline = await exchange.read(slot)
-            files = [image_in(body, kind)]
-            del body
-            inferred = await pipeline.infer(files, exchange.trace, deadline, model=asked.model, version=asked.version)
+            image, deadline = await read_image(exchange, slot)
+            inferred = await pipeline.infer([image], exchange.trace, deadline, model=asked.model, version=asked.version)
             probabilities = inferred.require_all(name_index=False).probabilities[0]
             return Answer(
                 encode_prediction(inferred.version.name, inferred.version.version, probabilities, asked.top_k)

@@ -224,7 +224,9 @@ class Pipeline:
                 images = (
                     inputs if isinstance(inputs, np.ndarray) else await self._decode(inputs, errors, trace, deadline)
                 )
-                probabilities = await self._compute(chosen, images, trace, deadline)
+                # Pixels always go through the queue, so that the same pixels get the same bits, as /compare has it.
+                compute = self._compute_many if isinstance(inputs, np.ndarray) else self._compute
+                probabilities = await compute(chosen, images, trace, deadline)
             except TimeoutError:
                 raise deadline.passed() from None
             if is_shadowed and self._shadow is not None and self._shadow.watches(chosen):

@@ -17,7 +17,7 @@ from service.core.backlog import Begun
 from service.core.observation import Observation
 from service.core.pipeline import Deadline
 from service.errors import InvalidParameterError
-from service.http.body import RawHeaders, raw_headers, read_stream, upload_timeout
+from service.http.body import RawHeaders, image_in, image_type, raw_headers, read_stream, upload_timeout
 from service.http.errors import Answer
 from service.observing import begun_of, observation_of
 from service.settings import Settings
@@ -74,6 +74,18 @@ class HttpExchange:
             RequestError: it is too large, or all bodies together are, or the request's own deadline is not legal.
         """
         raise NotImplementedError
+
+
+async def read_image(exchange: HttpExchange, slot: Slot) -> tuple[bytes, Deadline]:
+    """Return the encoded image in a request, and until when it is to be answered; its type is checked first.
+
+    Raises:
+        ClientDisconnect: the client went away.
+        RequestError: there is no image, its type is not read, or as `HttpExchange.read`.
+    """
+    kind = image_type(exchange.headers)
+    body, deadline = await exchange.read(slot)
+    return image_in(body, kind), deadline
 
 
 Handler = Callable[[HttpExchange], Coroutine[Any, None, Answer]]

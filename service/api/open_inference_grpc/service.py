@@ -40,6 +40,7 @@ from service.errors import (
     forget_frames,
     out_of_memory,
 )
+from service.http.errors import unexpected
 from service.observing import Observer, tell_ended
 from service.settings import Settings, variable
 from service.telemetry.telemetry import Telemetry
@@ -224,7 +225,7 @@ class InferenceService:
         except Exception as error:
             logger.exception("%s", name)
             observation.status = HTTPStatus.INTERNAL_SERVER_ERROR
-            words = f"an unexpected {type(error).__name__}; the service's log tells more"
+            words = f"{unexpected(error)}; the service's log tells more"
             raise _RefusedError(grpc.StatusCode.INTERNAL, words) from None
         else:
             observation.status = HTTPStatus.OK
