@@ -1,5 +1,6 @@
 """The command line of the service: `python -m service`, with a flag for each setting."""
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -19,7 +20,8 @@ def main() -> int:
 
 
 def _stop_before_serving(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
+    # Not sys.exit: a library that is being imported may turn SystemExit into an ImportError of its own.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def _work(settings: Settings, sockets: list[socket.socket], beating: "connection
 
 
 def _stop_before_serving(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
+    os._exit(0)  # not sys.exit: a library that is being imported may turn SystemExit into an error of its own
 
 
 def _end_with_supervisor(longest_stop_s: float) -> None:
