@@ -58,9 +58,9 @@ def settings_document() -> str:
     ]
     return (
         "# Settings of the service\n\n"
-        "Each setting is an environment variable and a flag of `python -m service`; the flag wins. After `make serve`,\n"
-        "run `.venv-serve/bin/python -m service` in the project's folder. With an invalid value the service does not\n"
-        "start; the error names the variable, the value and the allowed values.\n\n"
+        "Each setting is an environment variable and a flag of `python -m service`; the flag wins. After `make\n"
+        "serve`, run `.venv-serve/bin/python -m service` in the project's folder. With an invalid value the service\n"
+        "does not start; the error names the variable, the value and the allowed values.\n\n"
         "`make docs` writes this page from `service/settings.py`.\n\n"
         + table(["variable", "flag", "default", "allowed values", "meaning"], rows)
     )
