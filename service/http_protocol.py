@@ -508,7 +508,7 @@ class BacklogProtocol(HttpToolsProtocol):
         """Begin a request, or put it in line behind those that its client has sent before."""
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise InvalidRequestError("CONNECT asks for a tunnel, and this is no proxy")
+                raise InvalidRequestError("CONNECT requests a tunnel, and this server is not a proxy")
             return
         version = self.parser.get_http_version()
         check_fields(version, self._hosts, self._transfer_codings)
@@ -544,7 +544,7 @@ class BacklogProtocol(HttpToolsProtocol):
         try:
             target = httptools.parse_url(self.url)
         except httptools.HttpParserInvalidURLError:
-            raise malformed("its target is no path") from None
+            raise malformed("its target is not a path") from None
         raw_path = target.path or (self.url if self.url == b"*" else b"/")
         path = raw_path.decode("ascii")
         scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
@@ -776,7 +776,7 @@ class BacklogProtocol(HttpToolsProtocol):
 
     def _give_up_waiting(self, waited_s: float) -> None:
         if self._is_head_partial:
-            self._fail(UploadTimeoutError(f"the head of the request was not there after {waited_s:g} s"))
+            self._fail(UploadTimeoutError(f"the head of the request did not arrive within {waited_s:g} s"))
         elif not self._is_at_head and not self._is_answered():
             self._fail(upload_timeout(waited_s))
         else:

@@ -114,7 +114,7 @@ def _text(observation: Observation) -> bytes:
     if observation.model is not None:
         parts.append(f"{observation.model}/{observation.version}")
     elif observation.requested_model is not None:
-        parts.append(f"asked for {observation.requested_model[:MAX_TEXT_LENGTH]}")
+        parts.append(f"requested {observation.requested_model[:MAX_TEXT_LENGTH]}")
     if observation.client is not None:
         parts.append(f"from {observation.client}")
     if observation.detail is not None or observation.error is not None:

@@ -18,7 +18,7 @@ from service.core.watcher import Watcher
 from service.errors import UnauthorizedError
 from service.settings import variable
 
-BEARER = HTTPBearer(auto_error=False, description=f"the setting `{variable('admin_token')}`")
+BEARER = HTTPBearer(auto_error=False, description=f"the value of the setting `{variable('admin_token')}`")
 
 
 def authorization(token: SecretStr) -> Callable[..., Awaitable[None]]:
@@ -41,7 +41,7 @@ def check_token(given: bytes | None, token: SecretStr) -> None:
         raise UnauthorizedError(
             "the token is missing" if given is None else "the token is wrong",
             expected="the header 'Authorization: Bearer TOKEN'",
-            remedy=f"send what the service was started with as {variable('admin_token')}",
+            remedy=f"send the value of {variable('admin_token')}, with which the service was started",
         )
 
 
@@ -53,7 +53,7 @@ def admin_routes(watcher: Watcher, token: SecretStr, *, tell_others: Callable[[]
     """
     routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(authorization(token))])
 
-    @routes.post("/reload", summary="Look for new and withdrawn versions now", responses=problem_responses(401, 503))
+    @routes.post("/reload", summary="Check for new and withdrawn versions now", responses=problem_responses(401, 503))
     async def reload() -> ReloadReport:
         """Answers once all that is new is loaded and all that is gone unloaded; versions that failed are tried again.
 

@@ -28,7 +28,7 @@ def batch_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
     @routes.post(
         BATCH_PATH,
         tags=["predict"],
-        summary="The CIFAR-10 classes of several images",
+        summary="Classify several images",
         response_model=BatchPrediction,
         responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
         openapi_extra={"requestBody": FILES_BODY, "parameters": HEADERS},

@@ -47,9 +47,9 @@ class CompareParameters(BaseModel):
     model: list[Annotated[str, AfterValidator(_candidate)]] = Field(
         [],
         max_length=64,
-        description="NAME or NAME/VERSION, once for each that is to answer; without it every model that is ready does",
+        description="NAME or NAME/VERSION; repeat it for several. Default: every ready model",
     )
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes of each to list in `top`")
+    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="number of classes in `top`, for each model")
 
 
 def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Settings) -> APIRouter:
@@ -59,7 +59,7 @@ def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Se
     @routes.post(
         COMPARE_PATH,
         tags=["predict"],
-        summary="What every model says of one image",
+        summary="Classify one image with several models",
         response_model=Comparison,
         responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
         openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},

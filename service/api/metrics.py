@@ -12,7 +12,7 @@ def metrics_routes(telemetry: Telemetry) -> APIRouter:
 
     @routes.get(
         "/metrics",
-        summary="What the service has done, in Prometheus' text format",
+        summary="Metrics in Prometheus' text format",
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}},
     )

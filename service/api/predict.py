@@ -28,12 +28,12 @@ class PredictParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(
-        None, description="which model; without it the one that /models marks as default", examples=["sequential"]
+        None, description="name of the model; default: the one that /models marks as default", examples=["sequential"]
     )
     version: VersionChoice | None = Field(
-        None, description="which version, by number or label; without it the one that /models calls serving"
+        None, description="number or label of the version; default: the serving version"
     )
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")
+    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="number of classes in `top`")
 
 
 def predict_handler(pipeline: Pipeline) -> Handler:

@@ -14,7 +14,7 @@ def statistics_routes(telemetry: Telemetry) -> APIRouter:
     """The route, answering from this telemetry."""
     routes = APIRouter()
 
-    @routes.get(STATISTICS_PATH, tags=["health"], summary="How busy the service is, in a few numbers")
+    @routes.get(STATISTICS_PATH, tags=["health"], summary="Requests/s, queue length and latency")
     async def show_statistics(response: Response) -> ServiceStatistics:
         """Since the start, of all processes that serve; `/metrics` has the rest."""
         response.headers["Cache-Control"] = "no-store"

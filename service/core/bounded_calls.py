@@ -45,7 +45,7 @@ class BoundedCalls:
             CallsStoppedError: `stop` was called.
         """
         if self.is_under_way(what):
-            raise UnresponsiveError("it still has not answered")
+            raise UnresponsiveError("it still does not respond")
         outcome: Future[Value] = Future()
         thread = threading.Thread(
             target=_settle, args=(outcome, call), name=f"{THREAD_NAME_PREFIX} {what}", daemon=True
@@ -59,7 +59,7 @@ class BoundedCalls:
             return outcome.result()
         if self._stopped.done():
             raise CallsStoppedError
-        raise UnresponsiveError(f"it has not answered for {limit_s:g} s")
+        raise UnresponsiveError(f"no response within {limit_s:g} s")
 
     def is_under_way(self, what: str) -> bool:
         """Return true while a call of this name that was given up has not returned."""

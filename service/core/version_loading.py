@@ -112,9 +112,9 @@ class VersionLoader:
         entry.state = VersionState.DRAINING
         entry.retire()
         if not entry.wait_until_unused(drain_limit_s):
-            logger.warning("%s is unloaded though requests have used it for %g s", entry, drain_limit_s)
+            logger.warning("unloading %s although requests still use it after %g s", entry, drain_limit_s)
         entry.model = None
-        logger.info("%s is unloaded", entry)
+        logger.info("%s unloaded", entry)
 
     def _metadata(self, entry: ModelVersion) -> ModelMetadata:
         return self._calls.run(str(entry), lambda: read_metadata(entry.folder), READ_LIMIT_S)
@@ -126,7 +126,7 @@ class VersionLoader:
 
     def _fail(self, entry: ModelVersion, error: Exception) -> None:
         if isinstance(error, UnresponsiveError):
-            reason = f"{error.strerror}: a file of it, or its graph, may hang."
+            reason = f"{error.strerror}: a file of the version, or its graph, may hang."
         elif isinstance(error, ProjectError):
             reason = str(error)
         else:

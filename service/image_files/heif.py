@@ -75,7 +75,7 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
     name = "HEIC" if kind == "HEIF" else kind
     described = b"".join(payload for _, payload in _descriptions(content))
     if len(described) > MAX_META_BYTES:
-        raise too_many(name, "bytes of descriptions", MAX_META_BYTES)
+        raise too_many(name, "bytes of metadata", MAX_META_BYTES)
     sizes = [
         (int.from_bytes(match[1]), int.from_bytes(match[2]))
         for of_film, payload in _descriptions(content)
@@ -83,13 +83,13 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
         for match in pattern.finditer(payload)
     ]
     if not sizes:
-        raise damaged("it has no image")
+        raise damaged("it contains no image")
     frames = list(_av1_frames(content, described)) if kind == "AVIF" else []
     width, height = max([*sizes, *frames], key=lambda size: size[0] * size[1])
     depth, more_bits = (HEVC_DEPTH, HEVC_MORE_BITS) if kind == "HEIF" else (AV1_DEPTH, AV1_MORE_BITS)
     is_deep = any(match[1][0] & more_bits for match in depth.finditer(described))
     if _pixels_in_parts(content) > MAX_PARTS * width * height:
-        raise too_many(name, "pixels in tiles for each of the picture", MAX_PARTS)
+        raise too_many(name, "pixels of tiles for each pixel of the picture", MAX_PARTS)
     decode_bytes = 3 * len(content) + PIXEL_BYTES[kind, is_deep] * width * height
     coded_pixels = sum(size[0] * size[1] for size in frames)
     if coded_pixels > MAX_FRAMES * width * height:
@@ -124,7 +124,7 @@ def _items(content: bytes) -> Iterator[bytes]:
             try:
                 yield from _located(content, b"".join(boxes[b"idat"][:1]), places)
             except struct.error:
-                raise damaged("the places of its items are cut off") from None
+                raise damaged("the locations of its items are truncated") from None
 
 
 def _pixels_in_parts(content: bytes) -> int:

@@ -38,12 +38,12 @@ def decoded_pixels(properties: list[Box], associations: bytes, references: list[
                 whole, *its_parts = _numbers(payload, WIDE if wide else NARROW)
                 parts.setdefault(whole, []).extend(its_parts)
     except struct.error:
-        raise damaged("the description of its items is cut off") from None
+        raise damaged("the description of its items is truncated") from None
     costs: dict[int, int] = {}
 
     def cost(item: int, depth: int) -> int:
         if depth > MAX_DEPTH:
-            raise damaged("a picture in it is made of itself")
+            raise damaged("an image in it is composed of itself")
         if item not in costs:
             costs[item] = max(areas.get(item, 0), sum(cost(part, depth + 1) for part in parts.get(item, ())))
         return costs[item]

@@ -90,7 +90,7 @@ def _kind_of_text(prefix: bytes) -> str | None:
     if text.startswith((b"{", b"[")):
         return "JSON"
     if text.startswith(b"data:image/"):
-        return "a data: address (only what follows its comma, decoded from base64, is the image)"
+        return "a data: address (the image is the part after the comma, decoded from base64)"
     if text.startswith((b"ivborw0kggo", b"/9j/", b"r0lgod", b"uklgr")):
         return "base64 (decode it first)"
     return None

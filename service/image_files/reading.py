@@ -66,7 +66,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise TooLargeError(
             f"the image has {width:,} x {height:,} = {width * height:,} pixels",
             expected=f"at most {max_pixels:,} pixels",
-            remedy="send a smaller picture: the models see 32x32 pixels",
+            remedy="send a smaller image: the models use 32x32 pixels",
         )
 
 
@@ -81,9 +81,9 @@ def _read(content: bytes, draft_side: int) -> ImageFile | None:
 def _not_an_image(content: bytes) -> UndecodableError:
     kind = kind_of(content)
     return UndecodableError(
-        f"the {len(content):,} bytes are {kind}, which is not read"
+        f"the {len(content):,} bytes are {kind}, which is not supported"
         if kind
-        else f"the {len(content):,} bytes are not an image that can be read",
+        else f"the {len(content):,} bytes are not a supported image",
         expected=f"an image: {', '.join(READABLE_FORMATS)}",
-        remedy="check that the file is whole and of one of these formats",
+        remedy="check that the file is complete and in one of these formats",
     )

@@ -21,7 +21,7 @@ def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings
     """The routes, answering from this repository and these counts; to be included before those of models."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
 
-    @routes.get("/models/stats", summary="Statistics of all versions that answer", responses=error_responses(501))
+    @routes.get("/models/stats", summary="Statistics of all serving versions", responses=error_responses(501))
     async def all_statistics() -> StatisticsReport:
         """Of this process since it started; for monitoring there is /metrics."""
         return statistics_report(repository, telemetry)
@@ -42,7 +42,7 @@ def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings
 
     @routes.get(
         "/models/{model}/config",
-        summary="A model's configuration as Triton tells it",
+        summary="A model's configuration in Triton's format",
         responses=error_responses(404, 503),
     )
     async def configuration_of_model(model: Model) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings
 
     @routes.get(
         "/models/{model}/versions/{version}/config",
-        summary="A version's configuration as Triton tells it",
+        summary="A version's configuration in Triton's format",
         responses=error_responses(400, 404, 503),
     )
     async def configuration_of_version(model: Model, version: Version) -> dict[str, Any]:

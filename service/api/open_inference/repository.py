@@ -61,8 +61,8 @@ async def load_model(repository: ModelRepository, name: str, parameters: dict[st
     foreign = [key for key in parameters if key == OVERRIDES or key.startswith(FILE_OVERRIDE)]
     if foreign:
         raise UnsupportedCallError(
-            f"the parameter {foreign[0][:100]!r} would change what is published",
-            expected="no such parameter",
+            f"the parameter {foreign[0][:100]!r} would change a published version",
+            expected="a request without this parameter",
             remedy="publish a new version in the models folder, or write its serving.json",
         )
     _check_alone()
@@ -83,9 +83,9 @@ async def unload_model(repository: ModelRepository, name: str) -> None:
 def _check_alone() -> None:
     if is_worker():
         raise UnsupportedCallError(
-            "this is one of several processes that serve, and the change would be its own",
+            "the service has several workers, and the change would affect only one of them",
             expected="a service with one worker",
-            remedy="write the model's serving.json, which all of them follow: docs/versions.md",
+            remedy="write the model's serving.json, which all workers follow: docs/versions.md",
         )
 
 
@@ -93,5 +93,5 @@ def _reason(model: ModelStatus, version: VersionStatus) -> str:
     if version.reason is not None:
         return version.reason
     if version.state is VersionState.PUBLISHED:
-        return f"the policy {model.policy} doesn't choose it"
+        return f"the policy {model.policy} doesn't select it"
     return ""

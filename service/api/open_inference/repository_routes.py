@@ -28,7 +28,7 @@ BODY: Final = "an object, or no body"
 class IndexRequest(BaseModel):
     """What the index is asked for."""
 
-    ready: bool | None = Field(None, description="only what is ready")
+    ready: bool | None = Field(None, description="only ready versions")
 
 
 class ChangeRequest(BaseModel):
@@ -69,7 +69,7 @@ def repository_routes(
 
     @routes.post(
         "/index",
-        summary="Every published version and its state",
+        summary="List the published versions and their states",
         openapi_extra=_declared(IndexRequest),
     )
     async def index(request: Request) -> list[IndexEntry]:
@@ -78,7 +78,7 @@ def repository_routes(
 
     @routes.post(
         "/models/{model}/load",
-        summary="Have a model serve again, trying what failed",
+        summary="Load a model again, and retry failed versions",
         responses=error_responses(404, 501),
         response_class=Response,
         openapi_extra=_declared(ChangeRequest),
@@ -90,7 +90,7 @@ def repository_routes(
 
     @routes.post(
         "/models/{model}/unload",
-        summary="Take a model out of service until it is loaded again",
+        summary="Unload a model until it is loaded again",
         responses=error_responses(404, 501),
         response_class=Response,
         openapi_extra=_declared(ChangeRequest),

@@ -107,7 +107,7 @@ INFER_HEADERS: Final = [
     {
         "name": HEADER_LENGTH,
         "in": "header",
-        "description": "the number of bytes of the JSON, where tensors follow it in binary",
+        "description": "length of the JSON in bytes, if binary tensors follow it",
         "schema": {"type": "integer", "minimum": 0},
     },
 ]
@@ -127,15 +127,15 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
         return ModelReady(name=model, ready=True)
 
     @routes.get("/", include_in_schema=False)  # as the protocol's OpenAPI document spells it
-    @routes.get("", summary="The server, and the extensions that it speaks")
+    @routes.get("", summary="Server metadata and supported extensions")
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(extensions=extensions(with_repository=settings.admin_token is not None))
 
-    @routes.get("/health/live", summary="Does the process answer?")
+    @routes.get("/health/live", summary="Liveness probe")
     async def server_live() -> ServerLive:
         return ServerLive()
 
-    @routes.get("/health/ready", summary="Are requests answered?", responses={503: {"model": ServerReady}})
+    @routes.get("/health/ready", summary="Readiness probe", responses={503: {"model": ServerReady}})
     async def server_ready(response: Response) -> ServerReady:
         reason = repository.not_ready_reason
         if reason is not None:
@@ -143,13 +143,15 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
             response.headers["Retry-After"] = str(repository.retry_after_s)
         return ServerReady(ready=reason is None)
 
-    @routes.get("/models/{model}", summary="A model's tensors and versions", responses=error_responses(400, 404, 503))
+    @routes.get(
+        "/models/{model}", summary="Model metadata: tensors and versions", responses=error_responses(400, 404, 503)
+    )
     async def model_metadata(model: Model) -> ModelDescription:
         return describe_model(repository, model, "")
 
     @routes.get(
         "/models/{model}/versions/{version}",
-        summary="A version's tensors",
+        summary="Version metadata: tensors",
         responses=error_responses(400, 404, 503),
     )
     async def version_metadata(model: Model, version: Version) -> ModelDescription:
@@ -157,7 +159,7 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
 
     @routes.get(
         "/models/{model}/ready",
-        summary="Does a model answer?",
+        summary="Readiness of a model",
         responses=error_responses(404) | {503: {"model": ModelReady}},
     )
     async def is_model_ready(response: Response, model: Model) -> ModelReady:
@@ -165,7 +167,7 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
 
     @routes.get(
         "/models/{model}/versions/{version}/ready",
-        summary="Does a version answer?",
+        summary="Readiness of a version",
         responses=error_responses(400, 404) | {503: {"model": ModelReady}},
     )
     async def is_version_ready(response: Response, model: Model, version: Version) -> ModelReady:
@@ -173,7 +175,7 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
 
     @routes.post(
         "/models/{model}/infer",
-        summary="Probabilities or classes of images",
+        summary="Classify images",
         responses=INFER_RESPONSES,
         openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
     )
@@ -186,7 +188,7 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
 
     @routes.post(
         "/models/{model}/versions/{version}/infer",
-        summary="Probabilities or classes of images, by one version",
+        summary="Classify images with one version",
         responses=INFER_RESPONSES,
         openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
     )

@@ -225,7 +225,7 @@ class InferenceService:
         except Exception as error:
             logger.exception("%s", name)
             observation.status = HTTPStatus.INTERNAL_SERVER_ERROR
-            words = f"{unexpected(error)}; the service's log tells more"
+            words = f"{unexpected(error)}; see the service's log"
             raise _RefusedError(grpc.StatusCode.INTERNAL, words) from None
         else:
             observation.status = HTTPStatus.OK

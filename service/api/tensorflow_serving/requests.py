@@ -125,7 +125,7 @@ def _input_of(document: Document, signatures: Sequence[SignatureSpec]) -> str:
 def _rows(name: str, instances: object) -> list[Any]:
     """The values of the rows, which may each name their input."""
     if not isinstance(instances, list):
-        raise InvalidRequestError("'instances' is no list", expected=WAYS)
+        raise InvalidRequestError("'instances' is not a list", expected=WAYS)
     if not instances or not isinstance(instances[0], dict) or BASE64 in instances[0]:
         return instances
     return [_named(name, row) if isinstance(row, dict) else row for row in instances]
@@ -134,15 +134,15 @@ def _rows(name: str, instances: object) -> list[Any]:
 def _named(name: str, values: Document) -> Any:
     if set(values) != {name}:
         raise InvalidRequestError(
-            f"there are values for {shown(sorted(values))}{_misspelt(values, [name])}",
-            expected=f"the signature's input '{name}' alone",
+            f"the request has values for {shown(sorted(values))}{_misspelt(values, [name])}",
+            expected=f"only the signature's input '{name}'",
         )
     return values[name]
 
 
 def _read(name: str, values: object, form: Literal["predictions", "outputs", "result"]) -> PredictRequest:
     if not isinstance(values, list):
-        raise InvalidRequestError(f"the values of '{name}' are no list", expected=WAYS)
+        raise InvalidRequestError(f"the values of '{name}' are not a list", expected=WAYS)
     head = _head(name, len(values))
     if head.is_pixels:
         return PredictRequest(images_from_values(head, values), None, form)

@@ -135,8 +135,8 @@ def tensorflow_serving_routes(
         errors = error_responses(*COMPUTING_ERRORS)
         predicting: dict[str, Any] = {"responses": errors | {200: {"model": Predictions}}, **computing}
         classifying: dict[str, Any] = {"responses": errors | {200: {"model": Classifications}}, **computing}
-        routes.add_api_route(f"{path}:predict", predict, summary=f"Probabilities by {what}", **predicting)
-        routes.add_api_route(f"{path}:classify", classify, summary=f"Classes by {what}", **classifying)
+        routes.add_api_route(f"{path}:predict", predict, summary=f"Predict with {what}", **predicting)
+        routes.add_api_route(f"{path}:classify", classify, summary=f"Classify with {what}", **classifying)
         routes.add_api_route(f"{path}:regress", regress, include_in_schema=False, methods=["POST"])
         routes.add_api_route(path, status, summary=f"State of {what}", responses=error_responses(400, 404), **read_only)
         routes.add_api_route(
@@ -158,5 +158,5 @@ def _asked_version(request: Request) -> int | str | None:
     except ValueError:
         version = None
     if version is None or isinstance(version, int) != (VERSION in request.path_params):
-        raise InvalidRequestError(f"{request.url.path[:200]} names no version or label", expected=LEGAL_VERSION)
+        raise InvalidRequestError(f"{request.url.path[:200]} has no version or label", expected=LEGAL_VERSION)
     return version

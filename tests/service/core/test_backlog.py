@@ -61,7 +61,7 @@ async def test_all_are_refused_while_the_line_is_full() -> None:
     line.add(b"", lambda _: None)
     refusal = line.refusal(b"/predict")
     assert refusal is not None
-    assert refusal.error.problem == "2 requests are being received, waiting or computed"
+    assert refusal.error.problem == "2 requests are being received, queued or computed"
     assert refusal.error.retry_after_s >= 1
     await one_turn()
     assert line.refusal(b"/predict") is None
