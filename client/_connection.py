@@ -39,7 +39,7 @@ def connection_options(
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json"} | dict(headers or {})
     if token is not None:
         if not is_token(token):
-            raise ValueError("the token holds characters that no header may: expected printable ASCII")
+            raise ValueError("the token has characters that are not allowed in a header: expected printable ASCII")
         sent["Authorization"] = f"Bearer {token}"
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=MAX_IDLE_CONNECTIONS)
     options = {"base_url": base_url, "headers": sent, "limits": limits, "trust_env": False}
@@ -66,7 +66,7 @@ def _certificates(base_url: httpx.URL, verify: ssl.SSLContext | bool) -> ssl.SSL
         named = [f"{name}={os.environ[name]}" for name in (where, KEY_LOG_VARIABLE) if name and os.environ.get(name)]
         raise ConfigurationError(
             f"the certificates can't be read: {error.strerror or error}",
-            expected="files that can be read" if named else "the package certifi with its certificates",
+            expected="readable files" if named else "the package certifi with its certificates",
             remedy=f"correct or unset {', '.join(named)}" if named else "pip install --force-reinstall certifi",
         ) from error
 

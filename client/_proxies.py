@@ -86,17 +86,19 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 def _proxy(name: str, text: str, host: str) -> httpx.Proxy:
     source = next((f"the variable {key}" for key in os.environ if key.lower() == f"{name}_proxy"), "the system")
-    remedy = f"correct it, or except the service from it: NO_PROXY={host}"
+    remedy = f"correct it, or exclude the service: NO_PROXY={host}"
     try:
         proxy = httpx.Proxy(text if "://" in text else f"http://{text}")
     except (ValueError, httpx.InvalidURL) as error:  # whose words may show the proxy's password
-        raise ConfigurationError(f"{source} names no proxy", expected=EXPECTED, remedy=remedy) from error
+        raise ConfigurationError(f"{source} does not name a proxy", expected=EXPECTED, remedy=remedy) from error
     shown = f"{proxy.url.scheme}://{proxy.url.host}"
     if not proxy.url.host or not 0 < (proxy.url.port or 1) <= LAST_PORT:
-        raise ConfigurationError(f"{source} names {shown}, which can be no proxy", expected=EXPECTED, remedy=remedy)
+        raise ConfigurationError(
+            f"{source} names {shown}, which is not a proxy's address", expected=EXPECTED, remedy=remedy
+        )
     if proxy.url.scheme in SOCKS and find_spec("socksio") is None:
         raise ConfigurationError(
             f"{source} names {shown}, and SOCKS needs the package socksio",
-            remedy=f"pip install 'httpx[socks]', or except the service from it: NO_PROXY={host}",
+            remedy=f"pip install 'httpx[socks]', or exclude the service: NO_PROXY={host}",
         )
     return proxy

@@ -40,7 +40,7 @@ OF_ALL_IMAGES: Final = (
 """What the next image would meet too: nothing more is sent, and it is said once."""
 NO_ANSWER: Final = (AnswerTimeoutError, GatewayError)
 """What the next image may not meet, unless it comes again and again: a proxy says so of a service that was stopped."""
-NOT_SENT: Final = CommandLineError("not asked about: the run ended before", remedy="ask again")
+NOT_SENT: Final = CommandLineError("not sent: the run ended before", remedy="run the command again")
 
 
 class PredictionRun:
@@ -115,7 +115,7 @@ class PredictionRun:
         if self.answered == total:
             return ExitCode.DONE
         if total > 1:
-            rest = f", {total - sent:,} not asked about" if sent < total else ""
+            rest = f", {total - sent:,} not sent" if sent < total else ""
             say(f"{self.answered:,} of {total:,} images answered, {sent - self.answered:,} failed{rest}")
         return ExitCode.PARTLY if self.answered or self._first_error is None else exit_code(self._first_error)
 
