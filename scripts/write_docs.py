@@ -58,11 +58,11 @@ def settings_document() -> str:
     ]
     return (
         "# Settings of the service\n\n"
-        "Each setting is an environment variable and a flag of `python -m service`; the flag wins. After `make\n"
-        "serve`, run `.venv-serve/bin/python -m service` in the project's folder. With an invalid value the service\n"
-        "does not start; the error names the variable, the value and the allowed values.\n\n"
-        "`make docs` writes this page from `service/settings.py`.\n\n"
-        + table(["variable", "flag", "default", "allowed values", "meaning"], rows)
+        "Each is an environment variable and a flag of `python -m service` (after `make serve`, that is\n"
+        "`.venv-serve/bin/python -m service`, in the project's folder); the flag wins. A value that is not legal\n"
+        "stops the start with a line that names the variable, the value and what is legal.\n"
+        "Written by `make docs` from `service/settings.py`.\n\n"
+        + table(["variable", "flag", "default", "legal", "meaning"], rows)
     )
 
 

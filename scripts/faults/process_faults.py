@@ -140,7 +140,7 @@ async def disk_full(rig: Rig) -> Observed:
     async with rig.load() as load:
         await asyncio.sleep(SETTLE_S)
     log = rig.attacked.log.read_text(errors="replace")
-    said = "the log says so" if "are not kept" in log else "nothing in the log"
+    said = "the log says so" if "are not cached" in log else "nothing in the log"
     return Observed(f"it starts and serves, {full} files cached, {said}; {load.failed_words()}", 0.0)
 
 
