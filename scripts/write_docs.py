@@ -11,12 +11,12 @@ import json
 import sys
 from pathlib import Path
 
-from catalog.artifact import published_versions, read_metadata, version_folder
-from catalog.labels import MODEL_NAMES
-from catalog.metadata import Evaluation, ModelMetadata
-from catalog.published_results import TUTORIAL_RESULTS
+from cifar10_serving.artifacts.labels import MODEL_NAMES
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from scripts.openapi_examples import are_equivalent, make_examples
-from service.api.openapi import EXAMPLES
+from service.http.openapi import EXAMPLES
 from service.settings import Settings, flag, legal_values, variable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +65,7 @@ def settings_document() -> str:
 
 
 def examples_document() -> str:
-    """Return service/api/examples.json; as it is stored where that differs in times and last digits alone."""
+    """Return service/http/examples.json; as it is stored where that differs in times and last digits alone."""
     made = make_examples()
     stored = EXAMPLES.read_text(encoding="utf-8") if EXAMPLES.exists() else "{}"
     if are_equivalent(json.loads(stored), made):

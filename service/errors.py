@@ -1,4 +1,4 @@
-"""The service's branch of `catalog.errors.ProjectError`; each class has one HTTP status.
+"""The service's branch of `cifar10_serving.errors.ProjectError`; each class has one HTTP status.
 
 ServiceError
 ├── SettingsError             a setting is not legal; the process doesn't start
@@ -18,12 +18,13 @@ ServiceError
     └── DeadlineError         504  no answer in time
 """
 
+import math
 from http import HTTPStatus
 from typing import ClassVar, Final, Protocol
 
-from catalog.close_match import closest
-from catalog.errors import ProjectError
-from catalog.responses import InvalidParameter
+from cifar10_serving.errors import ProjectError
+from cifar10_serving.schemas import InvalidParameter
+from cifar10_serving.text import closest
 
 CLIENT_GONE: Final = "client-gone"
 """The kind of a request whose client went away; there is no answer to render."""
@@ -149,10 +150,10 @@ class UnsupportedCallError(RequestError):
     status, kind, title = HTTPStatus.NOT_IMPLEMENTED, "unsupported-call", "The service doesn't have this call"
 
 
-class Shortage(Protocol):
+class CapacityLimit(Protocol):
     """Something that there is too little of, such as places in a queue."""
 
-    def holds(self, ahead: int) -> bool:
+    def is_exhausted(self, ahead: int) -> bool:
         """Whether a request still finds none, with so many more before it on their way there."""
 
     def error(self) -> "UnavailableError":
@@ -164,15 +165,17 @@ class UnavailableError(RequestError):
 
     Args:
         retry_after_s: when trying again makes sense, at least 1.
-        shortage: what there is too little of for whatever asks for the same; None where that can't be told.
+        capacity_limit: what there is too little of for whatever asks for the same; None where that can't be told.
     """
 
     status, kind, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The service can't take the request now"
 
-    def __init__(self, problem: str, *, retry_after_s: int, remedy: str = "", shortage: Shortage | None = None) -> None:
+    def __init__(
+        self, problem: str, *, retry_after_s: int, remedy: str = "", capacity_limit: CapacityLimit | None = None
+    ) -> None:
         super().__init__(problem, remedy=remedy or f"try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
-        self.shortage = shortage
+        self.capacity_limit = capacity_limit
 
 
 RETRY_AFTER_OUT_OF_MEMORY_S: Final = 5
@@ -189,10 +192,24 @@ class DeadlineError(RequestError):
     status, kind, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-passed", "The answer was not there in time"
 
 
-def forget_frames(error: BaseException) -> None:
+def clear_traceback(error: BaseException) -> None:
     """Let go of what the functions hold through which an error came, such as a request's body.
 
     A future or a variable of one of them often holds the error, too: the body of a refused request would stay until
-    garbage is looked for, which is seldom (`service.memory`).
+    garbage is looked for, which is seldom (`service.process.memory`).
     """
     error.__traceback__ = None
+
+
+LONGEST_RETRY_S: Final = 30
+RETRY_AFTER_STOP_S: Final = 5
+
+
+def retry_after_s(waiting: int, seconds_each: float) -> int:
+    """Whole seconds until so many have left, 1 to 30."""
+    return min(LONGEST_RETRY_S, max(1, math.ceil(waiting * seconds_each)))
+
+
+def stopping() -> UnavailableError:
+    """The error of what the service no longer does because it is stopping."""
+    return UnavailableError("the service is stopping", retry_after_s=RETRY_AFTER_STOP_S)

@@ -14,12 +14,12 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
-from catalog.close_match import closest, did_you_mean
-from catalog.labels import ModelName
-from catalog.metadata import Precision, RuntimeName
-from catalog.rollout import POLICY_PATTERN
+from cifar10_serving.artifacts.labels import ModelName
+from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+from cifar10_serving.artifacts.rollout import POLICY_PATTERN
+from cifar10_serving.text import closest, did_you_mean
 from service.errors import SettingsError
-from service.forwarding import MAX_PREFIX_CHARACTERS, ROOT_PATH_PATTERN, parse_networks
+from service.http.forwarding import MAX_PREFIX_CHARACTERS, ROOT_PATH_PATTERN, parse_networks
 
 PREFIX: Final = "CIFAR10_"
 OFF: Final = "off"

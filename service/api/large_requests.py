@@ -14,9 +14,9 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
-from service.core.pipeline import Deadline
-from service.errors import RequestError, UnavailableError, forget_frames
-from service.memory import give_large_blocks_back
+from service.errors import RequestError, UnavailableError, clear_traceback
+from service.inference.pipeline import Deadline
+from service.process.memory import configure_malloc
 
 LARGE_BYTES: Final = 256 * 2**10
 """From here on reading takes longer (2 to 10 ms) than the way through another process does."""
@@ -45,7 +45,7 @@ class RequestReader:
 
     async def read(
         self,
-        costly_bytes: int,
+        parse_cost_bytes: int,
         deadline: Deadline,
         function: Callable[Arguments, Read],
         *args: Arguments.args,
@@ -54,7 +54,7 @@ class RequestReader:
         """What the function returns.
 
         Args:
-            costly_bytes: how much of its arguments is to be parsed, and not only copied.
+            parse_cost_bytes: how much of its arguments is to be parsed, and not only copied.
             deadline: of the request.
             function: of a module, so that the process finds it; its arguments and what it gives are pickled.
 
@@ -63,7 +63,7 @@ class RequestReader:
             UnavailableError: the process was killed.
             RequestError: what the function raises.
         """
-        if costly_bytes < LARGE_BYTES:
+        if parse_cost_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
         # Time-outs need a task, and a request may be answered without one (`service.http.eager`).
         outcome = await asyncio.create_task(self._ask_in_turn((function, args, kwargs), deadline))
@@ -100,7 +100,7 @@ class RequestReader:
         except TimeoutError:
             return deadline.passed()
         except RequestError as error:
-            forget_frames(error)
+            clear_traceback(error)
             return error
 
     async def _ask(self, question: bytes) -> Any:
@@ -165,6 +165,6 @@ def _answer(question: bytes) -> bytes:
 if __name__ == "__main__":
     # What is read holds no cycles, and looking for them among a million lists takes longer than reading.
     gc.disable()
-    give_large_blocks_back()
+    configure_malloc()
     output, sys.stdout = sys.stdout.buffer, sys.stderr
     answer_questions(sys.stdin.buffer, output)

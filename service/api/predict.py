@@ -1,21 +1,47 @@
-"""`POST /predict`, the hot path: its handler goes past FastAPI's routing and validation.
-
-Its parameters and answers are declared by pydantic models, from which the OpenAPI document is made (`native`).
-"""
+"""`/predict` and `/predict/batch`: the top classes of an image, or of several."""
 
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
-from catalog.labels import CLASS_COUNT
-from service.api.parameters import VersionChoice
-from service.core.pipeline import Pipeline
-from service.core.prediction import encode_prediction
-from service.errors import InvalidParameterError
-from service.http.errors import Answer, invalid_parameters
+from cifar10_serving.artifacts.labels import CLASS_COUNT
+from cifar10_serving.artifacts.rollout import LABEL_PATTERN, LEGAL_VERSION, parse_version
+from cifar10_serving.schemas import BatchPrediction, BatchResult
+from service.errors import InvalidParameterError, InvalidRequestError, RequestError
+from service.http.body import files_in, form_type
+from service.http.content_type import check_type
+from service.http.declarations import FILES_BODY, HEADERS, problem_responses
+from service.http.errors import Answer, invalid_parameters, problem_of
 from service.http.exchange import Handler, HttpExchange, read_image
+from service.http.json_bodies import record_answer, respond
+from service.http.multipart_form import FormField
+from service.inference.pipeline import Pipeline, encode_prediction, name_classes
+from service.settings import Settings
+
+
+def _version(text: object) -> int | str:
+    try:
+        return parse_version(str(text))
+    except ValueError:
+        raise PydanticCustomError("version", "should be {legal}", {"legal": LEGAL_VERSION}) from None
+
+
+VersionChoice = Annotated[
+    int | str,
+    BeforeValidator(_version),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": LABEL_PATTERN}],
+            "examples": [1, "canary"],
+        }
+    ),
+]
+"""A version's number or label."""
+
 
 PATH: Final = "/predict"
 DEFAULT_TOP_K: Final = 3
@@ -72,3 +98,65 @@ def _parse_parameters(query: bytes) -> PredictParameters:
 
 
 _kept_parameters = lru_cache(maxsize=256)(_parse_parameters)
+
+
+BATCH_PATH: Final = "/predict/batch"
+
+
+def batch_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
+    """Return the route, answering by this pipeline."""
+    routes = APIRouter()
+
+    @routes.post(
+        BATCH_PATH,
+        tags=["predict"],
+        summary="The CIFAR-10 classes of several images",
+        response_model=BatchPrediction,
+        responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
+        openapi_extra={"requestBody": FILES_BODY, "parameters": HEADERS},
+    )
+    async def predict_batch(request: Request, parameters: Annotated[PredictParameters, Query()]) -> Response:
+        """Send each image as a multipart field `files`. An image that can't be read spoils only its own entry."""
+
+        async def answer(exchange: HttpExchange) -> Answer:
+            exchange.trace.request_model(parameters.model, parameters.version)
+            with pipeline.admit(exchange) as slot:
+                kind = form_type(exchange.headers)
+                body, deadline = await exchange.read(slot)
+                files = files_in(body, kind, max_files=settings.max_request_rows)
+                del body
+                rejected = [_rejection(file) for file in files]
+                inferred = await pipeline.infer(
+                    [file.content for file, error in zip(files, rejected, strict=True) if error is None],
+                    exchange.trace,
+                    deadline,
+                    model=parameters.model,
+                    version=parameters.version,
+                )
+                model, version, computed = inferred.version.name, inferred.version.version, inferred.results()
+                results = []
+                for file, error in zip(files, rejected, strict=True):
+                    result = next(computed) if error is None else error
+                    results.append(
+                        BatchResult(name=file.filename, error=problem_of(result))
+                        if isinstance(result, RequestError)
+                        else BatchResult(
+                            name=file.filename, prediction=name_classes(model, version, result, parameters.top_k)
+                        )
+                    )
+                return record_answer(BatchPrediction(model=model, version=version, results=results))
+
+        return await respond(request, settings, answer)
+
+    return routes
+
+
+def _rejection(file: FormField) -> RequestError | None:
+    """Return why a file is not even decoded; None where it is."""
+    if not file.content:
+        return InvalidRequestError("the file has 0 bytes", expected="an image")
+    try:
+        check_type(file.content_type)
+    except RequestError as error:
+        return error
+    return None

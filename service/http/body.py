@@ -14,15 +14,15 @@ from multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from service.api.content_type import FILES_WAY, WAYS, check_type
-from service.api.multipart_form import FormField, file_of_form, files_of_form
-from service.core.admission import Slot
 from service.errors import (
     InvalidRequestError,
     TooLargeError,
     UnsupportedTypeError,
     UploadTimeoutError,
 )
+from service.http.content_type import FILES_WAY, WAYS, check_type
+from service.http.multipart_form import FormField, file_of_form, files_of_form
+from service.inference.admission import Slot
 
 FORM: Final = "multipart/form-data"
 MAX_CONTENT_TYPE_BYTES: Final = 1000

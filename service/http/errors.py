@@ -18,10 +18,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from catalog.close_match import closest, did_you_mean
-from catalog.responses import InvalidParameter, Problem
-from service.core.observation import Observation
-from service.core.retry import stopping
+from cifar10_serving.schemas import InvalidParameter, Problem
+from cifar10_serving.text import closest, did_you_mean
 from service.errors import (
     CLIENT_GONE,
     InvalidParameterError,
@@ -30,11 +28,13 @@ from service.errors import (
     UnavailableError,
     UnknownModelError,
     UnsupportedTypeError,
-    forget_frames,
+    clear_traceback,
     out_of_memory,
+    stopping,
 )
-from service.forwarding import route_path
-from service.observing import observation_of
+from service.http.forwarding import route_path
+from service.http.request_trace import trace_of
+from service.telemetry.trace import Trace
 
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
@@ -67,7 +67,7 @@ class Answer:
         return [*self.headers, (b"content-length", b"%d" % len(self.body))]
 
 
-def error_answer(error: BaseException, trace: Observation) -> Answer:
+def error_answer(error: BaseException, trace: Trace) -> Answer:
     """Return the answer to a request that failed, and note in its trace why.
 
     Args:
@@ -79,12 +79,12 @@ def error_answer(error: BaseException, trace: Observation) -> Answer:
         trace.error = CLIENT_GONE
         return Answer(b"", (), HTTPStatus.BAD_REQUEST)  # for the log alone: nobody is there to read it
     if isinstance(error, MemoryError):
-        forget_frames(error)
+        clear_traceback(error)
         error = out_of_memory()
     if isinstance(error, asyncio.CancelledError):
         return problem_answer(problem_of(stopping()), trace.path, [*_headers(stopping()), CLOSE])
     if isinstance(error, RequestError):
-        forget_frames(error)
+        clear_traceback(error)
         trace.fail(error.kind, error.problem)
         return problem_answer(problem_of(error), trace.path, _headers(error))
     trace.detail = unexpected(error)
@@ -113,7 +113,7 @@ def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
     """
 
     async def render(request: Request, error: Exception) -> Response:
-        return to_response(error_answer(error, observation_of(request.scope)))
+        return to_response(error_answer(error, trace_of(request.scope)))
 
     async def render_validation_error(request: Request, error: RequestValidationError) -> Response:
         known = _query_parameters(request.scope.get("route"))
@@ -122,7 +122,7 @@ def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
     async def render_http_error(request: Request, error: HTTPException) -> Response:
         status, path = HTTPStatus(error.status_code), route_path(request.scope)
         words = status.description or status.phrase
-        observation_of(request.scope).detail = words
+        trace_of(request.scope).detail = words
         problem = Problem(
             type=KIND_PREFIX + status.phrase.lower().replace(" ", "-"),
             title=status.phrase,

@@ -1,6 +1,6 @@
 """One request for predictions and its reply, over ASGI or straight over the connection; what handlers are given.
 
-Both are `service.core.pipeline.Exchange`s. Over ASGI the body is awaited, within its time, and the client is watched
+Both are `service.inference.pipeline.Exchange`s. Over ASGI the body is awaited, within its time, and the client is watched
 while its answer takes long. Over the connection the body is there, and the connection tells when its client goes.
 """
 
@@ -10,17 +10,16 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope
 
-from catalog.responses import InvalidParameter
-from service.api.client_watch import ClientWatch
-from service.core.admission import Slot
-from service.core.backlog import Begun
-from service.core.observation import Observation
-from service.core.pipeline import Deadline
+from cifar10_serving.schemas import InvalidParameter
 from service.errors import InvalidParameterError
 from service.http.body import RawHeaders, image_in, image_type, raw_headers, read_stream, upload_timeout
+from service.http.client_watch import ClientWatch
 from service.http.errors import Answer
-from service.observing import begun_of, observation_of
+from service.http.request_trace import ticket_of, trace_of
+from service.inference.admission import Slot, Ticket
+from service.inference.pipeline import Deadline
 from service.settings import Settings
+from service.telemetry.trace import Trace
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 RAW_TIMEOUT_HEADER: Final = TIMEOUT_HEADER.lower().encode()
@@ -39,7 +38,7 @@ class HttpExchange:
 
     __slots__ = ("headers", "path_params", "query", "settings", "ticket", "trace")
 
-    def __init__(self, scope: Scope, trace: Observation, ticket: Begun | None, settings: Settings) -> None:
+    def __init__(self, scope: Scope, trace: Trace, ticket: Ticket | None, settings: Settings) -> None:
         self.headers: RawHeaders = raw_headers(scope)
         self.query: bytes = scope["query_string"]
         self.path_params: Mapping[str, str] = scope.get("path_params", {})
@@ -97,7 +96,7 @@ class WholeExchange(HttpExchange):
 
     __slots__ = ("_body",)
 
-    def __init__(self, scope: Scope, body: bytes, trace: Observation, ticket: Begun | None, settings: Settings) -> None:
+    def __init__(self, scope: Scope, body: bytes, trace: Trace, ticket: Ticket | None, settings: Settings) -> None:
         super().__init__(scope, trace, ticket, settings)
         self._body = body
 
@@ -114,7 +113,7 @@ class AsgiExchange(HttpExchange):
     __slots__ = ("_receive", "_watch")
 
     def __init__(self, scope: Scope, receive: Receive, settings: Settings) -> None:
-        super().__init__(scope, observation_of(scope), begun_of(scope), settings)
+        super().__init__(scope, trace_of(scope), ticket_of(scope), settings)
         self._receive = receive
         self._watch = ClientWatch(receive)
 

@@ -14,12 +14,15 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RequestError
-from service.forwarding import Forwarding, route_path
 from service.http.errors import CLOSE, Answer, error_answer
 from service.http.exchange import AsgiExchange, Handler, HttpExchange
-from service.observing import REQUEST_ID, SCOPE_KEY, Observer, RequestIds, new_trace, tell_ended
-from service.security_headers import SECURITY_HEADERS
+from service.http.forwarding import Forwarding, route_path
+from service.http.request_trace import REQUEST_ID, SCOPE_KEY, Observer, RequestIds, new_trace, notify_finished
 from service.settings import Settings
+
+SECURITY_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+"""No browser guesses another type, and no link from here tells its target which image service somebody uses."""
+
 
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 64 * 2**20
@@ -105,7 +108,7 @@ class Application:
             await reply.send_answer(error_answer(error, trace))
         finally:
             trace.status = reply.status
-            tell_ended(trace, self.observers)
+            notify_finished(trace, self.observers)
 
     async def _answer(self, scope: Scope, receive: Receive, handler: Handler) -> Answer:
         exchange = AsgiExchange(scope, receive, self.settings)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Self
 
-from catalog.responses import ServiceStatistics
-from service.core.observation import Observation
+from cifar10_serving.schemas import ServiceStatistics
 from service.errors import CLIENT_GONE, DeadlineError, UnavailableError
+from service.telemetry.trace import Trace
 
 REQUEST_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STEP_BUCKETS_S: Final = (0.0001, 0.00025, *REQUEST_BUCKETS_S[:-2])
@@ -228,7 +228,7 @@ class Stats:
         """Return a version's counts; zeros where nothing was asked of it."""
         return self._versions.get(key) or VersionStats()
 
-    def request_ended(self, trace: Observation) -> None:
+    def request_finished(self, trace: Trace) -> None:
         """Count a request for predictions; other requests are not counted."""
         if not trace.is_inference:
             return

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from catalog.responses import ModelStatus
+from cifar10_serving.schemas import ModelStatus
 from tests.conftest import ROOT, SAMPLES
 from tests.e2e.server import Server, clean_environment, free_port, running_server, wait_until_ready
 from tests.version_copies import publish_copy, withdraw, write_rollout

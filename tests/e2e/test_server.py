@@ -18,8 +18,8 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from catalog.artifact import version_folder
-from catalog.responses import Prediction
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.schemas import Prediction
 from tests.conftest import MODELS, PUBLISHED, ROOT, SAMPLES, SampleImage, golden_class, newest_version
 from tests.e2e.server import Server, clean_environment, free_port, running_server
 

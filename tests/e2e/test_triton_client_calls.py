@@ -22,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.conftest import ROOT, newest_version
 from tests.e2e.server import free_port, running_server
-from tests.service.api.open_inference.requests import GOLDEN, MODEL, assert_golden
+from tests.service.api.kserve.requests import GOLDEN, MODEL, assert_golden
 from tests.version_copies import publish_copy
 
 pytestmark = [
@@ -55,7 +55,7 @@ class Call:
 
     method: str
     arguments: Callable[[Any], dict[str, Any]]
-    refused: str = ""
+    rejected: str = ""
 
     def __str__(self) -> str:
         return self.method
@@ -177,11 +177,11 @@ def test_no_call_is_left_out(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "call"), CASES, ids=str)
 def test_call_is_answered_or_refused_in_words(server: Addresses, kind: str, call: Call) -> None:
     arguments = call.arguments(CLIENTS[kind])
-    if call.refused:
-        with pytest.raises(InferenceServerException) as refused:
+    if call.rejected:
+        with pytest.raises(InferenceServerException) as rejected:
             asked(server, kind, call.method, arguments)
-        assert call.refused in refused.value.message()
-        assert str(refused.value.status()) == UNSUPPORTED[kind.partition(".")[0]]
+        assert call.rejected in rejected.value.message()
+        assert str(rejected.value.status()) == UNSUPPORTED[kind.partition(".")[0]]
         return
     try:
         answer = asked(server, kind, call.method, arguments)
@@ -319,8 +319,8 @@ def test_table_of_the_document_is_this_one() -> None:
     told: dict[str, str] = {}
     for names, outcome in re.findall(r"^\| (`.*?) \| (answered|refused)", section, flags=re.MULTILINE):
         told |= dict.fromkeys(re.findall(r"`(\w+)`", names), outcome)
-    always_refused = {call.method for call in CALLS} - {call.method for call in CALLS if not call.refused}
+    always_rejected = {call.method for call in CALLS} - {call.method for call in CALLS if not call.rejected}
     everything = {name for module in CLIENTS.values() for name, _ in inspect.getmembers(module.InferenceServerClient)}
     public = {name for name in everything if not name.startswith("_") and "plugin" not in name}
-    assert {name for name, outcome in told.items() if outcome == "refused"} == always_refused
+    assert {name for name, outcome in told.items() if outcome == "refused"} == always_rejected
     assert set(told) == public

@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.app import open_backlog
-from service.core.backlog import Backlog
-from service.core.observation import Observation
+from service.http.head import ConnectionLimits
 from service.http.middleware import Application, HotRoutes
-from service.http_head import ConnectionLimits
-from service.http_protocol import BacklogProtocol, protocol_with
+from service.http.protocol import BacklogProtocol, protocol_with
+from service.inference.admission import Backlog
 from service.settings import Settings
+from service.telemetry.trace import Trace
 
 LIMITS = ConnectionLimits()
 
@@ -121,7 +121,7 @@ class Connection:
         self.asked: list[tuple[str, str, bytes]] = []
         self.headers: list[dict[bytes, bytes]] = []
         self.gone = 0
-        self.noted: list[Observation] = []
+        self.noted: list[Trace] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.transport = FakeTransport()

@@ -4,12 +4,11 @@ import pytest
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.core.admission import Admission
-from service.core.backlog import Backlog
 from service.errors import SettingsError
-from service.forwarding import Forwarding
+from service.http.forwarding import Forwarding
 from service.http.middleware import Application, HotRoutes
-from service.http_protocol import protocol_with, read_head
+from service.http.protocol import protocol_with, read_head
+from service.inference.admission import Admission, Backlog
 from service.settings import Settings
 
 HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 3"

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from catalog.responses import BatchPrediction
+from cifar10_serving.schemas import BatchPrediction
 from service.settings import Settings
 from tests.conftest import SAMPLES, golden_class, ready_client
 from tests.service.api.test_native import problem_of

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.service.api.open_inference_grpc.conftest import OWN_PROCESS
+from tests.service.api.kserve.conftest import OWN_PROCESS
 
 pytestmark = pytest.mark.slow
 
 STARTS_A_PROCESS = """
 import asyncio
-import service.api.open_inference_grpc.server
+import service.api.kserve.grpc_server
 import grpc
 import uvloop
 

@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalog.responses import Prediction
-from runtime.base import Images, Probabilities
-from runtime.openvino import OpenVinoRuntime
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
+from cifar10_serving.schemas import Prediction
 from service.api.predict import PATH, predict_handler
-from service.core.admission import Admission
-from service.core.backlog import Backlog
-from service.core.decoding import Decoder
-from service.core.pipeline import Pipeline
-from service.core.prediction_cache import PredictionCache
-from service.core.repository import ModelRepository
-from service.core.scheduler import BatchLimits, Scheduler
 from service.http.middleware import HotRoutes
+from service.inference.admission import Admission, Backlog
+from service.inference.cache import PredictionCache
+from service.inference.decoding import Decoder
+from service.inference.pipeline import Pipeline
+from service.inference.scheduler import BatchLimits, Scheduler
+from service.registry.repository import ModelRepository
 from service.settings import Settings
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
 from tests.made_up_model import MadeUpModel
@@ -194,7 +193,7 @@ def test_failure_of_the_runtime_is_a_problem_document(
 def test_full_queue_rejects_and_what_comes_next_before_it_is_parsed(make_plane: Callable[..., Plane]) -> None:
     plane = make_plane(max_queue_rows_per_model=2, batch_wait_s=0.2)
     rejected: list[bool] = []
-    connections = plane.ask([request()] * 4, lambda _: rejected.append(plane.backlog.refusal(TARGET) is not None))
+    connections = plane.ask([request()] * 4, lambda _: rejected.append(plane.backlog.rejection(TARGET) is not None))
     assert sorted(status for connection in connections for status in connection.statuses) == [200, 200, 503, 503]
     for connection in connections:
         assert (b"retry-after: 1" in connection.transport.written) == (connection.statuses == [503])

@@ -1,0 +1,50 @@
+"""JSON in and out: documents of requests, read with a clear error, and records as answers."""
+
+import codecs
+from typing import Any, Final
+
+import orjson
+from fastapi import Request, Response
+
+from cifar10_serving.artifacts.metadata import Record
+from service.errors import InvalidRequestError
+from service.http.errors import Answer, to_response
+from service.http.exchange import AsgiExchange, Handler
+from service.settings import Settings
+
+OTHER_ENCODINGS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def parse_json(content: bytes | memoryview, *, expected: str) -> Any:
+    """Return the value that a request's JSON holds.
+
+    Args:
+        content: the JSON, in UTF-8; a byte order mark in front is passed over.
+        expected: what should have been sent, for the error.
+
+    Raises:
+        InvalidRequestError: it is no JSON.
+    """
+    if bytes(content[:3]) == codecs.BOM_UTF8:
+        content = content[3:]
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        if bytes(content[:2]) in OTHER_ENCODINGS:
+            raise InvalidRequestError("the request is not JSON in UTF-8, but UTF-16", expected=expected) from None
+        raise InvalidRequestError(f"the request is not JSON: {error}", expected=expected) from None
+
+
+def whole_number(value: object) -> object:
+    """Return a number that is written with a fraction of zero as the whole number that it is; all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def record_answer(record: Record) -> Answer:
+    """Return a record as an answer; unlike one that a route returns, it is not validated once more."""
+    return Answer(record.model_dump_json().encode())
+
+
+async def respond(request: Request, settings: Settings, handler: Handler) -> Response:
+    """Return what a handler answers to a request that came by FastAPI's routes."""
+    return to_response(await AsgiExchange(request.scope, request.receive, settings).run(handler))
