@@ -66,7 +66,7 @@ class PublishError(ProjectError):
 
 
 class RolloutError(ProjectError):
-    """serving.json can't be read, is not what `cifar10_serving.artifacts.rollout.Rollout` allows, or names what is not published."""
+    """Raised when serving.json is unreadable, breaks its schema (`artifacts.rollout.Rollout`), or names no version."""
 
 
 class RuntimeUnavailableError(ProjectError):

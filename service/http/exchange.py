@@ -1,7 +1,8 @@
 """One request for predictions and its reply, over ASGI or straight over the connection; what handlers are given.
 
-Both are `service.inference.pipeline.Exchange`s. Over ASGI the body is awaited, within its time, and the client is watched
-while its answer takes long. Over the connection the body is there, and the connection tells when its client goes.
+Both are `service.inference.pipeline.Exchange`s. Over ASGI the body is awaited, within its time, and the client is
+watched while its answer takes long. Over the connection the body is there, and the connection tells when its client
+goes.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The fast lane of decoding: files that are 32x32 RGB already, as CIFAR-10's are, without most of Pillow's Python.
 
 Hands the compressed data straight to Pillow's decoders, for the same pixels in half the time. Whatever is not plainly
-such a file, or is cut off or damaged, is left to `service.images.encoded` to read or to refuse; only of a JPEG whose header has
-a fault that its decoder takes, `service.images.encoded` would have made no image.
+such a file, or is cut off or damaged, is left to `service.images.encoded` to read or to reject; only of a JPEG whose
+header has a fault that its decoder takes, `service.images.encoded` would have made no image.
 """
 
 import re
@@ -35,7 +35,7 @@ PLAIN_JPEG_MARKERS: Final = [JPEG_FRAME[:2], JPEG_SCAN[:2]]
 
 
 def decode_unchanged(content: bytes) -> NDArray[np.uint8] | None:
-    """The pixels (32, 32, 3) uint8 RGB 0..255 of a file that holds just these; None leaves it to `service.images.encoded`."""
+    """Return the pixels (32, 32, 3) uint8 RGB 0..255 of a file that holds just these; None leaves it to `encoded`."""
     try:
         if content.startswith(PNG_HEADER):
             compressed = _png_data(content)

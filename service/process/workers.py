@@ -1,7 +1,7 @@
 """Several processes that serve the same listening sockets: started, watched, replaced, and stopped together.
 
-What each of them does is `service.process.server`'s part. They share nothing but the sockets and the reports of their telemetry
-(`service.telemetry.shared`); each has the models in its own memory.
+`service.process.server` is one such process. They share the sockets and the reports of their telemetry
+(`service.telemetry.shared`), nothing else; each holds the models in its own memory.
 
 uvicorn has such a supervisor, too (`uvicorn.supervisors.Multiprocess`). It is not enough here: its workers answer
 health pings from a thread of their own, so that one whose event loop is stuck looks well; it pings one after the other

@@ -109,7 +109,7 @@ class Published:
 
 
 def read_published(models: Path) -> Published:
-    """Every version below a folder of models, in the order of `cifar10_serving.artifacts.labels.MODELS` and of publishing.
+    """Every version below a folder of models, in the order of `MODELS` and of publishing.
 
     Raises:
         ReportError: no such folder, nothing published in it, or no version of it can be used.

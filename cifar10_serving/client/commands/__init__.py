@@ -1,1 +1,1 @@
-"""The commands of `python -m cifar10_serving`: one module each, with `add` for its options and `run`; what they share beside."""
+"""The commands of the command line: a module each, with `add` for its options and `run`; what they share beside."""

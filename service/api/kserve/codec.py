@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's infer request and response over REST: JSON, with tensors as JSON or as binary data after it.
+"""The Open Inference Protocol's infer request and response over REST, with tensors as JSON or as binary after it.
 
 https://github.com/kserve/open-inference-protocol
 """

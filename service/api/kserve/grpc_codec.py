@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's gRPC messages, in terms of what REST asks and answers with (`service.api.kserve.codec`)."""
+"""The Open Inference Protocol's gRPC messages, read into and written from what REST uses (`api.kserve.codec`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
