@@ -96,7 +96,7 @@ REFUSED: list[tuple[str, list[Any], dict[str, Any], type[Exception], str]] = [
 
 
 @both
-@pytest.mark.parametrize("refused", REFUSED, ids=lambda rejected: rejected[3].__name__)
+@pytest.mark.parametrize("rejected", REFUSED, ids=lambda rejected: rejected[3].__name__)
 def test_what_the_service_refuses_is_raised_with_its_own_words(server: Server, ask: Ask, rejected: Any) -> None:
     call, arguments, named, error, words = rejected
     with pytest.raises(error, match=words):

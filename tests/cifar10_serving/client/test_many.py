@@ -109,7 +109,7 @@ def test_small_images_that_wait_go_several_in_a_request(ask: Ask) -> None:
 
 
 @both
-@pytest.mark.parametrize("refusal", [problem(413, "too-large"), problem(404, "not-found")], ids=["413", "404"])
+@pytest.mark.parametrize("rejection", [problem(413, "too-large"), problem(404, "not-found")], ids=["413", "404"])
 def test_service_that_takes_no_batch_is_asked_about_each_alone(ask: Ask, rejection: bytes) -> None:
     with scripted_server(ANSWERED, batches=rejection, delay_s=0.02) as scripted:
         assert len(answered(ask(scripted.url, "predict_many", [b"x"] * 12, concurrency=1))) == 12

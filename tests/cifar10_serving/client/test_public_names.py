@@ -1,4 +1,4 @@
-"""What `client` exports, and what importing it costs."""
+"""The names that `cifar10_serving.client` exports, and what importing it costs."""
 
 import subprocess
 import sys
@@ -10,7 +10,9 @@ from cifar10_serving import client
 from cifar10_serving.client.commands.exit_codes import ExitCode
 from tests.conftest import ROOT
 
-PRIVATE_MODULES = [f"client.{file.stem}" for file in (ROOT / "client").glob("_[a-z]*.py")]
+PRIVATE_MODULES = [
+    f"cifar10_serving.client.{file.stem}" for file in (ROOT / "cifar10_serving/client").glob("_[a-z]*.py")
+]
 
 
 def test_exported_names_are_there_sorted_and_are_those_that_the_private_modules_name() -> None:
@@ -26,7 +28,8 @@ def test_exported_names_are_there_sorted_and_are_those_that_the_private_modules_
 
 def test_importing_the_client_imports_no_image_library_and_nothing_of_the_service_or_the_command_line() -> None:
     program = (
-        "import sys, client; client.Client; print(*sorted({'numpy', 'PIL', 'argparse', 'service'} & set(sys.modules)))"
+        "import sys; from cifar10_serving import client; client.Client; "
+        "print(*sorted({'numpy', 'PIL', 'argparse', 'service'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
@@ -34,7 +37,9 @@ def test_importing_the_client_imports_no_image_library_and_nothing_of_the_servic
 
 @pytest.mark.parametrize("package", ["httpx", "pydantic", "rich"])
 def test_command_line_says_which_package_is_not_installed(package: str) -> None:
-    program = f"import sys, runpy; sys.modules['{package}'] = None; runpy.run_module('client', run_name='__main__')"
+    program = (
+        f"import sys, runpy; sys.modules['{package}'] = None; runpy.run_module('cifar10_serving', run_name='__main__')"
+    )
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == ExitCode.FAILED
     assert ended.stderr.startswith(f"error: the package {package} is not installed for {sys.executable}. ")
@@ -52,7 +57,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Interrupt())
-runpy.run_module("client", run_name="__main__")
+runpy.run_module("cifar10_serving", run_name="__main__")
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (ExitCode.STOPPED, "stopped\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.service.api.kserve.conftest import OWN_PROCESS
+from tests.service.api.kserve_grpc.conftest import OWN_PROCESS
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ uvloop.run(main())
 
 
 def test_the_interface_in_a_process_without_tritonclients_messages() -> None:
-    folder = Path(__file__).with_name("open_inference_grpc")
+    folder = Path(__file__).with_name("kserve_grpc")
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""These tests have a process of their own, which `tests/service/api/test_open_inference_grpc.py` starts.
+"""These tests have a process of their own, which `tests/service/api/test_kserve_grpc.py` starts.
 
 The messages of this interface have one name each in a process, and tritonclient, which other tests import, brings
 its own of the same names.
