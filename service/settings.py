@@ -149,17 +149,17 @@ class Settings(BaseSettings):
     max_pending_bytes: int = Field(
         256 * 2**20, ge=2**20, le=2**40, description="bodies held in memory, together, in bytes; more gets 503"
     )
-    max_batch_rows: int = Field(32, ge=1, le=1024, description="most images that a model computes at once")
-    batch_wait_ms: float = Field(
+    max_batch_size: int = Field(32, ge=1, le=1024, description="most images that a model computes at once")
+    max_batch_delay_ms: float = Field(
         0.0, ge=0, le=1000, description="how long a batch waits to be filled while the runtime is idle, in milliseconds"
     )
-    max_queue_rows: int = Field(
+    max_queue_size: int = Field(
         1024, ge=1, le=100_000, description="images that wait to be computed, of all models; more gets 503"
     )
-    max_queue_rows_per_model: int = Field(
+    max_queue_size_per_model: int = Field(
         512, ge=1, le=100_000, description="images that wait for one version of a model; more gets 503"
     )
-    max_request_rows: int = Field(
+    max_images_per_request: int = Field(
         512, ge=1, le=100_000, description="images in one request, where a route takes several; more gets 413"
     )
     cache_bytes: int = Field(
@@ -191,7 +191,7 @@ class Settings(BaseSettings):
         description="how long a connection stays open on which nothing is asked, in seconds; more than the idle "
         "time-out of a load balancer in front",
     )
-    shutdown_grace_s: int = Field(
+    graceful_shutdown_timeout_s: int = Field(
         20, ge=1, le=3600, description="longest time for accepted requests to finish after SIGTERM, in seconds"
     )
     lame_duck_s: float = Field(
@@ -208,7 +208,7 @@ class Settings(BaseSettings):
         description="longest silence of a worker's event loop before the worker is replaced, in seconds; 0: no limit. "
         "With several workers",
     )
-    request_log_share: float = Field(
+    access_log_sample_rate: float = Field(
         1.0, ge=0, le=1, description="share of the requests that are logged, one JSON line each; 0: failures alone"
     )
     log_format: Literal["auto", "json", "text"] = Field(

@@ -185,7 +185,9 @@ class Supervisor:
         now_s = time.monotonic()
         if self._stopped_s is None:
             self._stopped_s = now_s
-            self._kill_at_s = now_s + self._settings.lame_duck_s + self._settings.shutdown_grace_s + KILL_AFTER_S
+            self._kill_at_s = (
+                now_s + self._settings.lame_duck_s + self._settings.graceful_shutdown_timeout_s + KILL_AFTER_S
+            )
             for listening in self._sockets:  # what waits there is left to the workers, who close it last
                 listening.close()
             self._signal_all(signal.SIGTERM)
@@ -233,7 +235,7 @@ def _work(settings: Settings, sockets: list[socket.socket], beating: "connection
         signal.signal(number, _stop_before_serving)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
-    longest_stop_s = settings.lame_duck_s + settings.shutdown_grace_s + KILL_AFTER_S
+    longest_stop_s = settings.lame_duck_s + settings.graceful_shutdown_timeout_s + KILL_AFTER_S
     threading.Thread(target=_end_with_supervisor, args=(longest_stop_s,), daemon=True).start()
     os.set_blocking(beating.fileno(), False)
 
