@@ -1,12 +1,13 @@
-"""Several processes that serve the same listening sockets: started, watched, replaced, and stopped together.
+"""Supervisor of several worker processes on the same listening sockets: starts, watches, replaces and stops them.
 
 `service.process.server` is one such process. They share the sockets and the reports of their telemetry
 (`service.telemetry.shared`), nothing else; each holds the models in its own memory.
 
-uvicorn has such a supervisor, too (`uvicorn.supervisors.Multiprocess`). It is not enough here: its workers answer
-health pings from a thread of their own, so that one whose event loop is stuck looks well; it pings one after the other
-and acts on no signal meanwhile; it restarts a worker that crashes at once, however often; on SIGHUP it restarts them
-all instead of reloading; and its stop waits for workers without a limit.
+uvicorn's own supervisor (`uvicorn.supervisors.Multiprocess`) is not enough here. A thread answers its health checks, so
+a worker whose event loop hangs looks healthy; it checks one worker after the other and handles no signal meanwhile; it
+restarts a crashing worker at once, without backoff; and SIGHUP restarts workers instead of reloading models. When it
+stops, it waits for its workers without a limit, ignores a second signal, and keeps the listening sockets open, so that
+connections still queued there are lost. If it is killed, its workers stay.
 """
 
 import contextlib
