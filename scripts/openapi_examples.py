@@ -164,4 +164,4 @@ def _rare_problems() -> Iterator[tuple[str, RequestError]]:
 
 def _settings(**changed: Any) -> Settings:
     """Return the default settings, the environment left aside; nothing is logged."""
-    return Settings.model_construct(**{"request_log_share": 0.0, **changed})
+    return Settings.model_construct(**{"access_log_sample_rate": 0.0, **changed})

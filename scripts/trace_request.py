@@ -97,7 +97,7 @@ def _serve(http_port: int, grpc_port: int) -> int:
     from service.process.serve import serve
 
     flags = ["--port", str(http_port), "--grpc-port", str(grpc_port), "--log-level", "error"]
-    return serve([*flags, "--request-log-share", "1", "--poll-interval-s", "0"])
+    return serve([*flags, "--access-log-sample-rate", "1", "--poll-interval-s", "0"])
 
 
 def _print(name: str, calls: Counter[CodeType], is_long: bool) -> None:

@@ -17,7 +17,7 @@ from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata
 from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from scripts.openapi_examples import are_equivalent, make_examples
 from service.http.openapi import EXAMPLES
-from service.settings import Settings, flag, legal_values, variable
+from service.settings import DEPRECATED_NAMES, REMOVED_IN, Settings, flag, legal_values, variable
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -56,12 +56,20 @@ def settings_document() -> str:
     ]
     return (
         "# Settings of the service\n\n"
-        "Each is an environment variable and a flag of `python -m service` (after `make serve`, that is\n"
-        "`.venv-serve/bin/python -m service`, in the project's folder); the flag wins. A value that is not legal\n"
-        "stops the start with a line that names the variable, the value and what is legal.\n"
-        "Written by `make docs` from `service/settings.py`.\n\n"
+        "Each setting is an environment variable and a flag of `python -m service` (after `make serve`:\n"
+        "`.venv-serve/bin/python -m service`, in the project's folder). The flag overrides the variable. If a value\n"
+        "is not legal, the service does not start; the error names the variable, the value and the legal values.\n"
+        "`make docs` generates this page from `service/settings.py`.\n\n"
         + table(["variable", "flag", "default", "legal", "meaning"], rows)
+        + "\n## Deprecated names\n\n"
+        f"These names still work and log a warning. Version {REMOVED_IN} will no longer accept them. If the old and\n"
+        "the new name are given with different values, the service does not start.\n\n"
+        + table(["deprecated", "now"], [_both_forms(old, new) for old, new in DEPRECATED_NAMES.items()])
     )
+
+
+def _both_forms(*names: str) -> list[str]:
+    return [f"`{variable(name)}`, `{flag(name)}`" for name in names]
 
 
 def examples_document() -> str:

@@ -94,7 +94,7 @@ def create_app(
         settings.runtime,
         settings.device,
         settings.precision,
-        max_batch_rows=settings.max_batch_rows,
+        max_batch_size=settings.max_batch_size,
         compiled_models=settings.compiled_models_folder,
     )
     repository = ModelRepository(
@@ -102,12 +102,12 @@ def create_app(
         runtime,
         settings.default_model,
         version_policy=settings.version_policy,
-        drain_limit_s=settings.shutdown_grace_s,
+        drain_limit_s=settings.graceful_shutdown_timeout_s,
     )
     repository.add_readiness_check(lambda: stop.reason)
     watcher = Watcher(repository, settings.poll_interval_s)
     stats = Stats()
-    request_log = RequestLog(settings.request_log_share, for_people=is_for_people(settings.log_format))
+    request_log = RequestLog(settings.access_log_sample_rate, for_people=is_for_people(settings.log_format))
     backlog = backlog or open_backlog(settings)
     admission = backlog.admission
     scheduler = Scheduler(
@@ -125,7 +125,7 @@ def create_app(
         scheduler,
         cache=cache,
         shadow=shadow,
-        max_request_rows=settings.max_request_rows,
+        max_images_per_request=settings.max_images_per_request,
     )
     reader = RequestReader()
     sources = StateSources(repository, backlog, scheduler, cache, decoder.threads)
@@ -205,10 +205,10 @@ def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
 
 def _batch_limits(settings: Settings) -> BatchLimits:
     return BatchLimits(
-        max_batch_rows=settings.max_batch_rows,
-        batch_wait_s=settings.batch_wait_ms / 1000,
-        max_queue_rows=settings.max_queue_rows,
-        max_queue_rows_per_model=settings.max_queue_rows_per_model,
+        max_batch_size=settings.max_batch_size,
+        max_batch_delay_s=settings.max_batch_delay_ms / 1000,
+        max_queue_size=settings.max_queue_size,
+        max_queue_size_per_model=settings.max_queue_size_per_model,
     )
 
 

@@ -126,8 +126,8 @@ class Client:
     ) -> BatchPrediction:
         """The classes of several images, in one request; each gets its own answer or error, in order.
 
-        The service bounds their number and bytes (`max_request_rows`, `max_body_bytes`); `predict_many` has no bounds.
-        A file that can't be read here raises, and nothing is sent.
+        The service limits their number and bytes (`max_images_per_request`, `max_body_bytes`); `predict_many` has no
+        limits. A file that can't be read here raises, and nothing is sent.
         """
         encoded = [encode_image(image) for image in images]
         return self._ask(_calls.predict_batch(encoded, model=model, version=version, top_k=top_k), self._retries)

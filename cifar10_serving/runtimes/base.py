@@ -15,7 +15,7 @@ from cifar10_serving.artifacts.metadata import Precision, RuntimeName
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
-DEFAULT_MAX_BATCH_ROWS: Final = 32
+DEFAULT_MAX_BATCH_SIZE: Final = 32
 
 
 class LoadedModel(Protocol):
@@ -73,10 +73,10 @@ class Runtime(Protocol):
         ...
 
 
-def batch_sizes(max_batch_rows: int) -> tuple[int, ...]:
-    """The powers of two below `max_batch_rows`, and that itself: at most half of a padded batch is padding."""
-    powers = (2**exponent for exponent in range(max_batch_rows.bit_length()))
-    return (*(power for power in powers if power < max_batch_rows), max_batch_rows)
+def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
+    """The powers of two below `max_batch_size`, and that itself: at most half of a padded batch is padding."""
+    powers = (2**exponent for exponent in range(max_batch_size.bit_length()))
+    return (*(power for power in powers if power < max_batch_size), max_batch_size)
 
 
 def compute_in_sizes(

@@ -23,7 +23,7 @@ from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
 from cifar10_serving.artifacts.metadata import Precision, RuntimeName
 from cifar10_serving.artifacts.saved_model import open_saved_model
 from cifar10_serving.errors import ArtifactError, ModelLoadError, RuntimeUnavailableError
-from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities, batch_sizes
+from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Images, Probabilities, batch_sizes
 from cifar10_serving.runtimes.compiled_models import CompiledModels, KeptModel, key_of
 from cifar10_serving.runtimes.machine import usable_cores
 from cifar10_serving.runtimes.request_cost import request_s
@@ -186,7 +186,7 @@ class OpenVinoModel:
         imported_from: its weights may lie there.
     """
 
-    warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_ROWS)
+    warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_SIZE)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from cifar10_serving.artifacts.metadata import Precision, RuntimeName
 from cifar10_serving.errors import RuntimeUnavailableError
-from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_ROWS, Runtime
+from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Runtime
 
 EXTRA: Final[dict[RuntimeName, str]] = {"openvino": "serve", "tensorflow": "gpu"}
 GPU_DEVICE_FILES: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
@@ -27,7 +27,7 @@ def open_runtime(
     device: str = "auto",
     precision: Precision = "float32",
     *,
-    max_batch_rows: int = DEFAULT_MAX_BATCH_ROWS,
+    max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     compiled_models: Path | None = None,
 ) -> Runtime:
     """Open the runtime that these settings name.
@@ -36,7 +36,7 @@ def open_runtime(
         runtime: `openvino`, `tensorflow`, or `auto` for the rule above.
         device: `cpu`, `gpu`, `gpu:N`, or `auto`: a GPU where the runtime has one.
         precision: `float32`, or `bfloat16` (OpenVINO, on a CPU that has it).
-        max_batch_rows: the most images that are computed at once; a GPU is prepared for batches of up to so many.
+        max_batch_size: the most images that are computed at once; a GPU is prepared for batches of up to so many.
         compiled_models: the folder where OpenVINO's compiled models are kept for the next start; None: nowhere.
 
     Raises:
@@ -63,7 +63,7 @@ def open_runtime(
     from cifar10_serving.runtimes.tensorflow import TensorFlowRuntime
 
     place = ("gpu" if _tensorflow_sees_gpu() else "cpu") if device == "auto" else device
-    return TensorFlowRuntime(place, precision, max_batch_rows=max_batch_rows)
+    return TensorFlowRuntime(place, precision, max_batch_size=max_batch_size)
 
 
 def _choose(device: str, precision: Precision) -> RuntimeName:

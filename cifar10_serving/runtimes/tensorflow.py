@@ -26,7 +26,7 @@ from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
 from cifar10_serving.artifacts.metadata import MAX_FILE_BYTES, Precision, RuntimeName
 from cifar10_serving.artifacts.wire_format import whole
 from cifar10_serving.errors import ModelLoadError, RuntimeUnavailableError
-from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_ROWS, Images, Probabilities, batch_sizes, compute_in_sizes
+from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Images, Probabilities, batch_sizes, compute_in_sizes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -45,7 +45,7 @@ class TensorFlowRuntime:
 
     Args:
         device: `cpu`, `gpu` (the first one) or `gpu:N`.
-        max_batch_rows: on a GPU, the largest of the sizes to which batches are padded.
+        max_batch_size: on a GPU, the largest of the sizes to which batches are padded.
 
     Raises:
         RuntimeUnavailableError: a GPU that TensorFlow doesn't see, or another precision than float32.
@@ -58,7 +58,7 @@ class TensorFlowRuntime:
         device: str = "cpu",
         precision: Precision = "float32",
         *,
-        max_batch_rows: int = DEFAULT_MAX_BATCH_ROWS,
+        max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     ) -> None:
         if precision != "float32":
             raise RuntimeUnavailableError(
@@ -84,7 +84,7 @@ class TensorFlowRuntime:
                 remedy="check nvidia-smi and the container's GPU reservation, or set device to cpu",
             )
         self.device = f"gpu:{index}"
-        self._sizes = batch_sizes(max_batch_rows)
+        self._sizes = batch_sizes(max_batch_size)
         self._placement = "/GPU:0" if _use_only([gpus[index]]) else f"/GPU:{index}"
 
     def load(self, folder: Path) -> "TensorFlowModel":
@@ -115,7 +115,7 @@ class TensorFlowModel:
         self._answer = answer
         self._placement = placement
         self._sizes = sizes
-        self.warm_up_rows = sizes or batch_sizes(DEFAULT_MAX_BATCH_ROWS)
+        self.warm_up_rows = sizes or batch_sizes(DEFAULT_MAX_BATCH_SIZE)
 
     def predict(self, images: Images) -> Probabilities:
         """See `cifar10_serving.runtimes.base.LoadedModel.predict`."""

@@ -159,7 +159,7 @@ def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
 
         Where the class becomes less probable, what was hidden spoke for it. Each square costs one image.
         """
-        check_occlusions(parameters.patch, parameters.stride, most_images=pipeline.max_request_rows)
+        check_occlusions(parameters.patch, parameters.stride, most_images=pipeline.max_images_per_request)
 
         async def answer(exchange: HttpExchange) -> Answer:
             exchange.trace.request_model(parameters.model, parameters.version)

@@ -123,7 +123,7 @@ def batch_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
             with pipeline.admit(exchange) as slot:
                 kind = form_type(exchange.headers)
                 body, deadline = await exchange.read(slot)
-                files = files_in(body, kind, max_files=settings.max_request_rows)
+                files = files_in(body, kind, max_files=settings.max_images_per_request)
                 del body
                 rejected = [_rejection(file) for file in files]
                 inferred = await pipeline.infer(

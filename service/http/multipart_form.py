@@ -1,7 +1,7 @@
 """The file, or the files, in a multipart form (RFC 7578), from the whole body in memory.
 
-What nearly every client sends, a form of one field, is cut out of the body in one step; anything else is parsed by
-the library `multipart`.
+Nearly every client sends a form of one field, whose content is cut out of the body in one step, in a tenth of the time
+that the library `multipart` takes (`python -m scripts.compare_libraries form`). The library parses all other forms.
 """
 
 import binascii

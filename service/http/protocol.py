@@ -5,7 +5,9 @@ once for many, and sent when its head is seen. Where that is not safe (no plain 
 "100 Continue", a very large body, pipelining), the request takes the standard path, on which it is rejected, too.
 
 A small request for a prediction that has arrived whole when its turn comes is answered without a task of its own and
-without ASGI's messages, in one write; its handler and its pipeline are those of every other request.
+without ASGI's messages, in one write; its handler and its pipeline are those of every other request. `python -m
+scripts.trace_request --path fast standard` counts the calls that this saves; `python -m bench` measures rates, and
+rejections under overload.
 
 The parser is given whole heads and what follows them exactly, so that heads have limits, an offer to upgrade the
 protocol can be passed over, and of pipelined requests only a few are parsed before their turn comes.

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Final
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -18,6 +19,7 @@ from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from service.errors import RequestError, out_of_memory
 from service.images.formats.image_file import READABLE_FORMATS, UPRIGHT, damaged
 from service.images.formats.image_file import ImageFile as ReadFile
+from service.images.formats.jpeg import SMALL_PIXELS
 from service.images.formats.orientation import exif_orientation
 from service.images.formats.reading import READABLE_TYPES, check_pixels, read_image_file
 
@@ -27,6 +29,8 @@ SIDE: Final = IMAGE_SHAPE[0]
 JPEG_DRAFT_SIDE: Final = 4 * SIDE
 """libjpeg may decode at 1/2 to 1/8 size as long as both sides keep this many pixels: a phone's photo in a quarter
 of the time, and the resize still averages over 4x4 pixels or more."""
+SIMPLEJPEG_COLOURS: Final = frozenset({"YCbCr", "RGB", "Gray"})
+"""Colour spaces whose pixels are the same by simplejpeg and by Pillow; those of CMYK differ."""
 SLOW_FORMATS: Final = frozenset({"TIFF", "HEIF", "AVIF"})
 """Their decoders take milliseconds for the smallest image."""
 BAND_PIXELS: Final = 2**18
@@ -109,6 +113,10 @@ class EncodedImage:
         return image
 
     def _load(self, ending: bytes) -> Image.Image:
+        if self._file.format == "JPEG" and self._file.pixels <= SMALL_PIXELS and not ending:
+            small = _small_jpeg(self._file)
+            if small is not None:
+                return small
         image = _open(self._file, ending)
         check_pixels(*image.size, self._max_pixels)
         if self._file.format == "JPEG":
@@ -124,6 +132,21 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     stream = BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
+
+
+def _small_jpeg(file: ReadFile) -> Image.Image | None:
+    """Return a small JPEG by simplejpeg, which makes Pillow's pixels in less time; None leaves it to Pillow.
+
+    A larger one takes as long by either: its time is libjpeg's own, and Pillow would copy the pixels for its resize.
+    `python -m scripts.compare_libraries jpeg` measures both.
+    """
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(file.content)
+        if colours not in SIMPLEJPEG_COLOURS or (width, height) != (file.width, file.height):
+            return None
+        return Image.fromarray(simplejpeg.decode_jpeg(file.content, strict=True))
+    except ValueError:  # it is damaged: Pillow says how, or makes of it what it can
+        return None
 
 
 def _open(file: ReadFile, ending: bytes) -> Image.Image:

@@ -1,6 +1,7 @@
 """Remembers what a version answered for the same pixels; bounded in bytes, the least recently used go first.
 
-Off unless the service gives it room. Kept are probabilities, so that `top_k` doesn't matter.
+Off unless the service gives it room. Kept are probabilities, so that `top_k` doesn't matter. `functools.lru_cache`
+would keep the pixels themselves as keys, and can't be filled by a result that comes later.
 """
 
 from collections import OrderedDict

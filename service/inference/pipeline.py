@@ -65,7 +65,7 @@ def name_classes(model: str, version: int, probabilities: Probabilities, top_k: 
     return Prediction.model_validate(prediction_document(model, version, probabilities, top_k))
 
 
-DEFAULT_MAX_REQUEST_ROWS: Final = 512
+DEFAULT_MAX_IMAGES_PER_REQUEST: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Pipeline:
         scheduler: turns pixels into probabilities.
         cache: remembers answers; None computes each.
         shadow: compares answers on the side.
-        max_request_rows: most images in one request.
+        max_images_per_request: most images in one request.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Pipeline:
         *,
         cache: PredictionCache | None = None,
         shadow: Shadow | None = None,
-        max_request_rows: int = DEFAULT_MAX_REQUEST_ROWS,
+        max_images_per_request: int = DEFAULT_MAX_IMAGES_PER_REQUEST,
     ) -> None:
         self._repository = repository
         self._admission = admission
@@ -202,7 +202,7 @@ class Pipeline:
         self._scheduler = scheduler
         self._cache = cache
         self._shadow = shadow
-        self.max_request_rows = max_request_rows
+        self.max_images_per_request = max_images_per_request
 
     def slot(self) -> Slot:
         """Return a slot for work that is no request for predictions; see `Admission.slot`."""
@@ -253,7 +253,7 @@ class Pipeline:
         Raises:
             RequestError: no image can be answered; see the tree in `service.errors`.
         """
-        check_rows(len(inputs), self.max_request_rows)
+        check_rows(len(inputs), self.max_images_per_request)
         trace.request_model(model, version)
         with self._repository.lease(model, version) as chosen:
             trace.model, trace.version = chosen.name, chosen.version
@@ -314,7 +314,7 @@ class Pipeline:
         self, version: ModelVersion, images: Images, trace: Trace, deadline: Deadline
     ) -> Probabilities:
         """Compute a batch after the other, so that other requests get theirs in between."""
-        size = self._scheduler.max_batch_rows
+        size = self._scheduler.max_batch_size
         parts = [
             await self._scheduler.submit(version, images[start : start + size], deadline.expires_s)
             for start in range(0, len(images), size)

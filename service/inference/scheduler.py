@@ -1,8 +1,8 @@
 """Gives the runtime its work: forms batches out of all versions' queues in turn, and brings results to their callers.
 
-A batch closes when it is full or when the runtime is free, whichever is first: an idle runtime waits for nobody,
-unless `batch_wait_s` says so. Requests come and are answered on the event loop; threads take batches by themselves,
-so that the runtime never waits for the event loop between two of them.
+A batch closes when it is full or when the runtime is free, whichever is first: an idle runtime doesn't wait, unless
+`max_batch_delay_s` says so. Requests are queued and answered on the event loop; threads take batches by themselves, so
+that the runtime never waits for the event loop between two of them.
 """
 
 import asyncio
@@ -38,10 +38,10 @@ logger = logging.getLogger(__name__)
 class BatchLimits:
     """How much is computed at once, and how much may wait."""
 
-    max_batch_rows: int = 32
-    batch_wait_s: float = 0.0
-    max_queue_rows: int = 1024
-    max_queue_rows_per_model: int = 512
+    max_batch_size: int = 32
+    max_batch_delay_s: float = 0.0
+    max_queue_size: int = 1024
+    max_queue_size_per_model: int = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class _AllQueuesFull:
     scheduler: "Scheduler"
 
     def is_exhausted(self, ahead: int) -> bool:
-        return self.scheduler.queue_rows + ahead >= self.scheduler.max_queue_rows
+        return self.scheduler.queue_rows + ahead >= self.scheduler.max_queue_size
 
     def error(self) -> UnavailableError:
         return UnavailableError(
@@ -136,9 +136,9 @@ class Scheduler:
         ]
 
     @property
-    def max_batch_rows(self) -> int:
+    def max_batch_size(self) -> int:
         """Most rows that are computed at once, unless one request alone has more."""
-        return self._limits.max_batch_rows
+        return self._limits.max_batch_size
 
     @property
     def queue_rows(self) -> int:
@@ -146,9 +146,9 @@ class Scheduler:
         return self._rows
 
     @property
-    def max_queue_rows(self) -> int:
+    def max_queue_size(self) -> int:
         """Most rows that wait, of all versions."""
-        return self._limits.max_queue_rows
+        return self._limits.max_queue_size
 
     @property
     def queue_s(self) -> float:
@@ -210,7 +210,7 @@ class Scheduler:
         queue = self._queue_of(version)
         if not 0 < queue.seconds_per_row * len(images) <= QUICK_S or version.model is None:
             return None
-        if self._closed or self._rows or self._computing or self._limits.batch_wait_s:
+        if self._closed or self._rows or self._computing or self._limits.max_batch_delay_s:
             return None
         start_s = time.monotonic()
         probabilities = version.model.predict_alone(images)
@@ -241,9 +241,9 @@ class Scheduler:
         if self._closed:
             raise stopping()
         limits = self._limits
-        if queue.rows and queue.rows + rows > limits.max_queue_rows_per_model:
-            raise _FullQueue(queue, version.name, limits.max_queue_rows_per_model).error()
-        if self._rows and self._rows + rows > limits.max_queue_rows:
+        if queue.rows and queue.rows + rows > limits.max_queue_size_per_model:
+            raise _FullQueue(queue, version.name, limits.max_queue_size_per_model).error()
+        if self._rows and self._rows + rows > limits.max_queue_size:
             raise _AllQueuesFull(self).error()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -284,7 +284,7 @@ class Scheduler:
         first_closing_s = math.inf
         for _ in range(len(self._turns)):
             queue = self._turns.popleft()
-            closing_s = queue.oldest_s + self._limits.batch_wait_s
+            closing_s = queue.oldest_s + self._limits.max_batch_delay_s
             if queue.free_calls and (now_s >= closing_s or queue.rows >= self._most_rows(queue)):
                 return queue, None
             self._turns.append(queue)
@@ -308,8 +308,8 @@ class Scheduler:
 
     def _most_rows(self, queue: BatchQueue) -> int:
         if not queue.seconds_per_row:
-            return self._limits.max_batch_rows
-        return min(self._limits.max_batch_rows, max(1, int(MAX_BATCH_S / queue.seconds_per_row)))
+            return self._limits.max_batch_size
+        return min(self._limits.max_batch_size, max(1, int(MAX_BATCH_S / queue.seconds_per_row)))
 
     def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
         if self._loop is None:

@@ -14,7 +14,7 @@ from cifar10_serving.errors import ProjectError
 from service.errors import SettingsError
 from service.process.server import BACKLOG, COULD_NOT_START, run_server
 from service.process.workers import Supervisor
-from service.settings import Settings, read_settings, variable, warn_of_variables
+from service.settings import Settings, read_settings, variable, warn_of_names
 from service.telemetry.logs import configure_logging
 
 NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -33,7 +33,7 @@ def serve(arguments: Sequence[str]) -> int:
     try:
         settings = read_settings(arguments)
         configure_logging(settings.log_level, settings.log_format)
-        warn_of_variables()
+        warn_of_names(arguments)
         _check_workers(settings)
         sockets = listen(settings.host, settings.port, "port")
         if settings.grpc_port:  # gRPC's own server binds it later, and says less where it can't

@@ -104,7 +104,7 @@ class _Server(uvicorn.Server):
         now_s = time.monotonic()
         if not self.should_exit:
             self._first_signal_s = now_s
-            exit_within(self._settings.lame_duck_s + self._settings.shutdown_grace_s + LAST_GRACE_S)
+            exit_within(self._settings.lame_duck_s + self._settings.graceful_shutdown_timeout_s + LAST_GRACE_S)
         # A service manager may send a worker SIGTERM beside its supervisor, which says SIGINT where it means a second.
         elif now_s - self._first_signal_s >= SAME_STOP_S and (sig == signal.SIGINT or not is_worker()):
             self.force_exit = True
@@ -143,7 +143,7 @@ class _Server(uvicorn.Server):
         for each in listening:
             each.close()
         if self._opening:  # on a busy event loop that takes a moment, and uvicorn waits for what is open only
-            await asyncio.wait(self._opening, timeout=self._settings.shutdown_grace_s)
+            await asyncio.wait(self._opening, timeout=self._settings.graceful_shutdown_timeout_s)
         tidying = [asyncio.create_task(each) for each in (self._close_idle_connections(), self._keep_date())]
         await super().shutdown(sockets)
         if self.force_exit:
@@ -157,7 +157,7 @@ class _Server(uvicorn.Server):
 
     async def _close_idle_connections(self) -> None:
         """Close connections on which nothing is asked, once requests on their way have had the time to arrive."""
-        await asyncio.sleep(min(LAST_REQUEST_S, self._settings.shutdown_grace_s))
+        await asyncio.sleep(min(LAST_REQUEST_S, self._settings.graceful_shutdown_timeout_s))
         while True:
             for connection in list(self.server_state.connections):
                 if hasattr(connection, "close_if_idle"):  # uvicorn's own protocols close at once
@@ -191,7 +191,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
         uvicorn.Config(
             app,
             http=protocol,
-            timeout_graceful_shutdown=settings.shutdown_grace_s,
+            timeout_graceful_shutdown=settings.graceful_shutdown_timeout_s,
             access_log=False,
             proxy_headers=False,  # service.http.forwarding does it
             log_config=None,

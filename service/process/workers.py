@@ -1,12 +1,13 @@
-"""Several processes that serve the same listening sockets: started, watched, replaced, and stopped together.
+"""Supervisor of several worker processes on the same listening sockets: starts, watches, replaces and stops them.
 
 `service.process.server` is one such process. They share the sockets and the reports of their telemetry
 (`service.telemetry.shared`), nothing else; each holds the models in its own memory.
 
-uvicorn has such a supervisor, too (`uvicorn.supervisors.Multiprocess`). It is not enough here: its workers answer
-health pings from a thread of their own, so that one whose event loop is stuck looks well; it pings one after the other
-and acts on no signal meanwhile; it restarts a worker that crashes at once, however often; on SIGHUP it restarts them
-all instead of reloading; and its stop waits for workers without a limit.
+uvicorn's own supervisor (`uvicorn.supervisors.Multiprocess`) is not enough here. A thread answers its health checks, so
+a worker whose event loop hangs looks healthy; it checks one worker after the other and handles no signal meanwhile; it
+restarts a crashing worker at once, without backoff; and SIGHUP restarts workers instead of reloading models. When it
+stops, it waits for its workers without a limit, ignores a second signal, and keeps the listening sockets open, so that
+connections still queued there are lost. If it is killed, its workers stay.
 """
 
 import contextlib
@@ -185,7 +186,9 @@ class Supervisor:
         now_s = time.monotonic()
         if self._stopped_s is None:
             self._stopped_s = now_s
-            self._kill_at_s = now_s + self._settings.lame_duck_s + self._settings.shutdown_grace_s + KILL_AFTER_S
+            self._kill_at_s = (
+                now_s + self._settings.lame_duck_s + self._settings.graceful_shutdown_timeout_s + KILL_AFTER_S
+            )
             for listening in self._sockets:  # what waits there is left to the workers, who close it last
                 listening.close()
             self._signal_all(signal.SIGTERM)
@@ -233,7 +236,7 @@ def _work(settings: Settings, sockets: list[socket.socket], beating: "connection
         signal.signal(number, _stop_before_serving)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
-    longest_stop_s = settings.lame_duck_s + settings.shutdown_grace_s + KILL_AFTER_S
+    longest_stop_s = settings.lame_duck_s + settings.graceful_shutdown_timeout_s + KILL_AFTER_S
     threading.Thread(target=_end_with_supervisor, args=(longest_stop_s,), daemon=True).start()
     os.set_blocking(beating.fileno(), False)
 

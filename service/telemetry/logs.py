@@ -6,10 +6,12 @@ import logging
 import logging.config
 import random
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
 from http import HTTPStatus
 from typing import BinaryIO, Final, Literal
+
+import orjson
 
 from cifar10_serving.text import printable
 from service.telemetry.trace import Trace
@@ -22,7 +24,7 @@ class JsonFormatter(logging.Formatter):
     """A record as one line of JSON: time (UTC), level, logger, message, and the exception where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without its end."""
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -31,14 +33,14 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return "{" + ", ".join(f'"{name}": {json_string(value)}' for name, value in entry.items()) + "}"
+        return json_line(entry).decode()
 
 
 class TextFormatter(logging.Formatter):
     """A record as a line of text: local time, level, message; an exception below it, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the line, without its end."""
         when = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         lines = [text_line(when, record.levelname.lower(), record.getMessage())]
         if record.exc_info:
@@ -46,16 +48,22 @@ class TextFormatter(logging.Formatter):
         return "\n".join(lines)
 
 
-def json_string(text: str) -> str:
-    """The text as a JSON string of printable characters."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    if quoted.isprintable():
-        return quoted
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in quoted)
+def json_line(entry: Mapping[str, object]) -> bytes:
+    """Return an entry as a line of JSON that has printable characters only, without its end.
+
+    orjson does not escape DEL, C1 controls and bidi marks, which terminals act on, and rejects lone surrogates.
+    """
+    try:
+        text = orjson.dumps(entry).decode()
+    except TypeError:
+        text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    return text.encode()
 
 
 def text_line(when: str, level: str, message: str) -> str:
-    """A line for people, without its end."""
+    """Return a line for people, without its end."""
     return f"{when} {level:<7} {printable(message)}"
 
 
@@ -70,7 +78,7 @@ def is_for_people(log_format: LogFormat) -> bool:
 
 
 def configure_logging(level: str, log_format: LogFormat) -> None:
-    """Have the service, uvicorn and libraries log so; their warnings become log entries, too."""
+    """Set up the logging of the service, uvicorn and libraries; Python warnings become log entries, too."""
     logging.captureWarnings(capture=True)
     logging.config.dictConfig(
         {
@@ -86,38 +94,39 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
 FLUSH_AFTER_S: Final = 0.1
 FLUSH_LINES: Final = 500
 ALWAYS_LOGGED: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, 0})
-"""A failure of the service, and a request that ended without any answer."""
+"""Statuses that are logged whatever the sample rate: a failure of the service, and no answer at all (0)."""
 MAX_TEXT_LENGTH: Final = 500
-"""Limit of a path, a requested model or a problem's detail in the log; clients may send far longer ones."""
-
+"""Maximum length of a path, a requested model or a problem's detail in the log; clients may send far longer ones."""
 
 NOT_READ: Final = "(not a request)"
 """Text shown in place of a request line that can't be read."""
 NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
-"""Asked every few seconds by machines and open pages."""
+"""Paths that machines and open pages request every few seconds."""
 
 
 class RequestLog:
-    """Takes note of requests that have ended.
+    """The access log: a line for each finished request, or for a sample of them.
+
+    Lines are buffered for a moment and written together, which costs a fraction of a write per line.
 
     Args:
-        share: of the requests that are logged, 0 to 1; failures of the service always are.
-        stream: where lines go.
-        for_people: lines are text instead of JSON.
+        sample_rate: fraction of the requests that are logged, 0 to 1; failures of the service always are.
+        stream: destination of the lines.
+        for_people: write text instead of JSON.
     """
 
-    def __init__(self, share: float, stream: BinaryIO | None = None, *, for_people: bool = False) -> None:
-        self._share = share
+    def __init__(self, sample_rate: float, stream: BinaryIO | None = None, *, for_people: bool = False) -> None:
+        self._sample_rate = sample_rate
         self._stream = stream
         self._line = _text if for_people else _json
         self._lines: list[bytes] = []
         self._timer: asyncio.Handle | None = None
 
     def __call__(self, trace: Trace) -> None:
-        """Log it, or not."""
+        """Log the request if it is in the sample."""
         if trace.path in NOT_LOGGED:
             return
-        chosen = self._share >= 1 or random.random() < self._share  # noqa: S311  # a sample, not a secret
+        chosen = self._sample_rate >= 1 or random.random() < self._sample_rate  # noqa: S311  # a sample, not a secret
         if not chosen and trace.status not in ALWAYS_LOGGED:
             return
         self._lines.append(self._line(trace))
@@ -127,7 +136,7 @@ class RequestLog:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
 
     def flush(self) -> None:
-        """Write what was collected."""
+        """Write the buffered lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -143,39 +152,46 @@ def _level(trace: Trace) -> str:
 
 
 def _json(trace: Trace) -> bytes:
-    """One request as JSON, written by hand: every request has one."""
-    head = (
-        f'{{"time":"{datetime.now(UTC).isoformat(timespec="milliseconds")}","level":"{_level(trace)}",'
-        f'"logger":"service.requests","request_id":{_string(trace.request_id)},'
-        f'"method":{_string(trace.method)},"path":{_string(trace.path)},'
-        f'"status":{trace.status},"total_ms":{trace.total_s * 1000:.3f}'
-    )
-    parts = [head]
+    """Return one request as a line of JSON."""
+    entry: dict[str, object] = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "level": _level(trace),
+        "logger": "service.requests",
+        "request_id": trace.request_id[:MAX_TEXT_LENGTH],
+        "method": trace.method[:MAX_TEXT_LENGTH],
+        "path": trace.path[:MAX_TEXT_LENGTH],
+        "status": trace.status,
+        "total_ms": _ms(trace.total_s),
+    }
     if trace.client is not None:
-        parts.append(f'"client":{_string(trace.client)}')
+        entry["client"] = trace.client[:MAX_TEXT_LENGTH]
     if trace.error is not None:
-        parts.append(f'"error":{_string(trace.error)}')
+        entry["error"] = trace.error[:MAX_TEXT_LENGTH]
     if trace.detail is not None:
-        parts.append(f'"detail":{_string(trace.detail)}')
+        entry["detail"] = trace.detail[:MAX_TEXT_LENGTH]
     if trace.requested_model is not None:
-        parts.append(f'"requested_model":{_string(trace.requested_model)}')
+        entry["requested_model"] = trace.requested_model[:MAX_TEXT_LENGTH]
     if trace.model is not None:
-        parts.append(f'"model":{_string(trace.model)},"version":{trace.version}')
+        entry["model"] = trace.model[:MAX_TEXT_LENGTH]
+        entry["version"] = trace.version
     if trace.decode_s is not None:
-        parts.append(f'"decode_ms":{trace.decode_s * 1000:.3f}')
+        entry["decode_ms"] = _ms(trace.decode_s)
     computed = trace.computed
     if computed is not None:
-        parts.append(
-            f'"queue_ms":{computed.queue_s * 1000:.3f},"compute_ms":{computed.compute_s * 1000:.3f},'
-            f'"batch_rows":{computed.batch_rows}'
-        )
+        entry["queue_ms"] = _ms(computed.queue_s)
+        entry["compute_ms"] = _ms(computed.compute_s)
+        entry["batch_rows"] = computed.batch_rows
     if trace.from_cache:
-        parts.append('"from_cache":true')
-    return f"{','.join(parts)}}}".encode()
+        entry["from_cache"] = True
+    return json_line(entry)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
 
 
 def _text(trace: Trace) -> bytes:
-    """One request as a line for people."""
+    """Return one request as a line for people."""
     asked = f"{trace.method} {trace.path}".strip() or NOT_READ
     parts = [asked[:MAX_TEXT_LENGTH], str(trace.status or "no answer")]
     parts.append(f"{trace.total_s * 1000:.1f} ms")
@@ -189,13 +205,3 @@ def _text(trace: Trace) -> bytes:
         parts.append((trace.detail or trace.error or "")[:MAX_TEXT_LENGTH])
     when = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
     return text_line(when, _level(trace), "  ".join(parts)).encode(errors="backslashreplace")
-
-
-def _string(text: str) -> str:
-    text = text[:MAX_TEXT_LENGTH]
-    return f'"{text}"' if text.isascii() and text.isalnum() else _escaped(text)
-
-
-@lru_cache(maxsize=256)
-def _escaped(text: str) -> str:
-    return json_string(text)

@@ -82,7 +82,7 @@ async def serving_grpc(
         following.cancel()
         await status.enter_graceful_shutdown()
         service.end_streams()
-        await server.stop(settings.shutdown_grace_s)
+        await server.stop(settings.graceful_shutdown_timeout_s)
 
     draining = asyncio.create_task(drain())
     try:

@@ -267,7 +267,7 @@ class InferenceService:
                 deadline,
                 read_infer_message,
                 content,
-                max_rows=self._pipeline.max_request_rows,
+                max_rows=self._pipeline.max_images_per_request,
             )
             del content
             trace.request_model(message.model, message.version or None)

@@ -62,7 +62,7 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
                 parse_infer_request,
                 body,
                 header_length,
-                max_rows=pipeline.max_request_rows,
+                max_rows=pipeline.max_images_per_request,
             )
             del body
             inferred = await pipeline.infer(

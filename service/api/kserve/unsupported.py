@@ -53,7 +53,7 @@ UNSUPPORTED: Final = (
         "log settings",
         ("/logging",),
         ("LogSettings",),
-        f"set {variable('log_level')} and {variable('request_log_share')}, and start the service again",
+        f"set {variable('log_level')} and {variable('access_log_sample_rate')}, and start the service again",
     ),
     UnsupportedExtension(
         "generate extension",

@@ -114,12 +114,12 @@ def model_configuration(repository: ModelRepository, settings: Settings, name: s
         "platform": PLATFORM,
         "backend": str(repository.runtime.name),
         "version_policy": _version_policy(repository.model_status(name).policy),
-        "max_batch_size": settings.max_request_rows,
+        "max_batch_size": settings.max_images_per_request,
         "input": [_tensor_configuration(tensor) | {"format": CHANNELS_LAST} for tensor in described.inputs],
         "output": [_tensor_configuration(tensor) for tensor in described.outputs],
         "dynamic_batching": {
-            "preferred_batch_size": [settings.max_batch_rows],
-            "max_queue_delay_microseconds": round(settings.batch_wait_ms * 1000),
+            "preferred_batch_size": [settings.max_batch_size],
+            "max_queue_delay_microseconds": round(settings.max_batch_delay_ms * 1000),
         },
         "response_cache": {"enable": settings.cache_bytes > 0},
     }

@@ -47,6 +47,9 @@ MAX_FILL_BYTES: Final = 4096
 FILL: Final = b"\xff" * MAX_FILL_BYTES
 SCAN_MARKER: Final = b"\xff\xda"
 PIXEL_BYTES: Final = {1: 1, 3: 4}
+SMALL_PIXELS: Final = 128 * 128
+"""Up to this size `service.images.encoded` decodes by simplejpeg, and Pillow copies the pixels."""
+SMALL_PIXEL_BYTES: Final = 3 + 4
 COEFFICIENT_BYTES: Final = 2
 SCALES: Final = (8, 4, 2, 1)
 
@@ -138,6 +141,8 @@ def _read_head(content: bytes) -> _Head:
 
 
 def _decoded_bytes(width: int, height: int, components: int, draft_side: int) -> int:
+    if width * height <= SMALL_PIXELS:
+        return width * height * max(SMALL_PIXEL_BYTES, PIXEL_BYTES.get(components, 8))
     scale = next((scale for scale in SCALES if min(width, height) // draft_side >= scale), 1)
     return -(-width // scale) * -(-height // scale) * PIXEL_BYTES.get(components, 8)
 

@@ -5,7 +5,7 @@ from cifar10_serving.runtimes.base import Images, Probabilities, batch_sizes, co
 
 
 @pytest.mark.parametrize(
-    ("max_batch_rows", "sizes"),
+    ("max_batch_size", "sizes"),
     [
         (1, (1,)),
         (2, (1, 2)),
@@ -14,8 +14,8 @@ from cifar10_serving.runtimes.base import Images, Probabilities, batch_sizes, co
         (48, (1, 2, 4, 8, 16, 32, 48)),
     ],
 )
-def test_sizes_double_up_to_the_largest_batch(max_batch_rows: int, sizes: tuple[int, ...]) -> None:
-    assert batch_sizes(max_batch_rows) == sizes
+def test_sizes_double_up_to_the_largest_batch(max_batch_size: int, sizes: tuple[int, ...]) -> None:
+    assert batch_sizes(max_batch_size) == sizes
 
 
 @pytest.mark.parametrize(

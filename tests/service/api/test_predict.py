@@ -109,7 +109,7 @@ def test_cache_answers_and_is_counted() -> None:
 def test_each_request_is_one_line_of_json(capfdbinary: pytest.CaptureFixture[bytes], share: float, logged: int) -> None:
     time.sleep(2 * FLUSH_AFTER_S)
     capfdbinary.readouterr()  # what the application of other tests, in this process, still had to write
-    with ready_client(Settings(models=SMALL_MODELS, request_log_share=share)) as client:
+    with ready_client(Settings(models=SMALL_MODELS, access_log_sample_rate=share)) as client:
         client.post("/predict", params={"model": "functional"}, content=CAT, headers={**PNG, "X-Request-ID": "mine"})
         client.post("/predict", params={"model": "nope"}, content=CAT, headers=PNG)
     lines = [json.loads(line) for line in capfdbinary.readouterr().err.splitlines() if b"service.requests" in line]

@@ -150,7 +150,7 @@ def test_errors_are_rendered_and_counted(
 def test_client_that_goes_is_noted_and_nothing_is_computed_for_it(
     make_plane: Callable[..., Plane], together: int
 ) -> None:
-    plane = make_plane(batch_wait_s=30.0)
+    plane = make_plane(max_batch_delay_s=30.0)
 
     def leave(connections: list[Connection]) -> None:
         for connection in connections:
@@ -169,7 +169,7 @@ def test_stop_without_time_left_answers_503_and_closes(make_plane: Callable[...,
                 task.cancel()
 
     closing = request(content_type=b"image/png\r\nConnection: close")
-    for connection in make_plane(batch_wait_s=30.0).ask([request(), closing], cancel):
+    for connection in make_plane(max_batch_delay_s=30.0).ask([request(), closing], cancel):
         assert connection.statuses == [503]
         assert b"retry-after: " in connection.transport.written
         assert connection.transport.written.count(b"connection: close") == 1
@@ -191,7 +191,7 @@ def test_failure_of_the_runtime_is_a_problem_document(
 
 
 def test_full_queue_rejects_and_what_comes_next_before_it_is_parsed(make_plane: Callable[..., Plane]) -> None:
-    plane = make_plane(max_queue_rows_per_model=2, batch_wait_s=0.2)
+    plane = make_plane(max_queue_size_per_model=2, max_batch_delay_s=0.2)
     rejected: list[bool] = []
     connections = plane.ask([request()] * 4, lambda _: rejected.append(plane.backlog.rejection(TARGET) is not None))
     assert sorted(status for connection in connections for status in connection.statuses) == [200, 200, 503, 503]
@@ -201,7 +201,7 @@ def test_full_queue_rejects_and_what_comes_next_before_it_is_parsed(make_plane: 
 
 
 def test_version_is_kept_until_its_request_is_answered(make_plane: Callable[..., Plane]) -> None:
-    plane = make_plane(batch_wait_s=0.2)
+    plane = make_plane(max_batch_delay_s=0.2)
     version = plane.repository.find("sequential")
     used: list[bool] = []
     first, _ = plane.ask([request()] * 2, lambda _: used.append(not version.wait_until_unused(0)))
@@ -225,6 +225,6 @@ def test_cached_answers_take_the_same_path(make_plane: Callable[..., Plane]) -> 
 def test_settings_limit_the_time_of_a_request(make_plane: Callable[..., Plane]) -> None:
     assert Settings().request_timeout_s > 0
     late = request().replace(b"Host: x", b"Host: x\r\nX-Request-Timeout-Ms: 20")
-    (connection,) = make_plane(batch_wait_s=30.0).ask([late])
+    (connection,) = make_plane(max_batch_delay_s=30.0).ask([late])
     assert connection.statuses == [504]
     assert [trace.error for trace in connection.noted] == ["deadline-passed"]

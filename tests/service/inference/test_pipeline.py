@@ -227,7 +227,7 @@ def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: ModelRep
     assert asyncio.run(ask()).probabilities.shape == (70, 10)
     assert held.rows == 70
     assert trace.computed is not None
-    assert trace.computed.batch_rows == BatchLimits().max_batch_rows
+    assert trace.computed.batch_rows == BatchLimits().max_batch_size
 
 
 def test_no_rows_are_answered_with_none_and_too_many_are_refused(repository: ModelRepository) -> None:

@@ -63,7 +63,7 @@ def run(scenario: Callable[[], "asyncio.Future[object] | object"]) -> None:
 
 def test_each_caller_gets_its_own_rows_whatever_the_batch() -> None:
     model = Recorder(takes_s=0.002)
-    scheduler, version = Scheduler(BatchLimits(max_batch_rows=8)), ready(model)
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=8)), ready(model)
     requests = [tuple(range(first, first + size)) for first, size in ((1, 1), (10, 3), (20, 1), (30, 12), (50, 2))] * 5
 
     async def scenario() -> None:
@@ -94,7 +94,7 @@ def test_idle_runtime_waits_for_nobody() -> None:
 
 def test_batch_wait_fills_a_batch_and_no_longer_than_set() -> None:
     model = Recorder()
-    scheduler, version = Scheduler(BatchLimits(max_batch_rows=4, batch_wait_s=0.2)), ready(model)
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=4, max_batch_delay_s=0.2)), ready(model)
 
     async def scenario() -> None:
         start_s = time.monotonic()
@@ -115,7 +115,7 @@ def test_batch_wait_fills_a_batch_and_no_longer_than_set() -> None:
 
 def test_flood_on_one_model_does_not_starve_another() -> None:
     flooded, other = Recorder(takes_s=0.01), Recorder()
-    scheduler = Scheduler(BatchLimits(max_batch_rows=4))
+    scheduler = Scheduler(BatchLimits(max_batch_size=4))
     version, other_version = ready(flooded), ready(other, "functional")
 
     async def scenario() -> None:
@@ -166,7 +166,7 @@ def test_expired_rows_get_their_error_in_time_and_are_not_computed() -> None:
 
 def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
     model, other = Recorder(takes_s=0.05), Recorder()
-    scheduler = Scheduler(BatchLimits(max_batch_rows=1, max_queue_rows=5, max_queue_rows_per_model=3))
+    scheduler = Scheduler(BatchLimits(max_batch_size=1, max_queue_size=5, max_queue_size_per_model=3))
     version, other_version = ready(model), ready(other, "functional")
 
     async def scenario() -> None:
@@ -256,7 +256,7 @@ def test_model_that_is_slow_or_unknown_never_computes_in_place(row_s: float) -> 
 def test_version_computes_no_more_batches_at_once_than_its_runtime_has_calls_for() -> None:
     model, other = Recorder(takes_s=0.05), Recorder(takes_s=0.05)
     other.active, other.most_active = model.active, model.most_active
-    scheduler = Scheduler(BatchLimits(max_batch_rows=1), parallel_batches=3)
+    scheduler = Scheduler(BatchLimits(max_batch_size=1), parallel_batches=3)
     versions = [ready(model), ready(other, "functional")] * 3
 
     async def scenario() -> None:
@@ -286,7 +286,7 @@ def test_deadlines_of_any_length_harm_no_other_request() -> None:
 
 def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
     model = Recorder(takes_s=0.5)
-    scheduler, version = Scheduler(BatchLimits(max_batch_rows=1)), ready(model)
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=1)), ready(model)
 
     async def scenario() -> None:
         computing = scheduler.submit(version, rows(1), soon())
@@ -311,7 +311,7 @@ def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
 
 def test_expired_requests_leave_room_for_others() -> None:
     model = Recorder(takes_s=0.5)
-    scheduler = Scheduler(BatchLimits(max_batch_rows=1, max_queue_rows=4, max_queue_rows_per_model=4))
+    scheduler = Scheduler(BatchLimits(max_batch_size=1, max_queue_size=4, max_queue_size_per_model=4))
     version = ready(model)
 
     async def scenario() -> None:

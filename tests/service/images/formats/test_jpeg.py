@@ -1,11 +1,15 @@
 from io import BytesIO
+from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
-from service.errors import UndecodableError
+from service.errors import RequestError, UndecodableError
 from service.images.formats.jpeg import count_scans
-from tests.service.images.formats.files import decode
+from tests.service.images.formats.files import decode, encode, noise
 
 
 def jpeg(*, progressive: bool) -> bytes:
@@ -63,3 +67,55 @@ def test_a_rare_kind_is_named(marker: int, bits: int) -> None:
     content[start + 1], content[start + 4] = marker, bits
     with pytest.raises(UndecodableError, match=f"a JPEG with {bits} bits"):
         decode(bytes(content))
+
+
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("RGB", {"subsampling": "4:4:4", "quality": 95}),
+    ("RGB", {"subsampling": "4:2:2", "quality": 30}),
+    ("RGB", {"subsampling": "4:2:0", "progressive": True}),
+    ("RGB", {"keep_rgb": True}),
+    ("RGB", {"restart_marker_blocks": 1}),
+    ("L", {}),
+    ("L", {"progressive": True}),
+    ("CMYK", {"quality": 90}),
+]
+
+
+def outcome(content: bytes) -> bytes | str:
+    try:
+        return decode(content).tobytes()
+    except RequestError as error:
+        return str(error)
+
+
+def by_pillow_alone(content: bytes) -> bytes | str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simplejpeg, "decode_jpeg_header", Mock(side_effect=ValueError("left to Pillow")))
+        return outcome(content)
+
+
+def flipped_bit(content: bytes, random: np.random.Generator) -> bytes:
+    changed = bytearray(content)
+    changed[random.integers(2, len(content))] ^= 1 << int(random.integers(8))
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (1, 1), (128, 128), (16, 900), (129, 128), (640, 480)])
+@pytest.mark.parametrize(("mode", "options"), KINDS, ids=str)
+def test_pixels_are_pillows(mode: str, options: dict[str, Any], size: tuple[int, int]) -> None:
+    content = encode(noise(*size, mode), "JPEG", **options)
+    image = Image.open(BytesIO(content))
+    image.draft(None, (128, 128))
+    left, top = (image.width - min(image.size)) // 2, (image.height - min(image.size)) // 2
+    square = (left, top, left + min(image.size), top + min(image.size))
+    expected = (image.convert("RGB") if mode == "CMYK" else image).resize((32, 32), Image.Resampling.BICUBIC, square)
+    assert np.array_equal(decode(content), np.asarray(expected.convert("RGB")))
+
+
+@pytest.mark.parametrize(("mode", "options"), KINDS, ids=str)
+def test_damaged_small_file_is_what_pillow_makes_of_it(mode: str, options: dict[str, Any]) -> None:
+    content = encode(noise(40, 30, mode), "JPEG", **options)
+    random = np.random.default_rng(3)
+    cut_off = [content[:length] for length in range(2, len(content), 40)]
+    for file in cut_off + [flipped_bit(content, random) for _ in range(60)]:
+        assert outcome(file) == by_pillow_alone(file)
