@@ -14,18 +14,18 @@ from cifar10_serving.runtimes.machine import usable_cores
 from cifar10_serving.runtimes.selection import open_runtime
 from service.api.analyze import compare_routes, explain_routes
 from service.api.kserve.repository import repository_routes
-from service.api.kserve.routes import PATHS as INFER_PATHS
 from service.api.kserve.routes import extension_routes, infer_handler, open_inference_routes
 from service.api.large_requests import RequestReader
-from service.api.models import native_routes
+from service.api.models import model_routes
 from service.api.operations import admin_routes, health_routes, metrics_routes, statistics_routes
 from service.api.page import page_routes
-from service.api.predict import PATH, batch_routes, predict_handler
+from service.api.predict import predict_routes
 from service.api.tensorflow_serving import tensorflow_serving_routes
 from service.errors import SettingsError
 from service.http.errors import add_error_handlers
 from service.http.forwarding import Forwarding, must_be_stripped, parse_networks
-from service.http.middleware import Application, HotRoutes
+from service.http.hot_routes import HotRoutes
+from service.http.middleware import Application
 from service.http.openapi import add_docs, add_openapi
 from service.images.decode_threads import DecodeThreads
 from service.inference.admission import Admission, Backlog
@@ -161,11 +161,11 @@ def create_app(
         openapi_url=None,  # openapi and docs have routes of their own
     )
     add_error_handlers(app, SUGGESTED_PATHS)
-    _add_routes(app, Parts(repository, pipeline, reader, telemetry, watcher, decoder.threads), settings)
+    hot = HotRoutes(settings)
+    _add_routes(app, hot, Parts(repository, pipeline, reader, telemetry, watcher, decoder.threads), settings)
     add_openapi(app)
     add_docs(app)
-    routes = HotRoutes({PATH: predict_handler(pipeline)}, [(INFER_PATHS, infer_handler(pipeline, reader))])
-    return Application(app, routes, settings, forwarding=open_forwarding(settings), observers=observers)
+    return Application(app, hot, settings, forwarding=open_forwarding(settings), observers=observers)
 
 
 def open_backlog(settings: Settings) -> Backlog:
@@ -185,15 +185,16 @@ def open_forwarding(settings: Settings) -> Forwarding:
     return forwarding
 
 
-def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
-    """The table of routes; `POST /predict` and V2's `infer` have lanes of their own."""
-    app.include_router(native_routes(parts.repository))
-    app.include_router(batch_routes(parts.pipeline, settings))
+def _add_routes(app: FastAPI, hot: HotRoutes, parts: Parts, settings: Settings) -> None:
+    """The table of routes."""
+    app.include_router(predict_routes(parts.pipeline, hot))
+    app.include_router(model_routes(parts.repository))
     app.include_router(compare_routes(parts.repository, parts.pipeline, settings))
     app.include_router(explain_routes(parts.pipeline, settings))
     app.include_router(extension_routes(parts.repository, parts.telemetry, settings))
-    app.include_router(open_inference_routes(parts.repository, settings))
-    app.include_router(tensorflow_serving_routes(parts.repository, parts.pipeline, parts.reader, settings))
+    infer = infer_handler(parts.pipeline, parts.reader)
+    app.include_router(open_inference_routes(parts.repository, infer, hot, settings))
+    app.include_router(tensorflow_serving_routes(parts.repository, parts.pipeline, parts.reader, hot))
     app.include_router(health_routes(parts.repository, parts.decode_threads))
     app.include_router(statistics_routes(parts.telemetry))
     app.include_router(metrics_routes(parts.telemetry))

@@ -1,21 +1,24 @@
-"""The service's branch of `cifar10_serving.errors.ProjectError`; each class has one HTTP status.
+"""The service's branch of `cifar10_serving.errors.ProjectError`; each class has one HTTP status and one gRPC code.
 
 ServiceError
 ├── SettingsError             a setting is not legal; the process doesn't start
 └── RequestError              a request that isn't answered with a prediction
-    ├── InvalidRequestError   400  no image, or a broken form around it
-    ├── UndecodableError      400  the bytes are no image that can be decoded
-    ├── UnauthorizedError     401  the route's secret is missing or wrong
-    ├── UnknownModelError     404  no such model, version or plot
-    ├── UploadTimeoutError    408  the body did not arrive in time
-    ├── TooLargeError         413  too many bytes or pixels
-    ├── TargetTooLongError    414  the target of the request has too many bytes
-    ├── UnsupportedTypeError  415  declared as something that is not read
-    ├── InvalidParameterError 422  a query parameter or header is not what it must be
-    ├── HeadTooLargeError     431  the request's head has too many bytes or headers
-    ├── UnsupportedCallError  501  a call of a protocol that this service doesn't have, or not in this form
-    ├── UnavailableError      503  overloaded, not ready, stopping; says when to come back
-    └── DeadlineError         504  no answer in time
+    ├── InvalidRequestError   400 INVALID_ARGUMENT   no image, or a broken form around it
+    ├── UndecodableError      400 INVALID_ARGUMENT   the bytes are no image that can be decoded
+    ├── UnauthorizedError     401 UNAUTHENTICATED    the route's secret is missing or wrong
+    ├── UnknownModelError     404 NOT_FOUND          no such model, version or plot
+    ├── UploadTimeoutError    408 INVALID_ARGUMENT   the body did not arrive in time
+    ├── TooLargeError         413 RESOURCE_EXHAUSTED too many bytes or pixels
+    ├── TargetTooLongError    414 INVALID_ARGUMENT   the target of the request has too many bytes
+    ├── UnsupportedTypeError  415 INVALID_ARGUMENT   declared as something that is not read
+    ├── InvalidParameterError 422 INVALID_ARGUMENT   a query parameter or header is not what it must be
+    ├── HeadTooLargeError     431 INVALID_ARGUMENT   the request's head has too many bytes or headers
+    ├── UnsupportedCallError  501 UNIMPLEMENTED      a call that this service doesn't have, or not in this form
+    ├── UnavailableError      503 UNAVAILABLE        overloaded, not ready, stopping; says when to come back
+    └── DeadlineError         504 DEADLINE_EXCEEDED  no answer in time
+
+The kind of each, a word for programs, is the last part of the problem document's type; `CLIENT_GONE` is that of a
+request whose client has left.
 """
 
 import math
@@ -41,10 +44,12 @@ class SettingsError(ServiceError):
 class RequestError(ServiceError):
     """A request that isn't answered with a prediction.
 
-    `kind` is the stable last part of the problem document's `type`, `title` its words.
+    `kind` is the stable last part of the problem document's `type`, `title` its words, and `grpc_code` the name of a
+    `grpc.StatusCode`.
     """
 
     status: ClassVar[HTTPStatus]
+    grpc_code: ClassVar[str] = "INVALID_ARGUMENT"
     kind: ClassVar[str]
     title: ClassVar[str]
 
@@ -65,6 +70,7 @@ class UnauthorizedError(RequestError):
     """The secret that the route asks for is missing or wrong."""
 
     status, kind, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "The secret is missing or wrong"
+    grpc_code = "UNAUTHENTICATED"
 
 
 class UnknownModelError(RequestError):
@@ -76,6 +82,7 @@ class UnknownModelError(RequestError):
     """
 
     status, kind, title = HTTPStatus.NOT_FOUND, "not-found", "There is no such model, version or plot"
+    grpc_code = "NOT_FOUND"
 
     def __init__(self, problem: str, *, available: list[str], asked: str = "") -> None:
         meant = closest(asked, available)
@@ -97,6 +104,7 @@ class TooLargeError(RequestError):
     """The request has more bytes, or the image more pixels, than the service takes."""
 
     status, kind, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"
+    grpc_code = "RESOURCE_EXHAUSTED"
 
 
 class TargetTooLongError(RequestError):
@@ -148,6 +156,7 @@ class UnsupportedCallError(RequestError):
     """The protocol knows the call, and this service doesn't have it, or not in this form."""
 
     status, kind, title = HTTPStatus.NOT_IMPLEMENTED, "unsupported-call", "The service doesn't have this call"
+    grpc_code = "UNIMPLEMENTED"
 
 
 class CapacityLimit(Protocol):
@@ -169,6 +178,7 @@ class UnavailableError(RequestError):
     """
 
     status, kind, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The service can't take the request now"
+    grpc_code = "UNAVAILABLE"
 
     def __init__(
         self, problem: str, *, retry_after_s: int, remedy: str = "", capacity_limit: CapacityLimit | None = None
@@ -190,6 +200,7 @@ class DeadlineError(RequestError):
     """The answer was not there in time."""
 
     status, kind, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-passed", "The answer was not there in time"
+    grpc_code = "DEADLINE_EXCEEDED"
 
 
 def clear_traceback(error: BaseException) -> None:

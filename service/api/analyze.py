@@ -14,10 +14,11 @@ from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
 from cifar10_serving.schemas import Comparison, Explanation, InvalidParameter, ModelAnswer, Prediction, Timings
 from service.api.predict import DEFAULT_TOP_K, VersionChoice
 from service.errors import InvalidParameterError, RequestError
+from service.http.answers import Answer, record_answer
 from service.http.declarations import HEADERS, IMAGE_BODY, problem_responses
-from service.http.errors import Answer, problem_of
+from service.http.errors import problem_of
 from service.http.exchange import HttpExchange, read_image
-from service.http.json_bodies import record_answer, respond
+from service.http.hot_routes import respond
 from service.images.encoded import encode_png
 from service.inference.comparison import Answered, Candidate, agreement, candidates, compare
 from service.inference.explanation import SIDE, explain, patch_starts

@@ -1,18 +1,17 @@
-"""The native HTTP interface: `POST /predict`, and what there is to know of the models."""
+"""`/models`: every model, its versions, their metadata and plots."""
 
 import logging
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
 from cifar10_serving.artifacts.layout import read_plot
 from cifar10_serving.artifacts.metadata import ModelMetadata
 from cifar10_serving.errors import ArtifactError
-from cifar10_serving.schemas import ModelList, ModelStatus, Prediction, VersionState
-from service.api.predict import PATH, PredictParameters
+from cifar10_serving.schemas import ModelList, ModelStatus, VersionState
 from service.errors import UnavailableError, UnknownModelError
-from service.http.declarations import HEADERS, IMAGE_BODY, problem_responses
+from service.http.declarations import problem_responses
 from service.registry.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 
 SVG_TYPE: Final = "image/svg+xml"
@@ -28,24 +27,9 @@ ModelPath = Annotated[str, Path(description="the model's name", examples=["seque
 VersionPath = Annotated[int, Path(ge=1, description="the version's number", examples=[1])]
 
 
-def native_routes(repository: ModelRepository) -> APIRouter:
+def model_routes(repository: ModelRepository) -> APIRouter:
     """The routes, answering from this repository."""
     routes = APIRouter()
-
-    @routes.post(
-        PATH,
-        tags=["predict"],
-        summary="The CIFAR-10 class of one image",
-        responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
-        openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
-    )
-    async def predict(_: Annotated[PredictParameters, Query()]) -> Prediction:
-        """Send the image as the multipart field `file`, or as the body with its `image/…` type.
-
-        PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF of any size (first frame or page); it becomes the central square
-        at 32x32 pixels.
-        """
-        raise AssertionError("PredictEndpoint answers before a request comes here; this declares what it does")
 
     @routes.get("/models", tags=["models"], summary="Every model, its versions and their stored accuracy")
     async def list_models() -> ModelList:

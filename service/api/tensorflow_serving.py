@@ -4,7 +4,7 @@ https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from cifar10_serving.artifacts.labels import CLASS_NAMES, IMAGE_SHAPE
@@ -28,15 +28,15 @@ from service.api.large_requests import RequestReader
 from service.api.models import metadata_of
 from service.api.tensors import DATATYPES, IMAGES, TensorHead, decode_base64, images_from_values, shown
 from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
+from service.http.answers import Answer
 from service.http.body import content_codings, decompress
 from service.http.declarations import HEADERS
-from service.http.errors import Answer
 from service.http.exchange import HttpExchange
-from service.http.json_bodies import parse_json, respond
+from service.http.hot_routes import HotRoutes
+from service.http.json_bodies import parse_json
 from service.inference.pipeline import Pipeline
 from service.registry.repository import RETRY_AFTER_FAILURE_S, ModelRepository
 from service.registry.version import ModelVersion
-from service.settings import Settings
 
 DEFAULT_SIGNATURE: Final = "serving_default"
 BASE64: Final = "b64"
@@ -290,29 +290,37 @@ ReadRequest = Callable[[bytes, Sequence[SignatureSpec]], PredictRequest]
 
 
 def tensorflow_serving_routes(
-    repository: ModelRepository, pipeline: Pipeline, reader: RequestReader, settings: Settings
+    repository: ModelRepository, pipeline: Pipeline, reader: RequestReader, hot: HotRoutes
 ) -> APIRouter:
     """The routes, answering from this repository and by this pipeline."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
 
-    async def answer_with(request: Request, read_request: ReadRequest) -> Response:
-        model, version = request.path_params[MODEL], _asked_version(request)
+    async def answer(exchange: HttpExchange, read_request: ReadRequest) -> Answer:
+        model, version = exchange.path_params[MODEL], asked_version(exchange.path_params, exchange.trace.path)
+        exchange.trace.request_model(model, version)
+        with pipeline.admit(exchange) as slot:
+            codings = content_codings(exchange.headers)
+            body, deadline = await exchange.read(slot)
+            body = await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes)
+            metadata = metadata_of(repository.find(model, version))
+            asked = await reader.read(len(body), deadline, read_request, body, metadata.signatures)
+            del body
+            inferred = await pipeline.infer(asked.inputs, exchange.trace, deadline, model=model, version=version)
+            return prediction_answer(asked, inferred.require_all().probabilities)
 
-        async def answer(exchange: HttpExchange) -> Answer:
-            with pipeline.admit(exchange) as slot:
-                codings = content_codings(exchange.headers)
-                body, deadline = await exchange.read(slot)
-                body = await decompress(body, codings, slot, max_body_bytes=settings.max_body_bytes)
-                metadata = metadata_of(repository.find(model, version))
-                asked = await reader.read(len(body), deadline, read_request, body, metadata.signatures)
-                del body
-                inferred = await pipeline.infer(asked.inputs, exchange.trace, deadline, model=model, version=version)
-                return prediction_answer(asked, inferred.require_all().probabilities)
+    async def predict(exchange: HttpExchange) -> Answer:
+        """Row form `{"instances": […]}` or column form `{"inputs": […]}`; `encoded_images` takes files."""
+        return await answer(exchange, predict_request)
 
-        return await respond(request, settings, answer)
+    async def classify(exchange: HttpExchange) -> Answer:
+        """`{"examples": [{"images": […]}, …]}`; each answer is the ten classes with their probabilities."""
+        return await answer(exchange, classify_request)
+
+    async def regress(_: HttpExchange) -> Answer:
+        raise InvalidRequestError("the models classify; they have no signature for regression", expected=":classify")
 
     async def status(request: Request) -> dict[str, Any]:
-        model, version = request.path_params[MODEL], _asked_version(request)
+        model, version = request.path_params[MODEL], asked_version(request.path_params, request.url.path)
         found = repository.model_status(model)
         number = found.labels.get(version) if isinstance(version, str) else version
         versions = [known for known in found.versions if version is None or known.version == number]
@@ -325,22 +333,12 @@ def tensorflow_serving_routes(
         return version_states(versions)
 
     async def metadata(request: Request) -> dict[str, Any]:
-        entry = repository.find(request.path_params[MODEL], _asked_version(request))
+        version = asked_version(request.path_params, request.url.path)
+        entry = repository.find(request.path_params[MODEL], version)
         try:
             return await asyncio.to_thread(model_metadata, entry)  # it reads the artifact's files
         except ArtifactError as error:
             raise UnavailableError(error.problem, retry_after_s=RETRY_AFTER_FAILURE_S, remedy=error.remedy) from None
-
-    async def predict(request: Request) -> Response:
-        """Row form `{"instances": […]}` or column form `{"inputs": […]}`; `encoded_images` takes files."""
-        return await answer_with(request, predict_request)
-
-    async def classify(request: Request) -> Response:
-        """`{"examples": [{"images": […]}, …]}`; each answer is the ten classes with their probabilities."""
-        return await answer_with(request, classify_request)
-
-    async def regress(_: Request) -> Response:
-        raise InvalidRequestError("the models classify; they have no signature for regression", expected=":classify")
 
     for path, what in PATHS.items():
         parameters = [
@@ -349,16 +347,27 @@ def tensorflow_serving_routes(
             if f"{{{name}}}" in path
         ]
         read_only: dict[str, Any] = {"methods": ["GET"], "openapi_extra": {"parameters": parameters}}
-        computing: dict[str, Any] = {
-            "methods": ["POST"],
-            "openapi_extra": {"parameters": [*parameters, *HEADERS], "requestBody": BODY},
-        }
+        computing = {"parameters": [*parameters, *HEADERS], "requestBody": BODY}
         errors = error_responses(*COMPUTING_ERRORS)
-        predicting: dict[str, Any] = {"responses": errors | {200: {"model": Predictions}}, **computing}
-        classifying: dict[str, Any] = {"responses": errors | {200: {"model": Classifications}}, **computing}
-        routes.add_api_route(f"{path}:predict", predict, summary=f"Probabilities by {what}", **predicting)
-        routes.add_api_route(f"{path}:classify", classify, summary=f"Classes by {what}", **classifying)
-        routes.add_api_route(f"{path}:regress", regress, include_in_schema=False, methods=["POST"])
+        hot.add(
+            routes,
+            f"{path}:predict",
+            predict,
+            name="predict",
+            summary=f"Probabilities by {what}",
+            responses=errors | {200: {"model": Predictions}},
+            openapi_extra=computing,
+        )
+        hot.add(
+            routes,
+            f"{path}:classify",
+            classify,
+            name="classify",
+            summary=f"Classes by {what}",
+            responses=errors | {200: {"model": Classifications}},
+            openapi_extra=computing,
+        )
+        hot.add(routes, f"{path}:regress", regress, name="regress", include_in_schema=False)
         routes.add_api_route(path, status, summary=f"State of {what}", responses=error_responses(400, 404), **read_only)
         routes.add_api_route(
             f"{path}/metadata",
@@ -370,14 +379,19 @@ def tensorflow_serving_routes(
     return routes
 
 
-def _asked_version(request: Request) -> int | str | None:
-    text = request.path_params.get(VERSION) or request.path_params.get(LABEL)
+def asked_version(path_params: Mapping[str, str], path: str) -> int | str | None:
+    """Return the version that a path names by its number or its label; None where it names none.
+
+    Raises:
+        InvalidRequestError: it is no legal number or label.
+    """
+    text = path_params.get(VERSION) or path_params.get(LABEL)
     if text is None:
         return None
     try:
         version = parse_version(text)
     except ValueError:
         version = None
-    if version is None or isinstance(version, int) != (VERSION in request.path_params):
-        raise InvalidRequestError(f"{request.url.path[:200]} names no version or label", expected=LEGAL_VERSION)
+    if version is None or isinstance(version, int) != (VERSION in path_params):
+        raise InvalidRequestError(f"{path[:200]} names no version or label", expected=LEGAL_VERSION)
     return version

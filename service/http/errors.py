@@ -7,7 +7,6 @@ it. Status and problem type are attributes of each class in `service.errors`.
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ from service.errors import (
     out_of_memory,
     stopping,
 )
+from service.http.answers import CLOSE, JSON_HEADER, Answer, RawHeader, to_response
 from service.http.forwarding import route_path
 from service.http.request_trace import trace_of
 from service.telemetry.trace import Trace
@@ -40,31 +40,13 @@ PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
 PLAIN_PATHS: Final = ("/v1", "/v2")
 """Below these an error is `{"error": "…"}`."""
-JSON_HEADER: Final = (b"content-type", b"application/json")
-JSON_HEADERS: Final = (JSON_HEADER,)
 PROBLEM_HEADER: Final = (b"content-type", PROBLEM_TYPE.encode())
-CLOSE: Final = (b"connection", b"close")
 MAX_SHOWN: Final = 100
 SEE_DOCS: Final = "/docs lists what there is"
 UNKNOWN_PARAMETER: Final = "extra_forbidden"
 """Error type that pydantic gives an unknown parameter."""
 
-RawHeader = tuple[bytes, bytes]
-
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer; `headers` are all but those that every answer has, and the length of the body."""
-
-    body: bytes
-    headers: Sequence[RawHeader] = JSON_HEADERS
-    status: int = HTTPStatus.OK
-
-    def raw_headers(self) -> list[RawHeader]:
-        """Return the headers with the length of the body."""
-        return [*self.headers, (b"content-length", b"%d" % len(self.body))]
 
 
 def error_answer(error: BaseException, trace: Trace) -> Answer:
@@ -197,13 +179,6 @@ def _headers(error: RequestError) -> list[RawHeader]:
     if isinstance(error, UnsupportedTypeError) and error.accept_encoding:
         headers.append((b"accept-encoding", error.accept_encoding.encode()))
     return headers
-
-
-def to_response(answer: Answer) -> Response:
-    """Return an answer as FastAPI's routes and handlers give it."""
-    response = Response(answer.body, answer.status)
-    response.raw_headers = answer.raw_headers()
-    return response
 
 
 def _internal_problem(error: BaseException) -> Problem:

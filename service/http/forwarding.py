@@ -66,10 +66,14 @@ class Forwarding:
         self._is_trusted = lru_cache(maxsize=1024)(self._find_trust)
         self._read_kept = lru_cache(maxsize=1024)(self._read)
 
-    def resolve(self, scope: Scope) -> None:
-        """Put a request's scope right; a second call changes nothing."""
-        if self._is_off or RESOLVED in scope:
-            return
+    def resolve(self, scope: Scope) -> str:
+        """Put a request's scope right, and return the path of its route; a second call changes nothing."""
+        if not self._is_off and RESOLVED not in scope:
+            self._resolve(scope)
+        path: str = route_path(scope) if scope.get("root_path") else scope["path"]
+        return path
+
+    def _resolve(self, scope: Scope) -> None:
         scope[RESOLVED] = True
         prefix = self.root_path
         client = scope.get("client")

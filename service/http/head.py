@@ -4,6 +4,7 @@ The parser (llhttp) is strict about nearly everything, but knows no limits, and 
 """
 
 import re
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,6 +82,22 @@ def target_of(head: bytes) -> bytes:
     """Return the target in the beginning of a head, which may be malformed; empty where there is none."""
     line = head[: MAX_METHOD_BYTES + MAX_TARGET_BYTES].partition(b"\r\n")[0]
     return line.split(b" ", 2)[1] if b" " in line else b""
+
+
+@lru_cache(maxsize=256)
+def parse_target(target: bytes) -> tuple[str, bytes, bytes]:
+    """Return the path of a request's target, decoded and as it was sent, and its query.
+
+    Raises:
+        InvalidRequestError: it is no path.
+    """
+    try:
+        parsed = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        raise malformed("its target is no path") from None
+    raw_path: bytes = parsed.path or (target if target == b"*" else b"/")
+    path = raw_path.decode("ascii")
+    return (urllib.parse.unquote(path) if "%" in path else path), raw_path, parsed.query or b""
 
 
 def without_offer(head: bytes) -> bytes:

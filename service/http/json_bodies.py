@@ -1,16 +1,11 @@
-"""JSON in and out: documents of requests, read with a clear error, and records as answers."""
+"""JSON as clients in many languages write it: with a byte order mark, null for what is left out, 1.0 for 1."""
 
 import codecs
 from typing import Any, Final
 
 import orjson
-from fastapi import Request, Response
 
-from cifar10_serving.artifacts.metadata import Record
 from service.errors import InvalidRequestError
-from service.http.errors import Answer, to_response
-from service.http.exchange import AsgiExchange, Handler
-from service.settings import Settings
 
 OTHER_ENCODINGS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -38,13 +33,3 @@ def parse_json(content: bytes | memoryview, *, expected: str) -> Any:
 def whole_number(value: object) -> object:
     """Return a number that is written with a fraction of zero as the whole number that it is; all else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def record_answer(record: Record) -> Answer:
-    """Return a record as an answer; unlike one that a route returns, it is not validated once more."""
-    return Answer(record.model_dump_json().encode())
-
-
-async def respond(request: Request, settings: Settings, handler: Handler) -> Response:
-    """Return what a handler answers to a request that came by FastAPI's routes."""
-    return to_response(await AsgiExchange(request.scope, request.receive, settings).run(handler))

@@ -8,11 +8,10 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from cifar10_serving.text import closest
 from service.errors import InvalidRequestError, TooLargeError
@@ -22,7 +21,13 @@ from service.images.encoded import READABLE_TYPES
 FIELD: Final = "file"
 FILES_FIELD: Final = "files"
 MAX_FORM_FIELDS: Final = 64
-MAX_KEPT_HEADER_BYTES: Final = 512
+MAX_PLAIN_HEADER_BYTES: Final = 512
+_DISPOSITION: Final = rb'content-disposition: ?form-data; ?name="file"; ?filename="[^"\\\x00-\x1f\x7f]*"'
+_TYPE: Final = rb"content-type: ?([a-z0-9/.+-]+)"
+PLAIN_HEADER: Final = re.compile(rb"(?i:%b\r\n%b|%b\r\n%b)" % (_DISPOSITION, _TYPE, _TYPE, _DISPOSITION))
+"""Header of the field `file` as nearly every client writes it."""
+PLAIN_TYPES: Final = frozenset(kind.encode() for kind in (*READABLE_TYPES, "application/octet-stream"))
+FORM_ENDS: Final = (b"--", b"--\r\n")
 MAX_SHOWN: Final = 60
 MAX_PART_HEADERS: Final = 16
 HEADER_CHARSET: Final = "latin-1"
@@ -41,7 +46,7 @@ class FormField:
 
 
 def file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
-    """The content of the form's field `file`.
+    """Return the content of the form's field `file`.
 
     Args:
         options: of the content type; `boundary` above all.
@@ -50,41 +55,17 @@ def file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
         InvalidRequestError: there is no such field, there are several, or the form is broken.
         UnsupportedTypeError: it is declared as something that is not read.
     """
-    return _only_part(body, options.get("boundary", "")) or _parse(body, options)
-
-
-def _only_part(body: bytes, boundary: str) -> bytes | None:
-    """The content of a form's single part, if it is the field `file`; None leaves it to the parser."""
-    if not boundary or not boundary.isascii():
-        return None
-    delimiter = b"\r\n--" + boundary.encode()
-    start = len(delimiter)
-    header_end = body.find(b"\r\n\r\n", start, start + MAX_KEPT_HEADER_BYTES)
-    if header_end < 0 or body[: start - 2] != delimiter[2:] or body[start - 2 : start] != b"\r\n":
-        return None
-    end = body.find(delimiter, header_end)
-    if end < 0 or body[end + start :] not in {b"--", b"--\r\n"}:
-        return None
-    if not _is_readable_file(body[start:header_end]):
-        return None
-    return body[header_end + 4 : end]
-
-
-@lru_cache(maxsize=256)
-def _is_readable_file(header: bytes) -> bool:
-    """Whether a part with this header is the field `file`, declared as an image that is read; kept by its bytes."""
-    fields: dict[bytes, bytes] = {}
-    for line in header.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        fields[name.strip().lower()] = value.strip()
-    if set(fields) != {b"content-disposition", b"content-type"} or b'"file"' not in fields[b"content-disposition"]:
-        return False
-    try:
-        disposition, options = parse_options_header(fields[b"content-disposition"].decode("ascii"))
-    except (UnicodeDecodeError, ValueError):
-        return False
-    kind = fields[b"content-type"].decode("latin-1")
-    return disposition == "form-data" and options.get("name") == FIELD and kind.lower() in READABLE_TYPES
+    boundary = options.get("boundary", "")
+    if boundary and boundary.isascii():
+        delimiter = b"\r\n--" + boundary.encode()
+        size = len(delimiter)  # of the first one, too: it has its line's end in place of the one before it
+        header_end = body.find(b"\r\n\r\n", size, size + MAX_PLAIN_HEADER_BYTES)
+        end = body.find(delimiter, header_end) if header_end > 0 else -1
+        if end > 0 and body[end + size :] in FORM_ENDS and body.startswith(delimiter[2:] + b"\r\n"):
+            plain = PLAIN_HEADER.fullmatch(body, size, header_end)
+            if plain is not None and (plain[1] or plain[2]).lower() in PLAIN_TYPES:
+                return body[header_end + 4 : end]
+    return _parse(body, options)
 
 
 def files_of_form(body: bytes, options: Mapping[str, str], *, most_files: int) -> list[FormField]:

@@ -4,15 +4,15 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from starlette.types import Scope
 
-from service.http.forwarding import route_path
+from service.http.answers import REQUEST_ID
 from service.inference.admission import Ticket
 from service.telemetry.trace import Trace
 
-REQUEST_ID: Final = b"x-request-id"
 MAX_ID_BYTES: Final = 128
 SCOPE_KEY: Final = "cifar10.observation"
 ID_KEY: Final = "cifar10.request_id"
@@ -34,15 +34,26 @@ class RequestIds:
     def of(self, scope: Scope) -> bytes:
         """Return the id of the request with this scope, the same each time."""
         known: bytes | None = scope.get(ID_KEY)
-        if known is None:
-            known = scope[ID_KEY] = _clients_id(scope) or b"%s%012x" % (self._drawn, next(self._count))
+        if known is not None:
+            return known
+        for name, value in scope["headers"]:
+            if name == REQUEST_ID and _is_id(value):
+                known = bytes(value)
+                break
+        else:
+            known = b"%s%012x" % (self._drawn, next(self._count))
+        scope[ID_KEY] = known
         return known
 
 
-def new_trace(scope: Scope, request_id: bytes) -> Trace:
-    """Return the trace of a request that starts now, or started when it was put into the backlog."""
-    trace = Trace(scope["method"], route_path(scope), request_id.decode(), client=client_of(scope))
-    ticket = ticket_of(scope)
+def new_trace(scope: Scope, path: str, request_id: bytes, ticket: Ticket | None) -> Trace:
+    """Return the trace of a request that starts now, or started when it was put into the backlog.
+
+    Args:
+        path: of the route, without the prefix in front of the service.
+    """
+    client = scope.get("client")
+    trace = Trace(scope["method"], path, request_id.decode(), client=client and client_text(*client))
     if ticket is not None:
         trace.start_s -= ticket.waited_s
     return trace
@@ -55,31 +66,25 @@ def notify_finished(trace: Trace, observers: Sequence[Observer]) -> None:
         observer(trace)
 
 
-def client_of(scope: Scope) -> str | None:
-    """The address and port of a request's client, such as `127.0.0.1:40000` or `[::1]:40000`; None where not known."""
-    client = scope.get("client")
-    if client is None:
-        return None
-    host, port = client
+@lru_cache(maxsize=1024)
+def client_text(host: str, port: int) -> str:
+    """Return the address and port of a client, such as `127.0.0.1:40000` or `[::1]:40000`."""
     if not port:  # a proxy usually names the address alone
-        return str(host)
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def trace_of(scope: Scope) -> Trace:
-    """The observation of the request with this scope."""
+    """Return the trace of the request with this scope."""
     trace: Trace = scope[SCOPE_KEY]
     return trace
 
 
 def ticket_of(scope: Scope) -> Ticket | None:
-    """What the backlog knows of the request with this scope; None where it was in none."""
-    begun: Ticket | None = scope.get(TICKET_KEY)
-    return begun
+    """Return what the backlog knows of the request with this scope; None where it was in none."""
+    ticket: Ticket | None = scope.get(TICKET_KEY)
+    return ticket
 
 
-def _clients_id(scope: Scope) -> bytes | None:
-    for name, value in scope["headers"]:
-        if name == REQUEST_ID and 0 < len(value) <= MAX_ID_BYTES and value.isascii() and value.decode().isprintable():
-            return bytes(value)
-    return None
+def _is_id(value: bytes) -> bool:
+    return 0 < len(value) <= MAX_ID_BYTES and value.isascii() and value.decode().isprintable()

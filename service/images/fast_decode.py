@@ -17,6 +17,8 @@ from PIL import Image
 from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 
 SIZE: Final = (IMAGE_SHAPE[1], IMAGE_SHAPE[0])
+MAX_BYTES: Final = 16 * 2**10
+"""A file of so few pixels has 3 kB. A long one would hold up the event loop, on which it is decoded."""
 
 PNG_HEADER: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x20\x00\x00\x00\x20\x08\x02\x00\x00\x00"
 """32x32 pixels, 8 bits, RGB, not interlaced. https://www.w3.org/TR/png-3/#11IHDR"""
@@ -37,6 +39,8 @@ PLAIN_JPEG_MARKERS: Final = [JPEG_FRAME[:2], JPEG_SCAN[:2]]
 
 def decode_unchanged(content: bytes) -> NDArray[np.uint8] | None:
     """Return the pixels (32, 32, 3) uint8 RGB 0..255 of a file that holds just these; None for any other file."""
+    if len(content) > MAX_BYTES:
+        return None
     try:
         if content.startswith(PNG_HEADER):
             return _decode_png(content)
@@ -79,8 +83,8 @@ def _png_data(content: bytes) -> bytes | None:
 
 def _is_plain_jpeg(content: bytes) -> bool:
     return (
-        content.endswith(JPEG_END)
-        and JPEG_MARKERS.findall(content) == PLAIN_JPEG_MARKERS
-        and JPEG_FRAME in content
+        JPEG_FRAME in content
         and JPEG_SCAN in content
+        and content.endswith(JPEG_END)
+        and JPEG_MARKERS.findall(content) == PLAIN_JPEG_MARKERS
     )

@@ -7,15 +7,32 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from service.errors import CapacityLimit, UnavailableError, retry_after_s
+from service.telemetry.trace import Trace
 
 SMOOTHING: Final = 0.1
 
 
+class Exchange(Protocol):
+    """One request for predictions, whatever its protocol."""
+
+    @property
+    def trace(self) -> Trace:
+        """Notes for logs and metrics."""
+        ...
+
+    @property
+    def ticket(self) -> "Ticket | None":
+        """Load shedding's record of the request; None where it waited in no backlog."""
+        ...
+
+
 class Admission:
     """A bounded number of slots, and a bounded number of bytes in them. Used from one thread, the event loop's.
+
+    `pending` slots are in use, and `pending_bytes` are held in them; at `last_answer_s` one was given back.
 
     Args:
         max_pending: slots.
@@ -23,43 +40,23 @@ class Admission:
     """
 
     def __init__(self, max_pending: int, max_pending_bytes: int) -> None:
-        self._max_pending = max_pending
-        self._max_pending_bytes = max_pending_bytes
-        self._pending = 0
-        self._pending_bytes = 0
+        self.max_pending = max_pending
+        self.max_pending_bytes = max_pending_bytes
+        self.pending = 0
+        self.pending_bytes = 0
+        self.last_answer_s = 0.0
         self._seconds_between_answers = 0.0
-        self._last_answer_s = 0.0
 
-    @property
-    def max_pending(self) -> int:
-        """Slots, in use or not."""
-        return self._max_pending
+    def slot(self, exchange: Exchange | None = None) -> "Slot":
+        """Return a slot that is held while the `with` block runs.
 
-    @property
-    def pending(self) -> int:
-        """Slots in use."""
-        return self._pending
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes held in them."""
-        return self._pending_bytes
-
-    def slot(self) -> "Slot":
-        """A slot that is held while the `with` block runs.
+        Args:
+            exchange: the request for predictions that takes it; None for other work.
 
         Raises:
             UnavailableError: on entering, where all are in use; with the time until they have drained.
         """
-        return Slot(self)
-
-    def enter(self) -> None:
-        """Take a slot, if there is one; see `slot`."""
-        if self._pending >= self._max_pending:
-            raise self.overloaded(self._pending)
-        if self._pending == 0:
-            self._last_answer_s = time.monotonic()
-        self._pending += 1
+        return Slot(self, exchange)
 
     def overloaded(self, pending: int) -> UnavailableError:
         """The error of a request that found so many before it."""
@@ -68,71 +65,71 @@ class Admission:
             retry_after_s=retry_after_s(pending, self._seconds_between_answers),
         )
 
-    def hold_bytes(self, size_bytes: int) -> None:
-        """Count what a request holds; `release_bytes` takes it back.
-
-        Raises:
-            UnavailableError: all requests together would hold too much.
-        """
-        if self._pending_bytes and self._pending_bytes + size_bytes > self._max_pending_bytes:
-            raise UnavailableError(
-                f"the {self._pending:,} requests before this one hold {self._pending_bytes:,} bytes",
-                retry_after_s=retry_after_s(self._pending, self._seconds_between_answers),
-            )
-        self._pending_bytes += size_bytes
-
-    def release_bytes(self, size_bytes: int) -> None:
-        """Count what a request no longer holds."""
-        self._pending_bytes -= size_bytes
+    def too_many_bytes(self) -> UnavailableError:
+        """The error of a request that found too many bytes before it."""
+        return UnavailableError(
+            f"the {self.pending:,} requests before this one hold {self.pending_bytes:,} bytes",
+            retry_after_s=retry_after_s(self.pending, self._seconds_between_answers),
+        )
 
     def stay(self) -> None:
         """Take a slot for work that goes on after its request was answered; `leave` gives it back."""
-        self._pending += 1
+        self.pending += 1
 
-    def leave(self) -> None:
-        """Give a slot back."""
+    def leave(self, held_bytes: int = 0) -> None:
+        """Give a slot back, and the bytes in it."""
         now_s = time.monotonic()
-        self._pending -= 1
-        self._seconds_between_answers += SMOOTHING * (now_s - self._last_answer_s - self._seconds_between_answers)
-        self._last_answer_s = now_s
+        self.pending -= 1
+        self.pending_bytes -= held_bytes
+        self._seconds_between_answers += SMOOTHING * (now_s - self.last_answer_s - self._seconds_between_answers)
+        self.last_answer_s = now_s
 
 
 class Slot:
-    """A place for one request, and for the bytes of its body."""
+    """A place for one request, and for the bytes of its body; held while a `with` block runs.
 
-    __slots__ = ("_admission", "_held_bytes")
+    Where the block of a request for predictions ends for want of capacity, requests for the same are rejected early.
+    """
 
-    def __init__(self, admission: Admission) -> None:
+    __slots__ = ("_admission", "_exchange", "_held_bytes")
+
+    def __init__(self, admission: Admission, exchange: Exchange | None) -> None:
         self._admission = admission
+        self._exchange = exchange
         self._held_bytes = 0
 
     def __enter__(self) -> Self:
         """Take the place."""
-        self.enter()
+        admission, exchange = self._admission, self._exchange
+        if exchange is not None:
+            exchange.trace.is_inference = True
+            if exchange.ticket is not None and exchange.ticket.rejected is not None:
+                raise exchange.ticket.rejected
+        if admission.pending >= admission.max_pending:
+            raise admission.overloaded(admission.pending)
+        if admission.pending == 0:
+            admission.last_answer_s = time.monotonic()
+        admission.pending += 1
         return self
 
     def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         """Give it back, with its bytes."""
-        self.leave()
-
-    def enter(self) -> None:
-        """Take the place, where it is given back elsewhere than at the end of a `with` block.
-
-        Raises:
-            UnavailableError: there is none.
-        """
-        self._admission.enter()
-
-    def leave(self) -> None:
-        """Give it back, with its bytes; once for each `enter`."""
-        self._admission.release_bytes(self._held_bytes)
-        self._admission.leave()
+        self._admission.leave(self._held_bytes)
+        if isinstance(error, UnavailableError) and self._exchange is not None and self._exchange.ticket is not None:
+            self._exchange.ticket.mark_saturated(error, self._exchange.trace)
 
     def hold_bytes(self, size_bytes: int) -> None:
-        """Count bytes that the request now holds; see `Admission.hold_bytes`."""
-        self._admission.hold_bytes(size_bytes)
+        """Count bytes that the request now holds.
+
+        Raises:
+            UnavailableError: all requests together would hold too many.
+        """
+        admission = self._admission
+        if admission.pending_bytes and admission.pending_bytes + size_bytes > admission.max_pending_bytes:
+            raise admission.too_many_bytes()
+        admission.pending_bytes += size_bytes
         self._held_bytes += size_bytes
 
 
@@ -182,6 +179,12 @@ class Ticket:
     waited_s: float = 0.0
     rejected: Exception | None = None
 
+    def mark_saturated(self, error: UnavailableError, trace: Trace) -> None:
+        """Reject whatever asks for the same before it is parsed, as long as there is no capacity for it."""
+        if error.capacity_limit is not None:
+            version = None if trace.model is None else (trace.model, trace.version or 0)
+            self.backlog.reject_same_target(self.target, Rejection(error.capacity_limit, version))
+
 
 class Backlog:
     """A first-in, first-out line in front of the event loop's work. Used from one thread, the event loop's.
@@ -217,12 +220,13 @@ class Backlog:
     @property
     def is_full(self) -> bool:
         """Whether requests are refused whatever they ask for."""
-        return len(self._waiting) >= self._max_requests or self.pending >= self.admission.max_pending
+        waiting, admission = len(self._waiting), self.admission
+        return waiting >= self._max_requests or admission.pending + waiting >= admission.max_pending
 
     @property
     def rejects(self) -> bool:
         """Whether any request is refused at the moment, which is quickly told."""
-        return self.is_full or bool(self._full)
+        return bool(self._full) or self.is_full
 
     def is_exhausted(self, ahead: int) -> bool:
         """Whether it is full; the backlog itself is a shortage."""

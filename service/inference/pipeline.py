@@ -4,8 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -13,8 +12,9 @@ import orjson
 from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.schemas import Prediction
-from service.errors import DeadlineError, RequestError, TooLargeError, UnavailableError, clear_traceback
-from service.inference.admission import Admission, Rejection, Slot, Ticket
+from service.errors import DeadlineError, RequestError, TooLargeError, clear_traceback
+from service.images.fast_decode import decode_unchanged
+from service.inference.admission import Admission, Exchange, Slot
 from service.inference.batch_queue import Computed
 from service.inference.cache import PredictionCache
 from service.inference.decoding import Decoder
@@ -94,20 +94,6 @@ class Deadline:
         return DeadlineError(f"no answer within {self.timeout_s:.3g} s", remedy="send less at once, or try again later")
 
 
-class Exchange(Protocol):
-    """One request for predictions, whatever its protocol."""
-
-    @property
-    def trace(self) -> Trace:
-        """Notes for logs and metrics."""
-        ...
-
-    @property
-    def ticket(self) -> Ticket | None:
-        """Load shedding's record of the request; None where it waited in no backlog."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Inferred:
     """A version's answer: `probabilities` (images, classes) float32 of those inputs that could be decoded, in order.
@@ -139,37 +125,6 @@ class Inferred:
                 error.problem = f"image {index}: {error.problem}"
             raise error
         return self
-
-
-class Admitted:
-    """A request's slot; where the block ends for want of capacity, requests for the same are rejected early."""
-
-    __slots__ = ("_exchange", "_slot")
-
-    def __init__(self, slot: Slot, exchange: Exchange) -> None:
-        self._slot = slot
-        self._exchange = exchange
-
-    def __enter__(self) -> Slot:
-        """Take the slot."""
-        exchange = self._exchange
-        exchange.trace.is_inference = True
-        try:
-            if exchange.ticket is not None and exchange.ticket.rejected is not None:
-                raise exchange.ticket.rejected
-            self._slot.enter()
-        except UnavailableError as error:
-            mark_saturated(error, exchange)
-            raise
-        return self._slot
-
-    def __exit__(
-        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        """Give it back, with its bytes."""
-        self._slot.leave()
-        if isinstance(error, UnavailableError):
-            mark_saturated(error, self._exchange)
 
 
 class Pipeline:
@@ -204,17 +159,16 @@ class Pipeline:
         self._shadow = shadow
         self.max_images_per_request = max_images_per_request
 
-    def slot(self) -> Slot:
-        """Return a slot for work that is no request for predictions; see `Admission.slot`."""
-        return self._admission.slot()
-
-    def admit(self, exchange: Exchange) -> "Admitted":
+    def admit(self, exchange: Exchange | None = None) -> Slot:
         """Hold a slot for a request while a `with` block runs, from before its body is read to its answer.
+
+        Args:
+            exchange: the request; None for one that is not for predictions.
 
         Raises:
             UnavailableError: on entering; load shedding has rejected the request, or all slots are in use.
         """
-        return Admitted(self._admission.slot(), exchange)
+        return Slot(self._admission, exchange)
 
     async def decode(self, content: bytes, trace: Trace, deadline: Deadline) -> Images:
         """Return the pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image; called while admitted.
@@ -254,29 +208,36 @@ class Pipeline:
             RequestError: no image can be answered; see the tree in `service.errors`.
         """
         check_rows(len(inputs), self.max_images_per_request)
-        trace.request_model(model, version)
-        with self._repository.lease(model, version) as chosen:
-            trace.model, trace.version = chosen.name, chosen.version
-            errors: dict[int, RequestError] = {}
-            try:
-                images = (
-                    inputs if isinstance(inputs, np.ndarray) else await self._decode(inputs, errors, trace, deadline)
-                )
+        chosen = self._repository.acquire(model, version)
+        trace.model, trace.version = chosen.name, chosen.version
+        errors: dict[int, RequestError] = {}
+        try:
+            if isinstance(inputs, np.ndarray):
                 # Pixels always go through the queue, so that the same pixels get the same bits, as /compare has it.
-                compute = self._compute_many if isinstance(inputs, np.ndarray) else self._compute
-                probabilities = await compute(chosen, images, trace, deadline)
-            except TimeoutError:
-                raise deadline.passed() from None
-            if is_shadowed and self._shadow is not None and self._shadow.watches(chosen):
+                images = inputs
+                probabilities = await self._compute_many(chosen, images, trace, deadline)
+            else:
+                images = await self._decode(inputs, errors, trace, deadline)
+                probabilities = await self._compute(chosen, images, trace, deadline)
+            if is_shadowed and self._shadow is not None and self._repository.has_shadows:
                 for pixels, row in zip(images, probabilities, strict=True):
                     self._shadow.offer(chosen, pixels, row)
+        except TimeoutError:
+            raise deadline.passed() from None
+        finally:
+            chosen.release()
         return Inferred(chosen, probabilities, errors)
 
     async def _decode(
         self, files: Sequence[bytes], errors: dict[int, RequestError], trace: Trace, deadline: Deadline
     ) -> Images:
+        """Return the images that can be decoded, in order, and put why the others can't into `errors`."""
         start_s = time.monotonic()
         if len(files) == 1:
+            pixels = decode_unchanged(files[0])
+            if pixels is not None:
+                trace.decode_s = time.monotonic() - start_s
+                return pixels[None]
             decoded = [await self._decode_or_error(files[0], deadline.expires_s)]
         else:
             decoded = await asyncio.gather(*(self._decode_or_error(file, deadline.expires_s) for file in files))
@@ -295,14 +256,20 @@ class Pipeline:
             return error
 
     async def _compute(self, version: ModelVersion, images: Images, trace: Trace, deadline: Deadline) -> Probabilities:
-        rows = len(images)
-        if rows != 1:
+        """Compute files' pixels: kept ones not at all, one image at once where it is alone in the service."""
+        if len(images) != 1:
             return await self._compute_many(version, images, trace, deadline)
-        key = self._cache.key(version, images) if self._cache is not None else None
-        if self._cache is not None and key is not None and (kept := self._cache.get(key)) is not None:
-            trace.from_cache = True
-            return kept
-        computed = self._scheduler.compute_now(version, images) if await self._is_alone() else None
+        key = None
+        if self._cache is not None:
+            key = self._cache.key(version, images)
+            if (kept := self._cache.get(key)) is not None:
+                trace.from_cache = True
+                return kept
+        computed = None
+        if self._admission.pending <= 1:
+            await asyncio.sleep(0)  # then those have been counted that came in the same tick of the event loop
+            if self._admission.pending <= 1:
+                computed = self._scheduler.compute_now(version, images)
         if computed is None:
             computed = await self._scheduler.submit(version, images, deadline.expires_s)
         trace.computed = computed
@@ -315,6 +282,9 @@ class Pipeline:
     ) -> Probabilities:
         """Compute a batch after the other, so that other requests get theirs in between."""
         size = self._scheduler.max_batch_size
+        if 0 < len(images) <= size:
+            trace.computed = await self._scheduler.submit(version, images, deadline.expires_s)
+            return trace.computed.probabilities
         parts = [
             await self._scheduler.submit(version, images[start : start + size], deadline.expires_s)
             for start in range(0, len(images), size)
@@ -322,18 +292,12 @@ class Pipeline:
         if not parts:
             return np.zeros((0, CLASS_COUNT), np.float32)
         trace.computed = Computed(
-            parts[0].probabilities if len(parts) == 1 else np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.probabilities for part in parts]),
             queue_s=sum(part.queue_s for part in parts),
             compute_s=sum(part.compute_s for part in parts),
             batch_rows=max(part.batch_rows for part in parts),
         )
         return trace.computed.probabilities
-
-    async def _is_alone(self) -> bool:
-        """Tell if no other request is in the service, those included that came in the same tick of the event loop."""
-        if self._admission.pending <= 1:
-            await asyncio.sleep(0)
-        return self._admission.pending <= 1
 
     def close(self) -> None:
         """Compute nothing that hasn't started; what has is left to end by itself."""
@@ -355,11 +319,3 @@ def check_rows(rows: int, max_rows: int) -> None:
             expected=f"at most {max_rows:,}",
             remedy="send them in several requests",
         )
-
-
-def mark_saturated(error: UnavailableError, exchange: Exchange) -> None:
-    """Reject whatever asks for the same before it is parsed, as long as there is no capacity for it."""
-    ticket, trace = exchange.ticket, exchange.trace
-    if ticket is not None and error.capacity_limit is not None:
-        version = None if trace.model is None else (trace.model, trace.version or 0)
-        ticket.backlog.reject_same_target(ticket.target, Rejection(error.capacity_limit, version))

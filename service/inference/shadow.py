@@ -37,10 +37,6 @@ class Shadow:
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=thread_name_prefix)
 
-    def watches(self, chosen: ModelVersion) -> bool:
-        """Whether what this version answers is to be offered."""
-        return self._repository.shadow_of(chosen.name) not in {None, chosen}
-
     def offer(self, chosen: ModelVersion, pixels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
         """Have an answer compared, if its model has a shadow and there is time; returns at once. Any thread.
 

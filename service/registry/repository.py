@@ -21,7 +21,7 @@ from service.registry.models_folder import ModelsFolder
 from service.registry.reconciler import Reconciler
 from service.registry.routing import Route, ServedModel
 from service.registry.snapshot import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, Snapshot
-from service.registry.version import Lease, ModelVersion
+from service.registry.version import ModelVersion
 
 __all__ = ["RETRY_AFTER_FAILURE_S", "RETRY_WHILE_LOADING_S", "ModelRepository", "ModelVersion"]
 
@@ -61,6 +61,8 @@ class ModelRepository:
         self._default_model = default_model
         self._random = random.Random(seed)  # noqa: S311  # shares requests out, guards nothing
         self._readiness_checks: list[Callable[[], str | None]] = []
+        self.has_shadows = False
+        """True while a model has a shadow version; see `shadow_of`."""
         self._snapshot = Snapshot({}, {}, None, loaded=False, default_policy=version_policy, generation=0)
         self._reconciler = Reconciler(
             ModelsFolder(models),
@@ -141,7 +143,7 @@ class ModelRepository:
         return self._snapshot.retry_after_s
 
     def find(self, name: str | None = None, version: int | str | None = None) -> ModelVersion:
-        """The ready version that a request means; to compute with it, take a `lease`.
+        """The ready version that a request means; to compute with it, `acquire` it.
 
         Args:
             name: None for the default model.
@@ -153,23 +155,15 @@ class ModelRepository:
         """
         return self._snapshot.find(name, version, self._random)
 
-    def lease(self, name: str | None = None, version: int | str | None = None) -> Lease:
-        """The version that `find` gives, which stays loaded while the `with` block runs.
-
-        Raises:
-            RequestError: as `find` does.
-        """
-        return Lease(self.acquire(name, version))
-
     def acquire(self, name: str | None = None, version: int | str | None = None) -> ModelVersion:
         """The version that `find` gives, which stays loaded until its `release` is called.
 
         Raises:
             RequestError: as `find` does.
         """
-        chosen = self.find(name, version)
+        chosen = self._snapshot.find(name, version, self._random)
         while not chosen.acquire():  # swapped out since it was found: by now the snapshot has another
-            chosen = self.find(name, version)
+            chosen = self._snapshot.find(name, version, self._random)
         return chosen
 
     def shadow_of(self, name: str) -> ModelVersion | None:
@@ -241,6 +235,7 @@ class ModelRepository:
         routes = {name: model.route() for name, model in models.items()}
         default = self._best(routes) if self._default_model == "auto" else self._default_model
         before = self._snapshot
+        self.has_shadows = any(route.shadow is not None for route in routes.values())
         self._snapshot = Snapshot(
             models,
             routes,

@@ -43,7 +43,10 @@ class Snapshot:
         if name is None:
             name = self.default_name
         route = self.routes.get(name) if name is not None else None
-        chosen = route.choose(version, source) if route is not None else None
+        chosen = None
+        if route is not None:
+            is_plain = version is None and route.split is None  # as most are
+            chosen = route.default if is_plain else route.choose(version, source)
         if chosen is None:
             raise self._why_not(name, version)
         return chosen

@@ -5,7 +5,6 @@ Loading it is `service.registry.loading`'s part, which version answers `service.
 
 import threading
 from pathlib import Path
-from types import TracebackType
 
 from cifar10_serving.artifacts.metadata import ModelMetadata
 from cifar10_serving.runtimes.base import LoadedModel
@@ -42,53 +41,35 @@ class ModelVersion:
         self.comparison = ShadowComparison()
         self._leases = 0
         self._retired = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._unused = threading.Condition(self._lock)
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
 
     def acquire(self) -> bool:
         """Take a lease: until `release`, the version stays loaded. False where it is being unloaded; any thread."""
-        with self._changed:
+        with self._lock:
             if not self._retired:
                 self._leases += 1
             return not self._retired
 
     def release(self) -> None:
         """Give a lease back; any thread."""
-        with self._changed:
+        with self._lock:
             self._leases -= 1
             if self._retired:
-                self._changed.notify_all()
+                self._unused.notify_all()
 
     def retire(self) -> None:
         """Give no more leases."""
-        with self._changed:
+        with self._lock:
             self._retired = True
 
     def wait_until_unused(self, timeout_s: float) -> bool:
         """Wait for the leases to end; whether they did."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._leases == 0, timeout_s)
-
-
-class Lease:
-    """A version that was acquired, for a `with` block at whose end it is released."""
-
-    __slots__ = ("_version",)
-
-    def __init__(self, version: ModelVersion) -> None:
-        self._version = version
-
-    def __enter__(self) -> ModelVersion:
-        """The version."""
-        return self._version
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        """Give it back."""
-        self._version.release()
+        with self._unused:
+            return self._unused.wait_for(lambda: self._leases == 0, timeout_s)
 
 
 class ShadowComparison:

@@ -28,7 +28,7 @@ from service.api.tensors import (
     shown,
 )
 from service.errors import InvalidRequestError, UnsupportedCallError
-from service.http.errors import JSON_HEADERS, Answer
+from service.http.answers import JSON_HEADERS, Answer
 from service.http.json_bodies import parse_json, whole_number
 from service.inference.pipeline import Inferred
 

@@ -59,15 +59,6 @@ AUTHORIZATION: Final = "authorization"
 BEARER: Final = "bearer "
 QUESTION_BYTES: Final = 64 * 2**10
 """Longest message that names a model and a version, and no more."""
-CODES: Final = {
-    HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
-    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    HTTPStatus.NOT_IMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
-    HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
-"""Of errors by their HTTP status; every other one is INVALID_ARGUMENT."""
 
 Method = Callable[[Any, Any, Trace], Awaitable[Any]]
 """Takes a message, or its bytes; the call's context; and what is noted of it."""
@@ -222,7 +213,7 @@ class InferenceService:
             trace.fail(error.kind, error.problem)
             trace.status = error.status
             retry = (("retry-after", str(error.retry_after_s)),) if isinstance(error, UnavailableError) else ()
-            raise _RejectedError(CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT), str(error), retry) from None
+            raise _RejectedError(grpc.StatusCode[error.grpc_code], str(error), retry) from None
         except asyncio.CancelledError:
             trace.status, trace.error = HTTPStatus.BAD_REQUEST, CLIENT_GONE  # as for HTTP
             raise

@@ -133,7 +133,7 @@ def repository_routes(
         try:
             headers = raw_headers(request.scope)
             codings = content_codings(headers)
-            with pipeline.slot() as slot:
+            with pipeline.admit() as slot:
                 async with asyncio.timeout(settings.upload_timeout_s):
                     body = await read_stream(headers, request.receive, slot, max_body_bytes=settings.max_body_bytes)
                 body = await decompress(body, codings, slot, max_body_bytes=settings.max_body_bytes)

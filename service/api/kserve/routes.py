@@ -1,10 +1,9 @@
 """Routes of the Open Inference Protocol (V2 REST) and of Triton's extensions that don't change anything."""
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel
 
 from service.api.kserve.codec import (
@@ -31,23 +30,26 @@ from service.api.kserve.views import (
 from service.api.large_requests import RequestReader
 from service.api.tensors import IMAGES, PROBABILITIES
 from service.errors import UnavailableError
+from service.http.answers import Answer
 from service.http.body import content_codings, decompress
 from service.http.declarations import HEADERS
-from service.http.errors import Answer
 from service.http.exchange import Handler, HttpExchange
+from service.http.hot_routes import HotRoutes
 from service.inference.pipeline import Pipeline
 from service.registry.repository import ModelRepository
 from service.settings import Settings
 from service.telemetry.telemetry import Telemetry
 
-PATHS: Final = re.compile(r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
-
 
 def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
-    """Return what answers infer requests; their path parameters are the groups of `PATHS`."""
+    """Return what answers infer requests; the version is not in the path of each."""
 
     async def infer(exchange: HttpExchange) -> Answer:
-        model, version = exchange.path_params["model"], exchange.path_params["version"]
+        """One input: `images` (UINT8, n x 32 x 32 x 3), or `image_bytes` (BYTES, n files; base64 in JSON).
+
+        Either may follow the JSON in binary, and so may the output: the binary tensor data extension.
+        """
+        model, version = exchange.path_params["model"], exchange.path_params.get("version")
         exchange.trace.request_model(model, version)
         given = exchange.headers.get(RAW_HEADER_LENGTH)
         header_length = None if given is None else given.decode("latin-1")
@@ -68,7 +70,7 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
             inferred = await pipeline.infer(
                 asked.inputs,
                 exchange.trace,
-                deadline.at_most(asked.timeout_s),
+                deadline if asked.timeout_s is None else deadline.at_most(asked.timeout_s),
                 model=model,
                 version=requested_version(version or ""),
             )
@@ -165,8 +167,8 @@ INFER_HEADERS: Final = [
 ]
 
 
-def open_inference_routes(repository: ModelRepository, settings: Settings) -> APIRouter:
-    """The routes, answering from this repository."""
+def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotRoutes, settings: Settings) -> APIRouter:
+    """The routes, answering from this repository; `infer` is the handler of those that infer."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
 
     def model_ready(response: Response, model: str, version: str) -> ModelReady:
@@ -223,34 +225,38 @@ def open_inference_routes(repository: ModelRepository, settings: Settings) -> AP
     async def is_version_ready(response: Response, model: Model, version: Version) -> ModelReady:
         return model_ready(response, model, version)
 
-    @routes.post(
+    declaration: dict[str, Any] = {
+        "responses": INFER_RESPONSES,
+        "openapi_extra": {"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
+    }
+    hot.add(
+        routes,
         "/models/{model}/infer",
+        infer,
+        name="infer_model",
         summary="Probabilities or classes of images",
-        responses=INFER_RESPONSES,
-        openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
+        dependencies=[Depends(declare_model)],
+        **declaration,
     )
-    async def infer_model(model: Model) -> Response:
-        """One input: `images` (UINT8, n x 32 x 32 x 3), or `image_bytes` (BYTES, n files; base64 in JSON).
-
-        Either may follow the JSON in binary, and so may the output: the binary tensor data extension.
-        """
-        raise _declared_only(model)
-
-    @routes.post(
+    hot.add(
+        routes,
         "/models/{model}/versions/{version}/infer",
+        infer,
+        name="infer_version",
         summary="Probabilities or classes of images, by one version",
-        responses=INFER_RESPONSES,
-        openapi_extra={"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
+        description="As without a version.",
+        dependencies=[Depends(declare_version)],
+        **declaration,
     )
-    async def infer_version(model: Model, version: Version) -> Response:
-        """As without a version."""
-        raise _declared_only(model, version)
-
     return routes
 
 
-def _declared_only(*named: str) -> AssertionError:
-    return AssertionError(f"InferEndpoint answers for {named} before a request comes here; this declares what it does")
+def declare_model(model: Model) -> None:
+    """Have FastAPI describe the path's parameter."""
+
+
+def declare_version(model: Model, version: Version) -> None:
+    """Have FastAPI describe the path's parameters."""
 
 
 def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings: Settings) -> APIRouter:

@@ -123,7 +123,7 @@ def test_request_that_is_answered_without_a_task_is_read_in_the_process() -> Non
         reader = RequestReader()
         read: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         question = reader.read(LARGE_BYTES, Deadline.after(timeout_s), json.loads, "[1]")
-        EagerCall(question, read.set_result, lambda _: None).start()
+        EagerCall(question, read.set_result, lambda _: None).step()
         try:
             return await read
         finally:

@@ -9,9 +9,12 @@ from typing import Final
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from service.http.early_rejection import read_head
 from service.http.head import MAX_HEADERS, MAX_TARGET_BYTES, ConnectionLimits
-from service.http.middleware import Application, HotRoutes
-from service.http.protocol import MAX_PIPELINED, MAX_PIPELINED_STARTS_PER_TICK, read_head
+from service.http.hot_routes import HotRoutes
+from service.http.middleware import Application
+from service.http.protocol import MAX_PIPELINED_STARTS_PER_TICK
+from service.http.reading import MAX_PIPELINED
 from service.settings import Settings
 from tests.service.connections import LIMITS, Connection, listening, settle
 
@@ -389,7 +392,7 @@ async def test_requests_behind_a_rejected_one_are_answered_in_order() -> None:
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body"})
 
-    connection = Connection(app=Application(reject, HotRoutes({}), Settings()))
+    connection = Connection(app=Application(reject, HotRoutes(Settings()), Settings()))
     await connection.send(post(b"body") + GET + CHUNKED + b"1\r\na\r\n0\r\n\r\n" + GET)
     assert connection.statuses == [503, 200, 503, 200]
     assert not connection.is_over

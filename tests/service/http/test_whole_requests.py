@@ -12,8 +12,8 @@ import pytest
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from cifar10_serving.schemas import Prediction
-from service.api.predict import PATH, predict_handler
-from service.http.middleware import HotRoutes
+from service.api.predict import predict_routes
+from service.http.hot_routes import HotRoutes
 from service.inference.admission import Admission, Backlog
 from service.inference.cache import PredictionCache
 from service.inference.decoding import Decoder
@@ -98,7 +98,8 @@ def make_plane() -> Iterator[Callable[..., Plane]]:
         scheduler = Scheduler(BatchLimits(**limits))  # type: ignore[arg-type]
         decoder = Decoder(admission, max_image_pixels=10_000)
         pipeline = Pipeline(repository, admission, decoder, scheduler, cache=cache)
-        routes = HotRoutes({PATH: predict_handler(pipeline)})
+        routes = HotRoutes(Settings())
+        predict_routes(pipeline, routes)
         planes.append(Plane(repository, admission, Backlog(admission, 64), scheduler, routes))
         return planes[-1]
 

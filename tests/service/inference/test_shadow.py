@@ -12,6 +12,7 @@ from service.inference.shadow import MAX_WAITING, Shadow
 from service.registry.repository import ModelRepository
 from service.registry.version import ModelVersion
 from tests.conftest import SAMPLES
+from tests.leases import lease
 from tests.made_up_model import MadeUpModel
 from tests.version_copies import publish_copy, write_rollout
 
@@ -43,7 +44,7 @@ def offer_all(repository: ModelRepository, shadow: Shadow) -> int:
     """Offer each sample image with the answer of version 1; how often version 2 agrees."""
     agreed = 0
     for sample in SAMPLES:
-        with repository.lease("sequential") as chosen, repository.lease("sequential", 2) as other:
+        with lease(repository, "sequential") as chosen, lease(repository, "sequential", 2) as other:
             assert chosen.version == 1
             assert chosen.model is not None
             assert other.model is not None

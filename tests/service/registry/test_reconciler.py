@@ -18,6 +18,7 @@ from cifar10_serving.schemas import ReloadReport, VersionState
 from service.errors import UnavailableError, UnknownModelError
 from service.registry.repository import ModelRepository
 from service.registry.watcher import Watcher
+from tests.leases import lease
 from tests.made_up_model import MadeUpModel
 from tests.version_copies import flip_a_bit, publish_copy, withdraw, write_rollout
 
@@ -146,7 +147,7 @@ def test_folder_that_is_away_withdraws_nothing(one_model: Path, repository: Mode
 
 def test_request_that_has_the_old_version_finishes_on_it(one_model: Path, repository: ModelRepository) -> None:
     publish_copy(one_model, 2)
-    with repository.lease("sequential") as old:
+    with lease(repository, "sequential") as old:
         refreshing = threading.Thread(target=repository.refresh)
         refreshing.start()
         deadline_s = time.monotonic() + 20
@@ -154,7 +155,7 @@ def test_request_that_has_the_old_version_finishes_on_it(one_model: Path, reposi
             assert time.monotonic() < deadline_s
             time.sleep(0.005)
         assert old.model is not None
-        with repository.lease("sequential") as new:
+        with lease(repository, "sequential") as new:
             assert (old.version, new.version) == (1, 2)
         assert states(repository)[1] in (VersionState.READY, VersionState.DRAINING)
     refreshing.join()
@@ -166,7 +167,7 @@ def test_draining_has_a_limit(one_model: Path, runtime: OpenVinoRuntime) -> None
     repository = ModelRepository(one_model, runtime, drain_limit_s=0.05)
     repository.load_all()
     publish_copy(one_model, 2)
-    with repository.lease("sequential") as old:
+    with lease(repository, "sequential") as old:
         assert names(repository.refresh()) == ([2], [1], [])
         assert old.model is None
 
@@ -177,7 +178,7 @@ def test_leases_are_never_of_an_unloaded_version(one_model: Path, repository: Mo
 
     def ask() -> None:
         while not over.is_set():
-            with repository.lease("sequential") as entry:
+            with lease(repository, "sequential") as entry:
                 if entry.model is None:
                     wrong.append(str(entry))
             time.sleep(0.0005)

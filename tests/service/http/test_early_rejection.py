@@ -5,9 +5,11 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import SettingsError
+from service.http.early_rejection import read_head
 from service.http.forwarding import Forwarding
-from service.http.middleware import Application, HotRoutes
-from service.http.protocol import protocol_with, read_head
+from service.http.hot_routes import HotRoutes
+from service.http.middleware import Application
+from service.http.protocol import protocol_with
 from service.inference.admission import Admission, Backlog
 from service.settings import Settings
 
@@ -31,7 +33,7 @@ def test_form_of_the_rejection_is_that_of_the_path_behind_the_prefix(target: byt
 
 @pytest.mark.parametrize("root_path", ["", "/cifar"])
 def test_requests_are_known_by_their_first_bytes_with_the_prefix_and_without(root_path: str) -> None:
-    application = Application(FastAPI(), HotRoutes({}), Settings(), forwarding=Forwarding(root_path))
+    application = Application(FastAPI(), HotRoutes(Settings()), Settings(), forwarding=Forwarding(root_path))
     protocol = protocol_with(Backlog(Admission(1, 1), 1), application)
     for path in ("/predict", "/compare", "/v1/models/x:predict", "/v2/models/x/infer"):
         for prefix in ("", root_path):
@@ -42,6 +44,6 @@ def test_requests_are_known_by_their_first_bytes_with_the_prefix_and_without(roo
 
 def test_a_uvicorn_without_our_hooks_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(HttpToolsProtocol, "_start_asgi_task")
-    application = Application(FastAPI(), HotRoutes({}), Settings())
+    application = Application(FastAPI(), HotRoutes(Settings()), Settings())
     with pytest.raises(SettingsError, match="has no _start_asgi_task"):
         protocol_with(Backlog(Admission(1, 1), 1), application)
