@@ -24,8 +24,7 @@ RUN python -m venv --without-pip /opt/venv \
 FROM base AS application
 COPY models /models
 WORKDIR /code
-COPY catalog catalog
-COPY runtime runtime
+COPY cifar10_serving cifar10_serving
 COPY service service
 RUN python3 -m compileall -q . && chmod -R a+rX /code /models
 

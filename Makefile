@@ -21,7 +21,7 @@ serve: $(SERVE_VENV)/installed ## install what serving needs, and serve on CIFAR
 	@exec $(SERVE_VENV)/bin/python -m service
 
 client: $(CLIENT_VENV)/installed ## install what the client and its command line need
-	@echo "in this folder: $(CLIENT_VENV)/bin/python -m client --help"
+	@echo "in this folder: $(CLIENT_VENV)/bin/python -m cifar10_serving --help"
 
 test: $(VENV)/installed ## install what the tests need, and run them in two processes
 	$(PYTEST)

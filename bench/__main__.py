@@ -24,10 +24,10 @@ from bench.report import ROUNDS, goals_table, write_report
 from bench.rounds import Measuring
 from bench.servers import BFLOAT16_CPU_FEATURES, SERVERS, Server
 from bench.visits import RUNTIME_BATCHES, WARM_UP_SHARE, prepare
-from catalog.artifact import published_versions, read_metadata, version_folder
-from catalog.errors import ProjectError
-from catalog.labels import MODEL_NAMES
-from catalog.metadata import Precision
+from cifar10_serving.artifacts.labels import MODEL_NAMES
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.metadata import Precision
+from cifar10_serving.errors import ProjectError
 
 CONCURRENCY: Final = (1, 8, 64, 256)
 SECONDS: Final = 5

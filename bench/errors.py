@@ -1,6 +1,6 @@
 """The errors of bench: ProjectError > BenchError, for everything that ends a run or one server's part in it."""
 
-from catalog.errors import ProjectError
+from cifar10_serving.errors import ProjectError
 
 
 class BenchError(ProjectError):

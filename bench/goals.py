@@ -22,7 +22,7 @@ from bench.ratios import (
     ratio,
     runtime_rate,
 )
-from catalog.labels import MODEL_NAMES, SMALL_CNNS, TRANSFER_MODELS
+from cifar10_serving.artifacts.labels import MODEL_NAMES, SMALL_CNNS, TRANSFER_MODELS
 
 ALL_MODELS: Final = 6
 FLOOR: Final = "multipart_asgi"

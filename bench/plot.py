@@ -7,7 +7,7 @@ from typing import Final
 from bench.measurements import Results
 from bench.ratios import median, over_rounds, rate_to_baseline
 from bench.servers import SERVERS
-from catalog.labels import MODELS
+from cifar10_serving.artifacts.labels import MODELS
 
 COLUMNS: Final = 3
 PANEL_INCHES: Final = (3.6, 2.9)

@@ -25,7 +25,7 @@ from bench.ratios import (
     runtime_rate,
 )
 from bench.servers import BASELINE, HTTP_FLOORS, SERVERS
-from catalog.labels import MODELS
+from cifar10_serving.artifacts.labels import MODELS
 
 REPORT: Final = "performance.md"
 ROUNDS: Final = "performance/rounds.json"

@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.measurements import Results, Round, RuntimeAlone, Visit
 from bench.servers import HTTP_FLOORS, OUR_SERVER, Server
 from bench.visits import Bench, overload, runtime_alone, visit, whole_start
-from catalog.labels import SMALL_CNNS
+from cifar10_serving.artifacts.labels import SMALL_CNNS
 
 Item = TypeVar("Item")
 

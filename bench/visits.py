@@ -23,8 +23,8 @@ from bench.open_loop import run_open_loop
 from bench.processes import Running, free_port, post, running, tail
 from bench.servers import COMPILED_MODELS, OUR_SERVER, SERVERS, Server, Start
 from bench.uploads import BodyKind, Upload, body, golden_images, varied_uploads, write_bodies
-from catalog.artifact import published_versions
-from catalog.labels import MODEL_NAMES
+from cifar10_serving.artifacts.labels import MODEL_NAMES
+from cifar10_serving.artifacts.layout import published_versions
 
 IMAGES: Final = ROOT / "tests/images"
 RUNTIME_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)

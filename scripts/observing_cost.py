@@ -19,11 +19,11 @@ import numpy as np
 
 from bench.load import Target, require_wrk, run_wrk
 from bench.uploads import BodyKind, varied_uploads, write_bodies
-from catalog.artifact import published_versions, version_folder
-from service.core.batch_queue import Computed
-from service.core.observation import Observation
-from service.request_log import RequestLog
+from cifar10_serving.artifacts.layout import published_versions, version_folder
+from service.inference.batch_queue import Computed
+from service.telemetry.logs import RequestLog
 from service.telemetry.stats import Stats
+from service.telemetry.trace import Trace
 from tests.conftest import MODELS, ROOT
 from tests.e2e.server import running_server
 
@@ -52,7 +52,7 @@ def main() -> None:
 async def _observers_us(stream: BinaryIO) -> tuple[float, float]:
     """What metrics and log take of the processor for one request, in microseconds; writing the lines included."""
     version = published_versions(MODELS, "sequential")[-1]
-    observation = Observation(
+    trace = Trace(
         method="POST",
         path="/predict",
         request_id="4f1c2b7d9e80a3560000000012ab",
@@ -65,7 +65,7 @@ async def _observers_us(stream: BinaryIO) -> tuple[float, float]:
         computed=Computed(np.zeros((1, 10), np.float32), 0.0004, 0.0011, 4),
     )
     stats, log = Stats(), RequestLog(1.0, stream)
-    return _call_us(lambda: stats.request_ended(observation)), _call_us(lambda: log(observation))
+    return _call_us(lambda: stats.request_finished(trace)), _call_us(lambda: log(trace))
 
 
 def _call_us(call: Callable[[], None]) -> float:

@@ -1,6 +1,6 @@
 """The examples of the OpenAPI document: answers of this very service, and errors that its own code raises.
 
-`python -m scripts.write_docs` keeps them in `service/api/examples.json`. They are asked for over HTTP, from an
+`python -m scripts.write_docs` keeps them in `service/http/examples.json`. They are asked for over HTTP, from an
 application that serves two of the published models; what takes a time-out or an overload to see is raised by hand.
 """
 
@@ -15,18 +15,17 @@ from typing import Any, Final
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from service.api.batch import BATCH_PATH
-from service.api.compare import COMPARE_PATH
-from service.api.explain import EXPLAIN_PATH
-from service.api.openapi import Examples
+from service.api.analyze import COMPARE_PATH, EXPLAIN_PATH
 from service.api.page import WEB
+from service.api.predict import BATCH_PATH
 from service.api.predict import PATH as PREDICT
 from service.app import create_app
-from service.core.admission import Admission
-from service.core.pipeline import Deadline
 from service.errors import RequestError
 from service.http.body import upload_timeout
 from service.http.errors import PROBLEM_TYPE, problem_of
+from service.http.openapi import Examples
+from service.inference.admission import Admission
+from service.inference.pipeline import Deadline
 from service.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -165,4 +164,4 @@ def _rare_problems() -> Iterator[tuple[str, RequestError]]:
 
 def _settings(**changed: Any) -> Settings:
     """Return the default settings, the environment left aside; nothing is logged."""
-    return Settings.model_construct(**{"request_log_share": 0.0, **changed})
+    return Settings.model_construct(**{"access_log_sample_rate": 0.0, **changed})

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from catalog.artifact import published_versions
+from cifar10_serving.artifacts.layout import published_versions
 from tests.conftest import MODELS, SAMPLES
 from tests.e2e.server import running_server
 from tests.version_copies import publish_copy, resident_bytes, withdraw

@@ -94,10 +94,10 @@ def main() -> int:
 
 
 def _serve(http_port: int, grpc_port: int) -> int:
-    from service.serve import serve
+    from service.process.serve import serve
 
     flags = ["--port", str(http_port), "--grpc-port", str(grpc_port), "--log-level", "error"]
-    return serve([*flags, "--request-log-share", "1", "--poll-interval-s", "0"])
+    return serve([*flags, "--access-log-sample-rate", "1", "--poll-interval-s", "0"])
 
 
 def _print(name: str, calls: Counter[CodeType], is_long: bool) -> None:
@@ -147,7 +147,7 @@ def _v2(model: str, port: int) -> Callable[[], None]:
 def _grpc(model: str, port: int) -> Callable[[], None]:
     import grpc
 
-    from service.api.open_inference_grpc.generated import open_inference_pb2 as messages
+    from service.api.kserve.generated import open_inference_pb2 as messages
 
     channel = grpc.insecure_channel(f"127.0.0.1:{port}")
     infer = channel.unary_unary(

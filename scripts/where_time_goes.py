@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.load import Target, require_wrk, run_wrk
 from bench.uploads import BodyKind, varied_uploads, write_bodies
-from catalog.artifact import published_versions, version_folder
+from cifar10_serving.artifacts.layout import published_versions, version_folder
 from scripts.observing_cost import processor_s
 from service.telemetry.prometheus import PREFIX
 from tests.conftest import MODELS, ROOT

@@ -11,13 +11,13 @@ import json
 import sys
 from pathlib import Path
 
-from catalog.artifact import published_versions, read_metadata, version_folder
-from catalog.labels import MODEL_NAMES
-from catalog.metadata import Evaluation, ModelMetadata
-from catalog.published_results import TUTORIAL_RESULTS
+from cifar10_serving.artifacts.labels import MODEL_NAMES
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from scripts.openapi_examples import are_equivalent, make_examples
-from service.api.openapi import EXAMPLES
-from service.settings import Settings, flag, legal_values, variable
+from service.http.openapi import EXAMPLES
+from service.settings import DEPRECATED_NAMES, REMOVED_IN, Settings, flag, legal_values, variable
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -58,16 +58,24 @@ def settings_document() -> str:
     ]
     return (
         "# Settings of the service\n\n"
-        "Each is an environment variable and a flag of `python -m service` (after `make serve`, that is\n"
-        "`.venv-serve/bin/python -m service`, in the project's folder); the flag wins. A value that is not legal\n"
-        "stops the start with a line that names the variable, the value and what is legal.\n"
-        "Written by `make docs` from `service/settings.py`.\n\n"
+        "Each setting is an environment variable and a flag of `python -m service` (after `make serve`:\n"
+        "`.venv-serve/bin/python -m service`, in the project's folder). The flag overrides the variable. If a value\n"
+        "is not legal, the service does not start; the error names the variable, the value and the legal values.\n"
+        "`make docs` generates this page from `service/settings.py`.\n\n"
         + table(["variable", "flag", "default", "legal", "meaning"], rows)
+        + "\n## Deprecated names\n\n"
+        f"These names still work and log a warning. Version {REMOVED_IN} will no longer accept them. If the old and\n"
+        "the new name are given with different values, the service does not start.\n\n"
+        + table(["deprecated", "now"], [_both_forms(old, new) for old, new in DEPRECATED_NAMES.items()])
     )
 
 
+def _both_forms(*names: str) -> list[str]:
+    return [f"`{variable(name)}`, `{flag(name)}`" for name in names]
+
+
 def examples_document() -> str:
-    """Return service/api/examples.json; the stored text if only timings and last digits differ."""
+    """Return service/http/examples.json; the stored text if only timings and last digits differ."""
     made = make_examples()
     stored = EXAMPLES.read_text(encoding="utf-8") if EXAMPLES.exists() else "{}"
     if are_equivalent(json.loads(stored), made):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from catalog.artifact import version_folder
-from catalog.labels import CLASS_NAMES
-from runtime.golden import read_golden
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.runtimes.golden import read_golden
 from service.api.page import WEB
 
 ROOT = Path(__file__).resolve().parent.parent

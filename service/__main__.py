@@ -14,7 +14,7 @@ def main() -> int:
         signal.signal(stop_signal, _stop_before_serving)
     if hasattr(signal, "SIGHUP"):  # a sign to look for new versions, which the start does anyway
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    from service.serve import serve
+    from service.process.serve import serve
 
     return serve(sys.argv[1:])
 
@@ -26,6 +26,6 @@ def _stop_before_serving(_signal: int, _frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     code = main()
-    from service.stopping import exit_now
+    from service.process.stopping import exit_now
 
     exit_now(code)  # the interpreter's own end takes a moment, in which one more signal would be told as a crash

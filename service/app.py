@@ -9,48 +9,38 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from catalog import PROJECT_VERSION
-from runtime.cores import usable_cores
-from runtime.selection import open_runtime
-from service.api.admin import admin_routes
-from service.api.batch import batch_routes
-from service.api.compare import compare_routes
-from service.api.docs import add_docs
-from service.api.explain import explain_routes
-from service.api.health import health_routes
+from cifar10_serving import __version__
+from cifar10_serving.runtimes.machine import usable_cores
+from cifar10_serving.runtimes.selection import open_runtime
+from service.api.analyze import compare_routes, explain_routes
+from service.api.kserve.repository import repository_routes
+from service.api.kserve.routes import extension_routes, infer_handler, open_inference_routes
 from service.api.large_requests import RequestReader
-from service.api.metrics import metrics_routes
-from service.api.native import native_routes
-from service.api.open_inference.extension_routes import extension_routes
-from service.api.open_inference.infer import PATHS as INFER_PATHS
-from service.api.open_inference.infer import infer_handler
-from service.api.open_inference.repository_routes import repository_routes
-from service.api.open_inference.routes import open_inference_routes
-from service.api.openapi import add_openapi
+from service.api.models import model_routes
+from service.api.operations import admin_routes, health_routes, metrics_routes, statistics_routes
 from service.api.page import page_routes
-from service.api.predict import PATH, predict_handler
-from service.api.statistics import statistics_routes
-from service.api.tensorflow_serving.routes import tensorflow_serving_routes
-from service.core.admission import Admission
-from service.core.backlog import Backlog
-from service.core.decode_threads import DecodeThreads
-from service.core.decoding import Decoder
-from service.core.pipeline import Pipeline
-from service.core.prediction_cache import PredictionCache
-from service.core.repository import ModelRepository
-from service.core.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
-from service.core.shadow import Shadow
-from service.core.watcher import Watcher
+from service.api.predict import predict_routes
+from service.api.tensorflow_serving import tensorflow_serving_routes
 from service.errors import SettingsError
-from service.forwarding import Forwarding, must_be_stripped, parse_networks
-from service.hangup import is_worker, reload_on_hangup, tell_other_workers
 from service.http.errors import add_error_handlers
-from service.http.middleware import Application, HotRoutes
-from service.logging import is_for_people
-from service.memory import give_large_blocks_back
-from service.request_log import RequestLog
+from service.http.forwarding import Forwarding, must_be_stripped, parse_networks
+from service.http.hot_routes import HotRoutes
+from service.http.middleware import Application
+from service.http.openapi import add_docs, add_openapi
+from service.images.decode_threads import DecodeThreads
+from service.inference.admission import Admission, Backlog
+from service.inference.cache import PredictionCache
+from service.inference.decoding import Decoder
+from service.inference.pipeline import Pipeline
+from service.inference.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
+from service.inference.shadow import Shadow
+from service.process.memory import configure_malloc
+from service.process.sighup import broadcast_reload, is_worker, reload_on_sighup
+from service.process.stopping import Stop
+from service.registry.repository import ModelRepository
+from service.registry.watcher import Watcher
 from service.settings import Settings, read_settings, variable
-from service.stopping import Stop
+from service.telemetry.logs import RequestLog, is_for_people
 from service.telemetry.prometheus import StateSources, current_states
 from service.telemetry.stats import Stats
 from service.telemetry.telemetry import Telemetry
@@ -98,13 +88,13 @@ def create_app(
         SettingsError: the models folder can't be read, or (without `settings`) a variable is not legal.
         RuntimeUnavailableError: the runtime, device or precision asked for is not here.
     """
-    give_large_blocks_back()
+    configure_malloc()
     settings, stop = settings or read_settings(), stop or Stop()
     runtime = open_runtime(
         settings.runtime,
         settings.device,
         settings.precision,
-        max_batch_rows=settings.max_batch_rows,
+        max_batch_size=settings.max_batch_size,
         compiled_models=settings.compiled_models_folder,
     )
     repository = ModelRepository(
@@ -112,12 +102,12 @@ def create_app(
         runtime,
         settings.default_model,
         version_policy=settings.version_policy,
-        drain_limit_s=settings.shutdown_grace_s,
+        drain_limit_s=settings.graceful_shutdown_timeout_s,
     )
     repository.add_readiness_check(lambda: stop.reason)
     watcher = Watcher(repository, settings.poll_interval_s)
     stats = Stats()
-    request_log = RequestLog(settings.request_log_share, for_people=is_for_people(settings.log_format))
+    request_log = RequestLog(settings.access_log_sample_rate, for_people=is_for_people(settings.log_format))
     backlog = backlog or open_backlog(settings)
     admission = backlog.admission
     scheduler = Scheduler(
@@ -135,18 +125,18 @@ def create_app(
         scheduler,
         cache=cache,
         shadow=shadow,
-        max_request_rows=settings.max_request_rows,
+        max_images_per_request=settings.max_images_per_request,
     )
     reader = RequestReader()
     sources = StateSources(repository, backlog, scheduler, cache, decoder.threads)
     telemetry = Telemetry(stats, backlog, scheduler, lambda: current_states(sources))
-    observers = (stats.request_ended, request_log)
+    observers = (stats.request_finished, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
-        reload_on_hangup(watcher)
+        reload_on_sighup(watcher)
         loading = asyncio.create_task(_load(repository, watcher, stop))
         if is_worker():  # until then the others take the connections
             await _done_or_stopping(loading, stop)
@@ -165,17 +155,17 @@ def create_app(
 
     app = FastAPI(
         title="cifar10-serving",
-        version=PROJECT_VERSION,
+        version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         openapi_url=None,  # openapi and docs have routes of their own
     )
     add_error_handlers(app, SUGGESTED_PATHS)
-    _add_routes(app, Parts(repository, pipeline, reader, telemetry, watcher, decoder.threads), settings)
+    hot = HotRoutes(settings)
+    _add_routes(app, hot, Parts(repository, pipeline, reader, telemetry, watcher, decoder.threads), settings)
     add_openapi(app)
     add_docs(app)
-    routes = HotRoutes({PATH: predict_handler(pipeline)}, [(INFER_PATHS, infer_handler(pipeline, reader))])
-    return Application(app, routes, settings, forwarding=open_forwarding(settings), observers=observers)
+    return Application(app, hot, settings, forwarding=open_forwarding(settings), observers=observers)
 
 
 def open_backlog(settings: Settings) -> Backlog:
@@ -195,36 +185,37 @@ def open_forwarding(settings: Settings) -> Forwarding:
     return forwarding
 
 
-def _add_routes(app: FastAPI, parts: Parts, settings: Settings) -> None:
-    """The table of routes; `POST /predict` and V2's `infer` have lanes of their own."""
-    app.include_router(native_routes(parts.repository))
-    app.include_router(batch_routes(parts.pipeline, settings))
+def _add_routes(app: FastAPI, hot: HotRoutes, parts: Parts, settings: Settings) -> None:
+    """The table of routes."""
+    app.include_router(predict_routes(parts.pipeline, hot))
+    app.include_router(model_routes(parts.repository))
     app.include_router(compare_routes(parts.repository, parts.pipeline, settings))
     app.include_router(explain_routes(parts.pipeline, settings))
     app.include_router(extension_routes(parts.repository, parts.telemetry, settings))
-    app.include_router(open_inference_routes(parts.repository, settings))
-    app.include_router(tensorflow_serving_routes(parts.repository, parts.pipeline, parts.reader, settings))
+    infer = infer_handler(parts.pipeline, parts.reader)
+    app.include_router(open_inference_routes(parts.repository, infer, hot, settings))
+    app.include_router(tensorflow_serving_routes(parts.repository, parts.pipeline, parts.reader, hot))
     app.include_router(health_routes(parts.repository, parts.decode_threads))
     app.include_router(statistics_routes(parts.telemetry))
     app.include_router(metrics_routes(parts.telemetry))
     if settings.admin_token is not None:
-        app.include_router(admin_routes(parts.watcher, settings.admin_token, tell_others=tell_other_workers))
+        app.include_router(admin_routes(parts.watcher, settings.admin_token, broadcast=broadcast_reload))
         app.include_router(repository_routes(parts.repository, parts.pipeline, settings, settings.admin_token))
     app.include_router(page_routes())
 
 
 def _batch_limits(settings: Settings) -> BatchLimits:
     return BatchLimits(
-        max_batch_rows=settings.max_batch_rows,
-        batch_wait_s=settings.batch_wait_ms / 1000,
-        max_queue_rows=settings.max_queue_rows,
-        max_queue_rows_per_model=settings.max_queue_rows_per_model,
+        max_batch_size=settings.max_batch_size,
+        max_batch_delay_s=settings.max_batch_delay_ms / 1000,
+        max_queue_size=settings.max_queue_size,
+        max_queue_size_per_model=settings.max_queue_size_per_model,
     )
 
 
 def _import_serving_grpc() -> "Callable[..., AbstractAsyncContextManager[None]]":
     try:
-        from service.api.open_inference_grpc.server import serving_grpc
+        from service.api.kserve.grpc_server import serving_grpc
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{variable('grpc_port')} is set, but the package {error.name} is not installed",

@@ -3,8 +3,8 @@
 import http.client
 import sys
 
-from catalog.errors import ProjectError
-from catalog.printable import printable
+from cifar10_serving.errors import ProjectError
+from cifar10_serving.text import printable
 from service.settings import read_settings
 
 TIMEOUT_S = 4

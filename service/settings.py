@@ -1,6 +1,6 @@
-"""Every option of the service, declared once: environment variable `CIFAR10_<NAME>` or flag `--<name>`.
+"""Every setting of the service, declared once: the environment variable `CIFAR10_<NAME>` or the flag `--<name>`.
 
-docs/settings.md is written from this declaration (`make docs`). A flag wins over a variable.
+`make docs` generates docs/settings.md from this declaration. A flag overrides a variable.
 """
 
 import logging
@@ -10,27 +10,39 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, AliasChoices, AliasGenerator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
-from catalog.close_match import closest, did_you_mean
-from catalog.labels import ModelName
-from catalog.metadata import Precision, RuntimeName
-from catalog.rollout import POLICY_PATTERN
+from cifar10_serving.artifacts.labels import ModelName
+from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+from cifar10_serving.artifacts.rollout import POLICY_PATTERN
+from cifar10_serving.text import closest
 from service.errors import SettingsError
-from service.forwarding import MAX_PREFIX_CHARACTERS, ROOT_PATH_PATTERN, parse_networks
+from service.http.forwarding import MAX_PREFIX_CHARACTERS, ROOT_PATH_PATTERN, parse_networks
 
 PREFIX: Final = "CIFAR10_"
 OFF: Final = "off"
 SECRETS: Final = frozenset({"admin_token"})
-"""Never shown, whatever is wrong with them."""
+"""Settings whose values no error shows."""
 ANY_CASE: Final = ("default_model", "version_policy", "runtime", "device", "precision", "log_format", "log_level")
-"""Settings whose legal values are words: `INFO` is `info`."""
+"""Settings whose values are words in any case: `INFO` is `info`."""
+DEPRECATED_NAMES: Final = {
+    "max_batch_rows": "max_batch_size",
+    "batch_wait_ms": "max_batch_delay_ms",
+    "max_queue_rows": "max_queue_size",
+    "max_queue_rows_per_model": "max_queue_size_per_model",
+    "max_request_rows": "max_images_per_request",
+    "request_log_share": "access_log_sample_rate",
+    "shutdown_grace_s": "graceful_shutdown_timeout_s",
+}
+"""Former names of settings, with the present ones. They still work, and log a warning."""
+REMOVED_IN: Final = "0.3"
+"""The version that will no longer accept the deprecated names."""
 READ_ELSEWHERE: Final = frozenset(
     {"CIFAR10_DATA", "CIFAR10_GPU_PORT", "CIFAR10_TOKEN", "CIFAR10_URL", "CIFAR10_WORKERS_FOLDER"}
 )
-"""By training, docker-compose.yml and the client."""
+"""Variables that training, docker-compose.yml and the client read."""
 PREFIXES_ELSEWHERE: Final = ("CIFAR10_TEST_", "CIFAR10_BENCH_")
 SERVICE_VARIABLE: Final = re.compile(
     r"CIFAR10(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -46,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Environment(EnvSettingsSource):
-    """The variables, as people mean them: blanks around a value don't count, and an empty one is not set."""
+    """The environment's variables without blanks around values, empty ones and those that Kubernetes sets."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         given = {name: value.strip() for name, value in super()._load_env_vars().items() if value is not None}
@@ -58,11 +70,18 @@ def _check_networks(text: str) -> str:
     return text
 
 
+def _names(name: str) -> AliasChoices:
+    """Return a setting's name and its deprecated ones, for pydantic-settings to accept as variables and flags."""
+    return AliasChoices(name, *(old for old, new in DEPRECATED_NAMES.items() if new == name))
+
+
 class Settings(BaseSettings):
-    """The service's options; durations in seconds, sizes in bytes."""
+    """The settings; durations in seconds unless the name says otherwise, sizes in bytes."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
+        env_prefix_target="all",  # of the aliases, too
+        alias_generator=AliasGenerator(validation_alias=_names),
         frozen=True,
         cli_prog_name="python -m service",
         cli_kebab_case=True,
@@ -73,159 +92,208 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="address or name to listen on; 0.0.0.0: every interface, :: every one with IPv6 and IPv4",
+        description="Address or host name to listen on: 0.0.0.0 for all IPv4 interfaces, :: for all interfaces.",
     )
-    port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on")
+    port: int = Field(8000, ge=1, le=65535, description="TCP port of the HTTP API.")
     grpc_port: int = Field(
         0,
         ge=0,
         le=65535,
-        description="TCP port of the Open Inference Protocol over gRPC; 0: none. Needs the extra grpc",
+        description="TCP port of the gRPC API (Open Inference Protocol); 0 disables it. Needs the extra grpc.",
     )
     workers: int = Field(
         1,
         ge=1,
         le=64,
-        description="processes that serve, on the CPU; each holds all models in its own memory",
+        description="Number of worker processes. Each loads every model into its own memory. Only 1 on a GPU.",
     )
-    models: Path = Field(Path("models"), description="folder with the published versions, models/NAME/VERSION/")
+    models: Path = Field(Path("models"), description="Model repository: the folder that contains NAME/VERSION/.")
     default_model: Literal["auto"] | ModelName = Field(
-        "auto", description="answers where no model is asked for; auto: the ready one with the highest test accuracy"
+        "auto",
+        description="Model for requests that don't name one. auto: the ready model with the highest test accuracy.",
     )
     version_policy: str = Field(
         "latest(1)",
         pattern=POLICY_PATTERN,
-        description="which versions serve of a model whose serving.json doesn't say: the N newest, or all",
+        description="Versions to serve of a model without a serving.json: the N newest, or all.",
         json_schema_extra={"legal": "latest(N), all"},
     )
     poll_interval_s: float = Field(
-        5.0, ge=0, le=3600, description="time between two looks for new versions, in seconds; 0: only when told to"
+        5.0,
+        ge=0,
+        le=3600,
+        description="Time between scans of the model repository, in seconds; 0 disables polling: new versions are then "
+        "loaded on SIGHUP or through the API.",
     )
     admin_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="secret that /admin and /v2/repository ask for; without it neither answers",
+        description="Bearer token for /admin and /v2/repository. Without one, these routes are disabled.",
         json_schema_extra={"legal": "text of at least 16 characters"},
     )
     runtime: Literal["auto"] | RuntimeName = Field(
-        "auto", description="auto: TensorFlow where it sees a GPU, else OpenVINO, else TensorFlow on the CPU"
+        "auto",
+        description="Inference runtime. auto: TensorFlow if it finds a GPU, otherwise OpenVINO, otherwise TensorFlow "
+        "on the CPU.",
     )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|gpu(:\d{1,2})?)$",
-        description="auto, cpu, gpu or gpu:N; a GPU needs TensorFlow",
+        description="Device that computes. A GPU needs the TensorFlow runtime.",
         json_schema_extra={"legal": "auto, cpu, gpu, gpu:N"},
     )
     precision: Precision = Field(
-        "float32", description="bfloat16 is faster where the CPU has it; its accuracy is stored beside float32's"
+        "float32",
+        description="Numeric precision. bfloat16 is faster on CPUs that support it; a version's metadata states its "
+        "accuracy in each.",
     )
     compiled_models: Path = Field(
         Path("~/.cache/cifar10-serving"),
-        description="folder where OpenVINO's compiled models are kept, so that the next start is faster; off: nowhere",
+        description="Cache folder for models compiled by OpenVINO, which makes restarts faster; off disables it.",
         json_schema_extra={"legal": "path of a folder, off"},
     )
     max_body_bytes: int = Field(
-        20 * 2**20, ge=2**10, le=2**30, description="largest request body, in bytes; a larger one gets 413"
+        20 * 2**20,
+        ge=2**10,
+        le=2**30,
+        description="Maximum size of a request body, in bytes. A larger one is rejected with 413.",
     )
     max_image_pixels: int = Field(
-        50_000_000, ge=32 * 32, le=500_000_000, description="largest image, width times height; a larger one gets 413"
+        50_000_000,
+        ge=32 * 32,
+        le=500_000_000,
+        description="Maximum width times height of an image. A larger one is rejected with 413.",
     )
     max_decode_bytes: int = Field(
         512 * 2**20,
         ge=16 * 2**20,
         le=2**40,
-        description="memory for all images that are being decoded, together, in bytes; others wait their turn, "
-        "one that takes more by itself gets 413",
+        description="Memory limit for decoding images, all of them together, in bytes. Images wait until there is "
+        "room; one that needs more than the limit by itself is rejected with 413.",
     )
     max_pending_requests: int = Field(
-        1024, ge=1, le=100_000, description="requests being received, waiting or computed; one more gets 503"
+        1024,
+        ge=1,
+        le=100_000,
+        description="Maximum number of requests being received, queued or computed. Further ones are rejected with "
+        "503.",
     )
     max_backlog_requests: int = Field(
         512,
         ge=1,
         le=100_000,
-        description="requests that were read and wait until a busy process begins them; one more gets 503",
+        description="Maximum number of received requests that a busy process has not started yet. Further ones are "
+        "rejected with 503.",
     )
     max_pending_bytes: int = Field(
-        256 * 2**20, ge=2**20, le=2**40, description="bodies held in memory, together, in bytes; more gets 503"
+        256 * 2**20,
+        ge=2**20,
+        le=2**40,
+        description="Memory limit for request bodies, all of them together, in bytes. Further requests are rejected "
+        "with 503.",
     )
-    max_batch_rows: int = Field(32, ge=1, le=1024, description="most images that a model computes at once")
-    batch_wait_ms: float = Field(
-        0.0, ge=0, le=1000, description="how long a batch waits to be filled while the runtime is idle, in milliseconds"
+    max_batch_size: int = Field(32, ge=1, le=1024, description="Maximum number of images in a batch.")
+    max_batch_delay_ms: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Maximum time that an idle runtime waits for a batch to fill, in milliseconds. 0: it computes what "
+        "is queued at once.",
     )
-    max_queue_rows: int = Field(
-        1024, ge=1, le=100_000, description="images that wait to be computed, of all models; more gets 503"
+    max_queue_size: int = Field(
+        1024,
+        ge=1,
+        le=100_000,
+        description="Maximum number of queued images, of all models together. Further requests are rejected with 503.",
     )
-    max_queue_rows_per_model: int = Field(
-        512, ge=1, le=100_000, description="images that wait for one version of a model; more gets 503"
+    max_queue_size_per_model: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="Maximum number of queued images for one version of a model. Further requests are rejected with "
+        "503.",
     )
-    max_request_rows: int = Field(
-        512, ge=1, le=100_000, description="images in one request, where a route takes several; more gets 413"
+    max_images_per_request: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="Maximum number of images in one request, on routes that take several. A request with more is "
+        "rejected with 413.",
     )
     cache_bytes: int = Field(
-        0, ge=0, le=2**40, description="room for answers to images that were seen before, in bytes; 0: no cache"
+        0,
+        ge=0,
+        le=2**40,
+        description="Size of the prediction cache, which answers images seen before, in bytes; 0 disables it.",
     )
     request_timeout_s: float = Field(
         10.0,
         gt=0,
         le=3600,
-        description="longest time from a whole request to its answer, in seconds; then 504. A request may ask for "
-        "less (`X-Request-Timeout-Ms`)",
+        description="Maximum time from a complete request to its response, in seconds; then 504. A client may ask for "
+        "less (`X-Request-Timeout-Ms`).",
     )
     upload_timeout_s: float = Field(
-        15.0, gt=0, le=3600, description="longest time for a request's body to arrive, in seconds; then 408"
+        15.0, gt=0, le=3600, description="Maximum time to receive a request body, in seconds; then 408."
     )
     max_header_bytes: int = Field(
         64 * 2**10,
         ge=2**10,
         le=2**20,
-        description="largest head of a request (its target and headers), in bytes; a larger one gets 431",
+        description="Maximum size of a request's target and headers together, in bytes. Larger ones are rejected with "
+        "431.",
     )
     header_timeout_s: float = Field(
-        10.0, gt=0, le=3600, description="longest time for a request's head to arrive, in seconds; then 408"
+        10.0, gt=0, le=3600, description="Maximum time to receive a request's headers, in seconds; then 408."
     )
     keep_alive_timeout_s: float = Field(
         5.0,
         gt=0,
         le=3600,
-        description="how long a connection stays open on which nothing is asked, in seconds; more than the idle "
-        "time-out of a load balancer in front",
+        description="How long an idle connection stays open, in seconds. Behind a load balancer, set it longer than "
+        "the balancer's idle timeout.",
     )
-    shutdown_grace_s: int = Field(
-        20, ge=1, le=3600, description="longest time for accepted requests to finish after SIGTERM, in seconds"
+    graceful_shutdown_timeout_s: int = Field(
+        20, ge=1, le=3600, description="Maximum time for accepted requests to finish after SIGTERM, in seconds."
     )
     lame_duck_s: float = Field(
         0.0,
         ge=0,
         le=600,
-        description="how long a stop goes on answering while /readyz says no, so that load balancers notice, in "
-        "seconds; 3 in the image",
+        description="How long the service keeps accepting requests after SIGTERM while /readyz already fails, so that "
+        "load balancers notice, in seconds. The image sets 3.",
     )
     worker_timeout_s: float = Field(
         30.0,
         ge=0,
         le=3600,
-        description="longest silence of a worker's event loop before the worker is replaced, in seconds; 0: no limit. "
-        "With several workers",
+        description="How long a worker's event loop may be unresponsive before the worker is killed and restarted, in "
+        "seconds; 0 disables the check. With several workers only.",
     )
-    request_log_share: float = Field(
-        1.0, ge=0, le=1, description="share of the requests that are logged, one JSON line each; 0: failures alone"
+    access_log_sample_rate: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Fraction of requests that are logged, one line each. Failures of the service are always logged.",
     )
     log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="form of log lines: JSON objects or text for people; auto: text where a terminal shows them"
+        "auto", description="Format of log lines: JSON, or text for people. auto: text on a terminal, otherwise JSON."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe message logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Minimum level of log messages."
+    )
     root_path: str = Field(
         "",
         pattern=ROOT_PATH_PATTERN,
         max_length=MAX_PREFIX_CHARACTERS,
-        description="path prefix below which a proxy serves this service, whether the proxy strips it or not",
+        description="Path prefix under which a proxy serves the service, whether or not the proxy strips it.",
         json_schema_extra={"legal": "empty, or a path such as /cifar10"},
     )
     trusted_proxies: Annotated[str, AfterValidator(_check_networks)] = Field(
         "",
-        description="proxies whose `Forwarded` and `X-Forwarded-For`, `-Proto`, `-Host`, `-Prefix` count",
-        json_schema_extra={"legal": "addresses and CIDR ranges with commas between, such as 127.0.0.1,10.0.0.0/8"},
+        description="Proxies whose `Forwarded` and `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` headers are "
+        "trusted.",
+        json_schema_extra={"legal": "comma-separated addresses and CIDR ranges, such as 127.0.0.1,10.0.0.0/8"},
     )
 
     @field_validator("*", mode="before")
@@ -247,12 +315,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment."""
+        """Return the sources in order of precedence: arguments, then the environment."""
         return init_settings, _Environment(settings_cls)
 
     @property
     def compiled_models_folder(self) -> Path | None:
-        """Where compiled models are kept; None: nowhere, as it was asked for or because this user has no home."""
+        """The cache folder of compiled models; None if it is disabled or this user has no home folder."""
         if str(self.compiled_models).lower() == OFF:
             return None
         try:
@@ -261,21 +329,25 @@ class Settings(BaseSettings):
             return None
 
 
+ALL_NAMES: Final = (*Settings.model_fields, *DEPRECATED_NAMES)
+
+
 def read_settings(arguments: Sequence[str] = ()) -> Settings:
-    """The settings from the environment and from command-line flags.
+    """Return the settings from the environment and from command-line flags.
 
     Raises:
-        SettingsError: naming each bad variable or flag, its value and what is legal.
-        SystemExit: by --help.
+        SettingsError: names each bad variable or flag, its value and what is legal.
+        SystemExit: for --help.
     """
     _check_flags(arguments)
+    _check_deprecated_names(arguments)
     try:
         return CliApp.run(Settings, cli_args=list(arguments), cli_exit_on_error=False)
     except ValidationError as error:
         problems = [_describe(entry, arguments) for entry in error.errors(include_url=False)]
         raise SettingsError("; ".join(dict.fromkeys(problems)), remedy="see docs/settings.md") from None
     except UnreadableSettingError as error:
-        # The parser's own words tell what stands there, which may be a secret without its flag.
+        # The parser's message may quote a value that stands without its flag, which may be a secret.
         problem = str(error).partition(": ")[2].partition("unrecognized arguments")[0]
         raise SettingsError(
             problem or "there is a value without a flag",
@@ -284,21 +356,31 @@ def read_settings(arguments: Sequence[str] = ()) -> Settings:
         ) from None
 
 
-def warn_of_variables() -> None:
-    """Log what else in the environment has the service's prefix: misspelt settings, and what Kubernetes sets."""
+def warn_of_names(arguments: Sequence[str] = ()) -> None:
+    """Log deprecated names, and other variables with the service's prefix: misspelt ones, and those of Kubernetes."""
+    variables = _variables()
+    for old, new in DEPRECATED_NAMES.items():
+        if variable(old) in variables:
+            _warn_of_deprecated_name(variable(old), variable(new))
+        if flag(old) in dict(_flags(arguments)):
+            _warn_of_deprecated_name(flag(old), flag(new))
     names = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
     if passed_over := [name for name in names if is_of_kubernetes(name, os.environ[name])]:
         logger.info(
-            "passed over %s: Kubernetes sets them for a Service of such a name; flags are not affected",
+            "ignoring %s: Kubernetes sets them for a Service of that name; to set the port, use a flag",
             ", ".join(passed_over),
         )
     for name in names:
         setting = name.upper().removeprefix(PREFIX)
-        is_known = setting.lower() in Settings.model_fields or _is_read_elsewhere(name.upper())
+        is_known = setting.lower() in ALL_NAMES or _is_read_elsewhere(name.upper())
         if not is_known and name not in passed_over:
-            guess = closest(setting, Settings.model_fields)  # without the prefix, which is alike in all
-            hint = f" (did you mean '{variable(guess)}'?)" if guess is not None else ""
+            guess = closest(setting, ALL_NAMES)  # without the prefix, which is alike in all
+            hint = f" (did you mean '{variable(_present_name(guess))}'?)" if guess is not None else ""
             logger.warning("%s is not a setting%s: it has no effect; see docs/settings.md", name, hint)
+
+
+def _warn_of_deprecated_name(old: str, new: str) -> None:
+    logger.warning("%s is deprecated and will be removed in version %s: use %s instead", old, REMOVED_IN, new)
 
 
 def is_of_kubernetes(name: str, value: str) -> bool:
@@ -319,31 +401,74 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """Check that every flag is known. Other arguments may be secrets and are never shown.
 
     Raises:
-        SettingsError: naming the flag, but not its value.
+        SettingsError: names the flag, but not its value.
     """
-    known = ["--help", *(flag(name) for name in Settings.model_fields)]
-    is_value = False
+    known = {flag(name): flag(_present_name(name)) for name in ALL_NAMES} | {"--help": "--help"}
+    for given, _ in _flags(arguments):
+        if given.replace("--no-", "--", 1) not in known:
+            guess = closest(given, known)
+            hint = f" (did you mean '{known[guess]}'?)" if guess is not None else ""
+            raise SettingsError(f"there is no flag '{given[:MAX_SHOWN]}'{hint}", remedy="--help lists the flags")
+
+
+def _check_deprecated_names(arguments: Sequence[str]) -> None:
+    """Check that no setting has different values under its old and its new name.
+
+    Raises:
+        SettingsError: names both.
+    """
+    flags, variables = dict(_flags(arguments)), _variables()
+    for old, new in DEPRECATED_NAMES.items():
+        for given, name in ((flags, flag), (variables, variable)):
+            old_value, new_value = given.get(name(old)), given.get(name(new))
+            if old_value is not None and new_value is not None and old_value != new_value:
+                raise SettingsError(
+                    f"{name(old)} = {old_value[:MAX_SHOWN]!r} and {name(new)} = {new_value[:MAX_SHOWN]!r} are the same "
+                    "setting, with different values",
+                    expected="one of them",
+                    remedy=f"remove {name(old)}, which is deprecated",
+                )
+
+
+def _flags(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each flag with its value, in order."""
+    flags: list[tuple[str, str]] = []
+    waiting: str | None = None
     for argument in arguments:
-        given, equals, _ = argument.partition("=")
-        if not is_value and given.startswith("--") and given.replace("--no-", "--", 1) not in known:
-            raise SettingsError(
-                f"there is no flag '{given[:MAX_SHOWN]}'{did_you_mean(given, known)}", remedy="--help lists the flags"
-            )
-        is_value = given.startswith("--") and not equals and not is_value
+        if waiting is not None:
+            flags.append((waiting, argument.strip()))
+            waiting = None
+        elif argument.startswith("--"):
+            given, equals, value = argument.partition("=")
+            if equals:
+                flags.append((given, value.strip()))
+            else:
+                waiting = given
+    return [*flags, (waiting, "")] if waiting is not None else flags
+
+
+def _variables() -> dict[str, str]:
+    """Return the variables with the service's prefix that are not empty, by their names in capitals."""
+    given = {name.upper(): value.strip() for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
+    return {name: value for name, value in given.items() if value}
+
+
+def _present_name(name: str) -> str:
+    return DEPRECATED_NAMES.get(name, name)
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"
 
 
 def flag(name: str) -> str:
-    """The command-line flag of a setting."""
+    """Return the command-line flag of a setting."""
     return f"--{name.replace('_', '-')}"
 
 
 def legal_values(name: str) -> str:
-    """What a setting may be, in words, from its declaration."""
+    """Return the legal values of a setting in words, from its declaration."""
     schema: dict[str, Any] = Settings.model_json_schema()["properties"][name]
     if "legal" in schema:
         return str(schema["legal"])
@@ -367,6 +492,13 @@ def _describe(entry: "ErrorDetails", arguments: Sequence[str]) -> str:
     name = str(entry["loc"][0]) if entry["loc"] else ""
     if name not in Settings.model_fields:  # of several together; what was given may hold a secret
         return entry["msg"]
-    by_flag = any(argument.partition("=")[0] == flag(name) for argument in arguments)
     shown = "(a secret)" if name in SECRETS else repr(entry["input"])[:MAX_SHOWN]
-    return f"{flag(name) if by_flag else variable(name)} = {shown} is not legal; expected: {legal_values(name)}"
+    return f"{_given_as(name, arguments)} = {shown} is not legal; expected: {legal_values(name)}"
+
+
+def _given_as(name: str, arguments: Sequence[str]) -> str:
+    """Return the flag or variable by which a setting was given."""
+    names = [name, *(old for old, new in DEPRECATED_NAMES.items() if new == name)]
+    flags, variables = dict(_flags(arguments)), _variables()
+    candidates = [*(flag(each) for each in names if flag(each) in flags), *map(variable, names)]
+    return next((each for each in candidates if each in flags or each in variables), variable(name))

@@ -17,9 +17,9 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.artifact import published_versions, version_folder
-from catalog.labels import MODEL_NAMES, SMALL_CNNS
-from runtime.golden import read_golden
+from cifar10_serving.artifacts.labels import MODEL_NAMES, SMALL_CNNS
+from cifar10_serving.artifacts.layout import published_versions, version_folder
+from cifar10_serving.runtimes.golden import read_golden
 from service.app import create_app
 from service.settings import Settings
 

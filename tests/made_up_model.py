@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 
-from runtime.base import Images, Probabilities
+from cifar10_serving.runtimes.base import Images, Probabilities
 
 
 class MadeUpModel(ABC):
-    """A `runtime.base.LoadedModel` of which a test writes `predict`."""
+    """A `cifar10_serving.runtimes.base.LoadedModel` of which a test writes `predict`."""
 
     parallel_calls = 1
     warm_up_rows: tuple[int, ...] = (1,)

@@ -9,17 +9,28 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("bench", "catalog", "client", "runtime", "service", "training")
-MAY_IMPORT = {
-    "bench": {"bench", "catalog"},
-    "catalog": {"catalog"},
-    "client": {"client", "catalog"},
-    "runtime": {"runtime", "catalog"},
-    "service": {"service", "runtime", "catalog"},
-    "training": {"training", "runtime", "catalog"},
+PACKAGE = "cifar10_serving"
+OURS = (PACKAGE, "bench", "scripts", "service", "tests", "training")
+APPLICATIONS = {
+    "bench": {"bench", PACKAGE},
+    "service": {"service", PACKAGE},
+    "training": {"training", PACKAGE},
 }
-CORE_MAY_NOT_IMPORT = {"fastapi", "starlette", "uvicorn", "tensorflow", "openvino"}
-STANDARD_AND_PYDANTIC = {*sys.stdlib_module_names, "pydantic", "catalog"}
+SHARED = {PACKAGE, f"{PACKAGE}.errors", f"{PACKAGE}.text"}
+PARTS = {
+    "artifacts": {"artifacts"},
+    "schemas": {"schemas", "artifacts"},
+    "runtimes": {"runtimes", "artifacts"},
+    "client": {"client", "schemas", "artifacts"},
+}
+ROOMS = {
+    "images": {"images"},
+    "inference": {"inference", "images", "registry", "telemetry"},
+    "registry": {"registry", "inference"},
+}
+"""The rooms of the service that know no HTTP; each may also use `service.errors` and `service.settings`."""
+WEB_AND_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "tensorflow", "openvino"}
+STANDARD_AND_PYDANTIC = {*sys.stdlib_module_names, "pydantic", PACKAGE}
 
 
 def imported(file: Path) -> set[str]:
@@ -38,32 +49,53 @@ def top_level(modules: set[str]) -> set[str]:
     return {module.partition(".")[0] for module in modules}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_arrows_point_the_right_way(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for file in files:
-        ours = top_level(imported(file)) & {*PACKAGES, "tests", "scripts"}
-        assert ours <= MAY_IMPORT[package], f"{file.relative_to(ROOT)} imports {ours - MAY_IMPORT[package]}"
+def files_of(*parts: str) -> list[Path]:
+    """A package's files, or the one file of a module."""
+    path = ROOT.joinpath(*parts)
+    files = list(path.rglob("*.py")) or [path.with_suffix(".py")]
+    assert all(file.is_file() for file in files)
+    return files
 
 
-def test_catalog_is_pure() -> None:
-    for file in (ROOT / "catalog").rglob("*.py"):
-        assert top_level(imported(file)) <= STANDARD_AND_PYDANTIC, file.name
+@pytest.mark.parametrize("package", APPLICATIONS)
+def test_applications_import_the_package_and_not_each_other(package: str) -> None:
+    for file in files_of(package):
+        ours = top_level(imported(file)) & set(OURS)
+        assert ours <= APPLICATIONS[package], f"{file.relative_to(ROOT)} imports {ours - APPLICATIONS[package]}"
 
 
-def test_core_knows_no_http_and_no_framework() -> None:
-    for file in (ROOT / "service/core").rglob("*.py"):
+@pytest.mark.parametrize("part", PARTS)
+def test_arrows_inside_the_package(part: str) -> None:
+    allowed = {f"{PACKAGE}.{name}" for name in PARTS[part]}
+    for file in files_of(PACKAGE, part):
         modules = imported(file)
-        assert not top_level(modules) & CORE_MAY_NOT_IMPORT, file.name
-        assert not {module for module in modules if module.startswith("service.api")}, file.name
+        assert not top_level(modules) & (set(OURS) - {PACKAGE}), file.relative_to(ROOT)
+        for module in modules:
+            if module.partition(".")[0] == PACKAGE and module not in SHARED:
+                assert ".".join(module.split(".")[:2]) in allowed, f"{file.relative_to(ROOT)} imports {module}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_data_plane_knows_no_http_and_no_framework(room: str) -> None:
+    allowed = {f"service.{name}" for name in (*ROOMS[room], "errors", "settings")}
+    for file in files_of("service", room):
+        modules = imported(file)
+        assert not top_level(modules) & WEB_AND_FRAMEWORKS, file.relative_to(ROOT)
+        rooms = {".".join(module.split(".")[:2]) for module in modules if module.startswith("service.")}
+        assert rooms <= allowed, f"{file.relative_to(ROOT)} imports {rooms - allowed}"
+
+
+@pytest.mark.parametrize("part", ["artifacts", "schemas"])
+def test_published_versions_and_schemas_need_pydantic_alone(part: str) -> None:
+    for file in files_of(PACKAGE, part):
+        assert top_level(imported(file)) <= STANDARD_AND_PYDANTIC, file.relative_to(ROOT)
 
 
 @pytest.mark.parametrize("framework", ["tensorflow", "openvino"])
 def test_one_module_outside_training_imports_each_framework(framework: str) -> None:
-    files = [file for package in ("catalog", "runtime", "service") for file in (ROOT / package).rglob("*.py")]
+    files = [*files_of(PACKAGE), *files_of("service")]
     importing = [file.relative_to(ROOT).as_posix() for file in files if framework in top_level(imported(file))]
-    assert importing == [f"runtime/{framework}.py"]
+    assert importing == [f"{PACKAGE}/runtimes/{framework}.py"]
 
 
 def test_importing_the_app_imports_no_framework() -> None:

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from catalog.artifact import STAGING_PREFIX, file_records, read_metadata, version_folder
+from cifar10_serving.artifacts.layout import STAGING_PREFIX, file_records, read_metadata, version_folder
 from tests.conftest import MODELS
 
 

@@ -5,7 +5,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from catalog.errors import ProjectError
+from cifar10_serving.errors import ProjectError
 from training.commands import (
     evaluate,
     export,

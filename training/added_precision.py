@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from catalog.artifact import METADATA_FILE
-from catalog.metadata import Evaluation, ModelMetadata, Precision
-from catalog.replaced_file import write_published
-from runtime.golden import check_golden
-from runtime.openvino import OpenVinoRuntime
+from cifar10_serving.artifacts.files import write_published
+from cifar10_serving.artifacts.layout import METADATA_FILE
+from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata, Precision
+from cifar10_serving.runtimes.golden import check_golden
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from training.data import Cifar10
 from training.evaluate import evaluate
 from training.export import evaluation_label, openvino_precisions, reduced_precision_tolerance

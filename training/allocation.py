@@ -6,7 +6,7 @@ clear them when the next step takes them again: a tenth to a third of a step's t
 
 from typing import Final
 
-from runtime.malloc import M_ARENA_MAX, M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD, set_malloc
+from cifar10_serving.runtimes.machine import M_ARENA_MAX, M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD, set_malloc
 
 LARGEST_INT: Final = 2**31 - 1
 TOP_PAD_BYTES: Final = 256 * 2**20

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.base import Images
+from cifar10_serving.runtimes.base import Images
 from training.recipes import Augmentation
 
 GREY = 128

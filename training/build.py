@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from catalog.close_match import did_you_mean
+from cifar10_serving.text import did_you_mean
 from training.architectures import ARCHITECTURES
 from training.architectures.small_cnn import NORMALIZED, PLAIN
 from training.architectures.transfer import BACKBONE_LAYER, BACKBONES, ChangeBackbone, backbone_of

@@ -18,8 +18,8 @@ import keras
 import numpy as np
 from pydantic import TypeAdapter
 
-from catalog.metadata import EpochResult
-from catalog.replaced_file import replaced_file
+from cifar10_serving.artifacts.files import replaced_file
+from cifar10_serving.artifacts.metadata import EpochResult
 from training.environment import Environment
 from training.errors import CheckpointError
 from training.recipes import Recipe

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from runtime.base import Images
+from cifar10_serving.runtimes.base import Images
 
 NOISE_SEED: Final = 0
 STRENGTHS: Final = (1, 2, 3)

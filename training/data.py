@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from catalog.labels import CLASS_COUNT, IMAGE_SHAPE
-from runtime.base import Images
+from cifar10_serving.artifacts.labels import CLASS_COUNT, IMAGE_SHAPE
+from cifar10_serving.runtimes.base import Images
 from training.errors import DatasetError
 
 RECORDS_PER_BATCH: Final = 10_000

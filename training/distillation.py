@@ -15,10 +15,10 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.artifact import SAVED_MODEL_FILE, read_metadata, verify
-from catalog.labels import CLASS_COUNT
-from catalog.replaced_file import replaced_file
-from runtime.base import Images, Probabilities
+from cifar10_serving.artifacts.files import replaced_file
+from cifar10_serving.artifacts.labels import CLASS_COUNT
+from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, read_metadata, verify
+from cifar10_serving.runtimes.base import Images, Probabilities
 from training.augmentation import augment, cut_mix
 from training.data import split_rows
 from training.errors import CheckpointError
@@ -138,7 +138,7 @@ class TaughtViews:
 
 def _load(folder: Path) -> Teacher:
     """A published version as OpenVINO runs it fastest here; which digits that costs makes no difference to a target."""
-    from runtime.openvino import OpenVinoRuntime, has_bfloat16  # JAX trains without OpenVINO
+    from cifar10_serving.runtimes.openvino import OpenVinoRuntime, has_bfloat16  # JAX trains without OpenVINO
 
     return OpenVinoRuntime("bfloat16" if has_bfloat16() else "float32").load(folder)
 

@@ -1,4 +1,4 @@
-"""The errors of training; a branch of `catalog.errors.ProjectError`.
+"""The errors of training; a branch of `cifar10_serving.errors.ProjectError`.
 
 TrainingError
 ├── DatasetError          CIFAR-10 is not there, not whole or not CIFAR-10
@@ -12,7 +12,7 @@ TrainingError
 └── ExportError           the exported artifact doesn't answer as the Keras model does
 """
 
-from catalog.errors import ProjectError
+from cifar10_serving.errors import ProjectError
 
 
 class TrainingError(ProjectError):

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
-from catalog.labels import CLASS_COUNT, CLASS_NAMES
-from catalog.metadata import ClassResult, Evaluation, SplitName
-from runtime.base import LoadedModel, Probabilities, Runtime
+from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES
+from cifar10_serving.artifacts.metadata import ClassResult, Evaluation, SplitName
+from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
 from training.data import Labels, Split
 
 EVALUATION_BATCH: Final = 500

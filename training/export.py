@@ -14,11 +14,17 @@ from typing import Final
 
 import numpy as np
 
-from catalog import PROJECT_VERSION
-from catalog.artifact import GOLDEN_FILE, PLOTS_FOLDER, SAVED_MODEL_FILE, WARM_UP_FILE, publish, staging_folder
-from catalog.errors import PublishError
-from catalog.labels import CLASS_NAMES, identity
-from catalog.metadata import (
+from cifar10_serving import __version__
+from cifar10_serving.artifacts.labels import CLASS_NAMES, identity
+from cifar10_serving.artifacts.layout import (
+    GOLDEN_FILE,
+    PLOTS_FOLDER,
+    SAVED_MODEL_FILE,
+    WARM_UP_FILE,
+    publish,
+    staging_folder,
+)
+from cifar10_serving.artifacts.metadata import (
     Dataset,
     Evaluation,
     ExportReport,
@@ -27,10 +33,11 @@ from catalog.metadata import (
     Precision,
     TrainingRun,
 )
-from runtime.base import LoadedModel, Probabilities, Runtime
-from runtime.golden import GoldenAnswers
-from runtime.openvino import OpenVinoRuntime, has_bfloat16
-from runtime.tensorflow import TensorFlowRuntime
+from cifar10_serving.errors import PublishError
+from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
+from cifar10_serving.runtimes.golden import GoldenAnswers
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime, has_bfloat16
+from cifar10_serving.runtimes.tensorflow import TensorFlowRuntime
 from training.data import Cifar10, Split
 from training.errors import ExportError
 from training.evaluate import evaluate
@@ -154,7 +161,7 @@ def _metadata(
         golden=Golden(file=GOLDEN_FILE, n=GOLDEN_IMAGES, tolerance=_tolerances(reference, others)),
         export=report,
         plots={plot: f"{PLOTS_FOLDER}/{plot}.svg" for plot in PLOT_NAMES},
-        project_version=PROJECT_VERSION,
+        project_version=__version__,
         published_at=datetime.now(UTC),
         files={},
     )

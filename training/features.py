@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.replaced_file import replaced_file
-from runtime.base import Images
+from cifar10_serving.artifacts.files import replaced_file
+from cifar10_serving.runtimes.base import Images
 from training.backend import compiles
 from training.build import weights_sha256
 from training.errors import BackboneWeightsError, CheckpointError

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.labels import CLASS_COUNT
-from catalog.metadata import EpochResult, Parameters
-from runtime.base import Probabilities
+from cifar10_serving.artifacts.labels import CLASS_COUNT
+from cifar10_serving.artifacts.metadata import EpochResult, Parameters
+from cifar10_serving.runtimes.base import Probabilities
 from training.architectures.transfer import BACKBONES, backbone_of, divide
 from training.augmentation import augment
 from training.backend import compiles

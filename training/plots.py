@@ -7,9 +7,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from catalog.labels import CLASS_NAMES
-from catalog.metadata import EpochResult, Evaluation
-from runtime.base import Probabilities
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.artifacts.metadata import EpochResult, Evaluation
+from cifar10_serving.runtimes.base import Probabilities
 from training.data import Split
 
 mpl.use("svg")

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.labels import IMAGE_SHAPE
+from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from training.recipes.recipe import InputScaling
 
 

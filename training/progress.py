@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from catalog.metadata import EpochResult
+from cifar10_serving.artifacts.metadata import EpochResult
 
 
 class Progress:

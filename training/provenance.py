@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from runtime.cores import usable_cores
+from cifar10_serving.runtimes.machine import usable_cores
 
 PACKAGES: Final = ("tensorflow", "keras", "openvino", "numpy", "scikit-learn", "tensorflow-serving-api")
 PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent

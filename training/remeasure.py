@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from catalog.artifact import read_metadata, verify
-from catalog.errors import RuntimeUnavailableError
-from catalog.metadata import Evaluation, ModelMetadata, SplitName
-from runtime.golden import check_golden
-from runtime.selection import open_runtime
+from cifar10_serving.artifacts.layout import read_metadata, verify
+from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata, SplitName
+from cifar10_serving.errors import RuntimeUnavailableError
+from cifar10_serving.runtimes.golden import check_golden
+from cifar10_serving.runtimes.selection import open_runtime
 from training.data import Cifar10, Split, split_validation
 from training.errors import DatasetError
 from training.evaluate import evaluate

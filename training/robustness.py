@@ -5,10 +5,10 @@ What the shifts are is `training.corruptions`' part. The artifact is run as it i
 
 from pathlib import Path
 
-from catalog.replaced_file import write_published
-from catalog.robustness import CorruptedResult, Robustness, robustness_file
-from runtime.golden import check_golden
-from runtime.openvino import OpenVinoRuntime
+from cifar10_serving.artifacts.files import write_published
+from cifar10_serving.artifacts.robustness import CorruptedResult, Robustness, robustness_file
+from cifar10_serving.runtimes.golden import check_golden
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from training.corruptions import CORRUPTIONS, STRENGTHS
 from training.data import Cifar10, Split
 from training.evaluate import predict_all

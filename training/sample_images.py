@@ -6,7 +6,7 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from catalog.labels import CLASS_NAMES
+from cifar10_serving.artifacts.labels import CLASS_NAMES
 from training.data import Split
 from training.errors import PictureError
 

@@ -18,10 +18,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from catalog.artifact import SAVED_MODEL_FILE
-from catalog.labels import IMAGE_SHAPE
-from catalog.metadata import SignatureSpec, TensorSpec
-from runtime.base import Images
+from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
+from cifar10_serving.artifacts.metadata import SignatureSpec, TensorSpec
+from cifar10_serving.runtimes.base import Images
 from training.errors import ExportError
 from training.preprocessing import scale_in_graph
 from training.recipes.recipe import InputScaling

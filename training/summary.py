@@ -12,7 +12,7 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from catalog.labels import IMAGE_SHAPE
+from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from training.build import build, to_export
 from training.recipes import Recipe
 from training.recipes.recipe import NO_WEIGHTS

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from runtime.base import Probabilities
+from cifar10_serving.runtimes.base import Probabilities
 from training.data import Labels
 from training.evaluate import PROBABILITY_FLOOR, cross_entropy
 

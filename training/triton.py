@@ -10,10 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from catalog.artifact import SAVED_MODEL_FILE, STAGING_PREFIX, read_metadata, verify, version_folder
-from catalog.errors import PublishError
-from catalog.metadata import ModelMetadata, SignatureSpec, TensorSpec
-from catalog.replaced_file import write_published
+from cifar10_serving.artifacts.files import write_published
+from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, STAGING_PREFIX, read_metadata, verify, version_folder
+from cifar10_serving.artifacts.metadata import ModelMetadata, SignatureSpec, TensorSpec
+from cifar10_serving.errors import PublishError
 
 MODEL_FOLDER: Final = "model.saved_model"
 CONFIG_FILE: Final = "config.pbtxt"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.labels import CLASS_NAMES
+from cifar10_serving.artifacts.labels import CLASS_NAMES
 
 FOLDER_VARIABLE = "BENCH_SAVED_MODEL"
 """The environment variable that names the version's folder."""

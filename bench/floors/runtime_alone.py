@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # see runtime/telemetry.py
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # see cifar10_serving/runtimes/telemetry.py
 import openvino  # noqa: E402  # after the line above
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from client import AsyncClient
+from cifar10_serving.client import AsyncClient
 
 
 async def main() -> None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from client import Client, ClientError
+from cifar10_serving.client import Client, ClientError
 
 FOLDER = Path("tests/images")
 

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from scripts.attack.attempts import SENTINEL, Attempt, Ending, Outcome, chance
 from scripts.attack.right import pixels_of
 from scripts.attack.world import CLASS_COUNT, World
-from service.api.open_inference_grpc.generated import open_inference_pb2 as pb2
+from service.api.kserve.generated import open_inference_pb2 as pb2
 
 CHANNELS: Final = 4
 SERVICE: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name

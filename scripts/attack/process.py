@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from catalog.artifact import published_versions, version_folder
-from catalog.labels import SMALL_CNNS
+from cifar10_serving.artifacts.labels import SMALL_CNNS
+from cifar10_serving.artifacts.layout import published_versions, version_folder
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S: Final = 180.0

@@ -16,7 +16,7 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
 
-from catalog.labels import CLASS_NAMES
+from cifar10_serving.artifacts.labels import CLASS_NAMES
 from scripts.attack.attempts import Answer, Attempt, Check, due, query, request
 from scripts.attack.wire import Service
 

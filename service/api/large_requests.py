@@ -1,7 +1,12 @@
-"""Requests that take long to read are read in a process of their own, so that they hold up no others.
+"""Read large requests in a process of their own, so that they don't hold up others.
 
-A thread would not help: parsers of JSON and of protobuf hold Python's lock from the first byte to the last, which for
-10 MB of numbers is half a second. What is read, and what may be wrong with it, is each protocol's part.
+A thread would not help: parsers of JSON and protobuf hold the GIL from the first byte to the last, which for 10 MB of
+numbers is half a second. What is read, and how it is checked, is each protocol's part.
+
+`anyio.to_process` takes about the same time, but its process keeps the last request and its answer until the next one,
+and doesn't end while idle (85 MiB after 7 MB of JSON; this one holds 55 MiB and ends after `KEEP_S`). It is also in the
+terminal's process group: Ctrl-C during a large request raises KeyboardInterrupt in the event loop, in place of a
+graceful shutdown. `python -m scripts.compare_libraries large-requests` measures both.
 """
 
 import asyncio
@@ -14,9 +19,9 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
-from service.core.pipeline import Deadline
-from service.errors import RequestError, UnavailableError, forget_frames
-from service.memory import give_large_blocks_back
+from service.errors import RequestError, UnavailableError, clear_traceback
+from service.inference.pipeline import Deadline
+from service.process.memory import configure_malloc
 
 LARGE_BYTES: Final = 256 * 2**10
 """From here on reading takes longer (2 to 10 ms) than the way through another process does."""
@@ -45,7 +50,7 @@ class RequestReader:
 
     async def read(
         self,
-        costly_bytes: int,
+        parse_cost_bytes: int,
         deadline: Deadline,
         function: Callable[Arguments, Read],
         *args: Arguments.args,
@@ -54,7 +59,7 @@ class RequestReader:
         """What the function returns.
 
         Args:
-            costly_bytes: how much of its arguments is to be parsed, and not only copied.
+            parse_cost_bytes: how much of its arguments is to be parsed, and not only copied.
             deadline: of the request.
             function: of a module, so that the process finds it; its arguments and what it gives are pickled.
 
@@ -63,7 +68,7 @@ class RequestReader:
             UnavailableError: the process was killed.
             RequestError: what the function raises.
         """
-        if costly_bytes < LARGE_BYTES:
+        if parse_cost_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
         # Time-outs need a task, and a request may be answered without one (`service.http.eager`).
         outcome = await asyncio.create_task(self._ask_in_turn((function, args, kwargs), deadline))
@@ -100,7 +105,7 @@ class RequestReader:
         except TimeoutError:
             return deadline.passed()
         except RequestError as error:
-            forget_frames(error)
+            clear_traceback(error)
             return error
 
     async def _ask(self, question: bytes) -> Any:
@@ -165,6 +170,6 @@ def _answer(question: bytes) -> bytes:
 if __name__ == "__main__":
     # What is read holds no cycles, and looking for them among a million lists takes longer than reading.
     gc.disable()
-    give_large_blocks_back()
+    configure_malloc()
     output, sys.stdout = sys.stdout.buffer, sys.stderr
     answer_questions(sys.stdin.buffer, output)

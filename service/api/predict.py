@@ -1,25 +1,53 @@
-"""`POST /predict`, the hot path: its handler goes past FastAPI's routing and validation.
-
-Its parameters and answers are declared by pydantic models, from which the OpenAPI document is made (`native`).
-"""
+"""`/predict` and `/predict/batch`: the top classes of an image, or of several."""
 
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
-from catalog.labels import CLASS_COUNT
-from service.api.parameters import VersionChoice
-from service.core.pipeline import Pipeline
-from service.core.prediction import encode_prediction
-from service.errors import InvalidParameterError
-from service.http.errors import Answer, invalid_parameters
+from cifar10_serving.artifacts.labels import CLASS_COUNT
+from cifar10_serving.artifacts.rollout import LABEL_PATTERN, LEGAL_VERSION, parse_version
+from cifar10_serving.schemas import BatchPrediction, BatchResult, Prediction
+from service.errors import InvalidParameterError, InvalidRequestError, RequestError
+from service.http.answers import Answer, record_answer
+from service.http.body import files_in, form_type
+from service.http.content_type import check_type
+from service.http.declarations import FILES_BODY, HEADERS, IMAGE_BODY, problem_responses
+from service.http.errors import invalid_parameters, problem_of
 from service.http.exchange import Handler, HttpExchange, read_image
+from service.http.hot_routes import HotRoutes
+from service.http.multipart_form import FormField
+from service.inference.pipeline import Pipeline, encode_prediction, name_classes
+
+
+def _version(text: object) -> int | str:
+    try:
+        return parse_version(str(text))
+    except ValueError:
+        raise PydanticCustomError("version", "should be {legal}", {"legal": LEGAL_VERSION}) from None
+
+
+VersionChoice = Annotated[
+    int | str,
+    BeforeValidator(_version),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": LABEL_PATTERN}],
+            "examples": [1, "canary"],
+        }
+    ),
+]
+"""A version's number or label."""
+
 
 PATH: Final = "/predict"
+BATCH_PATH: Final = "/predict/batch"
 DEFAULT_TOP_K: Final = 3
-MAX_KEPT_QUERY_BYTES: Final = 200
+MAX_KEPT_QUERIES: Final = 256
+"""Of the query strings that were read last; the protocol takes at most 8 KiB in each."""
 
 
 class PredictParameters(BaseModel):
@@ -36,10 +64,64 @@ class PredictParameters(BaseModel):
     top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="number of classes in `top`")
 
 
+@lru_cache(MAX_KEPT_QUERIES)
+def read_parameters(query: bytes) -> PredictParameters:
+    """Return the parameters in a query string; of one that is given twice the last counts.
+
+    Raises:
+        InvalidParameterError: one is unknown or not legal.
+    """
+    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    try:
+        return PredictParameters.model_validate(values)
+    except ValidationError as error:
+        known = PredictParameters.model_fields
+        raise InvalidParameterError(invalid_parameters(map(dict, error.errors()), known)) from None
+
+
+def declare_parameters(_: Annotated[PredictParameters, Query()]) -> None:
+    """Have FastAPI describe the query parameters."""
+
+
+def predict_routes(pipeline: Pipeline, hot: HotRoutes) -> APIRouter:
+    """Return the routes, answering by this pipeline."""
+    routes = APIRouter(tags=["predict"])
+    declaration: dict[str, Any] = {
+        "dependencies": [Depends(declare_parameters)],
+        "responses": problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
+    }
+    hot.add(
+        routes,
+        PATH,
+        predict_handler(pipeline),
+        name="predict",
+        summary="Classify one image",
+        response_model=Prediction,
+        openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
+        **declaration,
+    )
+    hot.add(
+        routes,
+        BATCH_PATH,
+        batch_handler(pipeline),
+        name="predict_batch",
+        summary="Classify several images",
+        response_model=BatchPrediction,
+        openapi_extra={"requestBody": FILES_BODY, "parameters": HEADERS},
+        **declaration,
+    )
+    return routes
+
+
 def predict_handler(pipeline: Pipeline) -> Handler:
     """Return what answers `POST /predict`."""
 
     async def predict(exchange: HttpExchange) -> Answer:
+        """Send the image as the multipart field `file`, or as the body with its `image/…` type.
+
+        PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF of any size (first frame or page); it becomes the central square
+        at 32x32 pixels.
+        """
         asked = read_parameters(exchange.query)
         exchange.trace.request_model(asked.model, asked.version)
         with pipeline.admit(exchange) as slot:
@@ -53,22 +135,46 @@ def predict_handler(pipeline: Pipeline) -> Handler:
     return predict
 
 
-def read_parameters(query: bytes) -> PredictParameters:
-    """The parameters in a query string; of one that is given twice the last counts.
+def batch_handler(pipeline: Pipeline) -> Handler:
+    """Return what answers `POST /predict/batch`."""
 
-    Raises:
-        InvalidParameterError: one is unknown or not legal.
-    """
-    return (_kept_parameters if len(query) <= MAX_KEPT_QUERY_BYTES else _parse_parameters)(query)
+    async def predict_batch(exchange: HttpExchange) -> Answer:
+        """Send each image as a multipart field `files`. An image that can't be read spoils only its own entry."""
+        asked = read_parameters(exchange.query)
+        exchange.trace.request_model(asked.model, asked.version)
+        with pipeline.admit(exchange) as slot:
+            kind = form_type(exchange.headers)
+            body, deadline = await exchange.read(slot)
+            files = files_in(body, kind, max_files=pipeline.max_images_per_request)
+            del body
+            rejected = [_rejection(file) for file in files]
+            inferred = await pipeline.infer(
+                [file.content for file, error in zip(files, rejected, strict=True) if error is None],
+                exchange.trace,
+                deadline,
+                model=asked.model,
+                version=asked.version,
+            )
+            model, version, computed = inferred.version.name, inferred.version.version, inferred.results()
+            results = []
+            for file, error in zip(files, rejected, strict=True):
+                result = next(computed) if error is None else error
+                results.append(
+                    BatchResult(name=file.filename, error=problem_of(result))
+                    if isinstance(result, RequestError)
+                    else BatchResult(name=file.filename, prediction=name_classes(model, version, result, asked.top_k))
+                )
+            return record_answer(BatchPrediction(model=model, version=version, results=results))
+
+    return predict_batch
 
 
-def _parse_parameters(query: bytes) -> PredictParameters:
-    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+def _rejection(file: FormField) -> RequestError | None:
+    """Return why a file is not even decoded; None where it is."""
+    if not file.content:
+        return InvalidRequestError("the file has 0 bytes", expected="an image")
     try:
-        return PredictParameters.model_validate(values)
-    except ValidationError as error:
-        known = PredictParameters.model_fields
-        raise InvalidParameterError(invalid_parameters(map(dict, error.errors()), known)) from None
-
-
-_kept_parameters = lru_cache(maxsize=256)(_parse_parameters)
+        check_type(file.content_type)
+    except RequestError as error:
+        return error
+    return None

@@ -13,13 +13,12 @@ from typing import Final, cast
 
 import numpy as np
 
-from catalog.close_match import did_you_mean
-from catalog.labels import CLASS_COUNT, CLASS_NAMES, IMAGE_SHAPE
-from runtime.base import Images, Probabilities
-from service.api.json_document import whole_number
-from service.core.pipeline import check_rows
-from service.core.prediction import top_classes
+from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES, IMAGE_SHAPE
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.text import did_you_mean
 from service.errors import InvalidRequestError
+from service.http.json_bodies import whole_number
+from service.inference.pipeline import check_rows, top_classes
 
 IMAGES: Final = "images"
 IMAGE_BYTES: Final = "image_bytes"

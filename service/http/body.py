@@ -14,15 +14,15 @@ from multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from service.api.content_type import FILES_WAY, WAYS, check_type
-from service.api.multipart_form import FormField, file_of_form, files_of_form
-from service.core.admission import Slot
 from service.errors import (
     InvalidRequestError,
     TooLargeError,
     UnsupportedTypeError,
     UploadTimeoutError,
 )
+from service.http.content_type import FILES_WAY, WAYS, check_type
+from service.http.multipart_form import FormField, file_of_form, files_of_form
+from service.inference.admission import Slot
 
 FORM: Final = "multipart/form-data"
 MAX_CONTENT_TYPE_BYTES: Final = 1000
@@ -38,6 +38,8 @@ COMPRESSED_IN_PLACE_BYTES: Final = 4 * 2**10
 ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
 """Window bits with which zlib detects which of the two formats it reads."""
 RAW_DEFLATE: Final = -zlib.MAX_WBITS
+PLAIN_FORM: Final = re.compile(rb"multipart/form-data; ?boundary=([0-9A-Za-z'()+_,./:=?-]{1,70})")
+"""As nearly every client writes it, with a new boundary each time, so that caching would be no help."""
 BOUNDARY: Final = re.compile(r"(?i);[ ]*boundary=([^\"; ]+)")
 """Not in quotes, and perhaps with characters that should be."""
 
@@ -62,6 +64,9 @@ def image_type(headers: RawHeaders) -> ContentType:
     Raises:
         UnsupportedTypeError: it is declared as something that is not read.
     """
+    plain = PLAIN_FORM.fullmatch(headers.get(b"content-type", b""))
+    if plain is not None and CONTENT_ENCODING not in headers:
+        return FORM, {"boundary": plain[1].decode()}
     kind = _content_type(headers)
     if kind[0] != FORM:
         check_type(kind[0])

@@ -16,7 +16,8 @@ class EagerCall(Generic[Result]):
 
     Args:
         coroutine: to be run.
-        on_done: called once with what it returned or raised, on the event loop; within `start` where it never waits.
+        on_done: called once with what it returned or raised, on the event loop; within the first `step` where it
+            never waits.
         on_wait: called with each future that it waits for. Cancelling that future cancels the coroutine.
     """
 
@@ -32,11 +33,8 @@ class EagerCall(Generic[Result]):
         self._on_done = on_done
         self._on_wait = on_wait
 
-    def start(self) -> None:
-        """Run until the first wait."""
-        self._step()
-
-    def _step(self, _done: "asyncio.Future[Any] | None" = None) -> None:
+    def step(self, _done: "asyncio.Future[Any] | None" = None) -> None:
+        """Run until the next wait; called once by whoever made it, and then by what it waits for."""
         try:
             # A future that failed or was cancelled raises in the coroutine, where it was awaited.
             waiting = self._coroutine.send(None)
@@ -46,8 +44,8 @@ class EagerCall(Generic[Result]):
             self._on_done(error)
         else:
             if waiting is None:  # asyncio.sleep(0): over in the next tick, so there is nothing to cancel
-                asyncio.get_running_loop().call_soon(self._step)
+                asyncio.get_running_loop().call_soon(self.step)
                 return
             waiting._asyncio_future_blocking = False  # noqa: SLF001  # as asyncio.Task does
             self._on_wait(waiting)
-            waiting.add_done_callback(self._step)
+            waiting.add_done_callback(self.step)

@@ -7,7 +7,6 @@ it. Status and problem type are attributes of each class in `service.errors`.
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,10 +17,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from catalog.close_match import closest, did_you_mean
-from catalog.responses import InvalidParameter, Problem
-from service.core.observation import Observation
-from service.core.retry import stopping
+from cifar10_serving.schemas import InvalidParameter, Problem
+from cifar10_serving.text import closest, did_you_mean
 from service.errors import (
     CLIENT_GONE,
     InvalidParameterError,
@@ -30,44 +27,29 @@ from service.errors import (
     UnavailableError,
     UnknownModelError,
     UnsupportedTypeError,
-    forget_frames,
+    clear_traceback,
     out_of_memory,
+    stopping,
 )
-from service.forwarding import route_path
-from service.observing import observation_of
+from service.http.answers import CLOSE, JSON_HEADER, Answer, RawHeader, to_response
+from service.http.forwarding import route_path
+from service.http.request_trace import trace_of
+from service.telemetry.trace import Trace
 
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
 PLAIN_PATHS: Final = ("/v1", "/v2")
 """Below these an error is `{"error": "…"}`."""
-JSON_HEADER: Final = (b"content-type", b"application/json")
-JSON_HEADERS: Final = (JSON_HEADER,)
 PROBLEM_HEADER: Final = (b"content-type", PROBLEM_TYPE.encode())
-CLOSE: Final = (b"connection", b"close")
 MAX_SHOWN: Final = 100
 SEE_DOCS: Final = "/docs lists all routes"
 UNKNOWN_PARAMETER: Final = "extra_forbidden"
 """Error type that pydantic gives an unknown parameter."""
 
-RawHeader = tuple[bytes, bytes]
-
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer; `headers` are all but those that every answer has, and the length of the body."""
-
-    body: bytes
-    headers: Sequence[RawHeader] = JSON_HEADERS
-    status: int = HTTPStatus.OK
-
-    def raw_headers(self) -> list[RawHeader]:
-        """Return the headers with the length of the body."""
-        return [*self.headers, (b"content-length", b"%d" % len(self.body))]
-
-
-def error_answer(error: BaseException, trace: Observation) -> Answer:
+def error_answer(error: BaseException, trace: Trace) -> Answer:
     """Return the answer to a request that failed, and note in its trace why.
 
     Args:
@@ -79,12 +61,12 @@ def error_answer(error: BaseException, trace: Observation) -> Answer:
         trace.error = CLIENT_GONE
         return Answer(b"", (), HTTPStatus.BAD_REQUEST)  # for the log alone: nobody is there to read it
     if isinstance(error, MemoryError):
-        forget_frames(error)
+        clear_traceback(error)
         error = out_of_memory()
     if isinstance(error, asyncio.CancelledError):
         return problem_answer(problem_of(stopping()), trace.path, [*_headers(stopping()), CLOSE])
     if isinstance(error, RequestError):
-        forget_frames(error)
+        clear_traceback(error)
         trace.fail(error.kind, error.problem)
         return problem_answer(problem_of(error), trace.path, _headers(error))
     trace.detail = unexpected(error)
@@ -113,7 +95,7 @@ def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
     """
 
     async def render(request: Request, error: Exception) -> Response:
-        return to_response(error_answer(error, observation_of(request.scope)))
+        return to_response(error_answer(error, trace_of(request.scope)))
 
     async def render_validation_error(request: Request, error: RequestValidationError) -> Response:
         known = _query_parameters(request.scope.get("route"))
@@ -122,7 +104,7 @@ def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
     async def render_http_error(request: Request, error: HTTPException) -> Response:
         status, path = HTTPStatus(error.status_code), route_path(request.scope)
         words = status.description or status.phrase
-        observation_of(request.scope).detail = words
+        trace_of(request.scope).detail = words
         problem = Problem(
             type=KIND_PREFIX + status.phrase.lower().replace(" ", "-"),
             title=status.phrase,
@@ -197,13 +179,6 @@ def _headers(error: RequestError) -> list[RawHeader]:
     if isinstance(error, UnsupportedTypeError) and error.accept_encoding:
         headers.append((b"accept-encoding", error.accept_encoding.encode()))
     return headers
-
-
-def to_response(answer: Answer) -> Response:
-    """Return an answer as FastAPI's routes and handlers give it."""
-    response = Response(answer.body, answer.status)
-    response.raw_headers = answer.raw_headers()
-    return response
 
 
 def _internal_problem(error: BaseException) -> Problem:

@@ -1,7 +1,8 @@
 """One request for predictions and its reply, over ASGI or straight over the connection; what handlers are given.
 
-Both are `service.core.pipeline.Exchange`s. Over ASGI the body is awaited, within its time, and the client is watched
-while its answer takes long. Over the connection the body is there, and the connection tells when its client goes.
+Both are `service.inference.admission.Exchange`s. Over ASGI the body is awaited, within its time, and the client is
+watched while its answer takes long. Over the connection the body is there, and the connection tells when its client
+goes.
 """
 
 import asyncio
@@ -10,17 +11,16 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope
 
-from catalog.responses import InvalidParameter
-from service.api.client_watch import ClientWatch
-from service.core.admission import Slot
-from service.core.backlog import Begun
-from service.core.observation import Observation
-from service.core.pipeline import Deadline
+from cifar10_serving.schemas import InvalidParameter
 from service.errors import InvalidParameterError
-from service.http.body import RawHeaders, image_in, image_type, raw_headers, read_stream, upload_timeout
-from service.http.errors import Answer
-from service.observing import begun_of, observation_of
+from service.http.answers import Answer
+from service.http.body import image_in, image_type, raw_headers, read_stream, upload_timeout
+from service.http.client_watch import ClientWatch
+from service.http.request_trace import ticket_of, trace_of
+from service.inference.admission import Slot, Ticket
+from service.inference.pipeline import Deadline
 from service.settings import Settings
+from service.telemetry.trace import Trace
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 RAW_TIMEOUT_HEADER: Final = TIMEOUT_HEADER.lower().encode()
@@ -28,24 +28,28 @@ MAX_TIMEOUT_MS: Final = 3_600_000
 
 
 class HttpExchange:
-    """A request for predictions; its two ways of having a body are below.
+    """A request for predictions that has arrived whole; see `AsgiExchange` for one that has not.
 
     Args:
         scope: ASGI's, with the path parameters of its route.
         trace: notes for logs and metrics.
         ticket: load shedding's record of the request; None where it waited in no backlog.
         settings: limits and times.
+        body: of the request.
     """
 
-    __slots__ = ("headers", "path_params", "query", "settings", "ticket", "trace")
+    __slots__ = ("_body", "headers", "path_params", "query", "settings", "ticket", "trace")
 
-    def __init__(self, scope: Scope, trace: Observation, ticket: Begun | None, settings: Settings) -> None:
-        self.headers: RawHeaders = raw_headers(scope)
+    def __init__(
+        self, scope: Scope, trace: Trace, ticket: Ticket | None, settings: Settings, body: bytes = b""
+    ) -> None:
+        self.headers = raw_headers(scope)
         self.query: bytes = scope["query_string"]
         self.path_params: Mapping[str, str] = scope.get("path_params", {})
         self.trace = trace
         self.ticket = ticket
         self.settings = settings
+        self._body = body
 
     def timeout_s(self) -> float:
         """Return the longest time from a whole request to its answer: its own or the service's, less its wait so far.
@@ -73,7 +77,9 @@ class HttpExchange:
             ClientDisconnect: the client went away.
             RequestError: it is too large, or all bodies together are, or the request's own deadline is not legal.
         """
-        raise NotImplementedError
+        deadline = Deadline.after(self.timeout_s())
+        slot.hold_bytes(len(self._body))
+        return self._body, deadline
 
 
 async def read_image(exchange: HttpExchange, slot: Slot) -> tuple[bytes, Deadline]:
@@ -92,29 +98,13 @@ Handler = Callable[[HttpExchange], Coroutine[Any, None, Answer]]
 """Reads a request, has it computed, and encodes the answer; errors are raised."""
 
 
-class WholeExchange(HttpExchange):
-    """A request that has arrived whole."""
-
-    __slots__ = ("_body",)
-
-    def __init__(self, scope: Scope, body: bytes, trace: Observation, ticket: Begun | None, settings: Settings) -> None:
-        super().__init__(scope, trace, ticket, settings)
-        self._body = body
-
-    async def read(self, slot: Slot) -> tuple[bytes, Deadline]:
-        """Return the body."""
-        deadline = Deadline.after(self.timeout_s())
-        slot.hold_bytes(len(self._body))
-        return self._body, deadline
-
-
 class AsgiExchange(HttpExchange):
-    """A request whose body is received while it is answered; used within the task of its request."""
+    """A request over ASGI, whose body is received when it is read; used within the task of its request."""
 
     __slots__ = ("_receive", "_watch")
 
     def __init__(self, scope: Scope, receive: Receive, settings: Settings) -> None:
-        super().__init__(scope, observation_of(scope), begun_of(scope), settings)
+        super().__init__(scope, trace_of(scope), ticket_of(scope), settings)
         self._receive = receive
         self._watch = ClientWatch(receive)
 

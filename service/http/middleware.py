@@ -5,8 +5,7 @@ Inside, paths that are asked for so often that routing shows go straight to thei
 
 import asyncio
 import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote
@@ -14,11 +13,12 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RequestError
-from service.forwarding import Forwarding, route_path
-from service.http.errors import CLOSE, Answer, error_answer
+from service.http.answers import CLOSE, REQUEST_ID, SECURITY_HEADERS, Answer
+from service.http.errors import error_answer
 from service.http.exchange import AsgiExchange, Handler, HttpExchange
-from service.observing import REQUEST_ID, SCOPE_KEY, Observer, RequestIds, new_trace, tell_ended
-from service.security_headers import SECURITY_HEADERS
+from service.http.forwarding import Forwarding
+from service.http.hot_routes import HotRoutes
+from service.http.request_trace import SCOPE_KEY, Observer, RequestIds, new_trace, notify_finished, ticket_of
 from service.settings import Settings
 
 LINGER_S: Final = 2.0
@@ -27,33 +27,6 @@ BODY_COMPLETE: Final = "cifar10.body_complete"
 """Scope key that the protocol sets once the whole body has been received, read or not."""
 
 logger = logging.getLogger(__name__)
-
-
-class HotRoutes:
-    """The handlers of paths that go past routing and validation; each is declared by a FastAPI route, too.
-
-    Args:
-        exact: path -> handler of POST.
-        patterns: of more paths, with their handlers; the groups are the path parameters.
-    """
-
-    def __init__(self, exact: Mapping[str, Handler], patterns: Sequence[tuple[re.Pattern[str], Handler]] = ()) -> None:
-        self._exact = exact
-        self._patterns = patterns
-
-    def find(self, scope: Scope) -> Handler | None:
-        """Return the handler of a request, and put its path parameters into the scope; None leaves it to FastAPI."""
-        if scope["method"] != "POST":
-            return None
-        path = route_path(scope)
-        handler = self._exact.get(path)
-        if handler is not None:
-            return handler
-        for pattern, pattern_handler in self._patterns:
-            if (found := pattern.fullmatch(path)) is not None:
-                scope["path_params"] = found.groupdict()
-                return pattern_handler
-        return None
 
 
 class Application:
@@ -88,15 +61,16 @@ class Application:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self.forwarding.resolve(scope)
+        path = self.forwarding.resolve(scope)
         request_id = self.request_ids.of(scope)
-        trace = scope[SCOPE_KEY] = new_trace(scope, request_id)
+        trace = scope[SCOPE_KEY] = new_trace(scope, path, request_id, ticket_of(scope))
         reply = _Reply(scope, receive, send, request_id)
         try:
-            handler = self.routes.find(scope)
-            if handler is not None:
+            hot = self.routes.find(path) if scope["method"] == "POST" else None
+            if hot is not None:
                 trace.is_inference = True
-                await reply.send_answer(await self._answer(scope, reply.receive, handler))
+                scope["path_params"] = hot.path_params
+                await reply.send_answer(await self._answer(scope, reply.receive, hot.handler))
             else:
                 await self._app(_with_get(scope), reply.receive, reply.send)
         except asyncio.CancelledError as error:
@@ -105,7 +79,7 @@ class Application:
             await reply.send_answer(error_answer(error, trace))
         finally:
             trace.status = reply.status
-            tell_ended(trace, self.observers)
+            notify_finished(trace, self.observers)
 
     async def _answer(self, scope: Scope, receive: Receive, handler: Handler) -> Answer:
         exchange = AsgiExchange(scope, receive, self.settings)

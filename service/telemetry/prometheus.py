@@ -13,11 +13,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from service.core.backlog import Backlog
-from service.core.decode_threads import DecodeThreads
-from service.core.prediction_cache import PredictionCache
-from service.core.repository import ModelRepository
-from service.core.scheduler import Scheduler
+from service.images.decode_threads import DecodeThreads
+from service.inference.admission import Backlog
+from service.inference.cache import PredictionCache
+from service.inference.scheduler import Scheduler
+from service.registry.repository import ModelRepository
 from service.telemetry.stats import ENDS, NO_VERSION, Histogram, Snapshot, VersionKey, VersionStats
 
 PREFIX: Final = "cifar10_"

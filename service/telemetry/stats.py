@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Self
 
-from catalog.responses import ServiceStatistics
-from service.core.observation import Observation
+from cifar10_serving.schemas import ServiceStatistics
 from service.errors import CLIENT_GONE, DeadlineError, UnavailableError
+from service.telemetry.trace import Trace
 
 REQUEST_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STEP_BUCKETS_S: Final = (0.0001, 0.00025, *REQUEST_BUCKETS_S[:-2])
@@ -121,12 +121,6 @@ class VersionStats:
         """Batches that were computed."""
         return sum(batch.count for batch in self.batches.values())
 
-    def batch_computed(self, size: int, compute_s: float) -> None:
-        """Count a batch."""
-        self.compute_s.observe(compute_s)
-        self.batch_size.observe(size)
-        self.batches.setdefault(size, Duration()).add(compute_s)
-
     def merge(self, other: Self) -> None:
         """Add another process's counts of this version."""
         self.statuses.update(other.statuses)
@@ -228,13 +222,14 @@ class Stats:
         """Return a version's counts; zeros where nothing was asked of it."""
         return self._versions.get(key) or VersionStats()
 
-    def request_ended(self, trace: Observation) -> None:
+    def request_finished(self, trace: Trace) -> None:
         """Count a request for predictions; other requests are not counted."""
         if not trace.is_inference:
             return
+        total_s = trace.total_s
         version = self._of(NO_VERSION if trace.model is None else (trace.model, trace.version or 0))
         version.statuses[trace.status] += 1
-        version.request_s.observe(trace.total_s)
+        version.request_s.observe(total_s)
         version.last_inference_s = self._wall_clock()
         if trace.decode_s is not None:
             version.decode_s.observe(trace.decode_s)
@@ -244,10 +239,10 @@ class Stats:
         if trace.from_cache:
             version.cached += 1
         if trace.error is None:
-            version.success.add(trace.total_s)
-            self._answered_s.append(trace.total_s)
+            version.success.add(total_s)
+            self._answered_s.append(total_s)
         else:
-            version.fail.add(trace.total_s)
+            version.fail.add(total_s)
             if (end := ENDS.get(trace.error)) is not None:
                 version.ends[end] += 1
         self._count(1, rejected=trace.error == UnavailableError.kind)
@@ -262,7 +257,10 @@ class Stats:
 
     def batch_computed(self, model: str, version: int, size: int, compute_s: float) -> None:
         """Count a batch."""
-        self._of((model, version)).batch_computed(size, compute_s)
+        stats = self._of((model, version))
+        stats.compute_s.observe(compute_s)
+        stats.batch_size.observe(size)
+        stats.batches.setdefault(size, Duration()).add(compute_s)
 
     def snapshot(self) -> Snapshot:
         """Return the counts of this moment; it shares them, so merge it into an empty one before you change it."""
@@ -289,7 +287,9 @@ class Stats:
         self._requests += requests
         if rejected:
             self._rejected += requests
-        self._advance_to(self._clock())
+        now_s = self._clock()
+        if int(now_s) != self._second:
+            self._advance_to(now_s)
         self._per_second[self._second % WINDOW_S] += requests
 
     def _advance_to(self, now_s: float) -> None:

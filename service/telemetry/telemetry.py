@@ -7,9 +7,9 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from catalog.responses import ServiceStatistics
-from service.core.backlog import Backlog
-from service.core.scheduler import Scheduler
+from cifar10_serving.schemas import ServiceStatistics
+from service.inference.admission import Backlog
+from service.inference.scheduler import Scheduler
 from service.telemetry.prometheus import exposition
 from service.telemetry.shared import SharedReports, WorkerReport, merge_states, shared_reports
 from service.telemetry.stats import Snapshot, Stats, merge_snapshots
@@ -88,7 +88,7 @@ class Telemetry:
 
     def _count_rejections(self) -> None:
         """Count the requests that were rejected unparsed; each by itself would cost more than its rejection."""
-        for version, requests in self._backlog.take_refused().items():
+        for version, requests in self._backlog.take_rejected().items():
             self.stats.requests_rejected(version, requests)
             whose = "" if version is None else f" for {version[0]} version {version[1]}"
             logger.warning("rejected %d requests%s: overloaded", requests, whose)

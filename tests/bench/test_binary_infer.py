@@ -5,7 +5,7 @@ import pytest
 from bench.binary_infer import binary_infer
 from bench.errors import BenchError
 from bench.processes import Running
-from catalog.artifact import version_folder
+from cifar10_serving.artifacts.layout import version_folder
 from tests.conftest import MODELS, newest_version
 from tests.e2e.server import running_server
 from tests.version_copies import publish_copy

@@ -8,7 +8,7 @@ from bench.errors import BenchError
 from bench.load import MARK, Target, parse, run_wrk
 from bench.processes import free_port, get, running
 from bench.uploads import BodyKind, varied_uploads, write_bodies
-from catalog.artifact import version_folder
+from cifar10_serving.artifacts.layout import version_folder
 from tests.conftest import MODELS, ROOT
 
 LINE = (

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from bench.uploads import BodyKind, Upload, body, golden_images, varied_uploads
-from catalog.artifact import version_folder
+from cifar10_serving.artifacts.layout import version_folder
 from tests.conftest import MODELS, ROOT, newest_version
 
 IMAGES = ROOT / "tests/images"

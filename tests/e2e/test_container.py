@@ -19,7 +19,7 @@ from tests.e2e.server import free_port, wait_until_ready
 from tests.version_copies import publish_copy
 
 PROJECT = "cifar10-serving-test"
-MOST_IMAGE_BYTES = 520_000_000
+MAX_IMAGE_BYTES = 520_000_000
 
 
 def docker(*arguments: str, check: bool = True, timeout_s: int = 600) -> subprocess.CompletedProcess[str]:
@@ -123,7 +123,7 @@ def test_container_is_limited_in_memory_and_processes(compose: tuple[list[str], 
 
 
 def test_image_is_small(compose: tuple[list[str], str]) -> None:
-    assert json.loads(docker("image", "inspect", "cifar10-serving:cpu").stdout)[0]["Size"] < MOST_IMAGE_BYTES
+    assert json.loads(docker("image", "inspect", "cifar10-serving:cpu").stdout)[0]["Size"] < MAX_IMAGE_BYTES
 
 
 def test_version_that_is_published_in_the_mounted_folder_serves(compose: tuple[list[str], str], models: Path) -> None:

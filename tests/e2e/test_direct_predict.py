@@ -33,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @contextmanager
 def waiting_server(folder: Path) -> Iterator[Server]:
     """A server that computes nothing in the first second."""
-    with running_server(folder / "log", CIFAR10_BATCH_WAIT_MS=str(WAIT_S * 1000)) as started:
+    with running_server(folder / "log", CIFAR10_MAX_BATCH_DELAY_MS=str(WAIT_S * 1000)) as started:
         yield started
 
 

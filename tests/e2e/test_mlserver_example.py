@@ -17,7 +17,7 @@ import tritonclient.http as triton
 
 from tests.conftest import ROOT, SAMPLES
 from tests.e2e.server import clean_environment, free_port, running_server, wait_for_200
-from tests.service.api.open_inference.requests import GOLDEN, MODEL, assert_golden
+from tests.service.api.kserve.requests import GOLDEN, MODEL, assert_golden
 
 VARIABLE = "CIFAR10_TEST_MLSERVER"
 pytestmark = pytest.mark.slow

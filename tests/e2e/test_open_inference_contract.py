@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.conftest import SAMPLES, newest_version
 from tests.contracts.contract import SCALARS, TEXT, Contract
 from tests.e2e.server import running_server
-from tests.service.api.open_inference.requests import GOLDEN, MODEL
+from tests.service.api.kserve.requests import GOLDEN, MODEL
 from tests.version_copies import publish_copy
 
 pytestmark = pytest.mark.slow

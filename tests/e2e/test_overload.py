@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import pytest
 
-from catalog.artifact import version_folder
+from cifar10_serving.artifacts.layout import version_folder
 from tests.conftest import MODELS, SAMPLES
 from tests.e2e.server import Server, running_server
 
@@ -171,8 +171,8 @@ async def test_each_protocol_and_each_way_to_send_is_refused_in_its_form(server:
                 assert "content-type: application/json" in answer.headers
                 assert answer.body.startswith(b'{"error":"256 requests are being received')
         async with connected(server) as connection:  # a body that comes later is skipped, and the connection goes on
-            refused = await connection.ask(head(), IMAGE[:100], IMAGE[100:])
-            assert refused.status == HTTPStatus.SERVICE_UNAVAILABLE
+            rejected = await connection.ask(head(), IMAGE[:100], IMAGE[100:])
+            assert rejected.status == HTTPStatus.SERVICE_UNAVAILABLE
             again = await connection.ask(head(), IMAGE + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             assert again.status == HTTPStatus.SERVICE_UNAVAILABLE
             assert (await connection.response()).status == HTTPStatus.OK
@@ -186,7 +186,7 @@ async def test_each_protocol_and_each_way_to_send_is_refused_in_its_form(server:
 
 
 async def test_a_full_queue_refuses_what_asks_for_its_model(one_model: Path, tmp_path: Path) -> None:
-    settings = {"CIFAR10_MODELS": str(one_model), "CIFAR10_MAX_QUEUE_ROWS_PER_MODEL": "8"}
+    settings = {"CIFAR10_MODELS": str(one_model), "CIFAR10_MAX_QUEUE_SIZE_PER_MODEL": "8"}
     with running_server(tmp_path / "log", **settings) as server:
         statuses: Counter[int] = Counter()
 

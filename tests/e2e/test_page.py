@@ -12,8 +12,8 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
-from catalog.artifact import version_folder
-from catalog.labels import CLASS_NAMES
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.artifacts.layout import version_folder
 from tests.conftest import MODELS, SAMPLES, golden_class
 from tests.e2e.browser import chromium
 from tests.e2e.server import Server, running_server
@@ -251,14 +251,14 @@ def test_a_photo_of_12_megapixels_is_sent_as_it_is(page: Page, photo: Path) -> N
 def test_a_photo_that_the_service_takes_not_is_sent_smaller(page: Page, photo: Path) -> None:
     sent_bytes: list[int] = []
 
-    def refuse_large(route: Route) -> None:
+    def reject_large(route: Route) -> None:
         sent_bytes.append(len(route.request.post_data_buffer or b""))
         if len(sent_bytes) > 1:
             route.continue_()
         else:
             route.fulfill(status=413, content_type=PROBLEM_JSON, json=PROBLEM | {"status": 413})
 
-    page.route("**/compare*", refuse_large)
+    page.route("**/compare*", reject_large)
     choose(page, photo)
     expect(page.locator(".timings")).to_be_visible()
     expect(page.locator("#original-caption")).to_have_text("scaled down to 683 by 512 pixels for the upload")

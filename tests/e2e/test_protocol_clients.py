@@ -29,9 +29,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
-from catalog.artifact import version_folder
-from catalog.labels import CLASS_NAMES
-from runtime.golden import read_golden
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.runtimes.golden import read_golden
 from tests.conftest import MODELS, ROOT, SAMPLES, golden_class, newest_version
 from tests.e2e.server import free_port, running_server
 from tests.version_copies import publish_copy
@@ -176,20 +176,20 @@ def test_errors_reach_the_client_with_their_reason(
     model, version, name, datatype = asked
     given = module.InferInput(name, [2, 32, 32, 3], datatype)
     given.set_data_from_numpy(GOLDEN.images[:2].astype(np.int8 if datatype == "INT8" else np.uint8))
-    with pytest.raises(InferenceServerException) as refused:
+    with pytest.raises(InferenceServerException) as rejected:
         client.infer(model, [given], model_version=version)
     http_code = {"NOT_FOUND": "404", "INVALID_ARGUMENT": "400"}[code]
-    status = str(refused.value.status())
+    status = str(rejected.value.status())
     assert code in status or http_code in status
-    assert "Expected: " in refused.value.message()
+    assert "Expected: " in rejected.value.message()
 
 
 def test_limits_and_deadlines_hold_over_grpc(server: Addresses) -> None:
     client = triton_grpc.InferenceServerClient(server.grpc)
     for settings, code in (({"timeout": 1}, "DEADLINE_EXCEEDED"), ({"client_timeout": 1e-6}, "DEADLINE_EXCEEDED")):
-        with pytest.raises(InferenceServerException, match=code) as refused:
+        with pytest.raises(InferenceServerException, match=code) as rejected:
             client.infer(MODEL, [images_input(triton_grpc)], **settings)
-        assert code in str(refused.value.status())
+        assert code in str(rejected.value.status())
     too_many = triton_grpc.InferInput("images", [513, 32, 32, 3], "UINT8")
     too_many.set_data_from_numpy(np.zeros((513, 32, 32, 3), np.uint8))
     too_large = triton_grpc.InferInput("images", [700, 32, 32, 3], "UINT8")
@@ -215,7 +215,7 @@ def test_operator_loads_and_unloads(triton: tuple[Any, Any]) -> None:
     assert states()[VERSION] == "UNAVAILABLE"
     client.load_model(MODEL, headers=AUTHORIZED)
     assert states()[VERSION] == "READY"
-    with pytest.raises(InferenceServerException, match="would change what is published"):
+    with pytest.raises(InferenceServerException, match="would change a published version"):
         client.load_model(MODEL, headers=AUTHORIZED, config="{}")
 
 
@@ -235,10 +235,10 @@ def test_contents_of_their_type_are_answered_in_kind(server: Addresses) -> None:
         given.contents.uint_contents[0] = 256
         request.raw_input_contents.append(b"x")
         for words in ("expected: one raw", "range(0, 256)"):
-            with pytest.raises(grpc.RpcError) as refused:
+            with pytest.raises(grpc.RpcError) as rejected:
                 infer(request)
-            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert words in refused.value.details().lower()
+            assert rejected.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert words in rejected.value.details().lower()
             del request.raw_input_contents[:]
 
 

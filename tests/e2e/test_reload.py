@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from catalog.responses import ModelStatus
+from cifar10_serving.schemas import ModelStatus
 from tests.conftest import ROOT, SAMPLES
 from tests.e2e.server import Server, clean_environment, free_port, running_server, wait_until_ready
 from tests.version_copies import publish_copy, withdraw, write_rollout
@@ -125,7 +125,10 @@ def test_hangup_of_its_terminal_stops_it(one_model: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["golden.npz", "metadata.json", "saved_model.pb", "variables/variables.index"])
 def test_file_that_never_answers_holds_up_neither_reload_nor_stop(one_model: Path, tmp_path: Path, name: str) -> None:
     with running_server(
-        tmp_path / "log", CIFAR10_MODELS=str(one_model), CIFAR10_POLL_INTERVAL_S="0.1", CIFAR10_SHUTDOWN_GRACE_S="2"
+        tmp_path / "log",
+        CIFAR10_MODELS=str(one_model),
+        CIFAR10_POLL_INTERVAL_S="0.1",
+        CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S="2",
     ) as server:
         odd = publish_copy(one_model, 2)
         (odd / name).unlink()

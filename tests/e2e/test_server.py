@@ -18,8 +18,8 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from catalog.artifact import version_folder
-from catalog.responses import Prediction
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.schemas import Prediction
 from tests.conftest import MODELS, PUBLISHED, ROOT, SAMPLES, SampleImage, golden_class, newest_version
 from tests.e2e.server import Server, clean_environment, free_port, running_server
 
@@ -140,7 +140,7 @@ def test_upload_that_stalls_is_ended(tmp_path: Path) -> None:
 
 
 def test_upload_that_stalls_is_answered_when_the_grace_of_a_stop_is_over(tmp_path: Path) -> None:
-    with running_server(tmp_path / "log", CIFAR10_SHUTDOWN_GRACE_S="1") as server:
+    with running_server(tmp_path / "log", CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S="1") as server:
         with stalled_upload(server) as connection:
             os.kill(server.process.pid, signal.SIGTERM)
             answer = connection.recv(65536)
@@ -162,7 +162,7 @@ def test_work_that_outlives_its_deadline_does_not_disturb_a_stop(tmp_path: Path)
 
 
 def test_refused_upload_that_goes_on_does_not_disturb_a_stop(tmp_path: Path) -> None:
-    with running_server(tmp_path / "log", CIFAR10_SHUTDOWN_GRACE_S="1") as server:
+    with running_server(tmp_path / "log", CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S="1") as server:
         with stalled_upload(server, length=1_000_000_000) as connection:
             assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
             os.kill(server.process.pid, signal.SIGTERM)
@@ -171,7 +171,7 @@ def test_refused_upload_that_goes_on_does_not_disturb_a_stop(tmp_path: Path) -> 
 
 
 def test_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    with running_server(tmp_path / "log", CIFAR10_SHUTDOWN_GRACE_S="60") as server, stalled_upload(server):
+    with running_server(tmp_path / "log", CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S="60") as server, stalled_upload(server):
         for _ in range(2):
             os.kill(server.process.pid, signal.SIGINT)
             time.sleep(0.5)

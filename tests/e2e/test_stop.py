@@ -169,14 +169,14 @@ def test_stop_waits_for_no_file_that_never_answers(tmp_path: Path, one_model: Pa
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(hanging)
-    settings = {"CIFAR10_MODELS": str(one_model), "CIFAR10_SHUTDOWN_GRACE_S": "1", "PYTHONPATH": str(folder)}
+    settings = {"CIFAR10_MODELS": str(one_model), "CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S": "1", "PYTHONPATH": str(folder)}
     with running_server(tmp_path / "log", **settings) as server:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(STOPPED_WITHIN_S) == 0
 
 
 def test_stop_in_the_pause_before_a_restart_starts_nobody(tmp_path: Path, one_model: Path) -> None:
-    settings = {"CIFAR10_WORKERS": "2", "CIFAR10_MODELS": str(one_model), "CIFAR10_SHUTDOWN_GRACE_S": "1"}
+    settings = {"CIFAR10_WORKERS": "2", "CIFAR10_MODELS": str(one_model), "CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S": "1"}
     with running_server(tmp_path / "log", **settings) as server:
         eventually(lambda: len(workers(server)) == 2)
         lost, left = workers(server)

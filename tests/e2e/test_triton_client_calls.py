@@ -22,7 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.conftest import ROOT, newest_version
 from tests.e2e.server import free_port, running_server
-from tests.service.api.open_inference.requests import GOLDEN, MODEL, assert_golden
+from tests.service.api.kserve.requests import GOLDEN, MODEL, assert_golden
 from tests.version_copies import publish_copy
 
 pytestmark = [
@@ -51,11 +51,11 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Call:
-    """A call with its arguments; `refused` is part of the error's text if the call is rejected."""
+    """A call with its arguments; `rejected` is part of the error's text if the call is rejected."""
 
     method: str
     arguments: Callable[[Any], dict[str, Any]]
-    refused: str = ""
+    rejected: str = ""
 
     def __str__(self) -> str:
         return self.method
@@ -83,7 +83,7 @@ STATEFUL: dict[str, Any] = {"sequence_id": 7, "sequence_start": True, "sequence_
 WITH_FILES = Call(
     "load_model",
     fixed(model_name=MODEL, headers=AUTHORIZED, config="{}", files={"file:1/model": b"x"}),
-    "would change what is published",
+    "would change a published version",
 )
 CALLS = [
     *[Call(f"is_server_{state}", fixed()) for state in ("live", "ready")],
@@ -94,7 +94,7 @@ CALLS = [
     Call("get_model_repository_index", fixed(headers=AUTHORIZED)),
     Call("unload_model", fixed(model_name=MODEL, headers=AUTHORIZED)),
     Call("load_model", fixed(model_name=MODEL, headers=AUTHORIZED)),
-    Call("load_model", fixed(model_name=MODEL, headers=AUTHORIZED, config="{}"), "would change what is published"),
+    Call("load_model", fixed(model_name=MODEL, headers=AUTHORIZED, config="{}"), "would change a published version"),
     WITH_FILES,
     Call("infer", lambda module: {"model_name": MODEL, "inputs": [pixels(module)], "request_id": "1"}),
     Call(
@@ -177,11 +177,11 @@ def test_no_call_is_left_out(kind: str) -> None:
 @pytest.mark.parametrize(("kind", "call"), CASES, ids=str)
 def test_call_is_answered_or_refused_in_words(server: Addresses, kind: str, call: Call) -> None:
     arguments = call.arguments(CLIENTS[kind])
-    if call.refused:
-        with pytest.raises(InferenceServerException) as refused:
+    if call.rejected:
+        with pytest.raises(InferenceServerException) as rejected:
             asked(server, kind, call.method, arguments)
-        assert call.refused in refused.value.message()
-        assert str(refused.value.status()) == UNSUPPORTED[kind.partition(".")[0]]
+        assert call.rejected in rejected.value.message()
+        assert str(rejected.value.status()) == UNSUPPORTED[kind.partition(".")[0]]
         return
     try:
         answer = asked(server, kind, call.method, arguments)
@@ -319,8 +319,8 @@ def test_table_of_the_document_is_this_one() -> None:
     documented: dict[str, str] = {}
     for names, outcome in re.findall(r"^\| (`.*?) \| (answered|rejected)", section, flags=re.MULTILINE):
         documented |= dict.fromkeys(re.findall(r"`(\w+)`", names), outcome)
-    always_refused = {call.method for call in CALLS} - {call.method for call in CALLS if not call.refused}
+    always_rejected = {call.method for call in CALLS} - {call.method for call in CALLS if not call.rejected}
     everything = {name for module in CLIENTS.values() for name, _ in inspect.getmembers(module.InferenceServerClient)}
     public = {name for name in everything if not name.startswith("_") and "plugin" not in name}
-    assert {name for name, outcome in documented.items() if outcome == "rejected"} == always_refused
+    assert {name for name, outcome in documented.items() if outcome == "rejected"} == always_rejected
     assert set(documented) == public

@@ -11,7 +11,7 @@ import httpx2 as httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from catalog.responses import Prediction, ReloadReport, ServiceStatistics
+from cifar10_serving.schemas import Prediction, ReloadReport, ServiceStatistics
 from tests.conftest import SAMPLES, golden_class
 from tests.e2e.server import Server, running_server
 from tests.version_copies import publish_copy
@@ -89,8 +89,8 @@ def test_workers_are_one_service(one_model: Path, server: Server) -> None:
     eventually(lambda: {inferences(server) for _ in range(10)} == {40})
     eventually(lambda: value(server, "pending_requests") == 0)
     unload = f"{server.url}/v2/repository/models/sequential/unload"
-    refused = httpx.post(unload, headers={"Authorization": f"Bearer {TOKEN}"})
-    assert (refused.status_code, "one of several processes" in refused.json()["error"]) == (501, True)
+    rejected = httpx.post(unload, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (rejected.status_code, "has several workers" in rejected.json()["error"]) == (501, True)
 
     publish_copy(one_model, 2)
     reload = httpx.post(f"{server.url}/admin/reload", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)

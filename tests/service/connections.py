@@ -13,12 +13,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.app import open_backlog
-from service.core.backlog import Backlog
-from service.core.observation import Observation
-from service.http.middleware import Application, HotRoutes
-from service.http_head import ConnectionLimits
-from service.http_protocol import BacklogProtocol, protocol_with
+from service.http.head import ConnectionLimits
+from service.http.hot_routes import HotRoutes
+from service.http.middleware import Application
+from service.http.protocol import BacklogProtocol, protocol_with
+from service.inference.admission import Backlog
 from service.settings import Settings
+from service.telemetry.trace import Trace
 
 LIMITS = ConnectionLimits()
 
@@ -112,7 +113,7 @@ class Connection:
     limits: ConnectionLimits = LIMITS
     app: ASGIApp | None = None
     settings: Settings = field(default_factory=Settings)
-    routes: HotRoutes = field(default_factory=lambda: HotRoutes({}))
+    routes: HotRoutes = field(default_factory=lambda: HotRoutes(Settings()))
     shared_backlog: Backlog | None = None
     beside: "Connection | None" = None
     """Another connection to the same server."""
@@ -121,7 +122,7 @@ class Connection:
         self.asked: list[tuple[str, str, bytes]] = []
         self.headers: list[dict[bytes, bytes]] = []
         self.gone = 0
-        self.noted: list[Observation] = []
+        self.noted: list[Trace] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.transport = FakeTransport()
@@ -194,7 +195,7 @@ class Connection:
 async def listening(app: ASGIApp, limits: ConnectionLimits = LIMITS) -> AsyncIterator[int]:
     """Serve an application on a port of this machine, on the event loop that runs."""
     settings = Settings()
-    protocol = protocol_with(open_backlog(settings), Application(app, HotRoutes({}), settings), limits=limits)
+    protocol = protocol_with(open_backlog(settings), Application(app, HotRoutes(Settings()), settings), limits=limits)
     config = uvicorn.Config(app, http=protocol, log_config=None, interface="asgi3")
     state = ServerState()
     loop = asyncio.get_running_loop()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog.errors import RuntimeUnavailableError
+from cifar10_serving.errors import RuntimeUnavailableError
 from service.app import create_app
 from service.errors import SettingsError
 from service.settings import Settings

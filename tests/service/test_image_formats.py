@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from service.api.content_type import check_type
 from service.errors import TooLargeError, UndecodableError, UnsupportedTypeError
-from service.images import EncodedImage
+from service.http.content_type import check_type
+from service.images.encoded import EncodedImage
 from tests.conftest import ROOT
-from tests.service.image_files.files import decode, encode, exif, heic_of_tiles, noise, tiff
+from tests.service.images.formats.files import decode, encode, exif, heic_of_tiles, noise, tiff
 
 UPPER_LEFT, REST = (250, 10, 10), (10, 10, 250)
 
@@ -262,9 +262,9 @@ import resource, sys, zlib, struct
 from io import BytesIO
 from PIL import Image
 from service.errors import UnavailableError
-from service.images import EncodedImage
-from service.memory import give_large_blocks_back
-give_large_blocks_back()
+from service.images.encoded import EncodedImage
+from service.process.memory import configure_malloc
+configure_malloc()
 kind = sys.argv[1]
 stream = BytesIO()
 Image.new("RGB", (4000, 4000), (1, 2, 3)).save(stream, kind, **({"speed": 10} if kind == "AVIF" else {}))

@@ -8,6 +8,7 @@ import pytest
 
 from service.errors import SettingsError
 from service.settings import (
+    DEPRECATED_NAMES,
     PREFIX,
     PREFIXES_ELSEWHERE,
     READ_ELSEWHERE,
@@ -17,16 +18,22 @@ from service.settings import (
     legal_values,
     read_settings,
     variable,
-    warn_of_variables,
+    warn_of_names,
 )
 from tests.conftest import ROOT
 
 SECRET = "a-secret-that-nobody-may-see"  # noqa: S105
 
 
-def test_defaults_are_the_documented_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(variable(name), raising=False)
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_defaults_are_the_documented_ones(bare_environment: pytest.MonkeyPatch) -> None:
     settings = read_settings()
     assert (settings.host, settings.port, settings.runtime) == ("127.0.0.1", 8000, "auto")
 
@@ -101,14 +108,6 @@ def test_every_setting_says_what_it_is_and_what_is_legal(name: str) -> None:
     assert flag(name).startswith("--")
 
 
-@pytest.fixture
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in list(os.environ):
-        if name.upper().startswith(PREFIX):
-            monkeypatch.delenv(name)
-    return monkeypatch
-
-
 @pytest.mark.parametrize(
     ("name", "value", "meant"),
     [
@@ -162,7 +161,7 @@ def test_variables_of_a_kubernetes_service_are_passed_over_with_one_line(
     settings = read_settings()
     assert (settings.port, settings.grpc_port) == (8000, 0)
     with caplog.at_level(logging.INFO):
-        warn_of_variables()
+        warn_of_names()
     (only,) = caplog.records
     assert only.levelno == logging.INFO
     assert "Kubernetes" in only.message
@@ -190,7 +189,7 @@ def test_misspelt_variable_brings_a_warning_with_the_close_match_and_without_its
     bare_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, guess: str | None
 ) -> None:
     bare_environment.setenv(name, SECRET)
-    warn_of_variables()
+    warn_of_names()
     (only,) = caplog.records
     assert only.levelno == logging.WARNING
     assert only.message.startswith(f"{name} is not a setting")
@@ -204,7 +203,7 @@ def test_variables_of_other_parts_bring_no_warning(
 ) -> None:
     for name in (*READ_ELSEWHERE, *(f"{prefix}X" for prefix in PREFIXES_ELSEWHERE), "CIFAR10_LOG_LEVEL"):
         bare_environment.setenv(name, "x")
-    warn_of_variables()
+    warn_of_names()
     assert caplog.records == []
 
 
@@ -217,7 +216,7 @@ def test_every_variable_that_the_project_reads_is_known() -> None:
         if file.endswith(wanted) and not file.startswith("tests/")
         for name in re.findall(r"\bCIFAR10_[A-Z][A-Z_]*[A-Z]\b", (ROOT / file).read_text(encoding="utf-8"))
     }
-    known = {variable(name) for name in Settings.model_fields} | READ_ELSEWHERE
+    known = {variable(name) for name in (*Settings.model_fields, *DEPRECATED_NAMES)} | READ_ELSEWHERE
     unknown = {name for name in names - known if not name.startswith(PREFIXES_ELSEWHERE)}
     assert not unknown
 
@@ -259,3 +258,88 @@ def test_no_error_shows_a_secret_or_a_raw_line_end(bare_environment: pytest.Monk
     assert message.isprintable()
     for name in given:
         assert (flag(name) if by_flag else variable(name)) in message
+
+
+RENAMED = pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [(old, new, 0 if Settings.model_fields[new].default == 1 else 1) for old, new in DEPRECATED_NAMES.items()],
+)
+
+
+@RENAMED
+def test_deprecated_variable_works_and_brings_one_warning_that_names_the_new_one(
+    bare_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, old: str, new: str, value: int
+) -> None:
+    assert getattr(read_settings(), new) != value
+    bare_environment.setenv(variable(old), f" {value} ")
+    assert getattr(read_settings(), new) == value
+    warn_of_names()
+    (only,) = caplog.records
+    assert only.levelno == logging.WARNING
+    assert only.message.startswith(f"{variable(old)} is deprecated")
+    assert only.message.endswith(f"use {variable(new)} instead")
+
+
+@RENAMED
+def test_deprecated_flag_works_and_brings_one_warning_that_names_the_new_one(
+    bare_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, old: str, new: str, value: int
+) -> None:
+    assert getattr(read_settings([f"{flag(old)}={value}"]), new) == value
+    arguments = [flag(old), str(value)]
+    assert getattr(read_settings(arguments), new) == value
+    warn_of_names(arguments)
+    (only,) = caplog.records
+    assert only.message.startswith(f"{flag(old)} is deprecated")
+    assert only.message.endswith(f"use {flag(new)} instead")
+
+
+@pytest.mark.parametrize("names", [("max_batch_rows", "max_batch_size"), ("max_batch_size", "max_batch_rows")])
+def test_flag_overrides_a_variable_under_either_name(
+    bare_environment: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    by_flag, by_variable = names
+    bare_environment.setenv(variable(by_variable), "5")
+    assert read_settings([flag(by_flag), "3"]).max_batch_size == 3
+    assert read_settings([flag(by_variable), "3"]).max_batch_size == 3
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_different_values_under_both_names_are_an_error_that_names_both(
+    bare_environment: pytest.MonkeyPatch, by_flag: bool
+) -> None:
+    spelt = flag if by_flag else variable
+    old, new = spelt("shutdown_grace_s"), spelt("graceful_shutdown_timeout_s")
+
+    def read(old_value: str, new_value: str) -> Settings:
+        if by_flag:
+            return read_settings([old, old_value, f"{new}={new_value}"])
+        bare_environment.setenv(old, old_value)
+        bare_environment.setenv(new, new_value)
+        return read_settings()
+
+    assert read("7", "7").graceful_shutdown_timeout_s == 7
+    with pytest.raises(SettingsError) as caught:
+        read("7", "8")
+    assert f"{old} = '7' and {new} = '8' are the same setting" in str(caught.value)
+    assert f"remove {old}" in str(caught.value)
+
+
+def test_illegal_value_is_named_by_the_deprecated_name_under_which_it_was_given(
+    bare_environment: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(SettingsError, match=r"--max-queue-rows = 'x' is not legal; expected: whole number from 1"):
+        read_settings(["--max-queue-rows", "x"])
+    bare_environment.setenv("CIFAR10_MAX_QUEUE_ROWS", "x")
+    with pytest.raises(SettingsError, match=r"CIFAR10_MAX_QUEUE_ROWS = 'x' is not legal"):
+        read_settings()
+
+
+def test_misspelt_deprecated_name_brings_the_new_one_to_mind(
+    bare_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare_environment.setenv("CIFAR10_SHUTDOWN_GRACE", "1")
+    warn_of_names()
+    (only,) = caplog.records
+    assert "(did you mean 'CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S'?)" in only.message
+    with pytest.raises(SettingsError, match=r"\(did you mean '--graceful-shutdown-timeout-s'\?\)"):
+        read_settings(["--shutdown-grace", "1"])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from catalog.artifact import version_folder
-from runtime.golden import read_golden
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.runtimes.golden import read_golden
 from tests.conftest import MODELS
 from training import data
 from training.data import Cifar10, Split

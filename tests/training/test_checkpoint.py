@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalog.metadata import EpochResult
+from cifar10_serving.artifacts.metadata import EpochResult
 from tests.conftest import ROOT
 from training.build import build, compile_for_training
 from training.checkpoint import Checkpoint

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from runtime.base import Images
+from cifar10_serving.runtimes.base import Images
 from training.corruptions import CORRUPTIONS, STRENGTHS, Corruption
 from training.data import Split
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalog.artifact import version_folder
-from catalog.errors import ArtifactError
-from runtime.base import Images, Probabilities
-from runtime.openvino import OpenVinoRuntime
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.errors import ArtifactError
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 from training import distillation
 from training.checkpoint import Checkpoint

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from catalog.artifact import version_folder
-from runtime.openvino import OpenVinoRuntime
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 from training.data import Split
 from training.evaluate import calibration_error, cross_entropy, evaluate

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from catalog.artifact import version_folder
+from cifar10_serving.artifacts.layout import version_folder
 from training.architectures.transfer import BACKBONES
 from training.data import Cifar10
 from training.errors import CheckpointError

@@ -9,13 +9,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow_serving.apis import prediction_log_pb2
 
-from catalog.artifact import WARM_UP_FILE, published_versions, read_metadata, verify, version_folder
-from catalog.errors import PublishError
-from catalog.metadata import ModelMetadata
-from runtime.base import Images
-from runtime.golden import check_golden, read_golden
-from runtime.openvino import OpenVinoRuntime
-from service.images import EncodedImage
+from cifar10_serving.artifacts.layout import WARM_UP_FILE, published_versions, read_metadata, verify, version_folder
+from cifar10_serving.artifacts.metadata import ModelMetadata
+from cifar10_serving.errors import PublishError
+from cifar10_serving.runtimes.base import Images
+from cifar10_serving.runtimes.golden import check_golden, read_golden
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
+from service.images.encoded import EncodedImage
 from tests.conftest import ROOT, SAMPLES, SampleImage
 from training.batches import epoch_order
 from training.data import Cifar10, split_validation

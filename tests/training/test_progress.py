@@ -3,7 +3,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from catalog.metadata import EpochResult
+from cifar10_serving.artifacts.metadata import EpochResult
 from training.progress import Bar, Lines, describe
 
 EPOCH = EpochResult(epoch=2, loss=1.5, accuracy=0.25, val_loss=1.25, val_accuracy=0.5, duration_s=3.0)

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.artifact import read_metadata, version_folder
-from catalog.labels import ModelName
-from runtime.openvino import OpenVinoRuntime
+from cifar10_serving.artifacts.labels import ModelName
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 from tests.training.conftest import golden_images
 from training.build import exported_network

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from catalog.artifact import read_metadata
-from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
+from cifar10_serving.artifacts.labels import MODEL_NAMES, SMALL_CNNS, ModelName
+from cifar10_serving.artifacts.layout import read_metadata
 from tests.conftest import MODELS
 from training.errors import RecipeError
 from training.recipes import RECIPES, Recipe, get_recipe, held_out, smoke, with_backbone_weights

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.artifact import read_metadata, version_folder
-from catalog.errors import ArtifactCorruptError
-from runtime.openvino import OpenVinoRuntime
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
+from cifar10_serving.errors import ArtifactCorruptError
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 from training.data import Cifar10, Split, load_cifar10
 from training.errors import DatasetError
@@ -51,7 +51,7 @@ def test_precision_that_this_machine_lacks_is_told_and_not_counted(
     metadata = read_metadata(folder)
     stored = metadata.evaluations[0].model_copy(update={"precision": "bfloat16"})
     (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [stored]}).model_dump_json())
-    monkeypatch.setattr("runtime.openvino.has_bfloat16", lambda _core: False)
+    monkeypatch.setattr("cifar10_serving.runtimes.openvino.has_bfloat16", lambda _core: False)
     (comparison,) = remeasure(folder, data)
     assert comparison.now is None
     assert "bfloat16 on a CPU without" in comparison.reason

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.artifact import published_versions, version_folder
-from catalog.errors import PublishError
-from catalog.robustness import Robustness, robustness_file
+from cifar10_serving.artifacts.layout import published_versions, version_folder
+from cifar10_serving.artifacts.robustness import Robustness, robustness_file
+from cifar10_serving.errors import PublishError
 from tests.conftest import MODELS
 from tests.training.commands.training_command import last_line, run
 from training.data import Cifar10

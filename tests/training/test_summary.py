@@ -1,7 +1,7 @@
 import pytest
 
-from catalog.labels import MODEL_NAMES, ModelName
-from catalog.published_results import TUTORIAL_RESULTS
+from cifar10_serving.artifacts.labels import MODEL_NAMES, ModelName
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from training.architectures import ARCHITECTURES
 from training.recipes import get_recipe
 from training.summary import rows, summarize

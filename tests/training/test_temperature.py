@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from runtime.openvino import OpenVinoRuntime
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.training.conftest import golden_images
 from training.evaluate import calibration_error
 from training.saved_model import write_saved_model

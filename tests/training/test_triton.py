@@ -5,10 +5,10 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from catalog.artifact import version_folder
-from catalog.errors import ArtifactError, PublishError
-from catalog.labels import CLASS_NAMES
-from runtime.golden import read_golden
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.errors import ArtifactError, PublishError
+from cifar10_serving.runtimes.golden import read_golden
 from tests.conftest import MODELS, newest_version
 from tests.training.commands.training_command import last_line, run
 from tests.version_copies import flip_a_bit

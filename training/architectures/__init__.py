@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from catalog.labels import ModelName
+from cifar10_serving.artifacts.labels import ModelName
 from training.architectures import small_cnn, transfer
 
 ARCHITECTURES: Final[dict[ModelName, Callable[..., Any]]] = {

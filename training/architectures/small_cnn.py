@@ -13,7 +13,7 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from catalog.labels import CLASS_COUNT, IMAGE_SHAPE
+from cifar10_serving.artifacts.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.batch_normalization import NormalizedConv2D, NormalizedDense
 
 

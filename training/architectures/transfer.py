@@ -11,7 +11,7 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from catalog.labels import CLASS_COUNT, IMAGE_SHAPE, ModelName
+from cifar10_serving.artifacts.labels import CLASS_COUNT, IMAGE_SHAPE, ModelName
 
 BACKBONES: Final[dict[ModelName, Any]] = {
     "vgg16": keras.applications.VGG16,

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from catalog.close_match import did_you_mean
-from catalog.labels import MODEL_NAMES
+from cifar10_serving.artifacts.labels import MODEL_NAMES
+from cifar10_serving.text import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):

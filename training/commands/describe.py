@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from catalog.artifact import version_folder
-from catalog.metadata import Evaluation, ModelMetadata
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata
 
 
 def describe_evaluation(entry: Evaluation) -> str:

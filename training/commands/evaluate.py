@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from catalog.artifact import read_metadata
+from cifar10_serving.artifacts.layout import read_metadata
 from training.commands.arguments import add_data
 from training.commands.describe import describe_evaluation
 

@@ -7,9 +7,9 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from catalog.artifact import published_versions
-from catalog.errors import PublishError
-from catalog.labels import MODEL_NAMES
+from cifar10_serving.artifacts.labels import MODEL_NAMES
+from cifar10_serving.artifacts.layout import published_versions
+from cifar10_serving.errors import PublishError
 from training.commands.arguments import add_checkpoints, add_data, add_models, add_recipe
 from training.commands.describe import describe_published
 from training.commands.fit import chosen_recipe, command_line

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from catalog.artifact import staging_folder
+from cifar10_serving.artifacts.layout import staging_folder
 from training.commands.arguments import add_checkpoints, add_data, add_model, add_models, add_recipe
 from training.commands.describe import describe_evaluation, describe_published
 

@@ -2,8 +2,8 @@
 
 import argparse
 
-from catalog.artifact import published_versions, read_metadata, version_folder
-from catalog.labels import MODELS
+from cifar10_serving.artifacts.labels import MODELS
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
 from training.commands.arguments import add_models
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from catalog.artifact import read_metadata
+from cifar10_serving.artifacts.layout import read_metadata
 from training.commands.arguments import add_data
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from catalog.close_match import did_you_mean
-from catalog.labels import MODEL_NAMES, SMALL_CNNS, ModelName
+from cifar10_serving.artifacts.labels import MODEL_NAMES, SMALL_CNNS, ModelName
+from cifar10_serving.text import did_you_mean
 from training.errors import RecipeError
 from training.recipes import distilled
 from training.recipes.recipe import (

@@ -3,7 +3,7 @@
 python -m training fit MODEL --recipe distilled --data FOLDER
 """
 
-from catalog.labels import MODEL_NAMES, ModelName
+from cifar10_serving.artifacts.labels import MODEL_NAMES, ModelName
 from training.recipes.recipe import Augmentation, Distillation, Recipe
 
 

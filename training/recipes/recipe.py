@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from catalog.labels import TRANSFER_MODELS, ModelName
+from cifar10_serving.artifacts.labels import TRANSFER_MODELS, ModelName
 
 RecipeName = Literal["tutorial", "tuned", "distilled"]
 InputScaling = Literal["divide_by_255", "minus_one_to_one", "standardize", "bgr_minus_imagenet_mean"]

@@ -7,7 +7,7 @@ What each reached is in models/<name>/<version>/metadata.json, with wall time, h
 
 from typing import Any
 
-from catalog.labels import MODEL_NAMES, ModelName
+from cifar10_serving.artifacts.labels import MODEL_NAMES, ModelName
 from training.recipes.recipe import NO_WEIGHTS, Augmentation, Recipe
 
 

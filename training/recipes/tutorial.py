@@ -1,6 +1,6 @@
 """The published recipe of a 2023 tutorial, to the letter."""
 
-from catalog.labels import MODEL_NAMES, TRANSFER_MODELS, ModelName
+from cifar10_serving.artifacts.labels import MODEL_NAMES, TRANSFER_MODELS, ModelName
 from training.recipes.recipe import IMAGENET, Recipe
 
 
@@ -15,7 +15,7 @@ def tutorial(model: ModelName) -> Recipe:
 
     The tutorial sets its seed 83 once and builds one model after the other, so each has its own draws. Here a
     run stands alone, and one seed would give all three styles the very same weights; hence 83, 84, 85, … in the
-    order of `catalog.labels.MODEL_NAMES`. The tutorial reports 0.70 to 0.71 on the test set for the small CNNs;
+    order of `MODEL_NAMES`. The tutorial reports 0.70 to 0.71 on the test set for the small CNNs;
     what this repository reached is in models/<name>/1/metadata.json, with wall time, hardware and versions.
     """
     return Recipe(

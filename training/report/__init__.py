@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from catalog.replaced_file import replaced_file
+from cifar10_serving.artifacts.files import replaced_file
 from training.report.errors import ReportError
 from training.report.html import render_html
 from training.report.latency import measure_latencies

@@ -6,7 +6,7 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from catalog.labels import ModelName
+from cifar10_serving.artifacts.labels import ModelName
 
 COLOURS: Final[dict[ModelName, str]] = {
     "sequential": "#0072b2",

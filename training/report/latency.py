@@ -10,10 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from catalog.errors import ArtifactError, ModelLoadError
-from runtime.base import Images, LoadedModel, Runtime
-from runtime.golden import check_golden
-from runtime.selection import open_runtime
+from cifar10_serving.errors import ArtifactError, ModelLoadError
+from cifar10_serving.runtimes.base import Images, LoadedModel, Runtime
+from cifar10_serving.runtimes.golden import check_golden
+from cifar10_serving.runtimes.selection import open_runtime
 from training.report.versions import RUNTIME_TITLES, PublishedVersion
 
 BATCHES: Final = (1, 32)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from catalog.labels import MODELS
+from cifar10_serving.artifacts.labels import MODELS
 from training.report.latency import MeasuredLatencies
 from training.report.markdown import anchor, code, items, plain
 from training.report.sections.classes import class_results

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from catalog.artifact import published_versions, read_metadata, verify, version_folder
-from catalog.errors import ArtifactError, ProjectError
-from catalog.labels import CLASS_COUNT, CLASS_NAMES, MODELS, ModelIdentity, ModelName, identity
-from catalog.labels import SMALL_CNNS as SMALL_CNN_NAMES
-from catalog.labels import TRANSFER_MODELS as TRANSFER_MODEL_NAMES
-from catalog.metadata import Evaluation, ModelMetadata, RuntimeName
-from runtime.golden import GoldenAnswers, read_golden
+from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES, MODELS, ModelIdentity, ModelName, identity
+from cifar10_serving.artifacts.labels import SMALL_CNNS as SMALL_CNN_NAMES
+from cifar10_serving.artifacts.labels import TRANSFER_MODELS as TRANSFER_MODEL_NAMES
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, verify, version_folder
+from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata, RuntimeName
+from cifar10_serving.errors import ArtifactError, ProjectError
+from cifar10_serving.runtimes.golden import GoldenAnswers, read_golden
 from training.report.errors import ReportError
 
 TUTORIAL: Final = "tutorial"
@@ -99,7 +99,7 @@ class Published:
     left_out: list[LeftOut]
 
     def latest(self) -> list[PublishedVersion]:
-        """Of each model and recipe the last version, in the order of `catalog.labels.MODELS`."""
+        """Of each model and recipe the last version, in the order of `cifar10_serving.artifacts.labels.MODELS`."""
         return list({(version.metadata.name, version.recipe): version for version in self.versions}.values())
 
     def unpublished(self) -> list[ModelIdentity]:
@@ -109,7 +109,7 @@ class Published:
 
 
 def read_published(models: Path) -> Published:
-    """Every version below a folder of models, in the order of `catalog.labels.MODELS` and of publishing.
+    """Every version below a folder of models, in the order of `MODELS` and of publishing.
 
     Raises:
         ReportError: no such folder, nothing published in it, or no version of it can be used.

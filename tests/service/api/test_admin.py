@@ -5,7 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from catalog.responses import ModelStatus, Problem, ReloadReport
+from cifar10_serving.schemas import ModelStatus, Problem, ReloadReport
 from service.settings import Settings
 from tests.conftest import SAMPLES, ready_client
 from tests.version_copies import publish_copy, write_rollout

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from catalog.responses import BatchPrediction
+from cifar10_serving.schemas import BatchPrediction
 from service.settings import Settings
 from tests.conftest import SAMPLES, golden_class, ready_client
 from tests.service.api.test_native import problem_of
@@ -87,7 +87,7 @@ def test_the_same_limits_hold_as_for_one_image(client: TestClient) -> None:
 
 
 def test_requests_are_counted_as_those_for_one_image_are(one_model: Path) -> None:
-    with ready_client(Settings(models=one_model, max_request_rows=2)) as client:
+    with ready_client(Settings(models=one_model, max_images_per_request=2)) as client:
         three = files(*[("cat.png", CONTENTS[3], "image/png")] * 3)
         problem_of(client.post(PATH, files=three), 413)
         assert client.post(PATH, files=three[:2], params={"model": "sequential"}).status_code == 200

@@ -7,8 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from catalog.responses import Comparison
-from service.images import EncodedImage
+from cifar10_serving.schemas import Comparison
+from service.images.encoded import EncodedImage
 from tests.conftest import PUBLISHED, SAMPLES, golden_class, newest_version
 from tests.service.api.test_native import problem_of
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from runtime.cores import usable_cores
-from service.core import decoding
-from service.core.decode_threads import DecodeThreads
-from service.images import EncodedImage
+from cifar10_serving.runtimes.machine import usable_cores
+from service.images.decode_threads import DecodeThreads
+from service.images.encoded import EncodedImage
+from service.inference import decoding
 from service.settings import Settings
 from tests.conftest import SAMPLES, ready_client
-from tests.service.image_files.files import encode, noise
+from tests.service.images.formats.files import encode, noise
 
 LARGE = encode(noise(200, 200))
 PNG = {"Content-Type": "image/png"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from catalog.responses import Explanation
+from cifar10_serving.schemas import Explanation
 from tests.conftest import SAMPLES, golden_class
 from tests.service.api.test_native import problem_of
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from catalog.artifact import version_folder
-from catalog.responses import Readiness
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.schemas import Readiness
 from service.settings import Settings
 from tests.conftest import SAMPLES, ready_client
 
@@ -23,9 +23,9 @@ def test_service_without_a_working_model_is_alive_but_not_ready(one_model: Path)
         assert response.status_code == 503
         assert response.json()["models"] == {"sequential": "failed"}
         assert "could be loaded" in response.json()["reason"]
-        refused = client.post("/predict", content=SAMPLES[0].file.read_bytes(), headers={"Content-Type": "image/png"})
-        assert refused.status_code == 503
-        assert int(refused.headers["retry-after"]) >= 1
+        rejected = client.post("/predict", content=SAMPLES[0].file.read_bytes(), headers={"Content-Type": "image/png"})
+        assert rejected.status_code == 503
+        assert int(rejected.headers["retry-after"]) >= 1
 
 
 def test_service_without_any_model_is_not_ready(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from tests.conftest import SAMPLES
 from tests.garbage import bytes_left_by
-from tests.service.api.open_inference.requests import (
+from tests.service.api.kserve.requests import (
     GOLDEN,
     HEADER_LENGTH,
     INFER,

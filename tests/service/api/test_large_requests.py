@@ -20,12 +20,12 @@ import uvloop
 from fastapi.testclient import TestClient
 
 from service.api.large_requests import LARGE_BYTES, LENGTH, RequestReader, answer_questions
-from service.core.pipeline import Deadline
 from service.errors import DeadlineError, InvalidRequestError, UnavailableError
 from service.http.eager import EagerCall
+from service.inference.pipeline import Deadline
 from tests.conftest import SAMPLES
 from tests.reading import reading_processes
-from tests.service.api.open_inference.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
+from tests.service.api.kserve.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
 
 PREDICT = f"/v1/models/{MODEL}:predict"
 CLASSIFY = f"/v1/models/{MODEL}:classify"
@@ -123,7 +123,7 @@ def test_request_that_is_answered_without_a_task_is_read_in_the_process() -> Non
         reader = RequestReader()
         read: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         question = reader.read(LARGE_BYTES, Deadline.after(timeout_s), json.loads, "[1]")
-        EagerCall(question, read.set_result, lambda _: None).start()
+        EagerCall(question, read.set_result, lambda _: None).step()
         try:
             return await read
         finally:

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.conftest import SAMPLES
-from tests.service.api.open_inference.requests import INFER, MODEL
+from tests.service.api.kserve.requests import INFER, MODEL
 
 CAT = SAMPLES[3]
 PNG = CAT.file.read_bytes()
@@ -212,8 +212,8 @@ def test_unexpected_failure_has_the_headers_and_the_form_of_its_protocol(
         raise RuntimeError("unexpected")
 
     for name in ("status", "model_status"):
-        monkeypatch.setattr(f"service.core.repository.ModelRepository.{name}", fails)
-    monkeypatch.setattr("service.api.open_inference.routes.extensions", fails)
+        monkeypatch.setattr(f"service.registry.repository.ModelRepository.{name}", fails)
+    monkeypatch.setattr("service.api.kserve.routes.extensions", fails)
     monkeypatch.setattr(client._transport, "raise_server_exceptions", False)
     response = client.get(path)
     assert response.status_code == 500

@@ -5,13 +5,13 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from catalog.artifact import version_folder
-from runtime.golden import read_golden
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.runtimes.golden import read_golden
 from scripts.write_page_samples import POSITIONS
 from service.api.page import WEB, read_files
 from tests.conftest import MODELS
 
-MOST_BYTES = 100_000
+MAX_PAGE_BYTES = 100_000
 
 
 def test_page_allows_nothing_from_outside_and_nothing_inline(client: TestClient) -> None:
@@ -52,7 +52,7 @@ def test_nothing_else_is_served(client: TestClient, path: str) -> None:
 
 
 def test_page_is_small() -> None:
-    assert sum(len(file.content) for file in read_files(WEB).values()) < MOST_BYTES
+    assert sum(len(file.content) for file in read_files(WEB).values()) < MAX_PAGE_BYTES
 
 
 @pytest.mark.parametrize("label", POSITIONS)

@@ -9,12 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from catalog.responses import Problem
-from service.core.admission import Admission
-from service.core.backlog import Backlog, Begun
-from service.observing import BEGUN
-from service.request_log import FLUSH_AFTER_S
+from cifar10_serving.schemas import Problem
+from service.http.request_trace import TICKET_KEY
+from service.inference.admission import Admission, Backlog, Ticket
 from service.settings import Settings
+from service.telemetry.logs import FLUSH_AFTER_S
 from tests.conftest import SAMPLES, SMALL_MODELS, newest_version, ready_client
 
 CAT = SAMPLES[3].file.read_bytes()
@@ -34,12 +33,12 @@ def test_deadline_of_a_request_is_kept(client: TestClient) -> None:
     assert client.post("/predict", content=CAT, headers={**PNG, "X-Request-Timeout-Ms": "5000"}).status_code == 200
 
 
-def after_waiting(client: TestClient, waited_s: float, refused: Exception | None = None) -> TestClient:
+def after_waiting(client: TestClient, waited_s: float, rejected: Exception | None = None) -> TestClient:
     """A client whose requests have waited in a backlog before they reach the application."""
-    begun = Begun(Backlog(Admission(1, 1), 1), b"/predict", waited_s, refused)
+    begun = Ticket(Backlog(Admission(1, 1), 1), b"/predict", waited_s, rejected)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope[BEGUN] = begun
+        scope[TICKET_KEY] = begun
         await client.app(scope, receive, send)
 
     return TestClient(app)
@@ -110,17 +109,17 @@ def test_cache_answers_and_is_counted() -> None:
 def test_each_request_is_one_line_of_json(capfdbinary: pytest.CaptureFixture[bytes], share: float, logged: int) -> None:
     time.sleep(2 * FLUSH_AFTER_S)
     capfdbinary.readouterr()  # what the application of other tests, in this process, still had to write
-    with ready_client(Settings(models=SMALL_MODELS, request_log_share=share)) as client:
+    with ready_client(Settings(models=SMALL_MODELS, access_log_sample_rate=share)) as client:
         client.post("/predict", params={"model": "functional"}, content=CAT, headers={**PNG, "X-Request-ID": "mine"})
         client.post("/predict", params={"model": "nope"}, content=CAT, headers=PNG)
     lines = [json.loads(line) for line in capfdbinary.readouterr().err.splitlines() if b"service.requests" in line]
     assert len(lines) == logged
     if logged:
-        answered, refused = lines
+        answered, rejected = lines
         assert (answered["request_id"], answered["status"], answered["batch_rows"]) == ("mine", 200, 1)
         assert (answered["model"], answered["version"]) == ("functional", newest_version("functional"))
         assert answered["total_ms"] >= answered["compute_ms"] > 0
-        assert (refused["status"], refused["error"]) == (404, "not-found")
-        assert (refused["requested_model"], "model" in refused) == ("nope", False)
-        assert "there is no model 'nope'" in refused["detail"]
-        assert answered["client"] == refused["client"] == "testclient:50000"
+        assert (rejected["status"], rejected["error"]) == (404, "not-found")
+        assert (rejected["requested_model"], "model" in rejected) == ("nope", False)
+        assert "there is no model 'nope'" in rejected["detail"]
+        assert answered["client"] == rejected["client"] == "testclient:50000"

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.conftest import SAMPLES
-from tests.service.api.open_inference.requests import INFER, MODEL, image_input
+from tests.service.api.kserve.requests import INFER, MODEL, image_input
 
 BODY = json.dumps({"inputs": [image_input()]}).encode()
 PREDICT = f"/v1/models/{MODEL}:predict"

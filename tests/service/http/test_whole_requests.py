@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalog.responses import Prediction
-from runtime.base import Images, Probabilities
-from runtime.openvino import OpenVinoRuntime
-from service.api.predict import PATH, predict_handler
-from service.core.admission import Admission
-from service.core.backlog import Backlog
-from service.core.decoding import Decoder
-from service.core.pipeline import Pipeline
-from service.core.prediction_cache import PredictionCache
-from service.core.repository import ModelRepository
-from service.core.scheduler import BatchLimits, Scheduler
-from service.http.middleware import HotRoutes
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
+from cifar10_serving.schemas import Prediction
+from service.api.predict import predict_routes
+from service.http.hot_routes import HotRoutes
+from service.inference.admission import Admission, Backlog
+from service.inference.cache import PredictionCache
+from service.inference.decoding import Decoder
+from service.inference.pipeline import Pipeline
+from service.inference.scheduler import BatchLimits, Scheduler
+from service.registry.repository import ModelRepository
 from service.settings import Settings
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
 from tests.made_up_model import MadeUpModel
@@ -99,7 +98,8 @@ def make_plane() -> Iterator[Callable[..., Plane]]:
         scheduler = Scheduler(BatchLimits(**limits))  # type: ignore[arg-type]
         decoder = Decoder(admission, max_image_pixels=10_000)
         pipeline = Pipeline(repository, admission, decoder, scheduler, cache=cache)
-        routes = HotRoutes({PATH: predict_handler(pipeline)})
+        routes = HotRoutes(Settings())
+        predict_routes(pipeline, routes)
         planes.append(Plane(repository, admission, Backlog(admission, 64), scheduler, routes))
         return planes[-1]
 
@@ -151,7 +151,7 @@ def test_errors_are_rendered_and_counted(
 def test_client_that_goes_is_noted_and_nothing_is_computed_for_it(
     make_plane: Callable[..., Plane], together: int
 ) -> None:
-    plane = make_plane(batch_wait_s=30.0)
+    plane = make_plane(max_batch_delay_s=30.0)
 
     def leave(connections: list[Connection]) -> None:
         for connection in connections:
@@ -170,7 +170,7 @@ def test_stop_without_time_left_answers_503_and_closes(make_plane: Callable[...,
                 task.cancel()
 
     closing = request(content_type=b"image/png\r\nConnection: close")
-    for connection in make_plane(batch_wait_s=30.0).ask([request(), closing], cancel):
+    for connection in make_plane(max_batch_delay_s=30.0).ask([request(), closing], cancel):
         assert connection.statuses == [503]
         assert b"retry-after: " in connection.transport.written
         assert connection.transport.written.count(b"connection: close") == 1
@@ -192,9 +192,9 @@ def test_failure_of_the_runtime_is_a_problem_document(
 
 
 def test_full_queue_rejects_and_what_comes_next_before_it_is_parsed(make_plane: Callable[..., Plane]) -> None:
-    plane = make_plane(max_queue_rows_per_model=2, batch_wait_s=0.2)
+    plane = make_plane(max_queue_size_per_model=2, max_batch_delay_s=0.2)
     rejected: list[bool] = []
-    connections = plane.ask([request()] * 4, lambda _: rejected.append(plane.backlog.refusal(TARGET) is not None))
+    connections = plane.ask([request()] * 4, lambda _: rejected.append(plane.backlog.rejection(TARGET) is not None))
     assert sorted(status for connection in connections for status in connection.statuses) == [200, 200, 503, 503]
     for connection in connections:
         assert (b"retry-after: 1" in connection.transport.written) == (connection.statuses == [503])
@@ -202,7 +202,7 @@ def test_full_queue_rejects_and_what_comes_next_before_it_is_parsed(make_plane: 
 
 
 def test_version_is_kept_until_its_request_is_answered(make_plane: Callable[..., Plane]) -> None:
-    plane = make_plane(batch_wait_s=0.2)
+    plane = make_plane(max_batch_delay_s=0.2)
     version = plane.repository.find("sequential")
     used: list[bool] = []
     first, _ = plane.ask([request()] * 2, lambda _: used.append(not version.wait_until_unused(0)))
@@ -226,6 +226,6 @@ def test_cached_answers_take_the_same_path(make_plane: Callable[..., Plane]) -> 
 def test_settings_limit_the_time_of_a_request(make_plane: Callable[..., Plane]) -> None:
     assert Settings().request_timeout_s > 0
     late = request().replace(b"Host: x", b"Host: x\r\nX-Request-Timeout-Ms: 20")
-    (connection,) = make_plane(batch_wait_s=30.0).ask([late])
+    (connection,) = make_plane(max_batch_delay_s=30.0).ask([late])
     assert connection.statuses == [504]
     assert [trace.error for trace in connection.noted] == ["deadline-passed"]

@@ -2,11 +2,11 @@ import numpy as np
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.core.batch_queue import Computed
-from service.core.observation import Observation
 from service.errors import UnavailableError
+from service.inference.batch_queue import Computed
 from service.telemetry.prometheus import exposition
 from service.telemetry.stats import Snapshot, Stats
+from service.telemetry.trace import Trace
 
 LABELS = {"model": "sequential", "version": "3"}
 
@@ -24,12 +24,10 @@ def test_counts_become_counters_and_cumulative_histograms() -> None:
     stats = Stats()
     computed = Computed(np.zeros((2, 10), np.float32), queue_s=0.0001, compute_s=0.3, batch_rows=2)
     for total_s in (0.004, 0.005, 99.0):
-        stats.request_ended(
-            Observation(
-                is_inference=True, model="sequential", version=3, status=200, total_s=total_s, computed=computed
-            )
+        stats.request_finished(
+            Trace(is_inference=True, model="sequential", version=3, status=200, total_s=total_s, computed=computed)
         )
-    stats.request_ended(Observation(is_inference=True, status=503, error=UnavailableError.kind))
+    stats.request_finished(Trace(is_inference=True, status=503, error=UnavailableError.kind))
     stats.batch_computed("sequential", 3, 2, 0.3)
     found = samples(stats.snapshot())
 

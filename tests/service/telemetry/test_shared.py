@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
 
-from service.core.observation import Observation
 from service.telemetry.shared import FOLDER_VARIABLE, SharedReports, WorkerReport, merge_states, shared_reports
 from service.telemetry.stats import Stats
+from service.telemetry.trace import Trace
 
 VERSION = ("sequential", 1)
 OTHER_PID, THIRD_PID = 999_999_991, 999_999_992
@@ -14,7 +14,7 @@ OTHER_PID, THIRD_PID = 999_999_991, 999_999_992
 def counted(requests: int) -> Stats:
     stats = Stats()
     for _ in range(requests):
-        stats.request_ended(Observation(is_inference=True, model="sequential", version=1, status=200, total_s=0.01))
+        stats.request_finished(Trace(is_inference=True, model="sequential", version=1, status=200, total_s=0.01))
     return stats
 
 

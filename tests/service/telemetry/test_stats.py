@@ -2,10 +2,10 @@ import numpy as np
 import orjson
 import pytest
 
-from service.core.batch_queue import Computed
-from service.core.observation import Observation
 from service.errors import DeadlineError, UnavailableError
+from service.inference.batch_queue import Computed
 from service.telemetry.stats import NO_VERSION, Histogram, Snapshot, Stats, merge_snapshots
+from service.telemetry.trace import Trace
 
 SEQUENTIAL = ("sequential", 1)
 
@@ -27,12 +27,12 @@ def stats(clock: Clock) -> Stats:
     return Stats(clock=clock, wall_clock=lambda: 1234.5)
 
 
-def ended(total_s: float = 0.01, error: str | None = None) -> Observation:
-    return Observation("POST", "/predict", total_s=total_s, error=error, is_inference=True)
+def ended(total_s: float = 0.01, error: str | None = None) -> Trace:
+    return Trace("POST", "/predict", total_s=total_s, error=error, is_inference=True)
 
 
-def answered(**parts: object) -> Observation:
-    return Observation(is_inference=True, model="sequential", version=1, total_s=0.5, status=200, **parts)  # type: ignore[arg-type]
+def answered(**parts: object) -> Trace:
+    return Trace(is_inference=True, model="sequential", version=1, total_s=0.5, status=200, **parts)  # type: ignore[arg-type]
 
 
 def service(snapshot: Snapshot) -> tuple[int, float, int]:
@@ -48,7 +48,7 @@ def test_nothing_is_known_before_the_first_request(stats: Stats) -> None:
 
 def test_the_rate_is_of_the_last_ten_seconds(stats: Stats, clock: Clock) -> None:
     for _ in range(50):
-        stats.request_ended(ended())
+        stats.request_finished(ended())
     clock.now_s += 5
     assert service(stats.snapshot())[1] == pytest.approx(50 / 5)
     clock.now_s += 4
@@ -60,26 +60,26 @@ def test_the_rate_is_of_the_last_ten_seconds(stats: Stats, clock: Clock) -> None
 
 def test_percentiles_are_of_answers_and_not_of_errors(stats: Stats) -> None:
     for milliseconds in range(1, 101):
-        stats.request_ended(ended(milliseconds / 1000))
+        stats.request_finished(ended(milliseconds / 1000))
     for _ in range(100):
-        stats.request_ended(ended(9, UnavailableError.kind))
+        stats.request_finished(ended(9, UnavailableError.kind))
     now = stats.snapshot().service_statistics(queue_size=0, pending_requests=0)
     assert (now.p50_ms, now.p99_ms) == (50, 99)
     assert (now.requests_total, now.rejected_total) == (200, 100)
 
 
 def test_requests_for_anything_else_are_not_counted(stats: Stats) -> None:
-    stats.request_ended(Observation("GET", "/stats"))
-    stats.request_ended(Observation(model="sequential", version=1))
+    stats.request_finished(Trace("GET", "/stats"))
+    stats.request_finished(Trace(model="sequential", version=1))
     assert stats.snapshot().requests == 0
     assert stats.version(SEQUENTIAL).success.count == 0
 
 
 def test_a_request_counts_for_its_version_with_its_durations_and_its_end(stats: Stats) -> None:
     computed = Computed(np.zeros((3, 10), np.float32), queue_s=0.1, compute_s=0.2, batch_rows=3)
-    stats.request_ended(answered(computed=computed, decode_s=0.05))
-    stats.request_ended(answered(from_cache=True))
-    stats.request_ended(answered(error=DeadlineError.kind))
+    stats.request_finished(answered(computed=computed, decode_s=0.05))
+    stats.request_finished(answered(from_cache=True))
+    stats.request_finished(answered(error=DeadlineError.kind))
     version = stats.version(SEQUENTIAL)
     assert (version.success.count, version.success.total_s) == (2, 1.0)
     assert (version.fail.count, version.fail.total_s, version.ends) == (1, 0.5, {"expired": 1})
@@ -118,9 +118,9 @@ def test_a_value_on_a_bound_belongs_to_its_bucket() -> None:
 def test_several_processes_merge_into_one_service(clock: Clock) -> None:
     busy, fresh = Stats(clock=clock), Stats(clock=clock)
     for _ in range(98):
-        busy.request_ended(answered())
+        busy.request_finished(answered())
     busy.batch_computed("sequential", 1, 4, 0.5)
-    fresh.request_ended(answered(error=UnavailableError.kind))
+    fresh.request_finished(answered(error=UnavailableError.kind))
     fresh.batch_computed("sequential", 1, 4, 0.25)
     fresh.requests_rejected(None, 3)
     written = [orjson.dumps(stats.snapshot().to_json(), option=orjson.OPT_NON_STR_KEYS) for stats in (busy, fresh)]

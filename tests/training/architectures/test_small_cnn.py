@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from catalog.labels import ModelName
+from cifar10_serving.artifacts.labels import ModelName
 from training.architectures import ARCHITECTURES
 from training.architectures.small_cnn import NORMALIZED
 from training.batch_normalization import NormalizedConv2D, NormalizedDense

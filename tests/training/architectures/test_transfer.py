@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from catalog.labels import ModelName
-from catalog.published_results import TUTORIAL_RESULTS
+from cifar10_serving.artifacts.labels import ModelName
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from training.architectures.transfer import BACKBONES, backbone_of, divide, transfer_model
 
 TRANSFER_MODELS: list[ModelName] = ["vgg16", "mobilenetv2", "resnet50v2"]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from catalog.artifact import read_metadata, version_folder
-from runtime.golden import check_golden
-from runtime.openvino import OpenVinoRuntime, has_bfloat16
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
+from cifar10_serving.runtimes.golden import check_golden
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime, has_bfloat16
 from training import __main__ as command_line
 from training.commands.evaluate import MISMATCH
 from training.data import Cifar10, Split

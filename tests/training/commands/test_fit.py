@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catalog.artifact import read_metadata
+from cifar10_serving.artifacts.layout import read_metadata
 from tests.conftest import ROOT
 from tests.training.commands.training_command import last_line
 from training import data, recipes
@@ -202,11 +202,11 @@ def test_ctrl_c_in_a_smoke_run_promises_nothing_and_leaves_nothing(tmp_path: Pat
 
 
 def test_export_publishes_a_finished_run_and_refuses_an_unfinished_one(tmp_path: Path) -> None:
-    refused = run(2, "export", "sequential", *places(tmp_path))
-    assert refused.returncode == 1
-    assert "0 of 2 epochs of this run are done" in last_line(refused.stderr)
-    assert "python -m training fit sequential" in last_line(refused.stderr)
-    assert f"--checkpoints {tmp_path / 'checkpoints'}" in last_line(refused.stderr)
+    rejected = run(2, "export", "sequential", *places(tmp_path))
+    assert rejected.returncode == 1
+    assert "0 of 2 epochs of this run are done" in last_line(rejected.stderr)
+    assert "python -m training fit sequential" in last_line(rejected.stderr)
+    assert f"--checkpoints {tmp_path / 'checkpoints'}" in last_line(rejected.stderr)
     assert run(2, "fit", "sequential", "--no-export", *places(tmp_path)).returncode == 0
     assert list((tmp_path / "models").iterdir()) == []
     result = run(2, "export", "sequential", *places(tmp_path))

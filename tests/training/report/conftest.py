@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from catalog.artifact import version_folder
+from cifar10_serving.artifacts.layout import version_folder
 from tests.conftest import MODELS
 from training.report import HTML_FILE, MARKDOWN_FILE, write_report
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog.artifact import read_metadata, version_folder
-from catalog.labels import MODEL_NAMES
+from cifar10_serving.artifacts.labels import MODEL_NAMES
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from tests.conftest import MODELS, PUBLISHED, ROOT
 
 RESULTS = ROOT / "docs/results"

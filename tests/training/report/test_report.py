@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from catalog.artifact import read_metadata, version_folder
-from catalog.errors import ProjectError
-from catalog.published_results import TUTORIAL_RESULTS
-from catalog.robustness import Robustness
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
+from cifar10_serving.artifacts.robustness import Robustness
+from cifar10_serving.errors import ProjectError
 from tests.conftest import MODELS, PUBLISHED, every_published_version
 from tests.training.report.conftest import Report, add_version
 from training.report import ReportError, write_report

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from catalog.labels import CLASS_NAMES
-from catalog.metadata import ClassResult
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.artifacts.metadata import ClassResult
 from training.report.markdown import Column, code, folded, plain, table
 from training.report.sections.section import Section
 from training.report.versions import Published, PublishedVersion

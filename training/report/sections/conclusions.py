@@ -3,8 +3,8 @@
 import math
 from typing import Final
 
-from catalog.labels import ModelName
-from catalog.published_results import TUTORIAL_RESULTS
+from cifar10_serving.artifacts.labels import ModelName
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from training.report.markdown import items, plain
 from training.report.sections.section import Section
 from training.report.sections.tutorial import sampling_error

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from catalog.labels import CLASS_NAMES
+from cifar10_serving.artifacts.labels import CLASS_NAMES
 from training.plots import draw_confusion_matrix
 from training.report.figures import new_figure, svg
 from training.report.markdown import Column, code, picture, plain, table

@@ -6,8 +6,8 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from catalog.labels import identity
-from catalog.published_results import TUTORIAL_RESULTS
+from cifar10_serving.artifacts.labels import identity
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from training.provenance import hardware
 from training.report.figures import COLOURS, new_figure, svg
 from training.report.latency import BATCHES, CALLS_A_ROUND, ROUND_DURATION_S, ROUNDS, Latency, MeasuredLatencies

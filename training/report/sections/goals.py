@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from catalog.labels import SMALL_CNNS, ModelName
+from cifar10_serving.artifacts.labels import SMALL_CNNS, ModelName
 from training.report.markdown import Column, code, plain, table
 from training.report.sections.section import Section
 from training.report.sections.tutorial import tutorial_of

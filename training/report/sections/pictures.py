@@ -5,8 +5,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.labels import CLASS_NAMES
-from runtime.golden import GoldenAnswers
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.runtimes.golden import GoldenAnswers
 from training.report.figures import new_figure, svg
 from training.report.markdown import picture
 from training.report.sections.section import Section

@@ -3,7 +3,7 @@
 import importlib.metadata
 from typing import Final
 
-from catalog import PROJECT_VERSION
+from cifar10_serving import __version__
 from training.provenance import hardware, package_versions
 from training.report.markdown import Column, code, items, plain, table
 from training.report.sections.section import Section
@@ -26,10 +26,10 @@ def provenance(published: Published) -> Section:
     """The runs, and the command, machine and packages of this page."""
     versions = package_versions() | {name: importlib.metadata.version(name) for name in RENDERING_PACKAGES}
     this_page = (
-        f"`python -m training report` wrote this page and its plots (project version {PROJECT_VERSION}, on "
+        f"`python -m training report` wrote this page and its plots (project version {__version__}, on "
         f"{plain(hardware())}; {plain(_listed(versions))}). It read `models/*/*/metadata.json` and `golden.npz`, "
         "where each figure stands with more digits; only the milliseconds were measured anew. The tutorial's figures "
-        "are in `catalog/published_results.py`."
+        "are in `cifar10_serving/artifacts/published_results.py`."
     )
     runs = (
         "`python -m training evaluate models/NAME/VERSION --data FOLDER` measures a version again on the official "

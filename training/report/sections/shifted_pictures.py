@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from catalog.robustness import CorruptedResult, Robustness, read_robustness
+from cifar10_serving.artifacts.robustness import CorruptedResult, Robustness, read_robustness
 from training.report.markdown import Column, code, table
 from training.report.sections.section import Section
 from training.report.versions import Published, PublishedVersion

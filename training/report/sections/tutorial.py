@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from catalog.labels import ModelIdentity
-from catalog.published_results import TUTORIAL_RESULTS, TutorialResult
+from cifar10_serving.artifacts.labels import ModelIdentity
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS, TutorialResult
 from training.report.markdown import Column, code, items, plain, table
 from training.report.sections.section import Section
 from training.report.versions import RUNTIME_TITLES, TRANSFER_MODELS, Published, PublishedVersion

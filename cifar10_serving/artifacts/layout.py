@@ -1,0 +1,260 @@
+"""The folder `models/<name>/<version>/`: reading, verifying and publishing one version.
+
+A version appears by one rename of a folder that is complete, checked and on disk, and never changes
+afterwards: a reader sees a whole version or none, whatever was killed. What the files mean to a runtime is
+`runtime`'s part; what is written into them is `training.export`'s.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from cifar10_serving.artifacts.documents import DocumentError, parse_document, printable
+from cifar10_serving.artifacts.files import read_regular, regular_files, sha256_regular
+from cifar10_serving.artifacts.metadata import MAX_VERSION_DIGITS, FileRecord, ModelMetadata
+from cifar10_serving.errors import ArtifactCorruptError, ArtifactMissingError, MetadataError, PublishError
+
+METADATA_FILE: Final = "metadata.json"
+SAVED_MODEL_FILE: Final = "saved_model.pb"
+WARM_UP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
+GOLDEN_FILE: Final = "golden.npz"
+PLOTS_FOLDER: Final = "plots"
+STAGING_PREFIX: Final = ".staging-"
+MAX_METADATA_BYTES: Final = 2**20
+MAX_PLOT_BYTES: Final = 2 * 2**20
+MAX_VERSION_BYTES: Final = 2**32
+"""All files of a version together."""
+READ_AT_LOADING: Final = ("variables/", "assets/")
+"""Folders of a SavedModel that a runtime may open at loading; every file in them must have a checksum."""
+
+
+def version_folder(models: Path, name: str, version: int) -> Path:
+    """Where a version is, or would be."""
+    return models / name / str(version)
+
+
+def published_versions(models: Path, name: str) -> list[int]:
+    """The version numbers below `models/<name>/`, ascending; staging folders and other names are passed over."""
+    try:
+        entries = list((models / name).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(int(entry.name) for entry in entries if is_version_name(entry.name) and entry.is_dir())
+
+
+def is_version_name(name: str) -> bool:
+    """Whether a folder of this name is a version's."""
+    return name.isascii() and name.isdigit() and not name.startswith("0") and len(name) <= MAX_VERSION_DIGITS
+
+
+def read_metadata(folder: Path) -> ModelMetadata:
+    """The metadata of a version's folder.
+
+    Raises:
+        ArtifactMissingError: there is no such folder or no metadata.json in it.
+        MetadataError: metadata.json says something else than the schema, or names another version.
+    """
+    file = folder / METADATA_FILE
+    try:
+        content = read_regular(folder, METADATA_FILE, max_bytes=MAX_METADATA_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactMissingError(
+            f"{file} is not there", expected="a version that training published", remedy="publish the version again"
+        ) from None
+    except OSError as error:
+        raise MetadataError(
+            f"{file} can't be read: {error.strerror}", remedy="restore the version from where it was published"
+        ) from None
+    try:
+        metadata = parse_document(content, ModelMetadata)
+    except DocumentError as error:
+        raise MetadataError(
+            f"{file}: {error}",
+            expected="the fields of cifar10_serving.artifacts.metadata.ModelMetadata",
+            remedy="publish the version again, or serve it with the release of this project that wrote it",
+        ) from None
+    place = folder.absolute()
+    if place.name.isdigit() and (metadata.name, str(metadata.version)) != (place.parent.name, place.name):
+        raise MetadataError(
+            f"{file} describes {metadata.name} version {metadata.version}",
+            expected=f"{place.parent.name} version {place.name}, like the folder",
+            remedy="move the version back to where it was published",
+        )
+    return metadata
+
+
+def verify(folder: Path, metadata: ModelMetadata) -> None:
+    """Compare every file that the metadata lists with its size and SHA-256; what is read at loading must be listed.
+
+    Nothing in the folder may be anything else than a regular file, a folder, or a link to one of the folder's own.
+
+    Raises:
+        ArtifactMissingError: a listed file is not there.
+        ArtifactCorruptError: a file's content is not what was published, or something is no regular file.
+        MetadataError: there is no checksum of a file that matters.
+    """
+    unlisted = {SAVED_MODEL_FILE, metadata.golden.file} - set(metadata.files)
+    if unlisted:
+        raise MetadataError(
+            f"{folder / METADATA_FILE} has no checksum of {', '.join(sorted(unlisted))}",
+            expected="every file of the version under `files`",
+            remedy="restore the version from where it was published",
+        )
+    if sum(record.size_bytes for record in metadata.files.values()) > MAX_VERSION_BYTES:
+        raise MetadataError(
+            f"{folder / METADATA_FILE} lists more than {MAX_VERSION_BYTES:,} bytes", expected="a smaller version"
+        )
+    for name, record in metadata.files.items():
+        _check_content(folder, name, record)
+    try:
+        unknown = {name for name in regular_files(folder) if name.startswith(READ_AT_LOADING)} - set(metadata.files)
+    except OSError as error:
+        raise ArtifactCorruptError(
+            f"{error.filename or folder} {error.strerror}",
+            expected="regular files inside the version's folder",
+            remedy="restore the version from where it was published",
+        ) from None
+    if unknown:
+        raise MetadataError(
+            f"{folder / METADATA_FILE} has no checksum of {printable(', '.join(sorted(unknown)))}",
+            expected="every file of the version under `files`",
+            remedy="restore the version from where it was published",
+        )
+
+
+def read_plot(folder: Path, metadata: ModelMetadata, plot: str) -> bytes | None:
+    """Return a plot of a version as SVG; None where there is none of this name.
+
+    Raises:
+        ArtifactError: it is too large, can't be read, or is not what was published.
+    """
+    name = metadata.plots.get(plot)
+    if name is None or name not in metadata.files:
+        return None
+    try:
+        content = read_regular(folder, name, max_bytes=MAX_PLOT_BYTES)
+    except OSError as error:
+        raise ArtifactCorruptError(
+            f"{folder / name} can't be read: {error.strerror}", remedy="restore the version"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != metadata.files[name].sha256:
+        raise ArtifactCorruptError(f"{folder / name} is not what was published", remedy="restore the version")
+    return content
+
+
+def _check_content(folder: Path, name: str, record: FileRecord) -> None:
+    file = folder / name
+    try:
+        found = sha256_regular(folder, name, size_bytes=record.size_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactMissingError(
+            f"{file} is not there", expected="every file that metadata.json lists", remedy="restore the version"
+        ) from None
+    except OSError as error:
+        raise ArtifactCorruptError(
+            f"{file} can't be read: {error.strerror}",
+            expected="a regular file inside the version's folder",
+            remedy="restore the version from where it was published",
+        ) from None
+    if found != record.sha256:
+        content = "a different size" if found is None else f"SHA-256 {found[:12]}…"
+        raise ArtifactCorruptError(
+            f"{file} is not what was published: {content}",
+            expected=f"{record.size_bytes:,} bytes with SHA-256 {record.sha256[:12]}…",
+            remedy="restore the version from where it was published",
+        )
+
+
+def file_record(file: Path) -> FileRecord:
+    """Size and SHA-256 of a file as it is now."""
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileRecord(sha256=digest, size_bytes=file.stat().st_size)
+
+
+def file_records(folder: Path) -> dict[str, FileRecord]:
+    """Every file below a folder but metadata.json, by its path relative to the folder."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / METADATA_FILE)
+    return {file.relative_to(folder).as_posix(): file_record(file) for file in files}
+
+
+@contextmanager
+def staging_folder(models: Path, name: str) -> Iterator[Path]:
+    """A folder beside the versions of `name` to write a new one into; gone afterwards unless published.
+
+    Raises:
+        PublishError: the folder can't be made (read-only, no space, not a folder).
+    """
+    parent = models / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=parent))
+    except OSError as error:
+        raise PublishError(
+            f"can't write to {parent}: {error.strerror}",
+            expected="a folder that this user may write to",
+            remedy="give another folder with --models",
+        ) from None
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):  # there are versions, as there should be
+            parent.rmdir()
+
+
+def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetadata:
+    """Turn a staging folder into the next version, all at once.
+
+    The metadata's `version` and `files` are set here, from the versions that exist and the files that are in
+    the folder; the result is the metadata as published. Two publishers at once get two numbers.
+
+    Raises:
+        PublishError: the folder could not be written or renamed; the published versions are as before.
+    """
+    files = file_records(staging)
+    while True:
+        version = max(published_versions(models, metadata.name), default=0) + 1
+        complete = metadata.model_copy(update={"version": version, "files": files})
+        target = version_folder(models, metadata.name, version)
+        try:
+            (staging / METADATA_FILE).write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            verify(staging, read_metadata(staging))
+            _make_readable_by_all(staging)
+            _sync(staging)
+            staging.rename(target)
+            _sync_one(target.parent)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                continue  # another publisher took this number between the listing and the rename
+            raise PublishError(
+                f"can't publish {target}: {error.strerror}",
+                expected="a folder with free space that this user may write to",
+                remedy="free some space, or give another folder with --models",
+            ) from None
+        return complete
+
+
+def _make_readable_by_all(folder: Path) -> None:
+    # mkdtemp makes the folder for its owner only, and a umask may do the same; who serves it is often another user.
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _sync(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,219 @@
+"""The typed form of metadata.json: what a version is, how it was made, how well it does.
+
+The JSON on disk is the JSON that the service answers with; API schema, documents and client derive from
+these classes. Reading and writing files is `cifar10_serving.artifacts.layout`'s part.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cifar10_serving.artifacts.labels import CLASS_COUNT, ModelName
+
+Precision = Literal["float32", "bfloat16"]
+RuntimeName = Literal["openvino", "tensorflow"]
+SplitName = Literal["test", "validation"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+MAX_VERSION_DIGITS: Final = 9
+Version = Annotated[int, Field(ge=1, lt=10**MAX_VERSION_DIGITS, description="1 and up, in the order of publishing")]
+MAX_FILE_BYTES: Final = 2**31
+"""Limit of a protobuf message, such as saved_model.pb."""
+
+
+Entry = TypeVar("Entry")
+OfEachClass = Annotated[list[Entry], Field(min_length=CLASS_COUNT, max_length=CLASS_COUNT)]
+MAX_TITLE: Final = 200
+ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
+SIGNATURE: Final = "serving_default"
+IMAGES: Final = "images"
+"""The input of that signature, which takes pixels."""
+
+
+def _inside(name: str) -> str:
+    parts = name.split("/")
+    if not name.isprintable() or {"\\", ":"} & set(name) or any(part.strip(". ") == "" for part in parts):
+        raise ValueError("should be the path of a file inside the version's folder, such as plots/learning_curves.svg")
+    return name
+
+
+FileName = Annotated[str, Field(max_length=255), AfterValidator(_inside)]
+"""A file of the version by its path relative to the folder; never one outside of it, on any system."""
+PlotName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+PlotFile = Annotated[FileName, Field(pattern=r"^plots/[^/]+\.svg$")]
+GoldenFile = Annotated[FileName, Field(pattern=r"^[^/]+\.npz$")]
+
+
+class Record(BaseModel):
+    """Immutable, and strict about unknown fields: a misspelt key is an error, not a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class TensorSpec(Record):
+    """A named tensor of a signature; -1 in `shape` is the batch."""
+
+    name: ServedName
+    dtype: Literal["uint8", "float32", "string"]
+    shape: list[int]
+    description: str
+
+
+class SignatureSpec(Record):
+    """One signature of the SavedModel, as a client of any server would call it."""
+
+    name: ServedName
+    inputs: Annotated[list[TensorSpec], Field(min_length=1)]
+    outputs: Annotated[list[TensorSpec], Field(min_length=1)]
+
+
+def _with_images(signatures: list[SignatureSpec]) -> list[SignatureSpec]:
+    if not any((known.name, known.inputs[0].name) == (SIGNATURE, IMAGES) for known in signatures):
+        raise ValueError(f"should have the signature '{SIGNATURE}' with the input '{IMAGES}'")
+    return signatures
+
+
+class Parameters(Record):
+    """How many weights the model has."""
+
+    total: Count
+    trainable: Count
+
+
+class ClassResult(Record):
+    """One class of an evaluation; a precision without any prediction of the class counts as 0."""
+
+    label: str
+    n: Count
+    precision: Probability
+    recall: Probability
+    f1: Probability
+
+
+class Evaluation(Record):
+    """What the artifact itself, loaded by one runtime at one precision, answered over one split."""
+
+    split: SplitName
+    n: Annotated[int, Field(ge=1, description="images evaluated")]
+    runtime: RuntimeName
+    runtime_version: str
+    device: str
+    precision: Precision
+    loss: Annotated[float, Field(ge=0, description="mean cross-entropy in nats, from the probabilities")]
+    accuracy: Probability
+    correct: Count
+    top_k_accuracy: Annotated[dict[str, Probability], Field(description="k -> share with the label among the top k")]
+    expected_calibration_error: Annotated[
+        Probability, Field(description="15 equal-width bins of confidence, weighted by their counts")
+    ]
+    confusion_matrix: Annotated[
+        OfEachClass[OfEachClass[Count]], Field(description="row = true class, column = predicted class")
+    ]
+    per_class: OfEachClass[ClassResult]
+    duration_s: Seconds
+
+
+class EpochResult(Record):
+    """One epoch of training, as Keras reported it; the loss of a run that diverged is "NaN" or "Infinity"."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+    epoch: Annotated[int, Field(ge=1)]
+    loss: float
+    accuracy: Probability
+    val_loss: Annotated[float | None, Field(description="none where every image trains")] = None
+    val_accuracy: Probability | None = None
+    duration_s: Seconds
+
+
+class Dataset(Record):
+    """Which images the version was trained and evaluated on."""
+
+    name: str
+    source: Annotated[str, Field(description="which official form the images were read from")]
+    sha256: Annotated[Sha256, Field(description="over all records (label, then red, green, blue planes) in order")]
+    train: Count
+    validation: Count
+    test: Count
+    split: Annotated[str, Field(description="how train and validation were separated")]
+
+
+class TrainingRun(Record):
+    """The run that made the weights."""
+
+    seed: int
+    started_at: datetime
+    wall_time_s: Seconds
+    hardware: Annotated[str, Field(description="that the last epoch was computed on; GPUs before the processor")]
+    git_commit: Annotated[str, Field(description="of this project; '-dirty' where files were changed since")]
+    command: Annotated[str, Field(description="repeats the run")]
+    versions: Annotated[dict[str, str], Field(description="package -> version; where training was elsewhere, of that")]
+    backbone_sha256: Annotated[
+        Sha256 | None, Field(description="SHA-256 over the weights that a transfer model's backbone began with")
+    ] = None
+    history: list[EpochResult]
+
+
+class Golden(Record):
+    """Images with this version's own answers, run at every load before the version may serve."""
+
+    file: GoldenFile
+    n: Annotated[int, Field(ge=1)]
+    tolerance: Annotated[
+        dict[Precision, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+        Field(description="greatest absolute difference of a probability that still passes, per precision"),
+    ]
+
+
+class ExportReport(Record):
+    """What the export measured of the artifact on the machine that published it."""
+
+    size_bytes: Annotated[Count, Field(description="saved_model.pb")]
+    max_abs_difference_from_keras: Annotated[
+        float, Field(ge=0, description="greatest difference of a probability over the test set")
+    ]
+    classes_changed_from_keras: Annotated[
+        int, Field(ge=0, description="test images that the artifact puts into another class than the Keras model")
+    ]
+    load_time_s: Annotated[
+        dict[str, Seconds],
+        Field(description="runtime -> reading the folder and compiling, without importing the runtime"),
+    ]
+
+
+class FileRecord(Record):
+    """A file of the version."""
+
+    sha256: Sha256
+    size_bytes: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
+
+
+class ModelMetadata(Record):
+    """Everything that is known of one published version (`metadata.json`)."""
+
+    schema_version: Literal[1] = 1
+    name: ModelName
+    version: Version
+    title: Annotated[str, Field(max_length=MAX_TITLE)]
+    architecture: Annotated[str, Field(max_length=MAX_TITLE)]
+    recipe: Annotated[dict[str, Any], Field(description="every hyper-parameter; `name` says which recipe it is")]
+    parameters: Parameters
+    signatures: Annotated[list[SignatureSpec], AfterValidator(_with_images)]
+    labels: OfEachClass[str]
+    evaluations: list[Evaluation]
+    training: TrainingRun
+    dataset: Dataset
+    golden: Golden
+    export: ExportReport
+    plots: Annotated[dict[PlotName, PlotFile], Field(description="plot name -> file in the version's folder")]
+    project_version: str
+    published_at: datetime
+    files: Annotated[dict[FileName, FileRecord], Field(description="every file of the version but metadata.json")]
+
+    def evaluation(self, split: SplitName, precision: Precision, runtime: RuntimeName) -> Evaluation | None:
+        """The stored evaluation of a split at a precision, this runtime's before another's."""
+        matching = [entry for entry in self.evaluations if (entry.split, entry.precision) == (split, precision)]
+        return min(matching, key=lambda entry: entry.runtime != runtime, default=None)

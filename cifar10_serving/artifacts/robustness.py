@@ -1,0 +1,58 @@
+"""The typed form of a robustness table: how a published version does on shifted pictures, beside its folder.
+
+A version never changes once it is published, so what is measured of it later lies in `models/<name>/` under a name
+of its own.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from cifar10_serving.artifacts.documents import DocumentError, parse_document
+from cifar10_serving.artifacts.files import read_regular
+from cifar10_serving.artifacts.labels import ModelName
+from cifar10_serving.artifacts.metadata import Count, Precision, Probability, Record, RuntimeName, Sha256, Version
+
+MAX_ROBUSTNESS_BYTES: Final = 2**20
+
+
+class CorruptedResult(Record):
+    """One corruption at one strength over the test images."""
+
+    corruption: str
+    strength: Annotated[int, Field(ge=1, le=3)]
+    parameter: Annotated[float, Field(description="what the strength means for this corruption")]
+    parameter_name: str
+    correct: Count
+    accuracy: Probability
+
+
+class Robustness(Record):
+    """A version's accuracy on the test images as they are, and on each corruption of them."""
+
+    schema_version: Literal[1] = 1
+    name: ModelName
+    version: Version
+    runtime: RuntimeName
+    runtime_version: str
+    precision: Precision
+    dataset_sha256: Sha256
+    n: Annotated[int, Field(ge=1, description="test images")]
+    clean_accuracy: Probability
+    results: list[CorruptedResult]
+    mean_accuracy: Annotated[Probability, Field(description="over all corruptions and strengths")]
+
+
+def read_robustness(models: Path, name: str, version: int) -> Robustness | None:
+    """Return the table of a version; None where there is none that can be read."""
+    file = robustness_file(models, name, version)
+    try:
+        return parse_document(read_regular(file.parent, file.name, max_bytes=MAX_ROBUSTNESS_BYTES), Robustness)
+    except (OSError, DocumentError):
+        return None
+
+
+def robustness_file(models: Path, name: str, version: int) -> Path:
+    """Where the table of a version is, or would be."""
+    return models / name / f"robustness-{version}.json"

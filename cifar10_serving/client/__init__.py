@@ -1,0 +1,22 @@
+"""Asks the service from Python: `Client` and `AsyncClient`, their results and errors. See docs/client.md.
+
+Results are the catalog's own records. Nothing here imports more than httpx and the catalog, and these only once a name
+is asked for, so that the command line (`cifar10_serving.client.commands`) can say in words what is not installed.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cifar10_serving.client._public import *  # noqa: F403  # its __all__ says which
+    from cifar10_serving.client._public import __all__ as __all__
+else:
+    from importlib import import_module
+
+    def __getattr__(name: str) -> object:
+        if name.startswith("_") and name != "__all__":  # Python asks for __path__, and for modules before their import
+            raise AttributeError(name)
+        globals()[name] = value = getattr(import_module("cifar10_serving.client._public"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return [*globals(), *import_module("cifar10_serving.client._public").__all__]

@@ -1,0 +1,143 @@
+"""What each call sends and which record answers it: the one description that both clients share."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic
+from urllib.parse import quote
+
+from cifar10_serving.artifacts.metadata import ModelMetadata
+from cifar10_serving.client._answers import AnyRecord
+from cifar10_serving.client._errors import ImageSourceError
+from cifar10_serving.client._images import EncodedImage
+from cifar10_serving.schemas import (
+    BatchPrediction,
+    Comparison,
+    Explanation,
+    ModelList,
+    ModelStatus,
+    Prediction,
+    Readiness,
+    ServiceStatistics,
+)
+
+OK: Final = frozenset({200})
+READY_OR_NOT: Final = frozenset({200, 503})
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[AnyRecord]):
+    """A request, and the record that its answer holds.
+
+    `sent` are httpx's own arguments for the body: `content` and `headers`, or `files`.
+    """
+
+    method: str
+    path: str
+    record: type[AnyRecord]
+    parameters: Mapping[str, str | int | list[str]] = field(default_factory=dict)
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    accepted: frozenset[int] = OK
+    names: Sequence[str] = ()
+    """Names of the requested models and versions, as the caller wrote them."""
+
+
+def predict(
+    image: EncodedImage, *, model: str | None, version: int | str | None, top_k: int | None
+) -> Call[Prediction]:
+    """`POST /predict`."""
+    parameters = _given(model=model, version=version, top_k=top_k)
+    return Call("POST", "/predict", Prediction, parameters, _body(image), names=_names(model, version))
+
+
+def predict_batch(
+    images: Iterable[EncodedImage], *, model: str | None, version: int | str | None, top_k: int | None
+) -> Call[BatchPrediction]:
+    """`POST /predict/batch`.
+
+    Raises:
+        ImageSourceError: there are none.
+    """
+    files = [("files", (_form_name(image), image.content, image.content_type)) for image in images]
+    if not files:
+        raise ImageSourceError("there are no images", expected="one or more")
+    parameters = _given(model=model, version=version, top_k=top_k)
+    return Call("POST", "/predict/batch", BatchPrediction, parameters, {"files": files}, names=_names(model, version))
+
+
+def compare(image: EncodedImage, *, models: Sequence[str], top_k: int | None) -> Call[Comparison]:
+    """`POST /compare`."""
+    parameters = _given(top_k=top_k) | ({"model": [_sendable(name) for name in models]} if models else {})
+    return Call("POST", "/compare", Comparison, parameters, _body(image), names=_names(*models))
+
+
+def explain(
+    image: EncodedImage,
+    *,
+    model: str | None,
+    version: int | str | None,
+    class_id: int | None,
+    patch: int | None,
+    stride: int | None,
+) -> Call[Explanation]:
+    """`POST /explain`."""
+    parameters = _given(model=model, version=version, class_id=class_id, patch=patch, stride=stride)
+    return Call("POST", "/explain", Explanation, parameters, _body(image), names=_names(model, version))
+
+
+def models() -> Call[ModelList]:
+    """`GET /models`."""
+    return Call("GET", "/models", ModelList)
+
+
+def model(name: str) -> Call[ModelStatus]:
+    """`GET /models/{name}`."""
+    return Call("GET", f"/models/{_segment(name)}", ModelStatus, names=_names(name))
+
+
+def metadata(name: str, version: int) -> Call[ModelMetadata]:
+    """`GET /models/{name}/versions/{version}`."""
+    path = f"/models/{_segment(name)}/versions/{version}"
+    return Call("GET", path, ModelMetadata, names=_names(name))
+
+
+def ready() -> Call[Readiness]:
+    """`GET /readyz`, whose 503 is an answer too."""
+    return Call("GET", "/readyz", Readiness, accepted=READY_OR_NOT)
+
+
+def stats() -> Call[ServiceStatistics]:
+    """`GET /stats`."""
+    return Call("GET", "/stats", ServiceStatistics)
+
+
+def _form_name(image: EncodedImage) -> str:
+    """A file's name without its folders, which are nobody's business, and as UTF-8, which a name need not be."""
+    return _sendable(Path(image.name or "image").name, "replace")
+
+
+def _sendable(text: str, errors: str = "backslashreplace") -> str:
+    """A text as UTF-8 can hold it: an argument of the shell need not be UTF-8, and Python keeps its bytes apart."""
+    return text.encode("utf-8", errors).decode()
+
+
+def _segment(name: str) -> str:
+    """A name as one part of a path, which `.` and `..` would else leave."""
+    quoted = quote(_sendable(name), safe="")
+    return quoted.replace(".", "%2E") if name in {".", ".."} else quoted or quote(" ")
+
+
+def _names(*names: str | int | None) -> list[str]:
+    return [name.partition("/")[0] for name in names if isinstance(name, str)]
+
+
+def _body(image: EncodedImage) -> dict[str, Any]:
+    return {"content": image.content, "headers": {"Content-Type": image.content_type}}
+
+
+def _given(**parameters: str | int | None) -> dict[str, str | int | list[str]]:
+    return {
+        name: _sendable(value) if isinstance(value, str) else value
+        for name, value in parameters.items()
+        if value is not None
+    }

@@ -1,0 +1,130 @@
+"""How long a call may take, when it is tried again, and where it goes: value objects, checked when they are made."""
+
+import random
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from cifar10_serving.client._errors import AddressError
+
+__all__ = ["DEFAULT_URL", "Retries", "Timeouts"]
+
+LAST_PORT: Final = 65535
+MAX_HOST: Final = 253
+LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+ZONE: Final = re.compile(r"(\[[^\]%]+)%25([^\]]+)(?=\])")
+MAX_SECONDS: Final = 10**7
+"""A hundred days. Sockets and threads take no more than some centuries, and raise OverflowError."""
+MAX_LOST_ATTEMPTS: Final = 4
+"""Attempts of a call whose connection breaks each time, and of one to a host that nobody knows."""
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a call may take, in seconds.
+
+    Args:
+        connect_s: for a connection to be made.
+        read_s: between two parts of the answer, or of the request while it is sent. The service's own deadline is
+            10 s, so that with a longer time it is the service that says what is slow.
+        total_s: for the whole call, with all its retries and the waits between them; None for as long as it takes.
+
+    Raises:
+        ValueError: one is not above 0, or above a hundred days.
+    """
+
+    connect_s: float = 5.0
+    read_s: float = 15.0
+    total_s: float | None = 60.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("connect_s", self.connect_s), ("read_s", self.read_s), ("total_s", self.total_s)):
+            if value is not None and not 0 < value <= MAX_SECONDS:
+                raise ValueError(f"{name} = {value}: expected seconds above 0, at most {MAX_SECONDS:,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """When a call is tried again: after 503 (or a proxy's 429 or 502), and where the connection failed or broke.
+
+    Every call can be repeated without harm, since the service keeps nothing of it. So a service that restarts is waited
+    for, until the call's total time-out. A read time-out is not tried again: what is slow would get one more request to
+    answer. Unless `attempts` says how often, a call whose connection breaks again and again is given up after
+    `MAX_LOST_ATTEMPTS` attempts, since it may be the request that breaks it.
+
+    Args:
+        attempts: at most so many, the first one counted; 1 for no retries, None for as many as the total time-out
+            allows.
+        first_wait_s: the greatest wait after the first attempt; each further one is twice as long. The wait itself
+            is drawn between 0 and that, so that many clients don't come back at once; `Retry-After` is added to it.
+        longest_wait_s: the greatest wait, `Retry-After` apart.
+        attempts_before_contact: at most so many while this client has never had an answer: a wrong address is told
+            soon, and a service that was there is waited for. None for no such limit where the connection is refused,
+            and for `MAX_LOST_ATTEMPTS` where there is no such host or no way to it.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    attempts: int | None = None
+    first_wait_s: float = 0.2
+    longest_wait_s: float = 5.0
+    attempts_before_contact: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("attempts", self.attempts),
+            ("attempts_before_contact", self.attempts_before_contact),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value}: expected 1 (no retries) or more, or None")
+        for name, wait_s in (("first_wait_s", self.first_wait_s), ("longest_wait_s", self.longest_wait_s)):
+            if not 0 <= wait_s <= MAX_SECONDS:
+                raise ValueError(f"{name} = {wait_s}: expected 0 to {MAX_SECONDS:,} seconds")
+
+    def wait_s(self, attempts_made: int, retry_after_s: float | None = None) -> float:
+        """How long to wait after so many attempts."""
+        longest_s = min(self.longest_wait_s, self.first_wait_s * 2 ** min(attempts_made - 1, 32))
+        return (retry_after_s or 0) + random.uniform(0, longest_s)  # noqa: S311  # spreads clients, hides nothing
+
+
+NO_RETRIES: Final = Retries(attempts=1)
+
+
+def parse_base_url(text: str) -> httpx.URL:
+    """The service's address; `localhost:8000` is http.
+
+    Raises:
+        AddressError: it is none.
+    """
+    expected = f"an address such as {DEFAULT_URL}"
+    text = text.strip()
+    # A zone such as [fe80::1%25eth0] is written in a URL with an escaped %, and given to the system without.
+    readable = ZONE.sub(r"\1%\2", text if "://" in text else f"http://{text}")
+    try:
+        url = httpx.URL(readable)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        why = "" if "@" in text else f": {error}"  # its words may be the password's
+        raise AddressError(f"{_shown(text)} is not an address{why}", expected=expected) from error
+    if url.scheme not in {"http", "https"} or any(map(str.isspace, text)) or not _is_host(url):
+        raise AddressError(f"{_shown(text)} is not the address of an HTTP server", expected=expected)
+    if url.port is not None and not 0 < url.port <= LAST_PORT:
+        raise AddressError(f"{_shown(text)}: there is no port {url.port}", expected=expected)
+    if url.query or url.fragment:
+        raise AddressError(f"{_shown(text)} has a query or a fragment", expected=expected)
+    return url
+
+
+def _is_host(url: httpx.URL) -> bool:
+    """Tell a name or an address from what only a resolver would stumble over: `http://http://x`, empty labels."""
+    if ":" in url.host:
+        return True  # an IPv6 address, which httpx has checked
+    labels = url.raw_host.decode("ascii", "replace").removesuffix(".").split(".")
+    return url.host not in {"http", "https"} and len(url.raw_host) <= MAX_HOST and all(map(LABEL.fullmatch, labels))
+
+
+def _shown(text: str) -> str:
+    return repr(f"…@{text.rpartition('@')[2]}" if "@" in text else text)

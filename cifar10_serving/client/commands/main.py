@@ -1,0 +1,80 @@
+"""Reads the command line, runs the command that it names, and turns what it raises into a line and an exit code.
+
+What each command does is in the module of its name.
+"""
+
+import signal
+import sys
+from collections.abc import Sequence
+
+from cifar10_serving import __version__
+from cifar10_serving.client.commands import bench, compare, explain, model, models, predict, wait_ready, watch
+from cifar10_serving.client.commands.arguments import Parser
+from cifar10_serving.client.commands.exit_codes import CommandLineError, ExitCode, exit_code
+from cifar10_serving.client.commands.output import drop_output, prepare_streams, say, say_error, say_waits
+from cifar10_serving.errors import ProjectError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name; an `ExitCode`."""
+    has_output = prepare_streams()
+    say_waits()
+    try:
+        parsed = _parser().parse_args(arguments)
+        if not has_output:
+            raise CommandLineError("standard output is closed", remedy="send it to a file, or to /dev/null")
+        code: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except SystemExit:  # of argparse, after the usage or the help
+        _flush()
+        raise
+    except ProjectError as error:
+        _flush()
+        say_error(error)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what still waits for a thread, without a word
+        say("stopped")
+        return ExitCode.STOPPED
+    except BrokenPipeError:
+        drop_output()
+        return ExitCode.NO_READER
+    except OSError as error:
+        drop_output()
+        say(f"error: reading or writing failed: {error.strerror or error}")
+        return ExitCode.FAILED
+    except MemoryError:
+        say("error: there is not enough memory")
+        return ExitCode.FAILED
+    return code
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_output()
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog=None if sys.argv and sys.argv[0].endswith("cifar10") else "python -m cifar10_serving",
+        description="Classify images with a cifar10-serving service.",
+        epilog="docs/client.md has examples and the exit codes.",
+    )
+    parser.add_argument("--version", action="version", version=f"cifar10-serving {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module, purpose in (
+        ("predict", predict, "classify images: files, folders, patterns, standard input"),
+        ("compare", compare, "classify one image with several models"),
+        ("explain", explain, "explain which parts of an image mattered"),
+        ("models", models, "list the models"),
+        ("model", model, "show one model and its versions"),
+        ("watch", watch, "show the service's statistics periodically"),
+        ("wait-ready", wait_ready, "wait until the service is ready"),
+        ("bench", bench, "measure how fast the service answers"),
+    ):
+        command = commands.add_parser(name, help=purpose)
+        module.add(command)
+        command.set_defaults(run=module.run)
+    return parser

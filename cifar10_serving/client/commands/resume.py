@@ -1,0 +1,351 @@
+"""The file of `predict --resume FILE`: every answer as it comes, and where the next run of the same command goes on.
+
+It holds the rows that `--json` or `--csv` would print, one an image and nothing else, so it is the result as well.
+A row is written by one call of the operating system before it is printed: a run that is killed loses none that was
+shown, and leaves at most one torn line at the end, which the next run drops. What was answered is kept; what failed is
+asked about again.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from pydantic import ValidationError
+
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.client._images import shown
+from cifar10_serving.client.commands.exit_codes import CommandLineError
+from cifar10_serving.client.commands.files import NamedImage
+from cifar10_serving.client.commands.rows import CSV_COLUMNS, CSV_HEADER, Row, csv_line, csv_name, json_line
+from cifar10_serving.schemas import ClassProbability, Prediction
+
+JSON_START: Final = b'{"file": '
+CSV_START: Final = CSV_HEADER.encode()
+CSV_SUFFIX: Final = ".csv"
+OTHER_FILE: Final = "name another file, or move this one"
+READ_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRow:
+    """A row as it stands in the file; `prediction` is None for an image that failed."""
+
+    line: bytes
+    name: str
+    prediction: Prediction | None
+
+
+class ResumeFile:
+    """The rows of a run, in a file that no other run writes meanwhile.
+
+    Args:
+        path: the file; made where there is none.
+        images: all of the run.
+        as_csv: rows of CSV; else JSON lines.
+
+    Raises:
+        CommandLineError: the file holds something else, or answers about none of the images, or is in use, or can't be
+            read or written.
+    """
+
+    def __init__(self, path: Path, images: Sequence[NamedImage], *, as_csv: bool) -> None:
+        self._as_csv = as_csv
+        self._images = images
+        self._path = _checked(path)
+        with self._named_errors("opened"):
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            _lock(self._file, self._path)
+            self._order: list[int] = []
+            self.earlier: dict[int, Prediction] = {}
+            """The answers of earlier runs, by the image's place in the run."""
+            self.strange = 0
+            """Rows about files that this run doesn't have; they stay."""
+            content = _read(self._file)
+            changed_ns = os.fstat(self._file).st_mtime_ns
+            self._kept = self._choose(list(self._rows(content)), changed_ns)
+            self._content = content
+            self._origins = {_origin(found, as_csv) for found in self.earlier.values()}
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def check(self, model: str | None, version: str | None) -> None:
+        """Compare what is asked for with what answered before.
+
+        Raises:
+            CommandLineError: it is another model or version.
+        """
+        for found in self.earlier.values():
+            if model not in {None, found.model} or (version and version.isdigit() and int(version) != found.version):
+                asked = f"{model or found.model} version {version}" if version else model
+                raise CommandLineError(
+                    f"{shown(self._path)} has answers of {found.model} version {found.version}, and this run uses "
+                    f"{asked}",
+                    remedy=OTHER_FILE,
+                )
+
+    def check_answer(self, prediction: Prediction) -> None:
+        """Compare a new answer with what answered before.
+
+        Raises:
+            CommandLineError: another model or version gives it, or with more classes.
+        """
+        if self._origins and _origin(prediction, self._as_csv) not in self._origins:
+            model, version, top = next(iter(self._origins))
+            found = f"{prediction.model} version {prediction.version}"
+            raise CommandLineError(
+                f"{shown(self._path)} has answers of {model} version {version}"
+                + (f" with {top} classes" if top else "")
+                + f", and now {found} answers"
+                + (f" with {len(prediction.top)}" if top else ""),
+                remedy=f"use --model {model} --version {version}"
+                + (f" --top-k {top}" if top else "")
+                + ", or name another file",
+            )
+
+    def begin(self) -> None:
+        """Leave only what is kept in the file; what is dropped is asked about again."""
+        kept = b"".join(row.line + b"\n" for row in self._kept)
+        if self._as_csv:
+            kept = CSV_START + b"\n" + kept
+        with self._named_errors("written"):
+            if self._content.startswith(kept):
+                os.ftruncate(self._file, len(kept))
+            elif kept.startswith(self._content):  # there is no header yet, or no end of the last line
+                _write(self._file, kept[len(self._content) :])
+            else:
+                self._replace(kept)
+
+    def write(self, index: int, row: Row) -> None:
+        """Add one more row."""
+        self._order.append(index)
+        line = csv_line(row) if self._as_csv else json_line(row)
+        with self._named_errors("written"):
+            _write(self._file, line.encode("utf-8", "surrogateescape") + b"\n")
+
+    def finish(self) -> None:
+        """Put rows that were asked about again in the images' order."""
+        if self._order == sorted(self._order):
+            return
+        rows = list(self._rows(_read(self._file)))
+        places = dict(zip((id(row) for row in rows), self._order, strict=True))
+        lines = [row.line + b"\n" for row in sorted(rows, key=lambda row: places[id(row)])]
+        with self._named_errors("written"):
+            self._replace(b"".join([CSV_START + b"\n", *lines] if self._as_csv else lines))
+
+    def is_standard_output(self) -> bool:
+        """Tell whether standard output is this file."""
+        try:
+            return os.path.samestat(os.fstat(1), os.fstat(self._file))
+        except OSError:
+            return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+    def _choose(self, rows: Sequence[SavedRow], changed_ns: int) -> list[SavedRow]:
+        """The rows that stay: one for each image that was answered and has not changed since, and strange ones."""
+        places: dict[str, deque[int]] = {}
+        for index, image in enumerate(self._images):
+            places.setdefault(csv_name(image.name) if self._as_csv else image.name, deque()).append(index)
+        known = set(places)
+        kept: list[SavedRow] = []
+        for row in rows:
+            if row.name not in known:
+                self.strange += 1
+                kept.append(row)
+                self._order.append(-1)
+            elif row.prediction and places[row.name] and not _is_newer(self._images[places[row.name][0]], changed_ns):
+                index = places[row.name].popleft()
+                self.earlier[index] = row.prediction
+                self._order.append(index)
+                kept.append(row)
+        if rows and self.strange == len(rows):
+            raise CommandLineError(
+                f"{shown(self._path)} has answers for other files; the first is {shown(rows[0].name)}",
+                expected="the file of a run over the same images with the same names",
+                remedy=OTHER_FILE,
+            )
+        return kept
+
+    def _rows(self, content: bytes) -> Iterator[SavedRow]:
+        try:
+            yield from _csv_rows(content) if self._as_csv else _json_rows(content)
+        except ValueError as error:
+            kind = "--csv" if self._as_csv else "--json"
+            raise CommandLineError(
+                f"{shown(self._path)} is not what `predict {kind} --resume` writes: {shown(error)}", remedy=OTHER_FILE
+            ) from error
+
+    def _replace(self, content: bytes) -> None:
+        """Exchange the whole file at once: whenever this is killed, the old one or the new one is there."""
+        beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        new = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        try:
+            _lock(new, beside)
+            shutil.copymode(self._path, beside)
+            _write(new, content)
+            os.fsync(new)
+            beside.replace(self._path)
+        except BaseException:
+            os.close(new)
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+        os.close(self._file)
+        self._file = new
+
+    @contextlib.contextmanager
+    def _named_errors(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CommandLineError(f"{shown(self._path)} can't be {done}: {error.strerror or error}") from error
+
+
+def wants_csv(path: Path, *, as_json: bool, as_csv: bool) -> bool:
+    """Tell which rows a file gets: those that are printed, or by its name."""
+    return as_csv or (path.suffix.lower() == CSV_SUFFIX and not as_json)
+
+
+def _checked(path: Path) -> Path:
+    try:
+        found = path.resolve()
+        mode = found.stat().st_mode
+    except FileNotFoundError:
+        return found
+    except (OSError, ValueError, RuntimeError) as error:  # a null character, a loop of links, too long a name
+        words = getattr(error, "strerror", None) or error
+        raise CommandLineError(f"{shown(path)} can't be opened: {shown(words)}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise CommandLineError(f"{shown(path)} is {kind}", expected="a file for the run's answers")
+    return found
+
+
+def _lock(file: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CommandLineError(f"another run is writing to {shown(path)}", remedy="wait for it, or stop it") from None
+    except OSError:
+        return  # a file system without locks
+
+
+def _read(file: int) -> bytes:
+    os.lseek(file, 0, os.SEEK_SET)
+    parts = []
+    while part := os.read(file, READ_BYTES):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _write(file: int, content: bytes) -> None:
+    while content:  # a disk that is nearly full takes a part
+        content = content[os.write(file, content) :]
+
+
+def _is_newer(image: NamedImage, changed_ns: int) -> bool:
+    try:
+        return image.path is not None and image.path.stat().st_mtime_ns > changed_ns
+    except OSError:
+        return True
+
+
+def _origin(prediction: Prediction, as_csv: bool) -> tuple[str, int, int]:
+    return prediction.model, prediction.version, 0 if as_csv else len(prediction.top)
+
+
+def _json_rows(content: bytes) -> Iterator[SavedRow]:
+    """The rows; a torn last line is passed over.
+
+    Raises:
+        ValueError: another line is none.
+    """
+    *lines, last = content.split(b"\n")
+    last = last.rstrip(b"\0")  # a file system that lost power may leave these
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith(b'{"evaluation": '):  # which standard output has as well
+            try:
+                yield _json_row(line)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"line {number} is not an answer") from error
+    try:
+        yield _json_row(last)
+    except (ValueError, TypeError, KeyError):
+        if last[: len(JSON_START)] != JSON_START[: len(last)]:
+            raise ValueError("its last line is not an answer") from None
+
+
+def _json_row(line: bytes) -> SavedRow:
+    record = json.loads(line)
+    name, found = record["file"], record["prediction"]
+    if not isinstance(name, str):
+        raise TypeError
+    return SavedRow(line, name, None if found is None else Prediction.model_validate(found, extra="ignore"))
+
+
+def _csv_rows(content: bytes) -> Iterator[SavedRow]:
+    """The rows; a torn last one is passed over.
+
+    Raises:
+        ValueError: another line is none, or there is no header.
+    """
+    whole, _, torn = content.rpartition(b"\n")
+    if not whole:
+        if not CSV_START.startswith(torn):
+            raise ValueError("it has no header")
+        return
+    text = whole.decode("utf-8", "surrogateescape")
+    lines = text.split("\n")
+    reader = csv.reader(line + "\n" for line in lines)
+    begin = 0
+    for values in _checked_csv(reader):
+        end = reader.line_num
+        line = "\n".join(lines[begin:end]).encode("utf-8", "surrogateescape")
+        if begin == 0:
+            if tuple(values) != CSV_COLUMNS:
+                raise ValueError("it has no header")
+        elif len(values) == len(CSV_COLUMNS):
+            yield SavedRow(line, values[0], _csv_prediction(values, begin + 1))
+        elif end < len(lines) and values:
+            raise ValueError(f"line {begin + 1} has {len(values)} values")
+        begin = end
+
+
+def _checked_csv(reader: Iterable[list[str]]) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _csv_prediction(values: Sequence[str], number: int) -> Prediction | None:
+    _, label, confidence, model, version, *_ = values
+    if not label:
+        return None
+    try:
+        top = ClassProbability(label=label, class_id=CLASS_NAMES.index(label), probability=float(confidence))
+        fields: dict[str, Any] = {"model": model, "version": int(version), "label": label, "class_id": top.class_id}
+        return Prediction(**fields, confidence=top.probability, top=[top])
+    except (ValueError, ValidationError) as error:
+        raise ValueError(f"line {number} is not an answer") from error

@@ -1,0 +1,124 @@
+"""Draws a picture in the terminal as the model sees it: the central square at 32x32 pixels.
+
+By the protocols of kitty (https://sw.kovidgoyal.net/kitty/graphics-protocol/) and iTerm2
+(https://iterm2.com/documentation-images.html) where the terminal speaks one, else as coloured half blocks where it has
+all colours. Needs Pillow to read the picture; without it nothing is drawn.
+"""
+
+import base64
+import os
+import sys
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, Final
+
+from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from cifar10_serving.client._images import ImageSource, encode_image
+from cifar10_serving.client.commands.exit_codes import CommandLineError
+
+CHOICES: Final = ("auto", "off", "kitty", "iterm", "blocks")
+MAX_AUTO_THUMBNAILS: Final = 8
+SIDE: Final = IMAGE_SHAPE[0]
+SHOWN_COLUMNS: Final = 16
+SHOWN_ROWS: Final = 8
+ENLARGED: Final = 4
+"""So that a terminal which smooths shows the pixels."""
+KITTY_CHUNK_BYTES: Final = 4096
+
+
+class Thumbnails:
+    """Draws pictures on standard output, or doesn't.
+
+    Args:
+        choice: one of `CHOICES`.
+        images: how many will come.
+        plain: a program reads the output.
+
+    Raises:
+        CommandLineError: they were asked for, and Pillow is not here.
+    """
+
+    def __init__(self, choice: str, images: int, *, plain: bool) -> None:
+        wanted = choice not in {"auto", "off"}
+        automatic = choice == "auto" and images <= MAX_AUTO_THUMBNAILS and not plain and sys.stdout.isatty()
+        self._way = choice if wanted else terminal_way(os.environ) if automatic else None
+        if self._way is not None and not _has_pillow():
+            self._way = None
+            if wanted:
+                raise CommandLineError("thumbnails need Pillow", remedy="pip install pillow")
+
+    def show(self, image: ImageSource) -> None:
+        """Draw one that was answered, if Pillow can read it here too."""
+        if self._way is None:
+            return
+        try:
+            picture = _seen_by_the_model(image)
+        except Exception:  # noqa: BLE001  # a broken file makes Pillow raise anything; the answer is what was asked for
+            return
+        print(draw(picture, self._way))
+
+
+def terminal_way(environment: Mapping[str, str]) -> str | None:
+    """How this terminal shows pictures; None where it can't, or colours are not wanted."""
+    terminal = environment.get("TERM", "dumb")
+    if environment.get("NO_COLOR") or terminal == "dumb":
+        return None
+    multiplexed = "TMUX" in environment or terminal.startswith(("screen", "tmux"))
+    if not multiplexed and ("KITTY_WINDOW_ID" in environment or terminal in {"xterm-kitty", "xterm-ghostty"}):
+        return "kitty"
+    names = {environment.get("TERM_PROGRAM"), environment.get("LC_TERMINAL")}  # the second one goes through ssh
+    if not multiplexed and names & {"iTerm.app", "iTerm2", "WezTerm"}:
+        return "iterm"
+    return "blocks" if environment.get("COLORTERM") in {"truecolor", "24bit"} else None
+
+
+def draw(picture: Any, way: str) -> str:
+    """What a terminal must be sent to show a Pillow image of `SIDE` x `SIDE` pixels."""
+    if way == "blocks":
+        return _half_blocks(picture)
+    stream = BytesIO()
+    enlarged = ENLARGED * SIDE
+    picture.resize((enlarged, enlarged), 0).save(stream, "PNG")
+    encoded = base64.b64encode(stream.getvalue()).decode()
+    if way == "iterm":
+        size = f"width={SHOWN_COLUMNS};height={SHOWN_ROWS}"
+        return f"\x1b]1337;File=inline=1;{size};preserveAspectRatio=1:{encoded}\a"
+    chunks = [encoded[start : start + KITTY_CHUNK_BYTES] for start in range(0, len(encoded), KITTY_CHUNK_BYTES)]
+    first = f"a=T,f=100,c={SHOWN_COLUMNS},r={SHOWN_ROWS},"
+    return "".join(
+        f"\x1b_G{first if number == 0 else ''}m={int(number + 1 < len(chunks))};{chunk}\x1b\\"
+        for number, chunk in enumerate(chunks)
+    )
+
+
+def _half_blocks(picture: Any) -> str:
+    """One character for two pixels, the upper one its colour, the lower one its background."""
+    pixels = picture.convert("RGB").tobytes()
+    rows = [[tuple(pixels[3 * (y * SIDE + x) :][:3]) for x in range(SIDE)] for y in range(SIDE)]
+    return "\n".join(
+        "".join(
+            f"\x1b[38;2;{u[0]};{u[1]};{u[2]};48;2;{d[0]};{d[1]};{d[2]}m▀" for u, d in zip(upper, lower, strict=True)
+        )
+        + "\x1b[0m"
+        for upper, lower in zip(rows[::2], rows[1::2], strict=True)
+    )
+
+
+def _seen_by_the_model(image: ImageSource) -> Any:
+    from PIL import Image, ImageOps
+
+    with Image.open(BytesIO(encode_image(image).content)) as opened:
+        upright = ImageOps.exif_transpose(opened)
+    if upright.mode.startswith("I"):  # 16 bits, of which the upper 8 count
+        upright = upright.convert("I").point([value >> 8 for value in range(2**16)], "L")
+    upright = upright.convert("RGBA")
+    background = Image.new("RGBA", upright.size, "white")
+    return ImageOps.fit(Image.alpha_composite(background, upright).convert("RGB"), (SIDE, SIDE))
+
+
+def _has_pillow() -> bool:
+    try:
+        import PIL.Image  # noqa: F401  # asked, not used
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""The Protocol of a runtime and of a model that it loaded, and computing in batches of fixed sizes.
+
+The service knows no other part of a runtime.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+
+Images = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+
+DEFAULT_MAX_BATCH_SIZE: Final = 32
+
+
+class LoadedModel(Protocol):
+    """One version, ready to compute. `predict` may be called from several threads at once."""
+
+    @property
+    def parallel_calls(self) -> int:
+        """How many calls at once are worth it; more of them wait for one another."""
+        ...
+
+    @property
+    def warm_up_rows(self) -> tuple[int, ...]:
+        """Batch sizes to compute once before the first request, ascending."""
+        ...
+
+    def predict(self, images: Images) -> Probabilities:
+        """Class probabilities (batch, 10) float32 of images (batch, 32, 32, 3) uint8 RGB 0..255."""
+        ...
+
+    def predict_alone(self, images: Images) -> Probabilities:
+        """The same, for when nothing else is to be computed meanwhile: all cores may work on it."""
+        ...
+
+
+class Runtime(Protocol):
+    """A framework on a device at a precision, opened once a process."""
+
+    @property
+    def name(self) -> RuntimeName:
+        """The framework."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """The framework's own version."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What computes: `cpu`, or `gpu:N`."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+        ...
+
+    def load(self, folder: Path) -> LoadedModel:
+        """Load the SavedModel in a version's folder, if its graph only computes.
+
+        Raises:
+            cifar10_serving.errors.ArtifactError: there is none, or its graph has an op that does more than compute.
+            cifar10_serving.errors.ModelLoadError: the framework refuses it; its own words are in the message.
+        """
+        ...
+
+
+def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
+    """The powers of two below `max_batch_size`, and that itself: at most half of a padded batch is padding."""
+    powers = (2**exponent for exponent in range(max_batch_size.bit_length()))
+    return (*(power for power in powers if power < max_batch_size), max_batch_size)
+
+
+def compute_in_sizes(
+    compute: Callable[[Images], Probabilities], images: Images, sizes: tuple[int, ...]
+) -> Probabilities:
+    """What `compute` answers for the images (batch, 32, 32, 3) uint8, called with batches of these sizes alone.
+
+    Args:
+        compute: answers (batch, 10) float32 for (batch, 32, 32, 3) uint8.
+        sizes: ascending.
+    """
+    parts = [compute(padded)[:rows] for padded, rows in _padded(images, sizes)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _padded(images: Images, sizes: tuple[int, ...]) -> Iterator[tuple[Images, int]]:
+    """Parts of the images, each of one of the sizes, and how many of its rows are not padding."""
+    for start in range(0, len(images), sizes[-1]):
+        part = images[start : start + sizes[-1]]
+        size = next(size for size in sizes if size >= len(part))
+        yield np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0))) if size > len(part) else part, len(part)

@@ -1,0 +1,135 @@
+"""Keeps what a runtime made of a model, so that the next start need not make it again: a folder, one file a model.
+
+What is kept, under which key, and what it is worth is the runtime's part. A file that can't be read, was cut short or
+changed counts as not there, and a folder that can't be written to keeps nothing: neither stops a model from loading.
+
+What is kept is machine code: who may write to the folder decides what this process runs. It is made for its owner
+alone.
+"""
+
+import contextlib
+import hashlib
+import logging
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from cifar10_serving.artifacts.files import open_regular, replaced_file
+
+SUFFIX: Final = ".compiled"
+MAX_FOLDER_BYTES: Final = 2**30
+"""Past this, those that were used longest ago are deleted: each new version and each new release leaves some behind."""
+HEAD_BYTES: Final = mmap.PAGESIZE
+"""The content begins with a page of its own."""
+NOTHING: Final = np.zeros(0, np.uint8)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """What was made of a model, mapped from its file.
+
+    `image_s` is how long an image took among others, in seconds, when all cores shared a call; `content` what the
+    runtime wrote: bytes in memory that whoever uses them must keep alive.
+    """
+
+    image_s: float
+    content: NDArray[np.uint8]
+    _pages: mmap.mmap
+
+    def release_pages(self) -> None:
+        """Let go of the memory that the content takes; what is read of it again comes from the file again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._pages.madvise(mmap.MADV_DONTNEED)
+
+
+class _Head(BaseModel):
+    image_s: float
+    sha256: str
+
+
+class CompiledModels:
+    """A folder of compiled models, which several processes may share.
+
+    Args:
+        folder: is made when there is something to keep; None: nothing is kept.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept."""
+        return self._folder is not None
+
+    def find(self, key: str) -> KeptModel | None:
+        """What was kept under this key, whole."""
+        if self._folder is None:
+            return None
+        file = self._file(self._folder, key)
+        try:
+            with open_regular(self._folder, file.name) as stream:
+                head = _Head.model_validate_json(stream.read(HEAD_BYTES))
+                # Whoever writes into it would write into memory of this process alone.
+                pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:  # ValidationError is one, and what mmap raises of an empty file
+            logger.warning("ignoring %s: %s", file, error)
+            return None
+        content = np.frombuffer(pages, np.uint8, offset=HEAD_BYTES) if len(pages) > HEAD_BYTES else NOTHING
+        if hashlib.sha256(content.data).hexdigest() != head.sha256:
+            logger.warning("ignoring %s: the file was changed", file)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(file)
+        return KeptModel(head.image_s, content, pages)
+
+    def keep(self, key: str, image_s: float, content: bytes) -> None:
+        """Write a model, in place of an earlier one of this key, if the folder can be written to."""
+        if self._folder is None:
+            return
+        head = _Head(image_s=image_s, sha256=hashlib.sha256(content).hexdigest())
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with replaced_file(self._file(self._folder, key)) as stream:
+                stream.write(head.model_dump_json().encode().ljust(HEAD_BYTES))
+                stream.write(content)
+            self._delete_unused(self._folder)
+        except OSError as error:
+            logger.info("compiled models are not cached in %s: %s", self._folder, error.strerror or error)
+
+    @staticmethod
+    def _file(folder: Path, key: str) -> Path:
+        return folder / f"{key}{SUFFIX}"
+
+    @staticmethod
+    def _delete_unused(folder: Path) -> None:
+        found = [(file.stat(), file) for file in folder.glob(f"*{SUFFIX}")]
+        total_bytes = 0
+        for status, file in sorted(found, key=lambda entry: entry[0].st_mtime, reverse=True):
+            total_bytes += status.st_size
+            if total_bytes > MAX_FOLDER_BYTES:
+                file.unlink(missing_ok=True)
+
+
+def key_of(model_file: Path, circumstances: Mapping[str, str]) -> str:
+    """The key of a model under the circumstances that decide what is made of it: 64 hexadecimal digits.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with open_regular(model_file.parent, model_file.name) as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    for name, value in sorted(circumstances.items()):
+        digest.update(f"\n{name}={value}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,128 @@
+"""The golden check: does a loaded version still answer as it did when it was published?
+
+Catches a wrong build of a runtime, a flipped bit or a wrong precision before the first user does.
+"""
+
+import lzma
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar10_serving.artifacts.files import open_regular
+from cifar10_serving.artifacts.labels import CLASS_COUNT, IMAGE_SHAPE
+from cifar10_serving.artifacts.metadata import ModelMetadata, Precision
+from cifar10_serving.errors import ArtifactCorruptError, ModelLoadError
+from cifar10_serving.runtimes.base import Images, LoadedModel, Probabilities
+
+GOLDEN_BATCH: Final = 8
+"""Images in one call: a runtime keeps the memory of the largest that it has seen."""
+MAX_ARRAY_BYTES: Final = 2**26
+UNREADABLE: Final = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError, MemoryError, OverflowError, struct.error,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+"""Exceptions that zipfile and numpy raise on untrusted files."""
+
+
+@dataclass(frozen=True)
+class GoldenAnswers:
+    """Images (n, 32, 32, 3) uint8, their labels (n,) int64, and probabilities (n, 10) float32 given at publishing."""
+
+    images: Images
+    labels: NDArray[np.int64]
+    probabilities: Probabilities
+
+    def save(self, file: Path) -> None:
+        """Write as a compressed .npz."""
+        np.savez_compressed(file, images=self.images, labels=self.labels, probabilities=self.probabilities)
+
+
+def read_golden(file: Path) -> GoldenAnswers:
+    """The golden answers of a version.
+
+    The size, shape and type that each array declares are checked before it is unpacked, and nothing is unpickled.
+
+    Raises:
+        ArtifactCorruptError: the file can't be read as such.
+    """
+    try:
+        with open_regular(file.parent, file.name) as stream, zipfile.ZipFile(stream) as archive:
+            images = _read_array(archive, "images", np.dtype(np.uint8), IMAGE_SHAPE)
+            labels = _read_array(archive, "labels", np.dtype(np.int64), ())
+            probabilities = _read_array(archive, "probabilities", np.dtype(np.float32), (CLASS_COUNT,))
+        if not len(images) == len(labels) == len(probabilities):
+            raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(probabilities)} answers")
+    except UNREADABLE as error:
+        raise ArtifactCorruptError(
+            f"{file} can't be read: {(error.strerror if isinstance(error, OSError) else None) or error}",
+            expected="images, labels and probabilities as published",
+            remedy="restore the version from where it was published",
+        ) from None
+    return GoldenAnswers(images, labels, probabilities)
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> NDArray[Any]:
+    """Read an array (n, *row) of a type that is never made of objects."""
+    member = archive.getinfo(f"{name}.npy")
+    if member.file_size > MAX_ARRAY_BYTES:
+        raise ValueError(f"{name} takes {member.file_size:,} bytes, more than {MAX_ARRAY_BYTES:,}")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"{name} is of the format {version}, not (1, 0)")
+        shape, fortran_order, found = np.lib.format.read_array_header_1_0(stream)
+        if found != dtype or fortran_order or shape[1:] != row or len(shape) != len(row) + 1:
+            raise ValueError(f"{name} is {found} {shape}, not {dtype} (n, {str(row)[1:]}")
+        expected_bytes = math.prod(shape) * dtype.itemsize
+        content = stream.read(expected_bytes + 1) if expected_bytes <= member.file_size else b""
+    if len(content) != expected_bytes:
+        raise ValueError(f"{name} holds {len(content):,} bytes, not {expected_bytes:,}")
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+def check_golden(
+    model: LoadedModel, folder: Path, metadata: ModelMetadata, precision: Precision, *, most_images: int | None = None
+) -> float:
+    """Compute the golden images; the greatest difference of a probability, if it is within the tolerance.
+
+    Args:
+        most_images: only so many of them, the first; None for all.
+
+    Raises:
+        ModelLoadError: the difference is beyond the tolerance, or none is stored for this precision.
+        ArtifactCorruptError: the golden answers can't be read, or are not as many as the metadata says.
+    """
+    tolerance = metadata.golden.tolerance.get(precision)
+    if tolerance is None:
+        raise ModelLoadError(
+            f"{metadata.name} version {metadata.version} was never evaluated in {precision}",
+            expected=f"one of {', '.join(metadata.golden.tolerance)}",
+            remedy="change the setting precision, or publish on a machine whose CPU supports it",
+        )
+    golden = read_golden(folder / metadata.golden.file)
+    if len(golden.images) != metadata.golden.n:
+        raise ArtifactCorruptError(
+            f"{folder / metadata.golden.file} holds {len(golden.images)} images and answers",
+            expected=f"{metadata.golden.n} of each",
+            remedy="restore the version from where it was published",
+        )
+    images, probabilities = golden.images[:most_images], golden.probabilities[:most_images]
+    batches = range(0, len(images), GOLDEN_BATCH)
+    answers = np.concatenate([model.predict(images[first : first + GOLDEN_BATCH]) for first in batches])
+    difference = float(np.abs(answers - probabilities).max())
+    if not difference <= tolerance:  # NaN passes no comparison
+        raise ModelLoadError(
+            f"{metadata.name} version {metadata.version} answers its golden images up to {difference:.3g} away "
+            "from its published probabilities",
+            expected=f"at most {tolerance:.3g} in {precision}",
+            remedy="the runtime or the files are not what was published: restore the version or change the runtime",
+        )
+    return difference

@@ -1,0 +1,267 @@
+"""OpenVINO on the CPU: reads the SavedModel as it stands, through its TensorFlow frontend.
+
+The only module of the project that imports OpenVINO. https://docs.openvino.ai, "CPU device".
+"""
+
+import io
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import openvino
+
+from cifar10_serving.artifacts.graph_ops import check_graph
+from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
+from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+from cifar10_serving.artifacts.saved_model import open_saved_model
+from cifar10_serving.errors import ArtifactError, ModelLoadError, RuntimeUnavailableError
+from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Images, Probabilities, batch_sizes
+from cifar10_serving.runtimes.compiled_models import CompiledModels, KeptModel, key_of
+from cifar10_serving.runtimes.machine import usable_cores
+from cifar10_serving.runtimes.request_cost import request_s
+
+logger = logging.getLogger(__name__)
+
+DEVICE: Final = "CPU"
+CLEARLY_QUICK: Final = 0.5
+CLEARLY_SLOW: Final = 4.0
+"""Outside of these shares of what is quick, another measurement would come to the same."""
+TIMED_ROWS: Final = 8
+TIMED_CALLS: Final = 5
+PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
+
+
+class OpenVinoRuntime:
+    """OpenVINO's CPU device at one precision.
+
+    A model is quick where an image takes all cores no longer than the rest of its request takes one of them: then HTTP
+    needs a core of its own, and cores that share a call would meet more often than they compute.
+
+    Args:
+        compiled_models: the folder where what is compiled is kept and found again; None: nowhere.
+
+    Raises:
+        RuntimeUnavailableError: bfloat16 on a CPU without it (OpenVINO would fall back to float32 in silence).
+    """
+
+    name: RuntimeName = "openvino"
+    device = "cpu"
+
+    def __init__(self, precision: Precision = "float32", *, compiled_models: Path | None = None) -> None:
+        self.precision: Precision = precision
+        self.version = str(openvino.__version__).split("-")[0]
+        self._core = openvino.Core()
+        self._quick_s = request_s()
+        self._compiled_models = CompiledModels(compiled_models)
+        self._keeping = ThreadPoolExecutor(1, thread_name_prefix="compiled-models")
+        if precision == "bfloat16" and not has_bfloat16(self._core):
+            raise RuntimeUnavailableError(
+                "precision bfloat16 on a CPU without bfloat16 instructions",
+                expected=f"one of {', '.join(self._core.get_property(DEVICE, 'OPTIMIZATION_CAPABILITIES'))}",
+                remedy="set precision to float32",
+            )
+
+    def load(self, folder: Path) -> "OpenVinoModel":
+        """See `cifar10_serving.runtimes.base.Runtime.load`.
+
+        All cores work on one call, unless the model is quick. How long an image takes is measured, unless it is known
+        from an earlier load and leaves no doubt.
+        """
+        cores = usable_cores()
+        try:
+            with open_saved_model(folder) as (stream, message):
+                check_graph(stream, message, folder / SAVED_MODEL_FILE)
+            network = _Network(self._core, folder, self.precision, self._compiled_models)
+            image_s = network.known_image_s
+            shared: OpenVinoModel | None = None
+            if image_s is None or CLEARLY_QUICK < image_s / self._quick_s < CLEARLY_SLOW:
+                shared = network.model(ALL_CORES_A_CALL)
+                image_s = _image_s(shared, self._quick_s)
+            model = shared or network.model(ALL_CORES_A_CALL)
+            if image_s <= self._quick_s and cores > 1:
+                model = network.model(_a_core_a_call(cores), alone=model)
+            model.prepare()
+            if network.is_to_keep:
+                self._keeping.submit(network.keep, model, image_s)
+        except (OSError, RuntimeError, ArtifactError) as error:
+            raise ModelLoadError(
+                f"OpenVINO {self.version} can't load {folder}: {_last_line(error)}",
+                remedy="restore the version, or publish it again",
+            ) from None
+        return model
+
+
+@dataclass(frozen=True)
+class _Sharing:
+    """How calls share the cores: OpenVINO's settings for that, and how many calls at once are worth it."""
+
+    settings: Mapping[str, Any]
+    parallel_calls: int = 1
+
+
+ALL_CORES_A_CALL: Final = _Sharing({"PERFORMANCE_HINT": "LATENCY"})
+
+
+def _a_core_a_call(cores: int) -> _Sharing:
+    """One core is left to whoever makes the calls."""
+    return _Sharing({"NUM_STREAMS": cores - 1, "INFERENCE_NUM_THREADS": cores - 1}, parallel_calls=cores - 1)
+
+
+def _last_line(error: Exception) -> str:
+    if isinstance(error, ArtifactError):
+        return error.problem
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+class _Network:
+    """The network in a version's folder: as an earlier load kept it, or read and compiled."""
+
+    def __init__(self, core: openvino.Core, folder: Path, precision: Precision, kept: CompiledModels) -> None:
+        self._core = core
+        self._folder = folder
+        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISION_HINT[precision]}
+        self._kept = kept
+        self._key = key_of(
+            folder / SAVED_MODEL_FILE,
+            {
+                "openvino": openvino.__version__,
+                "cpu": core.get_property(DEVICE, "FULL_DEVICE_NAME"),
+                "capabilities": ", ".join(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")),
+                "cores": str(usable_cores()),
+                "precision": precision,
+            },
+        )
+        self._found = kept.find(self._key)
+        self._read: openvino.Model | None = None
+
+    @property
+    def known_image_s(self) -> float | None:
+        """How long an image took among others when it was kept, in seconds."""
+        return self._found.image_s if self._found is not None else None
+
+    def model(self, sharing: _Sharing, alone: "OpenVinoModel | None" = None) -> "OpenVinoModel":
+        """Ready to compute; what was kept doesn't depend on how calls share the cores."""
+        settings = {**self._settings, **sharing.settings}
+        if self._found is not None:
+            try:
+                content = openvino.Tensor(self._found.content, shared_memory=True)
+                imported = self._core.import_model(content, DEVICE, settings)
+                return OpenVinoModel(imported, sharing.parallel_calls, alone=alone, imported_from=self._found)
+            except RuntimeError as error:
+                logger.warning("compiling %s again: %s", self._folder, str(error).strip().splitlines()[-1])
+                self._found = None
+        if self._read is None:
+            self._read = self._core.read_model(self._folder)
+        return OpenVinoModel(
+            self._core.compile_model(self._read, DEVICE, settings), sharing.parallel_calls, alone=alone
+        )
+
+    @property
+    def is_to_keep(self) -> bool:
+        """Whether the next load could have it more cheaply than this one."""
+        return self._found is None and self._kept.is_on
+
+    def keep(self, model: "OpenVinoModel", image_s: float) -> None:
+        """Have the next load find what this one had to compile."""
+        try:
+            self._kept.keep(self._key, image_s, model.exported())
+        except RuntimeError as error:
+            logger.warning("%s is not cached: %s", self._folder, error)
+
+
+class OpenVinoModel:
+    """A compiled model and the calls that threads borrow from it.
+
+    Args:
+        parallel_calls: how many calls at once are worth it.
+        alone: computes what is alone; None: this one.
+        imported_from: its weights may lie there.
+    """
+
+    warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_SIZE)
+
+    def __init__(
+        self,
+        compiled: openvino.CompiledModel,
+        parallel_calls: int,
+        *,
+        alone: "OpenVinoModel | None" = None,
+        imported_from: KeptModel | None = None,
+    ) -> None:
+        self.parallel_calls = parallel_calls
+        self._alone = alone
+        self._imported_from = imported_from
+        self._compiled = compiled
+        self._idle_calls: deque[_Call] = deque()
+
+    def predict(self, images: Images) -> Probabilities:
+        """See `cifar10_serving.runtimes.base.LoadedModel.predict`."""
+        try:
+            call = self._idle_calls.pop()
+        except IndexError:
+            call = _Call(self._compiled.create_infer_request())
+        try:
+            return call.compute(images)
+        finally:
+            self._idle_calls.append(call)
+
+    def predict_alone(self, images: Images) -> Probabilities:
+        """See `cifar10_serving.runtimes.base.LoadedModel.predict_alone`."""
+        return (self._alone or self).predict(images)
+
+    def prepare(self) -> None:
+        """Have OpenVINO make its own copy of the weights, and let go of the memory that it made them from."""
+        if self._imported_from is not None:
+            for model in (self, self._alone):
+                if model is not None:
+                    model.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+            self._imported_from.release_pages()
+
+    def exported(self) -> bytes:
+        """What OpenVINO imports faster than it reads and compiles the SavedModel."""
+        stream = io.BytesIO()
+        self._compiled.export_model(stream)
+        return stream.getvalue()
+
+
+class _Call:
+    """An inference request with an input of its own; handing arrays to OpenVINO takes longer than copying them."""
+
+    def __init__(self, request: openvino.InferRequest) -> None:
+        self._request = request
+        self._input = openvino.Tensor(openvino.Type.u8, [0, *IMAGE_SHAPE])
+
+    def compute(self, images: Images) -> Probabilities:
+        if self._input.shape[0] != len(images):
+            self._input = openvino.Tensor(openvino.Type.u8, images.shape)
+            self._request.set_input_tensor(self._input)
+        self._input.data[:] = images
+        self._request.infer()
+        return np.array(self._request.get_output_tensor(0).data, np.float32)
+
+
+def _image_s(model: OpenVinoModel, quick_s: float) -> float:
+    """The time for an image among others: of a few calls the shortest, or the first that leaves no doubt."""
+    images = np.zeros((TIMED_ROWS, *IMAGE_SHAPE), np.uint8)
+    model.predict(images)  # the first prepares what the others find ready
+    shortest_s = math.inf
+    for _ in range(TIMED_CALLS):
+        start_s = time.perf_counter()
+        model.predict(images)
+        shortest_s = min(shortest_s, (time.perf_counter() - start_s) / TIMED_ROWS)
+        if not quick_s < shortest_s < CLEARLY_SLOW * quick_s:
+            break
+    return shortest_s
+
+
+def has_bfloat16(core: openvino.Core | None = None) -> bool:
+    """Whether this CPU computes in bfloat16 natively."""
+    return "BF16" in (core or openvino.Core()).get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")

@@ -1,0 +1,82 @@
+"""Which runtime computes on this machine, from the settings `runtime`, `device` and `precision`.
+
+The rule for `auto`: TensorFlow where it is installed and sees a GPU, else OpenVINO, else TensorFlow on the
+CPU. What was asked for by name and isn't there is an error, never a silent fallback.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Final, Literal
+
+from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+from cifar10_serving.errors import RuntimeUnavailableError
+from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Runtime
+
+EXTRA: Final[dict[RuntimeName, str]] = {"openvino": "serve", "tensorflow": "gpu"}
+GPU_DEVICE_FILES: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+"""Made by the drivers of NVIDIA, WSL and AMD; without any of them TensorFlow sees no GPU and isn't even imported."""
+
+
+def installed(name: RuntimeName) -> bool:
+    """Whether the framework is installed here; doesn't import it."""
+    return importlib.util.find_spec(name) is not None
+
+
+def open_runtime(
+    runtime: RuntimeName | Literal["auto"] = "auto",
+    device: str = "auto",
+    precision: Precision = "float32",
+    *,
+    max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
+    compiled_models: Path | None = None,
+) -> Runtime:
+    """Open the runtime that these settings name.
+
+    Args:
+        runtime: `openvino`, `tensorflow`, or `auto` for the rule above.
+        device: `cpu`, `gpu`, `gpu:N`, or `auto`: a GPU where the runtime has one.
+        precision: `float32`, or `bfloat16` (OpenVINO, on a CPU that has it).
+        max_batch_size: the most images that are computed at once; a GPU is prepared for batches of up to so many.
+        compiled_models: the folder where OpenVINO's compiled models are kept for the next start; None: nowhere.
+
+    Raises:
+        RuntimeUnavailableError: what is asked for isn't installed, or isn't on this machine.
+    """
+    chosen = _choose(device, precision) if runtime == "auto" else runtime
+    if not installed(chosen):
+        raise RuntimeUnavailableError(
+            f"runtime {chosen} is not installed"
+            + (f", and device {device} needs it" if runtime == "auto" and device.startswith("gpu") else ""),
+            expected=f"the package {chosen}",
+            remedy=f"install this project's extra '{EXTRA[chosen]}', or change the settings runtime and device",
+        )
+    if chosen == "openvino":
+        if device.startswith("gpu"):
+            raise RuntimeUnavailableError(
+                f"device {device} with runtime openvino",
+                expected="cpu or auto: OpenVINO is this project's CPU runtime, TensorFlow its GPU runtime",
+                remedy="set runtime to tensorflow, or device to cpu",
+            )
+        from cifar10_serving.runtimes.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(precision, compiled_models=compiled_models)
+    from cifar10_serving.runtimes.tensorflow import TensorFlowRuntime
+
+    place = ("gpu" if _tensorflow_sees_gpu() else "cpu") if device == "auto" else device
+    return TensorFlowRuntime(place, precision, max_batch_size=max_batch_size)
+
+
+def _choose(device: str, precision: Precision) -> RuntimeName:
+    if device.startswith("gpu") or not installed("openvino"):
+        return "tensorflow"
+    if device == "auto" and precision == "float32" and installed("tensorflow") and _tensorflow_sees_gpu():
+        return "tensorflow"
+    return "openvino"
+
+
+def _tensorflow_sees_gpu() -> bool:
+    if not any(file.exists() for file in GPU_DEVICE_FILES):
+        return False
+    from cifar10_serving.runtimes.tensorflow import sees_gpu
+
+    return sees_gpu()

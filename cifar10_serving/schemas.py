@@ -1,0 +1,249 @@
+"""The typed form of what the service answers: predictions, comparisons, model lists, readiness, problems.
+
+Here and not in the service, so that the client's results are the same classes. A version's metadata is
+`cifar10_serving.artifacts.metadata.ModelMetadata`.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from cifar10_serving.artifacts.metadata import Count, Precision, Probability, Record, RuntimeName, Version
+from cifar10_serving.artifacts.published_results import TutorialResult
+
+SIDE: Final = IMAGE_SHAPE[0]
+Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class VersionReference(Record):
+    """A model's version."""
+
+    model: str
+    version: Version
+
+
+class ClassProbability(Record):
+    """A class and the probability that the model gives it."""
+
+    label: str
+    class_id: Annotated[int, Field(ge=0, le=9)]
+    probability: Probability
+
+
+class Prediction(VersionReference):
+    """One image's answer, and which model and version gave it."""
+
+    label: Annotated[str, Field(description="the most probable class")]
+    class_id: Annotated[int, Field(ge=0, le=9)]
+    confidence: Annotated[Probability, Field(description="the probability of `label`")]
+    top: Annotated[list[ClassProbability], Field(description="the `top_k` most probable classes, best first")]
+
+
+class InvalidParameter(Record):
+    """A parameter of the request that is not what it must be."""
+
+    name: str
+    value: str
+    expected: str
+
+
+class Problem(Record):
+    """An error, as RFC 9457 writes it."""
+
+    type: Annotated[str, Field(description="names the kind of problem; stable")]
+    title: Annotated[str, Field(description="the kind of problem in words")]
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Annotated[str, Field(description="what was wrong this time")]
+    expected: Annotated[str | None, Field(description="what would have been right")] = None
+    remedy: Annotated[str | None, Field(description="what to do")] = None
+    available: Annotated[list[str] | None, Field(description="what there is, where a name was not found")] = None
+    invalid_parameters: list[InvalidParameter] | None = None
+
+
+class BatchResult(Record):
+    """One file's answer in a request of several: a prediction, or why there is none."""
+
+    name: Annotated[str | None, Field(description="the file's name as it was sent")] = None
+    prediction: Prediction | None = None
+    error: Problem | None = None
+
+
+class BatchPrediction(VersionReference):
+    """The answer for several files, and which model and version gave it."""
+
+    results: Annotated[list[BatchResult], Field(description="one a file, in the order in which they were sent")]
+
+
+class Timings(Record):
+    """Where the time of an answer went."""
+
+    decode_ms: Annotated[Milliseconds, Field(description="from the file to the pixels, once for all models")]
+    queue_ms: Annotated[Milliseconds, Field(description="from the pixels to the start of their batch")]
+    compute_ms: Annotated[Milliseconds, Field(description="of the batch in the runtime")]
+
+
+class ModelAnswer(VersionReference):
+    """What one model says of the picture, or why it doesn't."""
+
+    prediction: Prediction | None = None
+    error: Problem | None = None
+    timings: Annotated[Timings | None, Field(description="null where nothing was computed")] = None
+
+
+class Agreement(Record):
+    """How many models say the same."""
+
+    label: Annotated[
+        str | None,
+        Field(description="what most models say; of several the one that they are surer of; null where none answers"),
+    ]
+    models: Annotated[Count, Field(description="how many say so")]
+    of: Annotated[Count, Field(description="how many answered")]
+
+
+class Comparison(Record):
+    """One picture, and what several models say of it, computed one after the other."""
+
+    answers: Annotated[list[ModelAnswer], Field(description="in the order of /models, or as asked for")]
+    agreement: Agreement
+    decode_ms: Milliseconds
+    model_input: Annotated[
+        str, Field(description=f"what the models saw: {SIDE}x{SIDE} pixels, as a PNG in a data URL", pattern="^data:")
+    ]
+
+
+class Explanation(VersionReference):
+    """What mattered to a model: how much less sure of a class it is where a patch hides a part of the picture."""
+
+    label: Annotated[str, Field(description="the class that is explained")]
+    class_id: Annotated[int, Field(ge=0, le=9)]
+    confidence: Annotated[Probability, Field(description="of that class, of the whole picture")]
+    patch_pixels: Annotated[int, Field(ge=1, le=SIDE, description="side of the square that hides")]
+    stride_pixels: Annotated[int, Field(ge=1, le=SIDE, description="from one square to the next")]
+    importance: Annotated[
+        list[list[float]],
+        Field(
+            description=f"{SIDE} rows of {SIDE}, from the top left: how much the probability falls, -1 to 1, the mean "
+            "over all squares that hide the pixel"
+        ),
+    ]
+    images: Annotated[Count, Field(description="how many were computed: the whole picture and one for each square")]
+
+
+class VersionState(StrEnum):
+    """Where a version is on its way to serving: `published` is not chosen to serve, `draining` answers its last."""
+
+    PUBLISHED = "published"
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    DRAINING = "draining"
+
+
+class VersionStatus(Record):
+    """One published version as this service sees it; the figures are null where its metadata can't be read."""
+
+    version: Version
+    state: VersionState
+    reason: Annotated[str | None, Field(description="why it failed, or is not loaded")] = None
+    recipe: str | None = None
+    test_accuracy: Annotated[
+        Probability | None, Field(description="stored at publishing, of the artifact at the precision that serves")
+    ] = None
+    test_images: Annotated[Count | None, Field(description="how many images the accuracy was measured on")] = None
+    parameters: Count | None = None
+    size_bytes: Annotated[Count | None, Field(description="saved_model.pb")] = None
+    load_time_ms: Annotated[float | None, Field(ge=0, description="verify, load, golden check, warm-up")] = None
+
+
+class ShadowStatus(Record):
+    """The version that computes on the side, and how often its most probable class was the one answered."""
+
+    version: Version
+    agreed: Count
+    disagreed: Count
+    dropped: Annotated[Count, Field(description="not computed, because the service had other work")]
+    failed: Count
+
+
+class ModelStatus(Record):
+    """A model with all its versions."""
+
+    name: str
+    title: str
+    state: Annotated[VersionState, Field(description="ready as soon as one version is")]
+    default: Annotated[bool, Field(description="answers where no model is asked for")]
+    serving_version: Annotated[
+        Version | None, Field(description="answers where no version is asked for, unless `split` shares them out")
+    ]
+    policy: Annotated[str, Field(description="which versions serve")]
+    labels: Annotated[dict[str, Version], Field(description="names to ask for a version by")]
+    split: Annotated[dict[Version, Count] | None, Field(description="version -> weight")] = None
+    shadow: ShadowStatus | None = None
+    problem: Annotated[
+        str | None, Field(description="why serving.json is not in force as it stands; what was before goes on")
+    ] = None
+    tutorial: Annotated[
+        TutorialResult | None, Field(description="what the reproduced tutorial reports of a model of this name")
+    ] = None
+    versions: list[VersionStatus]
+
+
+class ModelList(Record):
+    """Every model that the service knows of, and what computes."""
+
+    models: list[ModelStatus]
+    default_model: str | None
+    runtime: RuntimeName
+    runtime_version: str
+    device: str
+    precision: Precision
+
+
+class FailedVersion(VersionReference):
+    """A version that could not be loaded; what served before goes on."""
+
+    reason: str
+
+
+class ReloadReport(Record):
+    """What a look at the models folder changed."""
+
+    loaded: list[VersionReference]
+    unloaded: list[VersionReference]
+    failed: list[FailedVersion]
+    problems: Annotated[list[str], Field(description="what can't be read, such as a broken serving.json")]
+
+
+class Liveness(Record):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class ServiceStatistics(Record):
+    """How busy the service is, of the requests for predictions since its start.
+
+    Where several processes serve, of all that live; what the others say is a second old at most.
+    """
+
+    uptime_s: Annotated[float, Field(ge=0)]
+    requests_total: Count
+    requests_per_s: Annotated[float, Field(ge=0, description="over the last ten seconds")]
+    queue_rows: Annotated[Count, Field(description="images that wait to be computed")]
+    pending_requests: Annotated[Count, Field(description="requests being received, waiting or computed")]
+    p50_ms: Annotated[
+        Milliseconds | None, Field(description="half of the last thousand answers of each process took no longer")
+    ]
+    p99_ms: Annotated[Milliseconds | None, Field(description="99 in 100 of them took no longer")]
+    rejected_total: Annotated[Count, Field(description="requests that got 503")]
+
+
+class Readiness(Record):
+    """Whether requests are answered: loading is over and at least one model is ready."""
+
+    ready: bool
+    reason: Annotated[str | None, Field(description="why not, or what is amiss though they are")] = None
+    models: Annotated[dict[str, VersionState], Field(description="model -> its state")]

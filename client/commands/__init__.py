@@ -1,1 +1,0 @@
-"""The commands of `python -m client`: one module each, with `add` for its options and `run`; what they share beside."""

@@ -1,0 +1,302 @@
+"""The Open Inference Protocol's infer request and response over REST, with tensors as JSON or as binary after it.
+
+https://github.com/kserve/open-inference-protocol
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cifar10_serving.runtimes.base import Images
+from cifar10_serving.text import did_you_mean
+from service.api.tensors import (
+    BYTES_PER_IMAGE,
+    EXPECTED_INPUT,
+    IMAGES,
+    PROBABILITIES,
+    TensorHead,
+    bytes_of_elements,
+    class_count,
+    classifications,
+    files_from_bytes,
+    files_from_values,
+    images_from_bytes,
+    images_from_values,
+    shown,
+)
+from service.errors import InvalidRequestError, UnsupportedCallError
+from service.http.answers import JSON_HEADERS, Answer
+from service.http.json_bodies import parse_json, whole_number
+from service.inference.pipeline import Inferred
+
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+BINARY_SIZE: Final = "binary_data_size"
+BINARY_OUTPUT: Final = "binary_data"
+BINARY_OUTPUTS: Final = "binary_data_output"
+CLASSIFICATION: Final = "classification"
+SHARED_MEMORY: Final = "shared_memory_region"
+TIMEOUT: Final = "timeout"
+MAX_DIMENSIONS: Final = 8
+MAX_HEADER_LENGTH_DIGITS: Final = 12
+NO_OBJECT: Final = ("dict_type", "model_type")
+"""Pydantic's words for these are Python's, not JSON's."""
+
+Parameters = dict[str, Any]
+OptionalParameters = Annotated[Parameters, BeforeValidator(lambda given: {} if given is None else given)]
+"""Null is as good as nothing, as for each member that may be left out."""
+Size = Annotated[int, BeforeValidator(whole_number), Field(ge=0, lt=2**63)]
+
+
+class RequestInput(BaseModel):
+    """An input tensor; parameters that mean nothing here are passed over, as the protocol asks for."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    shape: list[Size] = Field(max_length=MAX_DIMENSIONS)
+    datatype: str
+    parameters: OptionalParameters = Field(default_factory=dict)
+    data: Any = Field(None, description="the elements, flat or nested; omitted if they follow in binary")
+
+
+class RequestOutput(BaseModel):
+    """An output that is asked for."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    parameters: OptionalParameters = Field(default_factory=dict)
+
+
+class RequestDocument(BaseModel):
+    """The JSON of an infer request."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: str | None = Field(None, description="repeated in the answer")
+    parameters: OptionalParameters = Field(default_factory=dict)
+    inputs: list[RequestInput]
+    outputs: Annotated[list[RequestOutput], BeforeValidator(lambda given: [] if given is None else given)] = Field(
+        default_factory=list, description="default: all outputs"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """What is to be inferred, and in which form the answer is to be.
+
+    Args:
+        images: (rows, 32, 32, 3) uint8 RGB 0..255; None where there are files.
+        files: encoded images; None where there are pixels.
+        classes: how many of each row to name, instead of probabilities; None for probabilities.
+        is_binary: whether the output goes behind the JSON.
+        timeout_s: the request's own deadline, where it has one.
+    """
+
+    id: str | None
+    images: Images | None
+    files: list[bytes] | None
+    classes: int | None
+    is_binary: bool
+    timeout_s: float | None
+
+    @property
+    def inputs(self) -> Images | list[bytes]:
+        """The images, in the form that they came in."""
+        return self.images if self.images is not None else self.files or []
+
+
+def parse_infer_request(body: bytes, header_length: str | None, *, max_rows: int) -> InferRequest:
+    """Read a request.
+
+    Args:
+        header_length: the HTTP header `Inference-Header-Content-Length`; None where there is none.
+        max_rows: most images.
+
+    Raises:
+        InvalidRequestError: naming what is wrong with it.
+        TooLargeError: it has more images.
+        UnsupportedCallError: a tensor is to go through shared memory.
+    """
+    if header_length is None:
+        document, binary = _document(body), memoryview(b"")
+    else:
+        length = _header_length(header_length, len(body))
+        if length == 0:
+            return _raw_request(body)
+        document, binary = _document(memoryview(body)[:length]), memoryview(body)[length:]
+    if len(document.inputs) != 1:
+        raise InvalidRequestError(f"the request has {len(document.inputs)} inputs", expected=EXPECTED_INPUT)
+    (given,) = document.inputs
+    head = TensorHead(given.name, given.datatype, given.shape)
+    images, files = _contents(head, given, binary, max_rows)
+    classes, is_binary = _output(document)
+    return InferRequest(document.id, images, files, classes, is_binary, timeout_of(document.parameters))
+
+
+def json_bytes(body: bytes, header_length: str | None) -> int:
+    """How many bytes of a request are JSON, as far as the header tells, which may be wrong."""
+    if header_length is None:
+        return len(body)
+    return min(int(header_length), len(body)) if _is_length(header_length) else 0
+
+
+def timeout_of(parameters: Parameters) -> float | None:
+    """The deadline in Triton's parameter `timeout`, in seconds; None where there is none.
+
+    Raises:
+        InvalidRequestError: it is no whole number of microseconds.
+    """
+    asked = whole_number(parameters.get(TIMEOUT))
+    if asked is None or asked == 0:
+        return None
+    if type(asked) is not int or asked < 0:
+        raise InvalidRequestError(f"{TIMEOUT} = {shown(asked)}", expected="a whole number of microseconds")
+    return asked / 1e6
+
+
+def check_output_names(names: list[str]) -> None:
+    """Whether these outputs can be given.
+
+    Raises:
+        InvalidRequestError: there is no such output, or one is asked for twice.
+    """
+    for name in names:
+        if name != PROBABILITIES:
+            meant = did_you_mean(name, [PROBABILITIES])
+            raise InvalidRequestError(f"there is no output {shown(name)}{meant}", expected=f"'{PROBABILITIES}'")
+    if len(names) > 1:
+        raise InvalidRequestError(f"output '{PROBABILITIES}' is requested {len(names)} times", expected="once")
+
+
+def reject_shared_memory(parameters: Parameters, name: str) -> None:
+    """Say so where a tensor is to go through shared memory.
+
+    Raises:
+        UnsupportedCallError: it is.
+    """
+    if parameters.get(SHARED_MEMORY) is not None:
+        raise UnsupportedCallError(
+            f"tensor '{name}' uses shared memory, which this server doesn't support",
+            expected="the tensor's contents in the request",
+        )
+
+
+def _document(content: bytes | memoryview) -> RequestDocument:
+    try:
+        return RequestDocument.model_validate(parse_json(content, expected=EXPECTED_INPUT))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the request"
+        message = "Input should be an object" if first["type"] in NO_OBJECT else first["msg"]
+        raise InvalidRequestError(f"{where}: {message}") from None
+
+
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MAX_HEADER_LENGTH_DIGITS
+
+
+def _header_length(text: str, body_length: int) -> int:
+    if not _is_length(text) or int(text) > body_length:
+        raise InvalidRequestError(
+            f"{HEADER_LENGTH} = {shown(text)}",
+            expected=f"the length of the JSON in bytes, at most the {body_length:,} bytes of the body",
+        )
+    return int(text)
+
+
+def _raw_request(body: bytes) -> InferRequest:
+    """A body without any JSON: the pixels alone, as many images as that makes."""
+    if not body or len(body) % BYTES_PER_IMAGE:
+        raise InvalidRequestError(
+            f"{HEADER_LENGTH} is 0, and the body has {len(body):,} bytes",
+            expected=f"a multiple of {BYTES_PER_IMAGE:,}: 32x32 pixels of 3 bytes each",
+        )
+    head = TensorHead(IMAGES, "UINT8", [len(body) // BYTES_PER_IMAGE, 32, 32, 3])
+    return InferRequest(None, images_from_bytes(head, body), None, classes=None, is_binary=False, timeout_s=None)
+
+
+def _contents(
+    head: TensorHead, given: RequestInput, binary: memoryview, max_rows: int
+) -> tuple[Images, None] | tuple[None, list[bytes]]:
+    reject_shared_memory(given.parameters, given.name)
+    size = whole_number(given.parameters.get(BINARY_SIZE))
+    if size is None:
+        if len(binary):
+            raise InvalidRequestError(
+                f"{len(binary):,} bytes follow the JSON, and input '{head.name}' has no {BINARY_SIZE}",
+                expected=f"{BINARY_SIZE} in the input's parameters",
+            )
+        if head.is_pixels:
+            return images_from_values(head, given.data), None
+        return None, files_from_values(head, given.data)
+    if type(size) is not int or size != len(binary):
+        raise InvalidRequestError(
+            f"input '{head.name}' has {BINARY_SIZE} = {shown(size)}, and {len(binary):,} bytes follow the JSON",
+            expected=f"as many bytes as {BINARY_SIZE} and the header {HEADER_LENGTH} say",
+        )
+    if given.data is not None:
+        raise InvalidRequestError(f"input '{head.name}' has both 'data' and {BINARY_SIZE}", expected="one of them")
+    if head.is_pixels:
+        return images_from_bytes(head, binary), None
+    return None, files_from_bytes(head, binary, max_rows=max_rows)
+
+
+def _output(document: RequestDocument) -> tuple[int | None, bool]:
+    check_output_names([output.name for output in document.outputs])
+    parameters = document.outputs[0].parameters if document.outputs else {}
+    reject_shared_memory(parameters, PROBABILITIES)
+    asked = parameters.get(CLASSIFICATION)
+    is_binary = _flag(parameters, BINARY_OUTPUT)
+    if is_binary is None:
+        is_binary = _flag(document.parameters, BINARY_OUTPUTS) or False
+    return None if asked is None else class_count(asked), is_binary
+
+
+def _flag(parameters: Parameters, name: str) -> bool | None:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidRequestError(f"{name} = {shown(value)}", expected="true or false")
+    return value
+
+
+BINARY_TYPE: Final = "application/octet-stream"
+JSON_TYPE: Final = "application/json"
+BINARY_HEADER: Final = (b"content-type", BINARY_TYPE.encode())
+RAW_HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
+
+
+def infer_answer(request: InferRequest, inferred: Inferred) -> Answer:
+    """The answer to a request."""
+    output, content = _output_of(request, inferred)
+    document: dict[str, Any] = {
+        "model_name": inferred.version.name,
+        "model_version": str(inferred.version.version),
+        "outputs": [output],
+    }
+    if request.id is not None:
+        document["id"] = request.id
+    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if content is None:
+        return Answer(head, JSON_HEADERS)
+    return Answer(head + content, (BINARY_HEADER, (RAW_HEADER_LENGTH, b"%d" % len(head))))
+
+
+def _output_of(request: InferRequest, inferred: Inferred) -> tuple[dict[str, Any], bytes | None]:
+    """The output as the JSON has it, and what follows the JSON."""
+    probabilities = inferred.probabilities
+    if request.classes is None:
+        output = {"name": PROBABILITIES, "datatype": "FP32", "shape": list(probabilities.shape)}
+        if not request.is_binary:
+            return {**output, "data": np.ascontiguousarray(probabilities).ravel()}, None
+        content = probabilities.astype("<f4", copy=False).tobytes()
+    else:
+        texts = classifications(probabilities, request.classes)
+        output = {"name": PROBABILITIES, "datatype": "BYTES", "shape": [len(probabilities), request.classes]}
+        if not request.is_binary:
+            return {**output, "data": texts}, None
+        content = bytes_of_elements(text.encode() for text in texts)
+    return {**output, "parameters": {BINARY_SIZE: len(content)}}, content

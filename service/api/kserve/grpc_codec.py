@@ -1,0 +1,197 @@
+"""The Open Inference Protocol's gRPC messages, read into and written from what REST uses (`api.kserve.codec`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from cifar10_serving.runtimes.base import Images
+from service.api.kserve.codec import (
+    CLASSIFICATION,
+    InferRequest,
+    Parameters,
+    check_output_names,
+    reject_shared_memory,
+    timeout_of,
+)
+from service.api.kserve.generated import open_inference_pb2 as pb2
+from service.api.tensors import (
+    EXPECTED_INPUT,
+    PROBABILITIES,
+    TensorHead,
+    bytes_of_elements,
+    check_elements,
+    class_count,
+    classifications,
+    files_from_bytes,
+    images_from_bytes,
+    images_from_values,
+)
+from service.errors import InvalidRequestError
+from service.inference.pipeline import Inferred, check_rows
+
+FIELDS: Final = pb2.ModelInferRequest.DESCRIPTOR.fields_by_name
+ID: Final = FIELDS["id"].number
+RAW_CONTENTS: Final = FIELDS["raw_input_contents"].number
+MAX_FIELDS: Final = 64
+"""An honest message has fewer; whatever comes after them counts as costly."""
+LENGTH_DELIMITED: Final = 2
+LAST_BYTE_BELOW: Final = 0x80
+VARINT_BYTES: Final = 10
+
+
+class ParseEstimate(NamedTuple):
+    """`id` is empty where none is found.
+
+    `parse_cost_bytes` are those that take long to read: all but the raw contents, which are only copied.
+    """
+
+    id: str
+    parse_cost_bytes: int
+
+
+def estimate_parse(content: bytes) -> ParseEstimate:
+    """The outline of a message, which may be anything."""
+    request_id, raw_bytes, position = "", 0, 0
+    for _ in range(MAX_FIELDS):
+        key, start = _varint(content, position)
+        if key & 7 != LENGTH_DELIMITED:
+            break  # the end, or no message: none of its fields is anything else
+        length, start = _varint(content, start)
+        position = start + length
+        if position > len(content):
+            break
+        if key >> 3 == RAW_CONTENTS:
+            raw_bytes += length
+        elif key >> 3 == ID:
+            request_id = content[start:position].decode(errors="replace")
+    return ParseEstimate(request_id, len(content) - raw_bytes)
+
+
+def _varint(content: bytes, position: int) -> tuple[int, int]:
+    """The number at a position, and where it ends; 0 where there is none."""
+    value = 0
+    for index, byte in enumerate(content[position : position + VARINT_BYTES]):
+        value |= (byte & (LAST_BYTE_BELOW - 1)) << (7 * index)
+        if byte < LAST_BYTE_BELOW:
+            return value, position + index + 1
+    return 0, position
+
+
+CONTENTS_OF: Final = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}
+
+
+@dataclass(frozen=True, slots=True)
+class InferMessage:
+    """A `ModelInferRequest`: which model and version it asks, as it says them, and what."""
+
+    model: str
+    version: str
+    request: InferRequest
+
+
+def read_message(kind: Any, content: bytes) -> Any:
+    """A message of a kind.
+
+    Raises:
+        InvalidRequestError: it is none.
+    """
+    try:
+        return kind.FromString(content)
+    except DecodeError:
+        raise InvalidRequestError(
+            f"the {len(content):,} bytes of the request are not a message of type {kind.DESCRIPTOR.full_name}",
+            expected="that message, encoded as protobuf",
+        ) from None
+
+
+def read_infer_message(content: bytes, *, max_rows: int) -> InferMessage:
+    """Read a `ModelInferRequest`.
+
+    Args:
+        max_rows: most images.
+
+    Raises:
+        InvalidRequestError: naming what is wrong with it.
+        TooLargeError: it has more images.
+        UnsupportedCallError: a tensor is to go through shared memory.
+    """
+    message = read_message(pb2.ModelInferRequest, content)
+    return InferMessage(message.model_name, message.model_version, _infer_request(message, max_rows))
+
+
+def _infer_request(message: Any, max_rows: int) -> InferRequest:
+    """What is asked; `is_binary` is set where the contents are raw, and then those of the answer are, too."""
+    if len(message.inputs) != 1:
+        raise InvalidRequestError(f"the request has {len(message.inputs)} inputs", expected=EXPECTED_INPUT)
+    (given,) = message.inputs
+    reject_shared_memory(_parameters(given.parameters), given.name)
+    head = TensorHead(given.name, given.datatype, list(given.shape))
+    images, files = _contents(head, given, message.raw_input_contents, max_rows)
+    check_output_names([output.name for output in message.outputs])
+    output_parameters = _parameters(message.outputs[0].parameters) if message.outputs else {}
+    reject_shared_memory(output_parameters, PROBABILITIES)
+    asked = output_parameters.get(CLASSIFICATION)
+    return InferRequest(
+        id=message.id,
+        images=images,
+        files=files,
+        classes=None if asked is None else class_count(asked),
+        is_binary=bool(message.raw_input_contents),
+        timeout_s=timeout_of(_parameters(message.parameters)),
+    )
+
+
+def infer_response(request: InferRequest, inferred: Inferred) -> Any:
+    """The `ModelInferResponse` to a request."""
+    probabilities = inferred.probabilities
+    message = pb2.ModelInferResponse(
+        model_name=inferred.version.name, model_version=str(inferred.version.version), id=request.id
+    )
+    output = message.outputs.add(name=PROBABILITIES)
+    if request.classes is None:
+        output.datatype = "FP32"
+        output.shape.extend(probabilities.shape)
+        if request.is_binary:
+            message.raw_output_contents.append(probabilities.astype("<f4", copy=False).tobytes())
+        else:
+            output.contents.fp32_contents.extend(probabilities.ravel().tolist())
+        return message
+    texts = [text.encode() for text in classifications(probabilities, request.classes)]
+    output.datatype = "BYTES"
+    output.shape.extend((len(probabilities), request.classes))
+    if request.is_binary:
+        message.raw_output_contents.append(bytes_of_elements(texts))
+    else:
+        output.contents.bytes_contents.extend(texts)
+    return message
+
+
+def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> tuple[Images, None] | tuple[None, list[bytes]]:
+    """The input's images, or its files: from the raw contents, or from the typed ones."""
+    if raw and (len(raw) != 1 or given.HasField("contents")):
+        raise InvalidRequestError(
+            f"the request has {len(raw)} raw_input_contents and {'' if given.HasField('contents') else 'no '}contents",
+            expected="one raw_input_contents for the input, or contents in the input",
+        )
+    if raw:
+        if head.is_pixels:
+            return images_from_bytes(head, raw[0]), None
+        return None, files_from_bytes(head, raw[0], max_rows=max_rows)
+    expected = CONTENTS_OF[head.datatype]
+    foreign = [field.name for field, _ in given.contents.ListFields() if field.name != expected]
+    if foreign:
+        raise InvalidRequestError(
+            f"input '{head.name}' has {foreign[0]}", expected=f"{expected}, the field for {head.datatype}"
+        )
+    values = getattr(given.contents, expected)
+    check_elements(head, len(values))
+    check_rows(head.rows, max_rows)
+    return (images_from_values(head, list(values)), None) if head.is_pixels else (None, list(values))
+
+
+def _parameters(parameters: Mapping[str, Any]) -> Parameters:
+    return {
+        name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
+    }

@@ -1,0 +1,313 @@
+"""Routes of the Open Inference Protocol (V2 REST) and of Triton's extensions that don't change anything."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Path, Response
+from pydantic import BaseModel
+
+from service.api.kserve.codec import (
+    BINARY_TYPE,
+    HEADER_LENGTH,
+    JSON_TYPE,
+    RAW_HEADER_LENGTH,
+    RequestDocument,
+    infer_answer,
+    json_bytes,
+    parse_infer_request,
+)
+from service.api.kserve.unsupported import UnsupportedExtension, unsupported_extensions
+from service.api.kserve.views import (
+    ModelDescription,
+    ServerMetadata,
+    StatisticsReport,
+    describe_model,
+    extensions,
+    model_configuration,
+    requested_version,
+    statistics_report,
+)
+from service.api.large_requests import RequestReader
+from service.api.tensors import IMAGES, PROBABILITIES
+from service.errors import UnavailableError
+from service.http.answers import Answer
+from service.http.body import content_codings, decompress
+from service.http.declarations import HEADERS
+from service.http.exchange import Handler, HttpExchange
+from service.http.hot_routes import HotRoutes
+from service.inference.pipeline import Pipeline
+from service.registry.repository import ModelRepository
+from service.settings import Settings
+from service.telemetry.telemetry import Telemetry
+
+
+def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
+    """Return what answers infer requests; the version is not in the path of each."""
+
+    async def infer(exchange: HttpExchange) -> Answer:
+        """One input: `images` (UINT8, n x 32 x 32 x 3), or `image_bytes` (BYTES, n files; base64 in JSON).
+
+        Either may follow the JSON in binary, and so may the output: the binary tensor data extension.
+        """
+        model, version = exchange.path_params["model"], exchange.path_params.get("version")
+        exchange.trace.request_model(model, version)
+        given = exchange.headers.get(RAW_HEADER_LENGTH)
+        header_length = None if given is None else given.decode("latin-1")
+        with pipeline.admit(exchange) as slot:
+            codings = content_codings(exchange.headers)
+            body, deadline = await exchange.read(slot)
+            if codings:
+                body = await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes)
+            asked = await reader.read(
+                json_bytes(body, header_length),
+                deadline,
+                parse_infer_request,
+                body,
+                header_length,
+                max_rows=pipeline.max_images_per_request,
+            )
+            del body
+            inferred = await pipeline.infer(
+                asked.inputs,
+                exchange.trace,
+                deadline if asked.timeout_s is None else deadline.at_most(asked.timeout_s),
+                model=model,
+                version=requested_version(version or ""),
+            )
+            return infer_answer(asked, inferred.require_all())
+
+    return infer
+
+
+PREFIX: Final = "/v2"
+TAG: Final = "Open Inference Protocol (V2)"
+Model = Annotated[str, Path(description="the model's name", examples=["sequential"])]
+Version = Annotated[str, Path(description="a number or a label", examples=["1"])]
+
+
+class ServerLive(BaseModel):
+    """The process answers."""
+
+    live: bool = True
+
+
+class ServerReady(BaseModel):
+    """Whether requests are answered."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Whether a model, or one version of it, answers."""
+
+    name: str
+    ready: bool
+
+
+class PlainError(BaseModel):
+    """Why a request is not answered."""
+
+    error: str
+
+
+COMPUTING_ERRORS: Final = (400, 404, 408, 413, 415, 422, 503, 504)
+"""The statuses that a request for predictions may get, whichever the protocol."""
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document says of these error statuses."""
+    return {status: {"model": PlainError} for status in statuses}
+
+
+class OutputTensor(BaseModel):
+    """An output of an inference; without `data` it follows the JSON in binary."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, Any] | None = None
+    data: list[float] | list[str] | None = None
+
+
+class InferAnswer(BaseModel):
+    """Response to an inference request."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+INFER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": InferAnswer, "content": {BINARY_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+    **error_responses(*COMPUTING_ERRORS, 501),
+}
+INFER_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        JSON_TYPE: {
+            "schema": {key: value for key, value in RequestDocument.model_json_schema().items() if key != "$defs"}
+            | {"properties": {"id": {"type": "string"}, "inputs": {"type": "array"}, "outputs": {"type": "array"}}},
+            "example": {
+                "inputs": [{"name": IMAGES, "datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [128] * 3072}],
+                "outputs": [{"name": PROBABILITIES, "parameters": {"classification": 3}}],
+            },
+        },
+        BINARY_TYPE: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+INFER_HEADERS: Final = [
+    *HEADERS,
+    {
+        "name": HEADER_LENGTH,
+        "in": "header",
+        "description": "length of the JSON in bytes, if binary tensors follow it",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+]
+
+
+def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotRoutes, settings: Settings) -> APIRouter:
+    """The routes, answering from this repository; `infer` is the handler of those that infer."""
+    routes = APIRouter(prefix=PREFIX, tags=[TAG])
+
+    def model_ready(response: Response, model: str, version: str) -> ModelReady:
+        try:
+            repository.find(model, requested_version(version))
+        except UnavailableError as error:
+            response.status_code = error.status
+            response.headers["Retry-After"] = str(error.retry_after_s)
+            return ModelReady(name=model, ready=False)
+        return ModelReady(name=model, ready=True)
+
+    @routes.get("/", include_in_schema=False)  # as the protocol's OpenAPI document spells it
+    @routes.get("", summary="Server metadata and supported extensions")
+    async def server_metadata() -> ServerMetadata:
+        return ServerMetadata(extensions=extensions(with_repository=settings.admin_token is not None))
+
+    @routes.get("/health/live", summary="Liveness probe")
+    async def server_live() -> ServerLive:
+        return ServerLive()
+
+    @routes.get("/health/ready", summary="Readiness probe", responses={503: {"model": ServerReady}})
+    async def server_ready(response: Response) -> ServerReady:
+        reason = repository.not_ready_reason
+        if reason is not None:
+            response.status_code = UnavailableError.status
+            response.headers["Retry-After"] = str(repository.retry_after_s)
+        return ServerReady(ready=reason is None)
+
+    @routes.get(
+        "/models/{model}", summary="Model metadata: tensors and versions", responses=error_responses(400, 404, 503)
+    )
+    async def model_metadata(model: Model) -> ModelDescription:
+        return describe_model(repository, model, "")
+
+    @routes.get(
+        "/models/{model}/versions/{version}",
+        summary="Version metadata: tensors",
+        responses=error_responses(400, 404, 503),
+    )
+    async def version_metadata(model: Model, version: Version) -> ModelDescription:
+        return describe_model(repository, model, version)
+
+    @routes.get(
+        "/models/{model}/ready",
+        summary="Readiness of a model",
+        responses=error_responses(404) | {503: {"model": ModelReady}},
+    )
+    async def is_model_ready(response: Response, model: Model) -> ModelReady:
+        return model_ready(response, model, "")
+
+    @routes.get(
+        "/models/{model}/versions/{version}/ready",
+        summary="Readiness of a version",
+        responses=error_responses(400, 404) | {503: {"model": ModelReady}},
+    )
+    async def is_version_ready(response: Response, model: Model, version: Version) -> ModelReady:
+        return model_ready(response, model, version)
+
+    declaration: dict[str, Any] = {
+        "responses": INFER_RESPONSES,
+        "openapi_extra": {"requestBody": INFER_BODY, "parameters": INFER_HEADERS},
+    }
+    hot.add(
+        routes,
+        "/models/{model}/infer",
+        infer,
+        name="infer_model",
+        summary="Classify images",
+        dependencies=[Depends(declare_model)],
+        **declaration,
+    )
+    hot.add(
+        routes,
+        "/models/{model}/versions/{version}/infer",
+        infer,
+        name="infer_version",
+        summary="Classify images with one version",
+        description="As without a version.",
+        dependencies=[Depends(declare_version)],
+        **declaration,
+    )
+    return routes
+
+
+def declare_model(model: Model) -> None:
+    """Have FastAPI describe the path's parameter."""
+
+
+def declare_version(model: Model, version: Version) -> None:
+    """Have FastAPI describe the path's parameters."""
+
+
+def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings: Settings) -> APIRouter:
+    """The routes, answering from this repository and these counts; to be included before those of models."""
+    routes = APIRouter(prefix=PREFIX, tags=[TAG])
+
+    @routes.get("/models/stats", summary="Statistics of all serving versions", responses=error_responses(501))
+    async def all_statistics() -> StatisticsReport:
+        """Of this process since it started; for monitoring there is /metrics."""
+        return statistics_report(repository, telemetry)
+
+    @routes.get(
+        "/models/{model}/stats", summary="Statistics of a model's versions", responses=error_responses(404, 501)
+    )
+    async def statistics_of_model(model: Model) -> StatisticsReport:
+        return statistics_report(repository, telemetry, model)
+
+    @routes.get(
+        "/models/{model}/versions/{version}/stats",
+        summary="Statistics of a version",
+        responses=error_responses(400, 404, 501, 503),
+    )
+    async def statistics_of_version(model: Model, version: Version) -> StatisticsReport:
+        return statistics_report(repository, telemetry, model, version)
+
+    @routes.get(
+        "/models/{model}/config",
+        summary="A model's configuration in Triton's format",
+        responses=error_responses(404, 503),
+    )
+    async def configuration_of_model(model: Model) -> dict[str, Any]:
+        return model_configuration(repository, settings, model, "")
+
+    @routes.get(
+        "/models/{model}/versions/{version}/config",
+        summary="A version's configuration in Triton's format",
+        responses=error_responses(400, 404, 503),
+    )
+    async def configuration_of_version(model: Model, version: Version) -> dict[str, Any]:
+        return model_configuration(repository, settings, model, version)
+
+    for extension in unsupported_extensions(with_repository=settings.admin_token is not None):
+        for path in extension.paths:
+            routes.add_api_route(path, _rejection(extension), methods=["GET", "POST"], include_in_schema=False)
+    return routes
+
+
+def _rejection(extension: UnsupportedExtension) -> Callable[[], Awaitable[None]]:
+    async def reject() -> None:
+        raise extension.error()
+
+    return reject

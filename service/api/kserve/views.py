@@ -1,0 +1,239 @@
+"""Models as the Open Inference Protocol and Triton's extensions describe them: metadata, configuration, statistics."""
+
+import json
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, Field
+
+from cifar10_serving import __version__
+from cifar10_serving.artifacts.metadata import TensorSpec
+from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
+from service.api.models import metadata_of
+from service.api.tensors import IMAGES
+from service.errors import InvalidRequestError
+from service.registry.repository import ModelRepository
+from service.settings import Settings
+from service.telemetry.stats import Duration, Histogram, VersionStats
+from service.telemetry.telemetry import Telemetry
+
+SERVER_NAME: Final = "cifar10-serving"
+PLATFORM: Final = "tensorflow_savedmodel"
+DATATYPE_OF: Final = {"uint8": "UINT8", "float32": "FP32", "string": "BYTES"}
+EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "statistics")
+REPOSITORY_EXTENSION: Final = "model_repository"
+
+
+class ServerMetadata(BaseModel):
+    """The server."""
+
+    name: str = SERVER_NAME
+    version: str = __version__
+    extensions: list[str]
+
+
+class TensorMetadata(BaseModel):
+    """A tensor; -1 in `shape` is the batch."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelDescription(BaseModel):
+    """A model; `versions` are those that can be asked for now."""
+
+    name: str
+    versions: list[str]
+    platform: str = PLATFORM
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+def extensions(*, with_repository: bool) -> list[str]:
+    """The protocol's extensions that this server speaks."""
+    return [*EXTENSIONS, REPOSITORY_EXTENSION] if with_repository else list(EXTENSIONS)
+
+
+def requested_version(text: str) -> int | str | None:
+    """The version in a request, a number or a label; None where the text is empty.
+
+    Raises:
+        InvalidRequestError: it is neither.
+    """
+    if not text:
+        return None
+    try:
+        return parse_version(text)
+    except ValueError:
+        raise InvalidRequestError(f"{text[:100]!r} is not a valid version", expected=LEGAL_VERSION) from None
+
+
+def describe_model(repository: ModelRepository, name: str, version: str) -> ModelDescription:
+    """A model that is ready, from its own metadata.
+
+    Args:
+        version: a number or a label; empty for the one that answers where none is asked for.
+
+    Raises:
+        RequestError: there is no such model or version, or it is not ready.
+    """
+    metadata = metadata_of(repository.find(name, requested_version(version)))
+    signature = next(known for known in metadata.signatures if known.inputs[0].name == IMAGES)
+    return ModelDescription(
+        name=name,
+        versions=[str(number) for number in repository.answering_versions(name)],
+        inputs=[_tensor(spec) for spec in signature.inputs],
+        outputs=[_tensor(spec) for spec in signature.outputs],
+    )
+
+
+def _tensor(spec: TensorSpec) -> TensorMetadata:
+    return TensorMetadata(name=spec.name, datatype=DATATYPE_OF[spec.dtype], shape=spec.shape)
+
+
+DATA_TYPES: Final = {"UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32"}
+CHANNELS_LAST: Final = "FORMAT_NHWC"
+LATEST: Final = re.compile(r"latest\((\d+)\)")
+
+
+def model_configuration(repository: ModelRepository, settings: Settings, name: str, version: str) -> dict[str, Any]:
+    """The configuration of a model, from its metadata and the service's settings, as protobuf's JSON has it.
+
+    `max_batch_size` is what one request may hold, `preferred_batch_size` what is computed at once.
+
+    Args:
+        version: a number or a label; empty for the one that answers where none is asked for.
+
+    Raises:
+        RequestError: there is no such model or version, or it is not ready.
+    """
+    described = describe_model(repository, name, version)
+    return {
+        "name": name,
+        "platform": PLATFORM,
+        "backend": str(repository.runtime.name),
+        "version_policy": _version_policy(repository.model_status(name).policy),
+        "max_batch_size": settings.max_images_per_request,
+        "input": [_tensor_configuration(tensor) | {"format": CHANNELS_LAST} for tensor in described.inputs],
+        "output": [_tensor_configuration(tensor) for tensor in described.outputs],
+        "dynamic_batching": {
+            "preferred_batch_size": [settings.max_batch_size],
+            "max_queue_delay_microseconds": round(settings.max_batch_delay_ms * 1000),
+        },
+        "response_cache": {"enable": settings.cache_bytes > 0},
+    }
+
+
+def _tensor_configuration(tensor: TensorMetadata) -> dict[str, Any]:
+    """A tensor without its first dimension, the batch."""
+    return {"name": tensor.name, "data_type": DATA_TYPES[tensor.datatype], "dims": tensor.shape[1:]}
+
+
+def _version_policy(policy: str) -> dict[str, Any]:
+    """The policy as `cifar10_serving.artifacts.rollout` and the setting write it."""
+    latest = LATEST.fullmatch(policy)
+    if latest is not None:
+        return {"latest": {"num_versions": int(latest[1])}}
+    return {"all": {}} if policy == "all" else {"specific": {"versions": json.loads(policy)}}
+
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class DurationStatistics(BaseModel):
+    """How often, and how long altogether in nanoseconds."""
+
+    count: Count = 0
+    ns: Count = 0
+
+
+class InferStatistics(BaseModel):
+    """Of a version's requests; what is not measured apart, or never happens here, stays 0."""
+
+    success: DurationStatistics
+    fail: DurationStatistics
+    queue: DurationStatistics
+    compute_input: Annotated[DurationStatistics, Field(description="from a whole request to its pixels")]
+    compute_infer: DurationStatistics
+    compute_output: Annotated[DurationStatistics, Field(description="part of compute_infer")] = DurationStatistics()
+    cache_hit: Annotated[DurationStatistics, Field(description="how often; the time is not measured apart")]
+    cache_miss: Annotated[DurationStatistics, Field(description="not counted by version")] = DurationStatistics()
+
+
+class BatchStatistics(BaseModel):
+    """Of a version's batches of one size."""
+
+    batch_size: Count
+    compute_input: DurationStatistics = DurationStatistics()
+    compute_infer: DurationStatistics
+    compute_output: DurationStatistics = DurationStatistics()
+
+
+class VersionReport(BaseModel):
+    """A version's statistics."""
+
+    name: str
+    version: str
+    last_inference: Annotated[Count, Field(description="milliseconds since the epoch; 0: never")]
+    inference_count: Annotated[Count, Field(description="images that were computed")]
+    execution_count: Annotated[Count, Field(description="batches that were computed")]
+    inference_stats: InferStatistics
+    batch_stats: list[BatchStatistics]
+
+
+class StatisticsReport(BaseModel):
+    """The statistics of versions that answer."""
+
+    model_stats: list[VersionReport]
+
+
+def statistics_report(
+    repository: ModelRepository, telemetry: Telemetry, name: str = "", version: str = ""
+) -> StatisticsReport:
+    """The statistics of one version, of all of a model, or of all that answer.
+
+    Args:
+        name: empty for all models.
+        version: a number or a label; empty for all versions.
+
+    Raises:
+        RequestError: there is no such model or version, or it is not ready.
+    """
+    names = [name] if name else [model.name for model in repository.status().models]
+    if version:
+        chosen = [(name, repository.find(name, requested_version(version)).version)]
+    else:
+        chosen = [(known, number) for known in names for number in repository.answering_versions(known)]
+    counted = telemetry.snapshot().versions
+    return StatisticsReport(model_stats=[_report(*each, counted.get(each) or VersionStats()) for each in chosen])
+
+
+def _report(name: str, version: int, known: VersionStats) -> VersionReport:
+    return VersionReport(
+        name=name,
+        version=str(version),
+        last_inference=int(known.last_inference_s * 1000),
+        inference_count=known.rows,
+        execution_count=known.executions,
+        inference_stats=InferStatistics(
+            success=_duration(known.success),
+            fail=_duration(known.fail),
+            queue=_summed(known.queue_s),
+            compute_input=_summed(known.decode_s),
+            compute_infer=_duration(known.request_compute),
+            cache_hit=DurationStatistics(count=known.cached),
+        ),
+        batch_stats=[
+            BatchStatistics(batch_size=rows, compute_infer=_duration(batch))
+            for rows, batch in sorted(known.batches.items())
+        ],
+    )
+
+
+def _duration(duration: Duration) -> DurationStatistics:
+    return DurationStatistics(count=duration.count, ns=round(duration.total_s * 1e9))
+
+
+def _summed(histogram: Histogram) -> DurationStatistics:
+    return DurationStatistics(count=histogram.count, ns=round(histogram.total * 1e9))

@@ -1,0 +1,397 @@
+"""TensorFlow Serving's REST API: `/v1/models/…`, its requests and its answers.
+
+https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+from typing import Any, Final, Literal
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from cifar10_serving.artifacts.labels import CLASS_NAMES, IMAGE_SHAPE
+from cifar10_serving.artifacts.metadata import SignatureSpec
+from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
+from cifar10_serving.artifacts.saved_model import SignatureTensor, read_signatures
+from cifar10_serving.errors import ArtifactError
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.schemas import VersionState, VersionStatus
+from cifar10_serving.text import did_you_mean
+from service.api.kserve.routes import COMPUTING_ERRORS, error_responses
+from service.api.large_requests import RequestReader
+from service.api.models import metadata_of
+from service.api.tensors import DATATYPES, IMAGES, TensorHead, decode_base64, images_from_values, shown
+from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
+from service.http.answers import Answer
+from service.http.body import content_codings, decompress
+from service.http.declarations import HEADERS
+from service.http.exchange import HttpExchange
+from service.http.hot_routes import HotRoutes
+from service.http.json_bodies import parse_json
+from service.inference.pipeline import Pipeline
+from service.registry.repository import RETRY_AFTER_FAILURE_S, ModelRepository
+from service.registry.version import ModelVersion
+
+DEFAULT_SIGNATURE: Final = "serving_default"
+BASE64: Final = "b64"
+FORMS: Final = ("instances", "inputs")
+WAYS: Final = '{"instances": [image, …]} or {"inputs": [image, …]}; an image is 32x32x3 numbers, or {"b64": "…"}'
+EXAMPLES_WAY: Final = '{"examples": [{"images": [3,072 numbers]}, …]}, or {"image_bytes": {"b64": "…"}} for a file'
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """What is to be predicted.
+
+    Args:
+        images: (rows, 32, 32, 3) uint8 RGB 0..255; None where there are files.
+        files: encoded images; None where there are pixels.
+        form: the key that the answer has its values under.
+    """
+
+    images: Images | None
+    files: list[bytes] | None
+    form: Literal["predictions", "outputs", "result"]
+
+    @property
+    def inputs(self) -> Images | list[bytes]:
+        """The images, in the form that they came in."""
+        return self.images if self.images is not None else self.files or []
+
+
+def _document(body: bytes) -> Document:
+    """The JSON of a request; members that are null are left out.
+
+    Raises:
+        InvalidRequestError: it is none, or no object.
+    """
+    document = parse_json(body, expected=WAYS)
+    if not isinstance(document, dict):
+        raise InvalidRequestError(f"the request is {shown(document)}", expected=f"an object: {WAYS}")
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def predict_request(body: bytes, signatures: Sequence[SignatureSpec]) -> PredictRequest:
+    """A `:predict` request, in row or column form.
+
+    Args:
+        body: the JSON.
+        signatures: of the version that is asked.
+
+    Raises:
+        InvalidRequestError: naming what is wrong with it.
+    """
+    document = _document(body)
+    name = _input_of(document, signatures)
+    if ("instances" in document) == ("inputs" in document):
+        both = "both" if "inputs" in document else "neither"
+        meant = "" if "inputs" in document else _misspelt(document, FORMS)
+        raise InvalidRequestError(f"the request has {both} of 'instances' and 'inputs'{meant}", expected=f"one: {WAYS}")
+    if "instances" in document:
+        return _read(name, _rows(name, document["instances"]), "predictions")
+    given = document["inputs"]
+    return _read(name, _named(name, given) if isinstance(given, dict) else given, "outputs")
+
+
+def classify_request(body: bytes, signatures: Sequence[SignatureSpec]) -> PredictRequest:
+    """A `:classify` request: examples with features, and a context that all of them share; otherwise the same.
+
+    Raises:
+        InvalidRequestError: naming what is wrong with it.
+    """
+    document = _document(body)
+    name = _input_of(document, signatures)
+    examples, context = document.get("examples"), document.get("context", {})
+    if not isinstance(examples, list) or not isinstance(context, dict):
+        meant = _misspelt(document, ["examples"])
+        raise InvalidRequestError(f"the request has no list 'examples'{meant}", expected=EXAMPLES_WAY)
+    features: list[Any] = []
+    for index, example in enumerate(examples):
+        feature = {**context, **example}.get(name) if isinstance(example, dict) else None
+        if feature is None:
+            raise InvalidRequestError(f"example {index} has no feature '{name}'", expected=EXAMPLES_WAY)
+        features.append(feature)
+    if name == IMAGES and _are_flat(features):
+        flat = list(chain.from_iterable(features))
+        return PredictRequest(images_from_values(_head(name, len(features)), flat), None, "result")
+    return _read(name, features, "result")
+
+
+def _misspelt(document: Document, known: Sequence[str]) -> str:
+    """Say which member of a document may be meant to be one of the known ones, where one may."""
+    return next((f": {shown(name)}{meant}" for name in document if (meant := did_you_mean(name, known))), "")
+
+
+def _input_of(document: Document, signatures: Sequence[SignatureSpec]) -> str:
+    """The name of the one input of the signature that is asked for."""
+    asked = document.get("signature_name")
+    if asked is None or asked == "":
+        asked = DEFAULT_SIGNATURE
+    for signature in signatures:
+        if signature.name == asked:
+            return signature.inputs[0].name
+    names = [signature.name for signature in signatures]
+    meant = did_you_mean(asked, names) if isinstance(asked, str) else ""
+    raise InvalidRequestError(f"there is no signature {shown(asked)}{meant}", expected=f"one of {', '.join(names)}")
+
+
+def _rows(name: str, instances: object) -> list[Any]:
+    """The values of the rows, which may each name their input."""
+    if not isinstance(instances, list):
+        raise InvalidRequestError("'instances' is not a list", expected=WAYS)
+    if not instances or not isinstance(instances[0], dict) or BASE64 in instances[0]:
+        return instances
+    return [_named(name, row) if isinstance(row, dict) else row for row in instances]
+
+
+def _named(name: str, values: Document) -> Any:
+    if set(values) != {name}:
+        raise InvalidRequestError(
+            f"the request has values for {shown(sorted(values))}{_misspelt(values, [name])}",
+            expected=f"only the signature's input '{name}'",
+        )
+    return values[name]
+
+
+def _read(name: str, values: object, form: Literal["predictions", "outputs", "result"]) -> PredictRequest:
+    if not isinstance(values, list):
+        raise InvalidRequestError(f"the values of '{name}' are not a list", expected=WAYS)
+    head = _head(name, len(values))
+    if head.is_pixels:
+        return PredictRequest(images_from_values(head, values), None, form)
+    return PredictRequest(
+        None, [decode_base64(name, _base64(index, value)) for index, value in enumerate(values)], form
+    )
+
+
+def _base64(index: int, value: object) -> object:
+    if not isinstance(value, dict) or set(value) != {BASE64}:
+        raise InvalidRequestError(f"image {index} is {shown(value)}", expected='{"b64": "…"}: a file in base64')
+    return value[BASE64]
+
+
+def _head(name: str, rows: int) -> TensorHead:
+    return TensorHead(name, DATATYPES[name], [rows, *IMAGE_SHAPE] if name == IMAGES else [rows])
+
+
+def _are_flat(features: Sequence[object]) -> bool:
+    """Whether each is a list of as many numbers as an image has."""
+    return all(isinstance(feature, list) and len(feature) == prod(IMAGE_SHAPE) for feature in features)
+
+
+STATES: Final = {
+    VersionState.READY: "AVAILABLE",
+    VersionState.LOADING: "LOADING",
+    VersionState.DRAINING: "UNLOADING",
+    VersionState.FAILED: "END",
+    VersionState.PUBLISHED: "END",
+}
+JSON_TYPE: Final = "application/json"
+
+
+def version_states(versions: list[VersionStatus]) -> dict[str, Any]:
+    """The answer to a question for the status of versions."""
+    return {
+        "model_version_status": [
+            {
+                "version": str(version.version),
+                "state": STATES[version.state],
+                "status": {
+                    "error_code": "INTERNAL" if version.state is VersionState.FAILED else "OK",
+                    "error_message": (version.reason or "") if version.state is VersionState.FAILED else "",
+                },
+            }
+            for version in versions
+        ]
+    }
+
+
+def model_metadata(entry: ModelVersion) -> dict[str, Any]:
+    """The answer to a question for the metadata of a version.
+
+    Raises:
+        ArtifactError: its files are gone, or no longer what they were.
+    """
+    signatures = {
+        name: {
+            "inputs": {key: _tensor(tensor) for key, tensor in signature.inputs.items()},
+            "outputs": {key: _tensor(tensor) for key, tensor in signature.outputs.items()},
+            "method_name": signature.method_name,
+            "defaults": {},
+        }
+        for name, signature in read_signatures(entry.folder).items()
+    }
+    return {
+        "model_spec": {"name": entry.name, "signature_name": "", "version": str(entry.version)},
+        "metadata": {"signature_def": {"signature_def": signatures}},
+    }
+
+
+def prediction_answer(request: PredictRequest, probabilities: Probabilities) -> Answer:
+    """Return the answer to `:predict`, and to `:classify`, whose rows are pairs of label and score."""
+    rows: Any = np.ascontiguousarray(probabilities)
+    if request.form == "result":
+        rows = [list(zip(CLASS_NAMES, row, strict=True)) for row in probabilities.tolist()]
+    return Answer(orjson.dumps({request.form: rows}, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _tensor(tensor: SignatureTensor) -> dict[str, Any]:
+    return {
+        "dtype": tensor.dtype,
+        "tensor_shape": {
+            "dim": [{"size": str(size), "name": ""} for size in tensor.shape or ()],
+            "unknown_rank": tensor.shape is None,
+        },
+        "name": tensor.name,
+    }
+
+
+PREFIX: Final = "/v1/models"
+TAG: Final = "TensorFlow Serving (V1)"
+MODEL, VERSION, LABEL = "model", "version", "label"
+PATHS: Final = {
+    f"/{{{MODEL}}}": "a model",
+    f"/{{{MODEL}}}/versions/{{{VERSION}}}": "a version",
+    f"/{{{MODEL}}}/labels/{{{LABEL}}}": "the version with a label",
+}
+BODY: Final[Document] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "object"},
+            "example": {"signature_name": "encoded_images", "instances": [{"b64": "iVBORw0KGgo…"}]},
+        }
+    },
+}
+
+
+class Predictions(BaseModel):
+    """Response of `:predict`: `predictions` in the row format, `outputs` in the columnar format."""
+
+    predictions: list[list[float]] | None = None
+    outputs: list[list[float]] | None = None
+
+
+class Classifications(BaseModel):
+    """Response of `:classify`: for each example the pairs of label and probability."""
+
+    result: list[list[tuple[str, float]]]
+
+
+ReadRequest = Callable[[bytes, Sequence[SignatureSpec]], PredictRequest]
+
+
+def tensorflow_serving_routes(
+    repository: ModelRepository, pipeline: Pipeline, reader: RequestReader, hot: HotRoutes
+) -> APIRouter:
+    """The routes, answering from this repository and by this pipeline."""
+    routes = APIRouter(prefix=PREFIX, tags=[TAG])
+
+    async def answer(exchange: HttpExchange, read_request: ReadRequest) -> Answer:
+        model, version = exchange.path_params[MODEL], asked_version(exchange.path_params, exchange.trace.path)
+        exchange.trace.request_model(model, version)
+        with pipeline.admit(exchange) as slot:
+            codings = content_codings(exchange.headers)
+            body, deadline = await exchange.read(slot)
+            body = await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes)
+            metadata = metadata_of(repository.find(model, version))
+            asked = await reader.read(len(body), deadline, read_request, body, metadata.signatures)
+            del body
+            inferred = await pipeline.infer(asked.inputs, exchange.trace, deadline, model=model, version=version)
+            return prediction_answer(asked, inferred.require_all().probabilities)
+
+    async def predict(exchange: HttpExchange) -> Answer:
+        """Row form `{"instances": […]}` or column form `{"inputs": […]}`; `encoded_images` takes files."""
+        return await answer(exchange, predict_request)
+
+    async def classify(exchange: HttpExchange) -> Answer:
+        """`{"examples": [{"images": […]}, …]}`; each answer is the ten classes with their probabilities."""
+        return await answer(exchange, classify_request)
+
+    async def regress(_: HttpExchange) -> Answer:
+        raise InvalidRequestError("the models classify; they have no signature for regression", expected=":classify")
+
+    async def status(request: Request) -> dict[str, Any]:
+        model, version = request.path_params[MODEL], asked_version(request.path_params, request.url.path)
+        found = repository.model_status(model)
+        number = found.labels.get(version) if isinstance(version, str) else version
+        versions = [known for known in found.versions if version is None or known.version == number]
+        if not versions:
+            raise UnknownModelError(
+                f"{model} has no version {version}",
+                available=[*(str(known.version) for known in found.versions), *found.labels],
+                asked=str(version),
+            )
+        return version_states(versions)
+
+    async def metadata(request: Request) -> dict[str, Any]:
+        version = asked_version(request.path_params, request.url.path)
+        entry = repository.find(request.path_params[MODEL], version)
+        try:
+            return await asyncio.to_thread(model_metadata, entry)  # it reads the artifact's files
+        except ArtifactError as error:
+            raise UnavailableError(error.problem, retry_after_s=RETRY_AFTER_FAILURE_S, remedy=error.remedy) from None
+
+    for path, what in PATHS.items():
+        parameters = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in (MODEL, VERSION, LABEL)
+            if f"{{{name}}}" in path
+        ]
+        read_only: dict[str, Any] = {"methods": ["GET"], "openapi_extra": {"parameters": parameters}}
+        computing = {"parameters": [*parameters, *HEADERS], "requestBody": BODY}
+        errors = error_responses(*COMPUTING_ERRORS)
+        hot.add(
+            routes,
+            f"{path}:predict",
+            predict,
+            name="predict",
+            summary=f"Predict with {what}",
+            responses=errors | {200: {"model": Predictions}},
+            openapi_extra=computing,
+        )
+        hot.add(
+            routes,
+            f"{path}:classify",
+            classify,
+            name="classify",
+            summary=f"Classify with {what}",
+            responses=errors | {200: {"model": Classifications}},
+            openapi_extra=computing,
+        )
+        hot.add(routes, f"{path}:regress", regress, name="regress", include_in_schema=False)
+        routes.add_api_route(path, status, summary=f"State of {what}", responses=error_responses(400, 404), **read_only)
+        routes.add_api_route(
+            f"{path}/metadata",
+            metadata,
+            summary=f"Signatures of {what}",
+            responses=error_responses(400, 404, 503),
+            **read_only,
+        )
+    return routes
+
+
+def asked_version(path_params: Mapping[str, str], path: str) -> int | str | None:
+    """Return the version that a path names by its number or its label; None where it names none.
+
+    Raises:
+        InvalidRequestError: it is no legal number or label.
+    """
+    text = path_params.get(VERSION) or path_params.get(LABEL)
+    if text is None:
+        return None
+    try:
+        version = parse_version(text)
+    except ValueError:
+        version = None
+    if version is None or isinstance(version, int) != (VERSION in path_params):
+        raise InvalidRequestError(f"{path[:200]} has no version or label", expected=LEGAL_VERSION)
+    return version

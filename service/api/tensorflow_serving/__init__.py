@@ -1,1 +1,0 @@
-"""TensorFlow Serving's REST interface: what its clients speak, under `/v1`."""

@@ -1,0 +1,309 @@
+"""How a connection ends: its client closes it, half or whole, lets it wait, or sends what is no request; or a stop.
+
+Requests that were received are answered first, wherever somebody may still read their answers.
+"""
+
+import asyncio
+import select
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, cast
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from service.errors import CLIENT_GONE, RequestError, UploadTimeoutError, clear_traceback
+from service.http.answers import Answer, encode_answer
+from service.http.body import upload_timeout
+from service.http.errors import problem_answer, problem_of
+from service.http.half_closed import HalfClosedTransport
+from service.http.head import malformed
+from service.http.middleware import LINGER_BYTES, LINGER_S, Application
+from service.http.reading import Flow, ReadingProtocol
+from service.http.request_trace import new_trace, notify_finished
+
+PATHS: Final = ("/predict", "/compare", "/explain", "/v1/models/", "/v2/models/")
+"""Path prefixes of predictions, which are requested with POST."""
+FIRST_PROBE_S: Final = 0.02
+LAST_PROBE_S: Final = 1.0
+UNREAD_ANSWER_S: Final = 60.0
+"""Time for which a client may read nothing of its answer."""
+MIN_LOOK_S: Final = 0.05
+MAX_NOTED_PATH_BYTES: Final = 200
+
+
+class ClosingProtocol(ReadingProtocol):
+    """The ending part of a connection."""
+
+    application: ClassVar[Application]
+    root_path_bytes: ClassVar[bytes]
+
+    _answer: "asyncio.Future[Any] | None" = None
+    """What the request waits for that is being answered; cancelled when its client goes."""
+    _skip_bytes = 0
+    """Bytes still to come of a rejected request's body."""
+    _last_cycle: RequestResponseCycle | None = None
+    """Whose answer says, in a stop, that the connection closes."""
+    _timer: asyncio.TimerHandle | None = None
+    _probe_timer: asyncio.TimerHandle | None = None
+    _unread_since_s: float | None = None
+    _last_words: bytes | None = None
+    """The answer to a malformed request, which is sent when those before it are answered."""
+    _is_lingering = False
+    _lingering_bytes = 0
+
+    # Called by the event loop
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request."""
+        super().connection_made(transport)
+        self.flow = Flow(transport)
+        self._since_s = self.loop.time()
+        self._timer = self.loop.call_later(self._look_after_s, self._look)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Keep the connection open where the client may still wait for an answer."""
+        if self._is_lingering or self.transport.is_closing():
+            return None
+        self._had_eof = True
+        self.flow.is_held = True
+        if not self._waits_for_room:
+            self._end_input()
+        if self._is_lingering or self.transport.is_closing() or self._is_idle():
+            return None
+        self._await_answers_half_closed()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits for the answers any more.
+
+        Nothing may be left that refers to itself, such as a request in line: garbage is rarely looked for
+        (`service.process.memory`).
+        """
+        current = self._current
+        if current is not None:
+            current.disconnected = current.disconnected or not current.response_complete
+            current.message_event.set()
+        queued = list(self.pipeline)
+        self.pipeline.clear()
+        self.cycle = None  # type: ignore[assignment]
+        super().connection_lost(exc)
+        for timer in (self._timer, self._probe_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._probe_timer = self._current = None
+        self._unparsed = b""
+        self._waits_for_room = False
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.cancel()
+        for cycle, _ in reversed(queued):
+            cycle.disconnected = True
+            self._note_unanswered(cast("Scope", cycle.scope))
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        super().pause_writing()
+        self._unread_since_s = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self._unread_since_s = None
+
+    # Stops
+
+    def shutdown(self) -> None:
+        """Have the last answer under way say that the connection closes; an idle one is left to `close_if_idle`."""
+        self._announce_close()
+
+    def close_if_idle(self) -> None:
+        """Close the connection if nothing is asked on it, and nothing that was sent is still to be read."""
+        if self._is_idle() and not self.transport.is_closing() and not _has_unread_bytes(self.transport):
+            self.transport.close()
+
+    def _announce_close(self) -> None:
+        last, announced = self.cycle, self._last_cycle
+        if last is None or last.response_complete or last is announced or not last.keep_alive:
+            return
+        if self._waits_for_room or (self.flow.read_paused and _has_unread_bytes(self.transport)):
+            return  # it isn't the last
+        if announced is not None and not announced.response_started:
+            announced.keep_alive = True
+        last.keep_alive, self._last_cycle = False, last
+
+    def _is_idle(self) -> bool:
+        """Return True if no request waits for an answer."""
+        return self._is_answered() and not self.pipeline and not self._waits_for_room and self._last_words is None
+
+    def _is_between_requests(self) -> bool:
+        return self._is_at_head and not self._is_head_partial and self._is_idle()
+
+    # Half-closed connections
+
+    def _end_input(self) -> None:
+        """Take note that nothing more will come."""
+        if self._ends:
+            return
+        if not self._is_at_head:
+            self._fail(malformed("it ends in the middle of its body"))
+        elif self._unparsed:
+            self._fail(malformed("it ends in the middle of its head"))
+        self._ends = True
+
+    def _await_answers_half_closed(self) -> None:
+        transport = HalfClosedTransport(self.transport)
+        self.transport = transport
+        for cycle in (self._current, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.transport = transport
+        self._probe_timer = self.loop.call_later(FIRST_PROBE_S, self._probe, transport, 2 * FIRST_PROBE_S)
+
+    def _probe(self, transport: HalfClosedTransport, next_s: float) -> None:
+        """Find out if the client has gone: then the first byte is answered by a reset, and the second fails."""
+        self._probe_timer = None
+        current = self._current
+        if transport.is_closing() or current is None:
+            return
+        if current.response_started or transport.send_early():
+            self._probe_timer = self.loop.call_later(next_s, self._probe, transport, min(2 * next_s, LAST_PROBE_S))
+
+    # Malformed requests, and those that never end
+
+    def _fail(self, error: RequestError) -> None:
+        clear_traceback(error)
+        self._ends = True
+        self._unparsed, self._waits_for_room = b"", False
+        scope = self._scope_of_malformed() if self._is_at_head else cast("Scope", self.cycle.scope)
+        if self._is_at_head:
+            self._note_unanswered(scope, error)
+        elif not self._give_up_last(error):
+            self.transport.close()
+            return
+        path = self.url.removeprefix(self.root_path_bytes).decode("latin-1")
+        request_id = self.application.request_ids.of(scope)
+        answer = self._encode(problem_answer(problem_of(error), path), request_id, closes=True)
+        if self._is_answered() and not self.pipeline:
+            self._say_last_words(answer)
+        else:
+            self._last_words = answer
+
+    def _give_up_last(self, error: RequestError) -> bool:
+        """Let go of the request whose body never ends, or ends nowhere; False where it is too late to say so."""
+        broken = self.cycle
+        if broken.response_started:
+            broken.disconnected = not broken.response_complete
+            broken.message_event.set()
+            return False
+        broken.disconnected, broken.waiting_for_100_continue = True, False
+        broken.message_event.set()
+        if broken is self._current:
+            self._current = None
+        else:
+            self.pipeline.popleft()
+            self._note_unanswered(cast("Scope", broken.scope), error)
+        return True
+
+    def _encode(self, answer: Answer, request_id: bytes | None, *, closes: bool) -> bytes:
+        return encode_answer(answer, tuple(self.server_state.default_headers), request_id, closes=closes)
+
+    def _say_last_words(self, answer: bytes) -> None:
+        """Send the last answer; what still arrives is thrown away for a moment, or the client could not read it.
+
+        Closed at once, the connection would be reset under what the client is sending.
+        """
+        self._last_words = None
+        self.transport.write(answer)
+        if self._had_eof or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._is_lingering = True
+        self.flow.is_held = False
+        self.flow.resume_reading()
+        self._since_s = self.loop.time()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(LINGER_S, self._end_linger)
+
+    def _end_linger(self) -> None:
+        self._is_lingering = False
+        self.transport.close()
+        self._look()
+
+    def _discard(self, size: int) -> None:
+        self._lingering_bytes += size
+        if self._lingering_bytes > LINGER_BYTES and self._is_lingering:
+            self.transport.close()
+
+    def _note_unanswered(self, scope: Scope, error: RequestError | None = None) -> None:
+        """Have a request noted that the application never saw; without an error its client has gone."""
+        path = self.application.forwarding.resolve(scope)
+        trace = new_trace(scope, path, self.application.request_ids.of(scope), None)
+        trace.is_inference = trace.method == "POST" and path.startswith(PATHS)
+        if error is None:
+            trace.status, trace.error = HTTPStatus.BAD_REQUEST, CLIENT_GONE
+        else:
+            trace.status = error.status
+            trace.fail(error.kind, error.problem)
+        notify_finished(trace, self.application.observers)
+
+    def _scope_of_malformed(self) -> Scope:
+        """Return what there is to note of a request whose head can't be read."""
+        path = self.url.partition(b"?")[0][:MAX_NOTED_PATH_BYTES].decode("latin-1")
+        return {"method": "", "path": path, "root_path": "", "client": self.client, "headers": ()}
+
+    # Clients that let us wait
+
+    def _look(self) -> None:
+        """Close the connection if its client has let us wait for too long; otherwise look again when it may have."""
+        now_s = self.loop.time()
+        if self.transport.is_closing():  # and not closed: there is something that the client doesn't read
+            self._timer = self.loop.call_later(UNREAD_ANSWER_S, self.transport.abort)
+            return
+        longest_s = self._longest_wait_s()
+        if self._unread_since_s is not None:
+            left_s = self._unread_since_s + UNREAD_ANSWER_S - now_s
+            if left_s <= 0:
+                self.transport.abort()
+                return
+        elif self._since_s is None or longest_s is None:
+            left_s = self._look_after_s
+        else:
+            left_s = self._since_s + longest_s - now_s
+            if left_s <= 0:
+                self._give_up_waiting(longest_s)
+        if self._is_lingering:  # which has a time of its own
+            return
+        self._timer = self.loop.call_later(max(MIN_LOOK_S, min(left_s, self._look_after_s)), self._look)
+
+    @property
+    def _look_after_s(self) -> float:
+        return min(self.limits.keep_alive_timeout_s, self.limits.header_timeout_s)
+
+    def _longest_wait_s(self) -> float | None:
+        """Return how long the client may let us wait for what it owes us; None where it is we who owe an answer."""
+        limits = self.limits
+        if self._is_idle():
+            is_quiet = self._is_between_requests() and not self._skip_bytes
+            return limits.keep_alive_timeout_s if is_quiet else limits.header_timeout_s
+        if not self._is_at_head and self.cycle is self._current:
+            # The application has the first of these limits; together they are for what it reads without any.
+            return limits.upload_timeout_s + limits.request_timeout_s
+        return None
+
+    def _give_up_waiting(self, waited_s: float) -> None:
+        if self._is_head_partial:
+            self._fail(UploadTimeoutError(f"the head of the request did not arrive within {waited_s:g} s"))
+        elif not self._is_at_head and not self._is_answered():
+            self._fail(upload_timeout(waited_s))
+        else:
+            self.transport.close()
+
+
+def _has_unread_bytes(transport: asyncio.Transport) -> bool:
+    descriptor = transport.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

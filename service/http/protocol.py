@@ -1,0 +1,248 @@
+"""HTTP/1.1 for load and for clients of every kind; what uvicorn is given for each connection.
+
+A connection is one object in three parts: `reading` turns bytes into requests, `closing` ends it, and this one answers.
+Requests for predictions wait in the backlog for their turn, or are rejected before they are parsed, where that is safe
+(`early_rejection`). A small one that has arrived whole when its turn comes is answered without a task of its own and
+without ASGI's messages, in one write; its handler and its pipeline are those of every other request.
+`python -m scripts.trace_request --path fast standard` counts the calls that this saves; `python -m bench` measures
+rates, and rejections under overload.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, Final, cast
+
+import uvicorn
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.errors import SettingsError
+from service.http.answers import Answer
+from service.http.closing import PATHS, ClosingProtocol
+from service.http.eager import EagerCall
+from service.http.early_rejection import rejectable, rejection_answer
+from service.http.exchange import HttpExchange
+from service.http.head import ConnectionLimits
+from service.http.hot_routes import HotRoute
+from service.http.middleware import Application, logged_error_answer
+from service.http.request_trace import TICKET_KEY, new_trace, notify_finished
+from service.inference.admission import Backlog, Ticket
+from service.process.stopping import Stop
+
+MAX_WHOLE_BYTES: Final = 32 * 2**10
+"""Reading and parsing so much on the event loop holds up nobody else."""
+MAX_PIPELINED_STARTS_PER_TICK: Final = 8
+HOOKS: Final = (
+    *("connection_made", "data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing"),
+    *("on_message_begin", "on_header", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
+    *("_start_asgi_task", "shutdown"),
+)
+"""Methods of uvicorn's protocol that are overridden or called here; where one is missing it has another structure."""
+
+
+class _Turns:
+    """Begins the requests that stood behind others on their connections, a few in each tick of the event loop.
+
+    However many they are, connections that ask one thing at a time, and new ones, come in between.
+    """
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def add(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+        """Call this in one of the next ticks."""
+        self._waiting.append(begin)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._take, loop)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(min(MAX_PIPELINED_STARTS_PER_TICK, len(self._waiting))):
+            loop.call_soon(self._waiting.popleft())
+        if self._waiting:
+            loop.call_soon(self._take, loop)
+        if self._backlog.on_tick is not None:
+            self._backlog.on_tick()
+
+
+class BacklogProtocol(ClosingProtocol):
+    """One connection. `protocol_with` makes the class that uvicorn is given."""
+
+    backlog: ClassVar[Backlog]
+    turns: ClassVar[_Turns]
+    first_bytes: ClassVar[tuple[bytes, ...]]
+
+    def data_received(self, data: bytes) -> None:
+        """Reject a request, or have it parsed."""
+        if self._ends:
+            self._discard(len(data))
+            return
+        if self._skip_bytes:
+            skipped = min(self._skip_bytes, len(data))
+            self._skip_bytes -= skipped
+            data = data[skipped:]
+            if not self._skip_bytes:
+                self._since_s = self.loop.time()
+            if not data:
+                return
+        if not self.backlog.rejects or not self._reject(data):
+            self._receive(data)
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._since_s = self.loop.time()
+        if self.pipeline:
+            self.turns.add(self.loop, self._start_next)
+        elif self._last_words is not None:
+            self._say_last_words(self._last_words)
+        elif self._had_eof and not self._waits_for_room:
+            self.transport.close()
+        if self._waits_for_room:
+            self.turns.add(self.loop, self._parse_what_waits)
+        elif self.flow.read_paused:
+            self.flow.resume_reading()
+
+    def _start_next(self) -> None:
+        if not self.pipeline or self.transport.is_closing():
+            return
+        cycle, _ = self.pipeline.pop()
+        self._current = cycle
+        self._since_s = self.loop.time()
+        self._start(cycle)
+
+    def _parse_what_waits(self) -> None:
+        if not self._waits_for_room or self._ends or self.transport.is_closing():
+            return
+        self._receive(b"")
+        if self._had_eof and not self._waits_for_room:
+            self._end_input()
+
+    # Rejecting requests unparsed
+
+    def _reject(self, data: bytes) -> bool:
+        """Send a rejection; False where the request is not to be rejected, or not here."""
+        if self.stop.is_requested or self.flow.write_paused or not data.startswith(self.first_bytes):
+            return False
+        found = rejectable(data, self.root_path_bytes) if self._is_between_requests() else None
+        rejection = self.backlog.rejection(found[0].target) if found is not None else None
+        if found is None or rejection is None:
+            return False
+        head, self._skip_bytes = found
+        self.backlog.rejected(rejection)
+        response = rejection.responses.get(head.form)
+        if response is None:
+            answer = rejection_answer(rejection, plain=head.plain)
+            response = rejection.responses[head.form] = self._encode(answer, None, closes=head.closes)
+        self.transport.write(response)
+        if head.closes:
+            self.transport.close()
+        else:
+            self._since_s = self.loop.time()
+        return True
+
+    # Answering requests
+
+    def _start(self, cycle: RequestResponseCycle) -> None:
+        scope = cast("Scope", cycle.scope)
+        raw_path, query = (
+            scope["raw_path"],
+            scope["query_string"],
+        )  # as they were sent: so an early rejection knows them
+        path = self.application.forwarding.resolve(scope)
+        if scope["method"] != "POST" or not path.startswith(PATHS):
+            self._start_asgi_task(cycle, self.app)
+            return
+        ticket = scope[TICKET_KEY] = Ticket(self.backlog, raw_path + b"?" + query if query else raw_path)
+        if self.backlog.rejects and (rejection := self.backlog.rejection(ticket.target)) is not None:
+            ticket.rejected = rejection.error
+            self._start_asgi_task(cycle, self.app)
+            return
+        start = partial(self.backlog.add, ticket.target, partial(self._begin, cycle, ticket, path))
+        if self._is_parsing:
+            self._queued_start = start
+        else:
+            start()
+
+    def _begin(self, cycle: RequestResponseCycle, ticket: Ticket, path: str, waited_s: float) -> None:
+        ticket.waited_s = waited_s
+        hot = None
+        if cycle.disconnected:
+            ticket.rejected = ClientDisconnect()
+        elif not (cycle.more_body or cycle.waiting_for_100_continue or self.flow.write_paused):
+            hot = self.application.routes.find(path) if len(cycle.body) <= MAX_WHOLE_BYTES else None
+        if hot is None:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self._answer_whole(cycle, hot, ticket, path)
+
+    def _answer_whole(self, cycle: RequestResponseCycle, hot: HotRoute, ticket: Ticket, path: str) -> None:
+        scope, application = cast("Scope", cycle.scope), self.application
+        scope["path_params"] = hot.path_params
+        trace = new_trace(scope, path, application.request_ids.of(scope), ticket)
+        trace.is_inference = True
+        exchange = HttpExchange(scope, trace, ticket, application.settings, bytes(cycle.body))
+        EagerCall(hot.handler(exchange), partial(self._reply, cycle, exchange), self._wait_for).step()
+
+    def _wait_for(self, answer: "asyncio.Future[Any]") -> None:
+        """Cancel this when the client goes; uvicorn waits for it before it stops, and cancels it at last."""
+        self._answer = answer
+        self.tasks.add(answer)  # type: ignore[arg-type]  # all that it asks of a task a future has, too
+        answer.add_done_callback(self.tasks.discard)
+
+    def _reply(self, cycle: RequestResponseCycle, exchange: HttpExchange, outcome: Answer | BaseException) -> None:
+        """Send the whole answer to the request of a cycle in one piece."""
+        self._answer = None
+        trace = exchange.trace
+        if isinstance(outcome, Answer):
+            answer = outcome
+        else:
+            is_gone = isinstance(outcome, asyncio.CancelledError) and cycle.disconnected
+            answer = logged_error_answer(ClientDisconnect() if is_gone else outcome, exchange)
+        trace.status = answer.status
+        if not cycle.disconnected:
+            self.transport.write(self._encode(answer, trace.request_id.encode(), closes=not cycle.keep_alive))
+            cycle.response_started = cycle.response_complete = True
+            if not cycle.keep_alive:
+                self.transport.close()
+            self.on_response_complete()
+        notify_finished(trace, self.application.observers)
+
+
+def protocol_with(
+    backlog: Backlog, application: Application, stop: Stop | None = None, *, limits: ConnectionLimits | None = None
+) -> type[BacklogProtocol]:
+    """Return the protocol of a server whose requests for predictions wait in this backlog.
+
+    Args:
+        application: whose hot routes answer small requests without ASGI.
+        stop: from its request on, answers say that their connection closes.
+        limits: of each connection.
+
+    Raises:
+        SettingsError: this uvicorn's protocol has other methods than those that are used here.
+    """
+    missing = [name for name in HOOKS if not callable(getattr(HttpToolsProtocol, name, None))]
+    if missing:
+        raise SettingsError(
+            f"uvicorn {uvicorn.__version__} has no {', '.join(missing)} in its HTTP protocol",
+            expected="a version that pyproject.toml allows",
+            remedy="install requirements/serve.txt",
+        )
+    root_path = application.forwarding.root_path
+    roots = dict.fromkeys(("", root_path))
+    attributes = {
+        "backlog": backlog,
+        "application": application,
+        "stop": stop or Stop(),
+        "first_bytes": tuple(f"POST {root}{path}".encode() for root in roots for path in PATHS),
+        "root_path_bytes": root_path.encode(),
+        "limits": limits or ConnectionLimits(),
+        "turns": _Turns(backlog),
+    }
+    return type("Protocol", (BacklogProtocol,), attributes)

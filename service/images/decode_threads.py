@@ -1,0 +1,305 @@
+"""The threads in which images are decoded: a bounded number, within a bounded memory, each replaced when it is lost.
+
+A decoder in C can't be stopped. A thread that is far beyond what any image takes is given up: another takes its place,
+up to a bound, and it ends when it comes back. Work whose deadline has passed is never started.
+"""
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import RequestError, TooLargeError, UnavailableError, clear_traceback, retry_after_s
+
+THREAD_NAME_PREFIX: Final = "decode"
+OVERDUE_AFTER_S: Final = 10.0
+"""A thread that decodes for longer, and beyond its request's deadline, is given up."""
+FREE_HELD_BYTES: Final = 20 * 2**20
+HELD_COPIES: Final = 2
+"""Copies of a body in memory: the body itself and the files cut out of it."""
+LOOK_AGAIN_S: Final = 0.1
+DECAY: Final = 0.9
+RETRY_WHILE_OVERDUE_S: Final = 5
+
+Pixels = NDArray[np.uint8]
+
+
+class Decodable(Protocol):
+    """An image that was read through."""
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+
+    @property
+    def decode_bytes(self) -> int:
+        """The most memory that `decode` takes."""
+
+    def decode(self) -> Pixels:
+        """Return its pixels (32, 32, 3) uint8 RGB 0..255."""
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One image. `read` is called once, and gives `image`; `held_bytes` is the memory that is set aside for it."""
+
+    read: Callable[[], Decodable]
+    expected_pixels: int
+    expires_s: float
+    future: "Future[Pixels]" = field(default_factory=Future)
+    image: Decodable | None = None
+    start_s: float = 0.0
+    held_bytes: int = 0
+
+    def fail(self, error: BaseException) -> None:
+        """Raise the error in the caller, if it still waits."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class DecodeThreads:
+    """Decodes images in threads that start when they are needed.
+
+    Args:
+        threads: how many decode at once; as many again may be lost and replaced.
+        max_decode_bytes: memory for all images that are being decoded, together.
+        held_bytes: gives how much the bodies of all requests hold; more than `FREE_HELD_BYTES` leave less to decode in.
+        clock: gives seconds.
+        overdue_after_s: from when on a thread that is beyond its deadline is given up.
+    """
+
+    def __init__(
+        self,
+        *,
+        threads: int,
+        max_decode_bytes: int,
+        held_bytes: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.monotonic,
+        overdue_after_s: float = OVERDUE_AFTER_S,
+    ) -> None:
+        self._threads = threads
+        self._max_threads = 2 * threads
+        self._max_decode_bytes = max_decode_bytes
+        self._held_bytes = held_bytes
+        self._clock = clock
+        self._overdue_after_s = overdue_after_s
+        self._names = itertools.count()
+        self._changed = threading.Condition()
+        self._unread: deque[_Job] = deque()
+        self._read: deque[_Job] = deque()
+        """Jobs that wait for memory for their pixels."""
+        self._running: set[_Job] = set()
+        self._used_bytes = 0
+        self._alive = 0
+        self._idle = 0
+        self._decoded_s = 0.0
+        self._decoded_pixels = 0.0
+        self._is_closed = False
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory that is set aside for images being decoded."""
+        return self._used_bytes
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a thread or for memory."""
+        return len(self._unread) + len(self._read)
+
+    @property
+    def overdue(self) -> int:
+        """Threads that were given up and have not come back."""
+        with self._changed:
+            return self._overdue()
+
+    @property
+    def overdue_after_s(self) -> float:
+        """From when on a thread that is beyond its deadline is given up."""
+        return self._overdue_after_s
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Tell whether so many threads are lost that none is left."""
+        return self.overdue >= self._max_threads
+
+    def submit(self, read: Callable[[], Decodable], *, expected_pixels: int, expires_s: float) -> "Future[Pixels]":
+        """Return the future pixels (32, 32, 3) of an image.
+
+        Args:
+            read: gives the image; called in a thread.
+            expected_pixels: about how large it is.
+            expires_s: in the clock's time; work that has not started then fails with a `TimeoutError`.
+
+        Raises:
+            UnavailableError: it can't be decoded by then, or no thread is left.
+        """
+        job = _Job(read, expected_pixels, expires_s)
+        with self._changed:
+            self._drop_expired()
+            self._check_room(expires_s)
+            self._unread.append(job)
+            self._start_threads()
+            self._changed.notify()
+        return job.future
+
+    def replace_overdue(self) -> None:
+        """Start threads in place of those that are given up, as far as there may be more."""
+        with self._changed:
+            self._drop_expired()
+            self._start_threads()
+
+    def close(self) -> None:
+        """Decode nothing that hasn't started; what has is left to end by itself."""
+        with self._changed:
+            self._is_closed = True
+            for job in (*self._unread, *self._read):
+                job.future.cancel()
+                job.future.set_running_or_notify_cancel()
+            self._unread.clear()
+            self._read.clear()
+            self._changed.notify_all()
+
+    def _check_room(self, expires_s: float) -> None:
+        overdue = self._overdue()
+        if overdue >= self._max_threads:
+            raise UnavailableError(
+                f"all {overdue} decoder threads are stuck on images that take too long",
+                retry_after_s=RETRY_WHILE_OVERDUE_S,
+            )
+        pixels = sum(job.expected_pixels for job in (*self._unread, *self._read))
+        seconds_per_pixel = self._decoded_s / max(1.0, self._decoded_pixels)
+        wait_s = pixels * seconds_per_pixel / min(self._threads, self._max_threads - overdue)
+        if wait_s > expires_s - self._clock():
+            raise UnavailableError(
+                f"{self.waiting:,} images are queued for decoding, for longer than this request's deadline",
+                retry_after_s=retry_after_s(1, wait_s),
+            )
+
+    def _overdue(self) -> int:
+        now_s = self._clock()
+        return sum(now_s > max(job.expires_s, job.start_s + self._overdue_after_s) for job in self._running)
+
+    def _drop_expired(self) -> None:
+        """Let go of work that was cancelled, or whose time is over, before it starts."""
+        now_s = self._clock()
+        for jobs in (self._unread, self._read):
+            if all(job.expires_s > now_s and not job.future.cancelled() for job in jobs):
+                continue
+            kept = [job for job in jobs if job.expires_s > now_s and not job.future.cancelled()]
+            dropped = set(jobs).difference(kept)
+            jobs.clear()
+            jobs.extend(kept)
+            for job in dropped:
+                job.fail(TimeoutError())
+
+    def _start_threads(self) -> None:
+        wanted = min(self._threads + self._overdue(), self._max_threads)
+        for _ in range(min(wanted - self._alive, self.waiting - self._idle)):
+            name = f"{THREAD_NAME_PREFIX}_{next(self._names)}"
+            try:
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+            except RuntimeError:
+                if self._alive:
+                    return
+                self._unread.pop()
+                raise UnavailableError(
+                    "no thread is available to decode the image", retry_after_s=RETRY_WHILE_OVERDUE_S
+                ) from None
+            self._alive += 1
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            self._run(job)
+            del job  # with all that it holds, before this thread waits
+
+    def _next(self) -> _Job | None:
+        """Return work, once there is some; None where this thread is to end."""
+        with self._changed:
+            while True:
+                if self._is_closed or self._alive - self._overdue() > self._threads:
+                    self._alive -= 1
+                    return None
+                self._drop_expired()
+                job = self._startable()
+                if job is not None:
+                    job.start_s = self._clock()
+                    self._running.add(job)
+                    return job
+                self._idle += 1
+                # Nobody tells that bodies have left.
+                self._changed.wait(LOOK_AGAIN_S if self._read else None)
+                self._idle -= 1
+
+    def _startable(self) -> _Job | None:
+        if self._read and self._take_memory(self._read[0]):
+            return self._read.popleft()
+        # A read image holds a copy of its file, so at most as many are read as can soon be decoded.
+        return self._unread.popleft() if self._unread and len(self._read) < self._threads else None
+
+    def _take_memory(self, job: _Job) -> bool:
+        free_bytes = (
+            self._max_decode_bytes - self._used_bytes - HELD_COPIES * max(0, self._held_bytes() - FREE_HELD_BYTES)
+        )
+        if job.image is None or job.image.decode_bytes > free_bytes:
+            return False
+        job.held_bytes = job.image.decode_bytes
+        self._used_bytes += job.held_bytes
+        return True
+
+    def _run(self, job: _Job) -> None:
+        try:
+            if job.image is None:
+                job.image = job.read()
+                job.expected_pixels = job.image.pixels
+                if not self._may_go_on(job, job.image):
+                    return
+            if job.future.set_running_or_notify_cancel():
+                self._decode(job, job.image)
+        except BaseException as error:  # noqa: BLE001  # whatever reading raises belongs to its request
+            if isinstance(error, RequestError):
+                clear_traceback(error)
+            job.fail(error)
+        finally:
+            self._let_go(job)
+
+    def _may_go_on(self, job: _Job, image: Decodable) -> bool:
+        """Set memory aside; where there is none, another thread goes on later."""
+        if image.decode_bytes > self._max_decode_bytes:
+            raise TooLargeError(
+                f"decoding the image takes up to {image.decode_bytes:,} bytes of memory",
+                expected=f"at most {self._max_decode_bytes:,} bytes",
+                remedy="send a smaller image, or a JPEG: the models use 32x32 pixels",
+            )
+        with self._changed:
+            if not self._read and self._take_memory(job):
+                return True
+            self._running.discard(job)
+            self._read.append(job)
+        return False
+
+    def _decode(self, job: _Job, image: Decodable) -> None:
+        try:
+            pixels = image.decode()
+        except BaseException as error:  # noqa: BLE001  # whatever a decoder raises belongs to its request
+            if isinstance(error, RequestError):
+                clear_traceback(error)
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(pixels)
+
+    def _let_go(self, job: _Job) -> None:
+        with self._changed:
+            if job in self._running:
+                self._running.discard(job)
+                if job.held_bytes:
+                    self._used_bytes -= job.held_bytes
+                    self._decoded_s = DECAY * self._decoded_s + self._clock() - job.start_s
+                    self._decoded_pixels = DECAY * self._decoded_pixels + job.expected_pixels
+            self._changed.notify_all()

@@ -1,0 +1,224 @@
+"""From an uploaded file to the (32, 32, 3) uint8 RGB pixels that a model takes, with every limit on the way.
+
+The rule, the same for every format (docs/images.md): first frame; 16-bit channels by their upper 8 bits; grey,
+palette and CMYK to RGB; the central square, resized to 32x32 by antialiased bicubic interpolation; transparency
+over white; turned upright by the EXIF orientation. A 32x32 RGB image is passed through unchanged.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from service.errors import RequestError, out_of_memory
+from service.images.formats.image_file import READABLE_FORMATS, UPRIGHT, damaged
+from service.images.formats.image_file import ImageFile as ReadFile
+from service.images.formats.jpeg import SMALL_PIXELS
+from service.images.formats.orientation import exif_orientation
+from service.images.formats.reading import READABLE_TYPES, check_pixels, read_image_file
+
+__all__ = ["READABLE_FORMATS", "READABLE_TYPES", "EncodedImage", "encode_png"]
+
+SIDE: Final = IMAGE_SHAPE[0]
+JPEG_DRAFT_SIDE: Final = 4 * SIDE
+"""libjpeg may decode at 1/2 to 1/8 size as long as both sides keep this many pixels: a phone's photo in a quarter
+of the time, and the resize still averages over 4x4 pixels or more."""
+SIMPLEJPEG_COLOURS: Final = frozenset({"YCbCr", "RGB", "Gray"})
+"""Colour spaces whose pixels are the same by simplejpeg and by Pillow; those of CMYK differ."""
+SLOW_FORMATS: Final = frozenset({"TIFF", "HEIF", "AVIF"})
+"""Their decoders take milliseconds for the smallest image."""
+BAND_PIXELS: Final = 2**18
+TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
+
+
+class EncodedImage:
+    """An uploaded file that was read through and whose size was checked; nothing is decoded yet.
+
+    Args:
+        content: the file.
+        max_pixels: greatest width times height.
+
+    Raises:
+        UndecodableError: not an image of `READABLE_FORMATS`, or one whose structure is damaged.
+        TooLargeError: more pixels than `max_pixels`, or in more parts than any program writes.
+    """
+
+    def __init__(self, content: bytes, *, max_pixels: int) -> None:
+        self._file = read_image_file(content, max_pixels=max_pixels, draft_side=JPEG_DRAFT_SIDE)
+        self._orientation = self._file.orientation
+        self._max_pixels = max_pixels
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self._file.pixels
+
+    @property
+    def decode_bytes(self) -> int:
+        """The most memory that `decode` takes."""
+        return self._file.decode_bytes
+
+    @property
+    def is_slow(self) -> bool:
+        """Tell whether even a small one takes milliseconds to decode."""
+        return self._file.format in SLOW_FORMATS
+
+    def decode(self) -> NDArray[np.uint8]:
+        """Return the pixels (32, 32, 3) uint8 RGB 0..255, by this module's rule.
+
+        Raises:
+            UndecodableError: the file is cut off or damaged.
+            UnavailableError: there is not enough memory for it.
+        """
+        try:
+            return self._decode()
+        except RequestError:
+            raise
+        except UnidentifiedImageError:  # names no cause, but a place in memory
+            raise damaged("its header is damaged or not supported") from None
+        except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
+            if _is_out_of_memory(error, self.decode_bytes):
+                raise out_of_memory() from None
+            raise damaged(str(error)) from None
+
+    def _decode(self) -> NDArray[np.uint8]:
+        # Each step lets go of what the step before it made.
+        square = _central_square(_colours(self._load_whole(), self._file))
+        # Turning the small square needs no copy of the picture; the crop moves by a pixel of it at most.
+        turn = TRANSPOSITIONS.get(self._orientation)
+        return np.asarray(square.transpose(turn) if turn is not None else square, np.uint8)
+
+    def _load_whole(self) -> Image.Image:
+        ending, *others = self._file.endings
+        counts = [self._load(other).histogram() for other in others]
+        image = self._load(ending)
+        if any(other != image.histogram() for other in counts):
+            raise damaged("it is truncated")
+        return image
+
+    def _load(self, ending: bytes) -> Image.Image:
+        if self._file.format == "JPEG" and self._file.pixels <= SMALL_PIXELS and not ending:
+            small = _small_jpeg(self._file)
+            if small is not None:
+                return small
+        image = _open(self._file, ending)
+        check_pixels(*image.size, self._max_pixels)
+        if self._file.format == "JPEG":
+            image.draft(None, (JPEG_DRAFT_SIDE, JPEG_DRAFT_SIDE))
+        if self._file.format == "AVIF":  # Pillow leaves it to us, and tells by EXIF what the boxes say
+            self._orientation = exif_orientation(image.info.get("exif", b"")) or UPRIGHT
+        image.load()
+        return image
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """Pixels (height, width, 3) uint8 RGB as a PNG, which keeps each as it is."""
+    stream = BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _small_jpeg(file: ReadFile) -> Image.Image | None:
+    """Return a small JPEG by simplejpeg, which makes Pillow's pixels in less time; None leaves it to Pillow.
+
+    A larger one takes as long by either: its time is libjpeg's own, and Pillow would copy the pixels for its resize.
+    `python -m scripts.compare_libraries jpeg` measures both.
+    """
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(file.content)
+        if colours not in SIMPLEJPEG_COLOURS or (width, height) != (file.width, file.height):
+            return None
+        return Image.fromarray(simplejpeg.decode_jpeg(file.content, strict=True))
+    except ValueError:  # it is damaged: Pillow says how, or makes of it what it can
+        return None
+
+
+def _open(file: ReadFile, ending: bytes) -> Image.Image:
+    stream = BytesIO(file.content + ending if ending else file.content)
+    if file.format == "HEIF":
+        return _heif_opener()(stream)
+    image = Image.open(stream, formats=(file.format,))
+    if isinstance(image, ImageFile.ImageFile) and len(image.tile) == 1:
+        # Read in one go: a decoder that needs more than a block goes through all before it again and again.
+        image.decodermaxblock = len(file.content) + len(ending) + 1
+    return image
+
+
+@cache
+def _heif_opener() -> Callable[[BytesIO], Image.Image]:
+    """Return the class that opens HEIC; imported with the first one, for it brings 26 MB of libraries along."""
+    from pillow_heif import HeifImageFile, options
+
+    # Decode the picture alone; a thumbnail in its place would have other pixels.
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
+    options.DECODE_THREADS = 1
+    opener: Callable[[BytesIO], Image.Image] = HeifImageFile
+    return opener
+
+
+def _colours(image: Image.Image, file: ReadFile) -> Image.Image:
+    """Return the image in a mode that can be resized as it is: grey, RGB, or with transparency.
+
+    Makes no copy that isn't needed, for each is as large as the image: grey may become RGB once it is small.
+    """
+    if image.mode.startswith("I"):
+        return _upper_bits(image, file)
+    if image.has_transparency_data:
+        return image if image.mode in {"LA", "RGBA"} else image.convert("RGBA")
+    if image.mode in {"L", "RGB"}:
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _upper_bits(image: Image.Image, file: ReadFile) -> Image.Image:
+    """Return the upper 8 of 16 (or 12) bits as grey, a band of rows after the other."""
+    transparent = image.info.get("transparency")
+    grey = Image.new("L", image.size)
+    rows = max(1, BAND_PIXELS // image.width)
+    for row in range(0, image.height, rows):
+        values = np.asarray(image.crop((0, row, image.width, min(row + rows, image.height))))
+        upper_bits = (values >> (file.grey_bits - 8)).clip(0, 255).astype(np.uint8)
+        if file.is_inverted:
+            upper_bits ^= 255
+        if isinstance(transparent, int):
+            upper_bits[values == transparent] = 255
+        grey.paste(Image.fromarray(upper_bits), (0, row))
+    return grey
+
+
+def _central_square(colours: Image.Image) -> Image.Image:
+    """Return the central square as (32, 32) RGB over white."""
+    side = min(colours.size)
+    left, top = (colours.width - side) // 2, (colours.height - side) // 2
+    square = colours.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    if square.mode in {"LA", "RGBA"}:
+        # Pillow weighs colours by their alpha when it resizes, so that this is the same as before, on fewer pixels.
+        square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square.convert("RGBA"))
+    return square.convert("RGB")
+
+
+def _is_out_of_memory(error: Exception, needed_bytes: int) -> bool:
+    """Tell whether a decoder failed for want of memory; many say only that the file is broken."""
+    if isinstance(error, MemoryError):
+        return True
+    try:
+        np.empty(needed_bytes, np.uint8)
+    except MemoryError:
+        return True
+    return False

@@ -1,0 +1,190 @@
+"""JPEG (ITU-T T.81, annex B): the frame and its scans, without what applications and people noted beside them.
+
+Ends at the image's own end: what cameras append (a film, further frames) doesn't count, nor does a thumbnail within a
+segment.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from service.errors import TooLargeError, UndecodableError
+from service.images.formats.image_file import UPRIGHT, ImageFile, damaged, too_many
+from service.images.formats.orientation import EXIF_HEADER, orientation, starts_with
+
+SIGNATURE: Final = b"\xff\xd8\xff"
+MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""A marker that isn't a stuffed zero or a restart, which may both stand within a scan's data. Bytes that fill the space
+before a marker are not part of it: a pattern that takes them steps back through all of them, from each of them."""
+START_OF_IMAGE: Final = 0xD8
+END_OF_IMAGE: Final = 0xD9
+START_OF_SCAN: Final = 0xDA
+TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
+"""Markers of Huffman, arithmetic and quantization tables, of the number of lines and of the restart interval."""
+FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+BITS: Final = 8
+PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+APP0, APP1, APP14 = 0xE0, 0xE1, 0xEE
+JFIF: Final = b"JFIF\0"
+ADOBE: Final = b"Adobe"
+DECODED_MARKER_BYTES: Final = {APP0: 14, APP14: 12}
+"""libjpeg takes a shorter one for none."""
+XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
+WITHOUT_LENGTH: Final = frozenset({0x01, START_OF_IMAGE})
+END: Final = bytes([0xFF, END_OF_IMAGE])
+ENDINGS: Final = (END, b"\x55\x6d\xb6\x5b" * 256 + END)
+"""Nothing and noise: where pixels are missing, too, they differ by what follows. The noise has no two zero bits, which
+end a block of chroma as nothing does."""
+LENGTH_BYTES: Final = 2
+FRAME_HEADER_BYTES: Final = 6
+
+MAX_SCANS: Final = 32
+"""A progressive JPEG has about ten scans. Each costs a pass over the whole image and may take a few bytes, so a small
+file with thousands of them could hold a thread for minutes."""
+MAX_SEGMENTS: Final = 10_000
+MAX_FILL_BYTES: Final = 4096
+FILL: Final = b"\xff" * MAX_FILL_BYTES
+SCAN_MARKER: Final = b"\xff\xda"
+PIXEL_BYTES: Final = {1: 1, 3: 4}
+SMALL_PIXELS: Final = 128 * 128
+"""Up to this size `service.images.encoded` decodes by simplejpeg, and Pillow copies the pixels."""
+SMALL_PIXEL_BYTES: Final = 3 + 4
+COEFFICIENT_BYTES: Final = 2
+SCALES: Final = (8, 4, 2, 1)
+
+
+@dataclass(slots=True)
+class _Head:
+    """Segments before the first scan."""
+
+    parts: list[bytes] = field(default_factory=list)
+    decoded_markers: dict[int, bytes] = field(default_factory=dict)
+    frame: tuple[int, bytes] | None = None
+    exif: bytes | memoryview = b""
+    xmp: bytes | memoryview = b""
+    scan: int = 0
+
+    def take(self, marker: int, segment: bytes, payload: memoryview) -> None:
+        if marker in FRAMES:
+            self.frame = marker, bytes(payload)
+            self.parts.append(segment)
+        elif marker in TABLES:
+            self.parts.append(segment)
+        elif marker in DECODED_MARKER_BYTES:
+            name = JFIF if marker == APP0 else ADOBE
+            if len(payload) >= DECODED_MARKER_BYTES[marker] and starts_with(payload, name):
+                self.decoded_markers[marker] = segment
+        elif marker == APP1:
+            if starts_with(payload, EXIF_HEADER):
+                self.exif = self.exif or payload
+            elif starts_with(payload, XMP):
+                self.xmp = payload
+
+
+def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
+    """Return the image in a JPEG.
+
+    Args:
+        draft_side: it is decoded at 1/2 to 1/8 size as long as both sides keep so many pixels.
+
+    Raises:
+        UndecodableError: it has no frame or no scan, or is of a rare kind.
+        TooLargeError: it has more segments or scans than any program writes.
+    """
+    head = _read_head(content)
+    if head.frame is None or len(head.frame[1]) < FRAME_HEADER_BYTES:
+        raise damaged("it has no frame")
+    if head.frame[0] in HIERARCHICAL or head.frame[1][0] != BITS:
+        raise UndecodableError(
+            f"a JPEG with {head.frame[1][0]} bits per channel, or with several sizes of a picture, is not supported",
+            expected=f"{BITS} bits and one picture, as all cameras write",
+            remedy="save it as a PNG or a baseline JPEG",
+        )
+    scans = memoryview(content)[head.scan :]
+    essential = b"".join([SIGNATURE[:2], *head.decoded_markers.values(), *head.parts, scans])
+    _check_scans(essential, len(essential) - len(scans))
+    marker, frame = head.frame
+    height, width, components = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5]), frame[5]
+    coefficient_bytes = _coefficient_bytes(marker, frame, content[head.scan + 4 : head.scan + 5], width * height)
+    # In an image with several scans, one may be missing without a trace.
+    lacks_end = not coefficient_bytes and content.find(END, head.scan) < 0
+    return ImageFile(
+        "JPEG",
+        essential.rstrip(END[:1]) if lacks_end else essential,
+        width,
+        height,
+        decode_bytes=2 * len(essential) + _decoded_bytes(width, height, components, draft_side) + coefficient_bytes,
+        orientation=orientation(head.exif, head.xmp) if head.exif or head.xmp else UPRIGHT,
+        endings=ENDINGS if lacks_end else (b"",),
+    )
+
+
+def _read_head(content: bytes) -> _Head:
+    head, view = _Head(), memoryview(content)
+    position = len(SIGNATURE) - 1
+    for _ in range(MAX_SEGMENTS):
+        match = MARKER.search(content, position)
+        if match is None or content[match.end() - 1] == END_OF_IMAGE:
+            raise damaged("it has no scan")
+        start, position = match.span()
+        marker = content[position - 1]
+        if marker in WITHOUT_LENGTH:
+            continue
+        if marker == START_OF_SCAN:
+            head.scan = start
+            return head
+        end = position + max(LENGTH_BYTES, int.from_bytes(content[position : position + LENGTH_BYTES]))
+        head.take(marker, content[start:end], view[position + LENGTH_BYTES : end])
+        position = end
+    raise too_many("JPEG", "segments", MAX_SEGMENTS)
+
+
+def _decoded_bytes(width: int, height: int, components: int, draft_side: int) -> int:
+    if width * height <= SMALL_PIXELS:
+        return width * height * max(SMALL_PIXEL_BYTES, PIXEL_BYTES.get(components, 8))
+    scale = next((scale for scale in SCALES if min(width, height) // draft_side >= scale), 1)
+    return -(-width // scale) * -(-height // scale) * PIXEL_BYTES.get(components, 8)
+
+
+def _coefficient_bytes(marker: int, frame: bytes, scan_components: bytes, pixels: int) -> int:
+    """Return what libjpeg keeps of an image that comes in several scans: all coefficients, at full size."""
+    if marker not in PROGRESSIVE and scan_components == frame[5:6]:
+        return 0
+    factors = [(code >> 4) * (code & 15) for code in frame[7::3]]
+    largest = max((code >> 4 for code in frame[7::3]), default=1) * max((code & 15 for code in frame[7::3]), default=1)
+    return COEFFICIENT_BYTES * pixels * sum(factors) // max(1, largest)
+
+
+def _check_scans(content: bytes, start: int) -> None:
+    if FILL in content:
+        raise too_many("JPEG", "bytes between two markers", MAX_FILL_BYTES)
+    if content.count(SCAN_MARKER) <= MAX_SCANS and content.count(b"\xff") <= MAX_SEGMENTS:
+        return  # it can't have more than these
+    scans = count_scans(content, start, most_segments=MAX_SEGMENTS)
+    if scans is None:
+        raise too_many("JPEG", "segments", MAX_SEGMENTS)
+    if scans > MAX_SCANS:
+        raise TooLargeError(
+            f"the JPEG has {scans:,} scans",
+            expected=f"at most {MAX_SCANS} scans",
+            remedy="save it again as a JPEG or PNG",
+        )
+
+
+def count_scans(content: bytes, position: int = 0, *, most_segments: int) -> int | None:
+    """Count the scans of the first image from a position on; None where it has more than `most_segments` segments."""
+    scans = 0
+    for _ in range(most_segments):
+        match = MARKER.search(content, position)
+        if match is None:
+            return scans
+        position = match.end()
+        marker = content[position - 1]
+        if marker == END_OF_IMAGE:
+            return scans
+        if marker in WITHOUT_LENGTH:
+            continue
+        scans += marker == START_OF_SCAN
+        position += max(LENGTH_BYTES, int.from_bytes(content[position : position + LENGTH_BYTES]))
+    return None

@@ -1,0 +1,1 @@
+"""The data plane, without HTTP: from an admitted image to its probabilities."""

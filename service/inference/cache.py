@@ -1,0 +1,65 @@
+"""Remembers what a version answered for the same pixels; bounded in bytes, the least recently used go first.
+
+Off unless the service gives it room. Kept are probabilities, so that `top_k` doesn't matter. `functools.lru_cache`
+would keep the pixels themselves as keys, and can't be filled by a result that comes later.
+"""
+
+from collections import OrderedDict
+from hashlib import blake2b
+from typing import Final
+
+from cifar10_serving.runtimes.base import Images, Probabilities
+from service.registry.version import ModelVersion
+
+DIGEST_BYTES: Final = 16
+ENTRY_BYTES: Final = 400
+"""What an entry takes in memory: key, digest, ten float32 in an array, and its place in the dictionary."""
+
+Key = tuple[str, int, str, bytes]
+
+
+class PredictionCache:
+    """Probabilities by version and pixels. Used from one thread, the event loop's.
+
+    Args:
+        max_bytes: room for entries.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_entries = max_bytes // ENTRY_BYTES
+        self._entries: OrderedDict[Key, Probabilities] = OrderedDict()
+        self.hits = 0
+        self.misses = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """What the entries take, by estimate."""
+        return len(self._entries) * ENTRY_BYTES
+
+    def key(self, version: ModelVersion, images: Images) -> Key:
+        """What identifies an answer: the version, by its file too, since a number can be published again; the pixels.
+
+        Args:
+            version: ready.
+            images: (rows, 32, 32, 3) uint8 RGB 0..255, contiguous.
+        """
+        record = version.metadata.files.get("saved_model.pb") if version.metadata else None
+        digest = blake2b(images.data, digest_size=DIGEST_BYTES).digest()
+        return version.name, version.version, record.sha256 if record else "", digest
+
+    def get(self, key: Key) -> Probabilities | None:
+        """The probabilities (rows, 10) float32 kept under this key, or None."""
+        probabilities = self._entries.get(key)
+        if probabilities is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._entries.move_to_end(key)
+        return probabilities
+
+    def put(self, key: Key, probabilities: Probabilities) -> None:
+        """Keep probabilities, and let the least recently used go where there is no room."""
+        self._entries[key] = probabilities.copy()  # else a row keeps its whole batch in memory
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)

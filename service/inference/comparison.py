@@ -1,0 +1,81 @@
+"""One picture, several models: each computes by itself, one after the other, so that its times are its own.
+
+Which versions there are is `repository`'s part, how one computes `inference`'s; records are made in `service.api`.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cifar10_serving.runtimes.base import Images
+from cifar10_serving.schemas import Agreement, Prediction, VersionState
+from service.errors import RequestError, UnknownModelError
+from service.inference.batch_queue import Computed
+from service.inference.pipeline import Deadline, Pipeline, name_classes
+from service.registry.repository import ModelRepository, ModelVersion
+from service.telemetry.trace import Trace
+
+Candidate = tuple[str, int | str | None]
+"""A model's name, and a version's number or label; None for the version that answers where none is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What one version says, or why it doesn't; `computed` is None where it doesn't."""
+
+    chosen: ModelVersion
+    result: Prediction | RequestError
+    computed: Computed | None
+
+
+def candidates(repository: ModelRepository, asked: Sequence[Candidate]) -> list[ModelVersion]:
+    """The versions to compare: those asked for, or where none is, one of each model that is ready.
+
+    Raises:
+        UnknownModelError: one that was asked for does not exist, or does not serve.
+        UnavailableError: one that was asked for is not ready, or nothing is.
+    """
+    if asked:
+        return [repository.find(name, version) for name, version in dict.fromkeys(asked)]
+    repository.find()
+    chosen = []
+    for name, state in repository.readiness().models.items():
+        if state is VersionState.READY:
+            try:
+                chosen.append(repository.find(name))
+            except UnknownModelError:  # withdrawn at this moment
+                continue
+    return chosen
+
+
+async def compare(
+    pipeline: Pipeline, images: Images, versions: Sequence[ModelVersion], *, top_k: int, deadline: Deadline
+) -> list[Answered]:
+    """Return each version's answer for one picture; called while admitted.
+
+    Args:
+        images: (1, 32, 32, 3) uint8 RGB 0..255.
+        versions: in the order in which they are to answer.
+        top_k: how many classes of each, 1 to 10.
+        deadline: of all of them; those that are not done by then have an error.
+    """
+    answers = []
+    for version in versions:
+        trace = Trace()
+        result: Prediction | RequestError
+        try:
+            inferred = await pipeline.infer(images, trace, deadline, model=version.name, version=version.version)
+            result = name_classes(version.name, inferred.version.version, inferred.probabilities[0], top_k)
+        except RequestError as error:
+            result = error
+        answers.append(Answered(version, result, trace.computed))
+    return answers
+
+
+def agreement(predictions: Sequence[Prediction]) -> Agreement:
+    """What most of these say; of several that equally many say, the one with the highest confidence in sum."""
+    votes: defaultdict[str, list[float]] = defaultdict(list)
+    for prediction in predictions:
+        votes[prediction.label].append(prediction.confidence)
+    label = max(votes, key=lambda name: (len(votes[name]), sum(votes[name])), default=None)
+    return Agreement(label=label, models=len(votes[label]) if label else 0, of=len(predictions))

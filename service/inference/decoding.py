@@ -1,0 +1,152 @@
+"""Where an image is decoded: a small one in place, a large one in a thread of its own.
+
+What decoding is and what it rejects is `service.images.encoded`' part.
+"""
+
+import asyncio
+import contextlib
+import time
+from concurrent.futures import Future
+from functools import partial
+from typing import Final
+
+from cifar10_serving.runtimes.base import Images
+from cifar10_serving.runtimes.machine import usable_cores
+from service.images.decode_threads import DecodeThreads, Pixels
+from service.images.encoded import EncodedImage
+from service.images.fast_decode import decode_unchanged
+from service.inference.admission import Admission
+
+IN_PLACE_BYTES: Final = 16 * 1024
+IN_PLACE_PIXELS: Final = 128 * 128
+"""Decoding so little takes less than a hop to another thread. Both must be small: a long file can be slow to decode
+however few its pixels, and whatever is decoded in place holds up the event loop."""
+PIXELS_PER_BYTE: Final = 8
+"""Typical ratio of a JPEG photo; estimates the size of an image that was not read yet."""
+DEFAULT_MAX_DECODE_BYTES: Final = 512 * 2**20
+
+
+class Decoder:
+    """Decodes uploaded files.
+
+    Args:
+        admission: keeps the slot of work that outlives its request.
+        max_image_pixels: greatest width times height of an image.
+        max_decode_bytes: memory for all images that are being decoded, together.
+        threads: in which they are; None for their own.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        *,
+        max_image_pixels: int,
+        max_decode_bytes: int = DEFAULT_MAX_DECODE_BYTES,
+        threads: DecodeThreads | None = None,
+    ) -> None:
+        self._admission = admission
+        self._max_image_pixels = max_image_pixels
+        self._threads = threads or DecodeThreads(
+            threads=usable_cores(), max_decode_bytes=max_decode_bytes, held_bytes=lambda: admission.pending_bytes
+        )
+
+    @property
+    def threads(self) -> DecodeThreads:
+        """The threads in which large images are decoded."""
+        return self._threads
+
+    async def decode(self, content: bytes, expires_s: float) -> Images:
+        """The pixels (1, 32, 32, 3) uint8 RGB 0..255 of an encoded image.
+
+        Args:
+            content: a file in one of `service.images.encoded.READABLE_FORMATS`.
+            expires_s: in `time.monotonic`'s time.
+
+        Raises:
+            TimeoutError: it was not decoded by then; where its thread goes on, it keeps a slot until it is.
+            RequestError: see `service.images.encoded`; an `UnavailableError` where it can't be decoded in time.
+        """
+        read = partial(EncodedImage, content, max_pixels=self._max_image_pixels)
+        expected_pixels = PIXELS_PER_BYTE * len(content)
+        if len(content) <= IN_PLACE_BYTES:
+            pixels = decode_unchanged(content)
+            if pixels is not None:
+                return pixels[None]
+            image = read()
+            if image.pixels <= IN_PLACE_PIXELS and not image.is_slow:
+                return image.decode()[None]
+            read, expected_pixels = partial(_given, image), image.pixels
+        work = self._threads.submit(read, expected_pixels=expected_pixels, expires_s=expires_s)
+        try:
+            pixels = await _within(work, expires_s)
+        except (TimeoutError, asyncio.CancelledError):
+            work.cancel()
+            self._give_up(work, expires_s)
+            raise
+        return pixels[None]
+
+    def close(self) -> None:
+        """Decode nothing that hasn't started; what has is left to end by itself."""
+        self._threads.close()
+
+    def _give_up(self, work: "Future[Pixels]", expires_s: float) -> None:
+        """Have work that goes on keep its slot until it is done, and its thread replaced if it never is."""
+        if work.done():
+            return
+        loop = asyncio.get_running_loop()
+        self._admission.stay()
+        overdue_s = max(0.0, expires_s - time.monotonic()) + self._threads.overdue_after_s
+        timer = loop.call_later(overdue_s, self._threads.replace_overdue)
+
+        def leave() -> None:
+            timer.cancel()
+            self._admission.leave()
+
+        def done(_: "Future[Pixels]") -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts slots any more
+                loop.call_soon_threadsafe(leave)
+
+        work.add_done_callback(done)
+
+
+def _given(image: EncodedImage) -> EncodedImage:
+    return image
+
+
+async def _within(work: "Future[Pixels]", expires_s: float) -> Pixels:
+    """Return the pixels that a thread computes; unlike `asyncio.wait_for`, which needs a task, for any coroutine.
+
+    Raises:
+        TimeoutError: they are not there in time.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Pixels] = loop.create_future()
+    timer = loop.call_later(max(0.0, expires_s - time.monotonic()), _expire, answer)
+    work.add_done_callback(partial(_settle_soon, loop, answer))
+    try:
+        return await answer
+    finally:
+        timer.cancel()
+        # Its error has this frame in its traceback: left here, they would keep each other, and the image, alive.
+        del answer
+
+
+def _expire(answer: "asyncio.Future[Pixels]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+
+
+def _settle_soon(loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Pixels]", work: "Future[Pixels]") -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_settle, answer, work)
+
+
+def _settle(answer: "asyncio.Future[Pixels]", work: "Future[Pixels]") -> None:
+    if answer.done():
+        return
+    if work.cancelled():
+        answer.cancel()
+    elif (error := work.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(work.result())

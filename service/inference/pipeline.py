@@ -1,0 +1,321 @@
+"""From a version's probabilities to the answer for one image: the most probable classes, by name."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.schemas import Prediction
+from service.errors import DeadlineError, RequestError, TooLargeError, clear_traceback
+from service.images.fast_decode import decode_unchanged
+from service.inference.admission import Admission, Exchange, Slot
+from service.inference.batch_queue import Computed
+from service.inference.cache import PredictionCache
+from service.inference.decoding import Decoder
+from service.inference.scheduler import Scheduler
+from service.inference.shadow import Shadow
+from service.registry.repository import ModelRepository, ModelVersion
+from service.telemetry.trace import Trace
+
+CLASSES: Final = range(len(CLASS_NAMES))
+
+
+def top_classes(probabilities: Probabilities, top_k: int) -> list[tuple[int, float]]:
+    """Return the most probable classes of one image with their probabilities; ties go to the lower class number.
+
+    Args:
+        probabilities: (classes,) float32; what rounding took past 0 or 1 is put back.
+        top_k: how many, from 1.
+    """
+    values: list[float] = probabilities.tolist()
+    best = sorted(CLASSES, key=values.__getitem__, reverse=True)[:top_k]
+    return [(index, min(1.0, max(0.0, values[index]))) for index in best]
+
+
+def prediction_document(model: str, version: int, probabilities: Probabilities, top_k: int) -> dict[str, Any]:
+    """Return a `cifar10_serving.schemas.Prediction` as JSON's types."""
+    top = [
+        {"label": CLASS_NAMES[index], "class_id": index, "probability": value}
+        for index, value in top_classes(probabilities, top_k)
+    ]
+    best = top[0]
+    return {
+        "model": model,
+        "version": version,
+        "label": best["label"],
+        "class_id": best["class_id"],
+        "confidence": best["probability"],
+        "top": top,
+    }
+
+
+def encode_prediction(model: str, version: int, probabilities: Probabilities, top_k: int) -> bytes:
+    """Return the answer for one image as JSON."""
+    return orjson.dumps(prediction_document(model, version, probabilities, top_k))
+
+
+def name_classes(model: str, version: int, probabilities: Probabilities, top_k: int) -> Prediction:
+    """Return the answer for one image as a record."""
+    return Prediction.model_validate(prediction_document(model, version, probabilities, top_k))
+
+
+DEFAULT_MAX_IMAGES_PER_REQUEST: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The moment until which a request must be answered: `expires_s` in `time.monotonic`'s time."""
+
+    timeout_s: float
+    expires_s: float
+
+    @classmethod
+    def after(cls, timeout_s: float) -> "Deadline":
+        """Return the deadline that is so far from now."""
+        return cls(timeout_s, time.monotonic() + timeout_s)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds from now, 0 once it has passed."""
+        return max(0.0, self.expires_s - time.monotonic())
+
+    def at_most(self, timeout_s: float | None) -> "Deadline":
+        """Return this deadline, or the one so far from now where that is earlier."""
+        return self if timeout_s is None or timeout_s >= self.left_s else Deadline.after(timeout_s)
+
+    def passed(self) -> DeadlineError:
+        """Return the error of a request that was not answered in time."""
+        return DeadlineError(f"no answer within {self.timeout_s:.3g} s", remedy="send less at once, or try again later")
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A version's answer: `probabilities` (images, classes) float32 of those inputs that could be decoded, in order.
+
+    `errors` are of the others, by their index among all inputs.
+    """
+
+    version: ModelVersion
+    probabilities: Probabilities
+    errors: dict[int, RequestError] = field(default_factory=dict)
+
+    def results(self) -> Iterator[Probabilities | RequestError]:
+        """Yield for each input its probabilities (classes,) float32, or its error."""
+        rows = iter(self.probabilities)
+        for index in range(len(self.probabilities) + len(self.errors)):
+            yield self.errors[index] if index in self.errors else next(rows)
+
+    def require_all(self, *, name_index: bool = True) -> "Inferred":
+        """Return the answer where every input has one; for protocols that have one answer for a whole request.
+
+        Args:
+            name_index: say in the error which image it is.
+
+        Raises:
+            RequestError: of the first image that could not be decoded.
+        """
+        for index, error in self.errors.items():
+            if name_index:
+                error.problem = f"image {index}: {error.problem}"
+            raise error
+        return self
+
+
+class Pipeline:
+    """The data plane: a handler calls `admit`, and within it `infer`.
+
+    Args:
+        repository: the versions that may answer.
+        admission: the slots for requests.
+        decoder: turns files into pixels.
+        scheduler: turns pixels into probabilities.
+        cache: remembers answers; None computes each.
+        shadow: compares answers on the side.
+        max_images_per_request: most images in one request.
+    """
+
+    def __init__(
+        self,
+        repository: ModelRepository,
+        admission: Admission,
+        decoder: Decoder,
+        scheduler: Scheduler,
+        *,
+        cache: PredictionCache | None = None,
+        shadow: Shadow | None = None,
+        max_images_per_request: int = DEFAULT_MAX_IMAGES_PER_REQUEST,
+    ) -> None:
+        self._repository = repository
+        self._admission = admission
+        self._decoder = decoder
+        self._scheduler = scheduler
+        self._cache = cache
+        self._shadow = shadow
+        self.max_images_per_request = max_images_per_request
+
+    def admit(self, exchange: Exchange | None = None) -> Slot:
+        """Hold a slot for a request while a `with` block runs, from before its body is read to its answer.
+
+        Args:
+            exchange: the request; None for one that is not for predictions.
+
+        Raises:
+            UnavailableError: on entering; load shedding has rejected the request, or all slots are in use.
+        """
+        return Slot(self._admission, exchange)
+
+    async def decode(self, content: bytes, trace: Trace, deadline: Deadline) -> Images:
+        """Return the pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image; called while admitted.
+
+        Raises:
+            RequestError: it can't be decoded, or not in time.
+        """
+        start_s = time.monotonic()
+        try:
+            images = await self._decoder.decode(content, deadline.expires_s)
+        except TimeoutError:
+            raise deadline.passed() from None
+        trace.decode_s = time.monotonic() - start_s
+        return images
+
+    async def infer(
+        self,
+        inputs: Images | Sequence[bytes],
+        trace: Trace,
+        deadline: Deadline,
+        *,
+        model: str | None = None,
+        version: int | str | None = None,
+        is_shadowed: bool = True,
+    ) -> Inferred:
+        """Compute the probabilities of images; called while admitted. A file that can't be decoded harms no other.
+
+        Args:
+            inputs: (rows, height, width, 3) uint8 RGB 0..255, or encoded images.
+            trace: of the request; what is learned on the way is noted in it.
+            deadline: of the answer.
+            model: None for the default model.
+            version: a number or a label; None for the one that answers where none is asked for.
+            is_shadowed: False for images that nobody sent, which would bias what a shadow is compared on.
+
+        Raises:
+            RequestError: no image can be answered; see the tree in `service.errors`.
+        """
+        check_rows(len(inputs), self.max_images_per_request)
+        chosen = self._repository.acquire(model, version)
+        trace.model, trace.version = chosen.name, chosen.version
+        errors: dict[int, RequestError] = {}
+        try:
+            if isinstance(inputs, np.ndarray):
+                # Pixels always go through the queue, so that the same pixels get the same bits, as /compare has it.
+                images = inputs
+                probabilities = await self._compute_many(chosen, images, trace, deadline)
+            else:
+                images = await self._decode(inputs, errors, trace, deadline)
+                probabilities = await self._compute(chosen, images, trace, deadline)
+            if is_shadowed and self._shadow is not None and self._repository.has_shadows:
+                for pixels, row in zip(images, probabilities, strict=True):
+                    self._shadow.offer(chosen, pixels, row)
+        except TimeoutError:
+            raise deadline.passed() from None
+        finally:
+            chosen.release()
+        return Inferred(chosen, probabilities, errors)
+
+    async def _decode(
+        self, files: Sequence[bytes], errors: dict[int, RequestError], trace: Trace, deadline: Deadline
+    ) -> Images:
+        """Return the images that can be decoded, in order, and put why the others can't into `errors`."""
+        start_s = time.monotonic()
+        if len(files) == 1:
+            pixels = decode_unchanged(files[0])
+            if pixels is not None:
+                trace.decode_s = time.monotonic() - start_s
+                return pixels[None]
+            decoded = [await self._decode_or_error(files[0], deadline.expires_s)]
+        else:
+            decoded = await asyncio.gather(*(self._decode_or_error(file, deadline.expires_s) for file in files))
+        trace.decode_s = time.monotonic() - start_s
+        errors |= {index: error for index, error in enumerate(decoded) if isinstance(error, RequestError)}
+        images = [pixels for pixels in decoded if not isinstance(pixels, RequestError)]
+        if len(images) == 1:
+            return images[0]
+        return np.concatenate(images) if images else np.zeros((0, 32, 32, 3), np.uint8)
+
+    async def _decode_or_error(self, content: bytes, expires_s: float) -> Images | RequestError:
+        try:
+            return await self._decoder.decode(content, expires_s)
+        except RequestError as error:
+            clear_traceback(error)
+            return error
+
+    async def _compute(self, version: ModelVersion, images: Images, trace: Trace, deadline: Deadline) -> Probabilities:
+        """Compute files' pixels: kept ones not at all, one image at once where it is alone in the service."""
+        if len(images) != 1:
+            return await self._compute_many(version, images, trace, deadline)
+        key = None
+        if self._cache is not None:
+            key = self._cache.key(version, images)
+            if (kept := self._cache.get(key)) is not None:
+                trace.from_cache = True
+                return kept
+        computed = None
+        if self._admission.pending <= 1:
+            await asyncio.sleep(0)  # then those have been counted that came in the same tick of the event loop
+            if self._admission.pending <= 1:
+                computed = self._scheduler.compute_now(version, images)
+        if computed is None:
+            computed = await self._scheduler.submit(version, images, deadline.expires_s)
+        trace.computed = computed
+        if self._cache is not None and key is not None:
+            self._cache.put(key, computed.probabilities)
+        return computed.probabilities
+
+    async def _compute_many(
+        self, version: ModelVersion, images: Images, trace: Trace, deadline: Deadline
+    ) -> Probabilities:
+        """Compute a batch after the other, so that other requests get theirs in between."""
+        size = self._scheduler.max_batch_size
+        if 0 < len(images) <= size:
+            trace.computed = await self._scheduler.submit(version, images, deadline.expires_s)
+            return trace.computed.probabilities
+        parts = [
+            await self._scheduler.submit(version, images[start : start + size], deadline.expires_s)
+            for start in range(0, len(images), size)
+        ]
+        if not parts:
+            return np.zeros((0, CLASS_COUNT), np.float32)
+        trace.computed = Computed(
+            np.concatenate([part.probabilities for part in parts]),
+            queue_s=sum(part.queue_s for part in parts),
+            compute_s=sum(part.compute_s for part in parts),
+            batch_rows=max(part.batch_rows for part in parts),
+        )
+        return trace.computed.probabilities
+
+    def close(self) -> None:
+        """Compute nothing that hasn't started; what has is left to end by itself."""
+        if self._shadow is not None:
+            self._shadow.close()
+        self._decoder.close()
+        self._scheduler.close()
+
+
+def check_rows(rows: int, max_rows: int) -> None:
+    """Check the number of images in one request.
+
+    Raises:
+        TooLargeError: there are more than `max_rows`.
+    """
+    if rows > max_rows:
+        raise TooLargeError(
+            f"{rows:,} images in one request",
+            expected=f"at most {max_rows:,}",
+            remedy="send them in several requests",
+        )

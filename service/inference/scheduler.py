@@ -1,0 +1,396 @@
+"""Gives the runtime its work: forms batches out of all versions' queues in turn, and brings results to their callers.
+
+A batch closes when it is full or when the runtime is free, whichever is first: an idle runtime doesn't wait, unless
+`max_batch_delay_s` says so. Requests are queued and answered on the event loop; threads take batches by themselves, so
+that the runtime never waits for the event loop between two of them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from cifar10_serving.runtimes.base import Images, LoadedModel, Probabilities
+from service.errors import UnavailableError, retry_after_s, stopping
+from service.inference.batch_queue import BatchQueue, Computed, WaitingRows
+from service.registry.version import ModelVersion
+
+THREAD_NAME_PREFIX: Final = "compute"
+QUICK_S: Final = 0.001
+"""What takes no longer may hold up the event loop, and is not worth waiting for others to share a batch with."""
+MAX_BATCH_S: Final = 0.1
+"""A batch takes no more rows than take so long: the next model's turn comes soon, and no deadline is far behind."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How much is computed at once, and how much may wait."""
+
+    max_batch_size: int = 32
+    max_batch_delay_s: float = 0.0
+    max_queue_size: int = 1024
+    max_queue_size_per_model: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    queue: BatchQueue
+    version: ModelVersion | None
+    requests: list[WaitingRows]
+    images: list[Images]
+    closed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """One entry for each request of a batch: its probabilities, or why there are none."""
+
+    results: list[Probabilities | Exception]
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _FullQueue:
+    """No room for one row more in a version's queue."""
+
+    queue: BatchQueue
+    model: str
+    max_rows: int
+
+    def is_exhausted(self, ahead: int) -> bool:
+        return self.queue.rows + ahead >= self.max_rows
+
+    def error(self) -> UnavailableError:
+        rows = self.queue.rows
+        return UnavailableError(
+            f"{rows:,} images are queued for {self.model}",
+            retry_after_s=retry_after_s(rows, self.queue.seconds_per_row),
+            capacity_limit=self,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _AllQueuesFull:
+    """No room for one row more in all queues together."""
+
+    scheduler: "Scheduler"
+
+    def is_exhausted(self, ahead: int) -> bool:
+        return self.scheduler.queue_rows + ahead >= self.scheduler.max_queue_size
+
+    def error(self) -> UnavailableError:
+        return UnavailableError(
+            f"{self.scheduler.queue_rows:,} images are queued",
+            retry_after_s=retry_after_s(1, self.scheduler.queue_s),
+            capacity_limit=self,
+        )
+
+
+class Scheduler:
+    """Queues in front of every version, and the threads that compute.
+
+    Args:
+        limits: of batches and queues.
+        parallel_batches: how many batches are computed at once, of all versions together.
+        batch_computed: told of each: model, version, rows, seconds.
+    """
+
+    def __init__(
+        self,
+        limits: BatchLimits,
+        *,
+        parallel_batches: int = 1,
+        batch_computed: Callable[[str, int, int, float], None] | None = None,
+    ) -> None:
+        self._limits = limits
+        self._batch_computed = batch_computed
+        self._lock = threading.Lock()
+        """Guards the queues, their turns and counts, and what is being computed."""
+        self._work = threading.Condition(self._lock)
+        self._queues: WeakKeyDictionary[ModelVersion, BatchQueue] = WeakKeyDictionary()
+        self._turns: deque[BatchQueue] = deque()
+        self._rows = 0
+        self._computing: set[WaitingRows] = set()
+        self._idle_threads = 0
+        self._closed = False
+        self._expiry_timer: asyncio.Handle | None = None
+        self._expiry_due_s = math.inf
+        """When the timer is due, in `time.monotonic`'s time. Not asked of its handle: uvloop's may not know it."""
+        self._call: asyncio.Handle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads = [
+            threading.Thread(target=self._compute_forever, name=f"{THREAD_NAME_PREFIX}-{number}", daemon=True)
+            for number in range(parallel_batches)
+        ]
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows that are computed at once, unless one request alone has more."""
+        return self._limits.max_batch_size
+
+    @property
+    def queue_rows(self) -> int:
+        """Rows that wait, of all versions."""
+        return self._rows
+
+    @property
+    def max_queue_size(self) -> int:
+        """Most rows that wait, of all versions."""
+        return self._limits.max_queue_size
+
+    @property
+    def queue_s(self) -> float:
+        """How long the rows that wait will be computed, of all versions."""
+        return sum(queue.rows * queue.seconds_per_row for queue in list(self._turns))
+
+    def queue_rows_by_version(self) -> Counter[tuple[str, int]]:
+        """Rows that wait, by model and version number."""
+        rows: Counter[tuple[str, int]] = Counter()
+        with self._lock:
+            for version, queue in self._queues.items():
+                rows[version.name, version.version] += queue.rows
+        return rows
+
+    def submit(self, version: ModelVersion, images: Images, expires_s: float) -> asyncio.Future[Computed]:
+        """Queue a request's rows; the future brings their probabilities, or what the runtime raised, or a TimeoutError.
+
+        Cancelling the future, or setting an exception on it, drops the rows before they are computed.
+
+        Args:
+            version: ready, and held by the caller until the future is done.
+            images: (rows, 32, 32, 3) uint8 RGB 0..255.
+            expires_s: in `time.monotonic`'s time; rows that wait longer are never computed.
+
+        Raises:
+            UnavailableError: the queue is full, or the service is stopping.
+        """
+        now_s = time.monotonic()
+        loop = self._running_loop()
+        waiting = WaitingRows(images, loop.create_future(), now_s, expires_s)
+        with self._lock:
+            queue = self._queue_of(version)
+            self._check_room(version, queue, len(images))
+            if not queue.rows:
+                self._turns.append(queue)
+            queue.append(waiting)
+            self._rows += len(images)
+            if self._idle_threads and queue.seconds_per_row <= QUICK_S:
+                self._work.notify()
+        if self._idle_threads and self._call is None and queue.seconds_per_row > QUICK_S:
+            # At the end of this turn of the event loop, so that what came in together is computed together.
+            self._call = loop.call_soon(self._call_thread)
+        if expires_s < self._expiry_due_s:
+            self._expire_at(expires_s)
+        return waiting.answer
+
+    def compute_now(self, version: ModelVersion, images: Images) -> Computed | None:
+        """Compute at once, on the event loop, where that holds it up for less than a way through a thread costs.
+
+        Only for a request that is alone in the service: with others, threads compute while the event loop reads them.
+
+        Args:
+            version: ready, and held by the caller.
+            images: (rows, 32, 32, 3) uint8 RGB 0..255.
+
+        Returns:
+            None where the rows should be submitted instead.
+        """
+        queue = self._queue_of(version)
+        if not 0 < queue.seconds_per_row * len(images) <= QUICK_S or version.model is None:
+            return None
+        if self._closed or self._rows or self._computing or self._limits.max_batch_delay_s:
+            return None
+        start_s = time.monotonic()
+        probabilities = version.model.predict_alone(images)
+        compute_s = time.monotonic() - start_s
+        queue.measured(len(images), compute_s)
+        if self._batch_computed is not None:
+            self._batch_computed(version.name, version.version, len(images), compute_s)
+        return Computed(probabilities, 0.0, compute_s, len(images))
+
+    def close(self) -> None:
+        """Compute nothing that hasn't started; who still waits gets 503."""
+        with self._lock:
+            self._closed = True
+            left = [waiting for queue in self._turns for waiting in queue]
+            self._work.notify_all()
+        for waiting in left:
+            _fail(waiting, stopping())
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+
+    def _queue_of(self, version: ModelVersion) -> BatchQueue:
+        queue = self._queues.get(version)
+        if queue is None:
+            queue = self._queues[version] = BatchQueue(version)
+        return queue
+
+    def _check_room(self, version: ModelVersion, queue: BatchQueue, rows: int) -> None:
+        if self._closed:
+            raise stopping()
+        limits = self._limits
+        if queue.rows and queue.rows + rows > limits.max_queue_size_per_model:
+            raise _FullQueue(queue, version.name, limits.max_queue_size_per_model).error()
+        if self._rows and self._rows + rows > limits.max_queue_size:
+            raise _AllQueuesFull(self).error()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            for thread in self._threads:
+                thread.start()
+        return self._loop
+
+    def _call_thread(self) -> None:
+        self._call = None
+        with self._lock:
+            self._work.notify()
+
+    def _compute_forever(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            outcome = _compute(batch)
+            with self._lock:
+                batch.queue.free_calls += 1
+            self._on_loop(self._finish, batch, outcome)
+
+    def _next_batch(self) -> _Batch | None:
+        """Wait for a batch, of each version in turn; None once there will be no more."""
+        with self._lock:
+            while not self._closed:
+                now_s = time.monotonic()
+                queue, wait_s = self._next_turn(now_s)
+                if queue is None:
+                    self._idle_threads += 1
+                    self._work.wait(wait_s)
+                    self._idle_threads -= 1
+                elif (batch := self._take(queue, now_s)) is not None:
+                    return batch
+        return None
+
+    def _next_turn(self, now_s: float) -> tuple[BatchQueue | None, float | None]:
+        """The next version in turn whose batch is closed; where there is none, how long until one closes by itself."""
+        first_closing_s = math.inf
+        for _ in range(len(self._turns)):
+            queue = self._turns.popleft()
+            closing_s = queue.oldest_s + self._limits.max_batch_delay_s
+            if queue.free_calls and (now_s >= closing_s or queue.rows >= self._most_rows(queue)):
+                return queue, None
+            self._turns.append(queue)
+            if queue.free_calls:
+                first_closing_s = min(first_closing_s, closing_s)
+        return None, first_closing_s - now_s if first_closing_s < math.inf else None
+
+    def _take(self, queue: BatchQueue, now_s: float) -> _Batch | None:
+        rows_before = queue.rows
+        requests, expired = queue.take(self._most_rows(queue), now_s)
+        self._rows -= rows_before - queue.rows
+        if queue.rows:
+            self._turns.append(queue)
+        for waiting in expired:
+            self._on_loop(_fail, waiting, TimeoutError())
+        if not requests:
+            return None
+        queue.free_calls -= 1
+        self._computing.update(requests)
+        return _Batch(queue, queue.version(), requests, [waiting.images for waiting in requests], now_s)
+
+    def _most_rows(self, queue: BatchQueue) -> int:
+        if not queue.seconds_per_row:
+            return self._limits.max_batch_size
+        return min(self._limits.max_batch_size, max(1, int(MAX_BATCH_S / queue.seconds_per_row)))
+
+    def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
+        if self._loop is None:
+            raise AssertionError("there was work before there was an event loop")
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _finish(self, batch: _Batch, outcome: _Outcome) -> None:
+        rows = sum(map(len, batch.images))
+        with self._lock:
+            self._computing.difference_update(batch.requests)
+            batch.queue.measured(rows, outcome.compute_s)
+        if self._batch_computed is not None and batch.version is not None:
+            self._batch_computed(batch.version.name, batch.version.version, rows, outcome.compute_s)
+        for request, result in zip(batch.requests, outcome.results, strict=True):
+            if request.answer.done():
+                continue
+            if isinstance(result, Exception):
+                request.answer.set_exception(result)
+            else:
+                queue_s = batch.closed_s - request.queued_s
+                request.answer.set_result(Computed(result, queue_s, outcome.compute_s, rows))
+
+    def _expire_at(self, expires_s: float) -> None:
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
+        self._expiry_due_s = expires_s
+        # Up to a whole millisecond: uvloop counts in these, and a timer that fired early would only be set again.
+        delay_s = math.ceil(max(0.0, expires_s - time.monotonic()) * 1000) / 1000
+        self._expiry_timer = self._running_loop().call_later(delay_s, self._expire)
+
+    def _expire(self) -> None:
+        """Answer those whose time is over; what is being computed for them keeps its thread until it returns."""
+        self._expiry_timer, self._expiry_due_s = None, math.inf
+        now_s = time.monotonic()
+        with self._lock:
+            pending = [*self._computing, *(waiting for queue in self._turns for waiting in queue)]
+        unanswered = [waiting for waiting in pending if not waiting.answer.done()]
+        for waiting in unanswered:
+            if waiting.expires_s <= now_s:
+                _fail(waiting, TimeoutError())
+        later_s = [waiting.expires_s for waiting in unanswered if waiting.expires_s > now_s]
+        if len(later_s) < len(unanswered):
+            self._drop_answered()
+        if later_s:
+            self._expire_at(min(later_s))
+
+    def _drop_answered(self) -> None:
+        """Make room: who asks for more than can be had in time may not fill the queues with what nobody waits for."""
+        with self._lock:
+            self._rows -= sum(queue.drop_answered() for queue in self._turns)
+            self._turns = deque(queue for queue in self._turns if queue.rows)
+
+
+def _compute(batch: _Batch) -> _Outcome:
+    start_s = time.monotonic()
+    model, images = batch.version.model if batch.version is not None else None, batch.images
+    results: list[Probabilities | Exception]
+    if model is None:
+        return _Outcome([_withdrawn() for _ in images], 0.0)
+    try:
+        probabilities = model.predict(images[0] if len(images) == 1 else np.concatenate(images))
+        ends = list(accumulate(map(len, images)))
+        results = [probabilities[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    except Exception:
+        logger.exception("a batch of %d requests failed; retrying each request alone", len(images))
+        results = [_compute_alone(model, part) for part in images]
+    return _Outcome(results, time.monotonic() - start_s)
+
+
+def _compute_alone(model: LoadedModel, images: Images) -> Probabilities | Exception:
+    try:
+        return model.predict(images)
+    except Exception as error:  # noqa: BLE001  # whatever the runtime raises belongs to this request alone
+        return error
+
+
+def _withdrawn() -> UnavailableError:
+    return UnavailableError("the version was withdrawn while the request was queued", retry_after_s=1)
+
+
+def _fail(waiting: WaitingRows, error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)

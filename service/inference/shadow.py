@@ -1,0 +1,74 @@
+"""Lets a model's shadow version compute on the side what another version answered, and counts their agreement.
+
+Nobody waits for it: it has one thread, a short queue, and steps back while requests wait. Which version is the
+shadow is the repository's part.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.registry.repository import ModelRepository
+from service.registry.version import ModelVersion
+
+MAX_WAITING: Final = 16
+
+logger = logging.getLogger(__name__)
+
+
+class Shadow:
+    """The comparisons of all models.
+
+    Args:
+        repository: knows the shadow versions.
+        is_busy: whether requests wait that a comparison would hold up.
+        thread_name_prefix: of the one thread.
+    """
+
+    def __init__(self, repository: ModelRepository, is_busy: Callable[[], bool], *, thread_name_prefix: str) -> None:
+        self._repository = repository
+        self._is_busy = is_busy
+        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=thread_name_prefix)
+
+    def offer(self, chosen: ModelVersion, pixels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
+        """Have an answer compared, if its model has a shadow and there is time; returns at once. Any thread.
+
+        Args:
+            chosen: the version that answered.
+            pixels: its input, (32, 32, 3) uint8 RGB 0..255.
+            probabilities: its answer, (10,) float32.
+        """
+        shadow = self._repository.shadow_of(chosen.name)
+        if shadow is None or shadow is chosen:
+            return
+        if self._is_busy() or not self._waiting.acquire(blocking=False):
+            shadow.comparison.dropped()
+            return
+        if shadow.acquire():
+            with contextlib.suppress(RuntimeError):  # closed: the service is stopping
+                self._thread.submit(self._compare, shadow, pixels, int(probabilities.argmax()))
+                return
+            shadow.release()
+        self._waiting.release()
+
+    def close(self) -> None:
+        """Compare nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _compare(self, shadow: ModelVersion, pixels: NDArray[np.uint8], answered: int) -> None:
+        try:
+            if shadow.model is not None:
+                shadow.comparison.compared(agreed=int(shadow.model.predict(pixels[np.newaxis])[0].argmax()) == answered)
+        except Exception:  # nobody waits for it who could be told
+            logger.exception("%s as a shadow", shadow)
+            shadow.comparison.failed()
+        finally:
+            shadow.release()
+            self._waiting.release()

@@ -1,0 +1,1 @@
+"""Processes that serve: sockets, signals, workers, graceful shutdown, memory."""

@@ -1,0 +1,265 @@
+"""One process that serves: the application in uvicorn, its signals, its exit code.
+
+Where it listens is `service.process.serve`'s part, several such processes are `service.process.workers`'s.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FrameType
+from typing import Final, Literal, NoReturn, cast
+
+import uvicorn
+
+from cifar10_serving.errors import ProjectError
+from service.app import create_app, open_backlog
+from service.http.middleware import Application
+from service.images.decode_threads import THREAD_NAME_PREFIX as DECODE_THREADS
+from service.inference.admission import Backlog
+from service.inference.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
+from service.process.memory import freeze_gc
+from service.process.sighup import is_worker
+from service.process.stopping import Stop, exit_now, exit_within
+from service.settings import Settings
+from service.telemetry.logs import configure_logging
+
+COULD_NOT_START: Final = 2
+BACKLOG: Final = 2048
+"""Connections that the kernel holds for us until they are accepted."""
+ACCEPTS_ALONE: Final = 128
+ACCEPTS_SHARED: Final = 4
+"""Where several processes share the socket, so that one doesn't take all that come at once."""
+LAST_REQUEST_S: Final = 0.5
+"""Time for which a stop leaves an idle connection open: a request may be on its way, and closing would lose it."""
+SAME_STOP_S: Final = 0.5
+"""Signals so soon after the first mean the same stop: a terminal and a service manager send one to each process."""
+LAST_WORK_S: Final = 0.5
+LAST_GRACE_S: Final = 2.0
+"""Time beyond its grace time in which a stop ends the work that is left."""
+MAX_OPEN_FILES: Final = 65_536
+
+logger = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with a stop that loses no request: it announces itself, takes what has come, and then closes.
+
+    Args:
+        config: uvicorn's.
+        stop: told of each phase.
+        settings: its times.
+        beat: called every second from the event loop, with whether connections are accepted.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, stop: Stop, settings: Settings, beat: Callable[[bool], None] | None
+    ) -> None:
+        super().__init__(config)
+        self._stop = stop
+        self._settings = settings
+        self._beat = beat
+        self._beating: asyncio.Task[None] | None = None
+        self._first_signal_s = 0.0
+        self._opening: set[asyncio.Task[object]] = set()
+
+    def accept_more_from(self, sockets: Sequence[socket.socket], most: int) -> None:
+        """Accept what waits, up to `most` connections a socket; called in each turn of a busy event loop.
+
+        By itself libuv accepts one in each turn. Under load a turn takes ten milliseconds: connections would wait for
+        seconds before anything could read, and refuse, what they ask for.
+        """
+        loop = asyncio.get_running_loop()
+        for listening in sockets:
+            for _ in range(most):
+                try:
+                    connection, _address = listening.accept()
+                except OSError as error:
+                    if error.errno == errno.ECONNABORTED:  # that client has gone; the next may be there
+                        continue
+                    break  # none, or no descriptor left for it, or closed by a stop
+                opening = loop.create_task(self._serve_connection(connection))
+                self._opening.add(opening)
+                opening.add_done_callback(self._opening.discard)
+
+    async def _serve_connection(self, connection: socket.socket) -> None:
+        protocol = partial(
+            cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        with contextlib.suppress(OSError):  # the client has gone
+            await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
+        """Request a stop; a second time, one that waits for nobody."""
+        now_s = time.monotonic()
+        if not self.should_exit:
+            self._first_signal_s = now_s
+            exit_within(self._settings.lame_duck_s + self._settings.graceful_shutdown_timeout_s + LAST_GRACE_S)
+        # A service manager may send a worker SIGTERM beside its supervisor, which says SIGINT where it means a second.
+        elif now_s - self._first_signal_s >= SAME_STOP_S and (sig == signal.SIGINT or not is_worker()):
+            self.force_exit = True
+        self._stop.request()
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, with a heartbeat from now on."""
+        if self._beat is not None:
+            self._beating = asyncio.create_task(self._keep_beating(self._beat))
+        await super().startup(sockets)
+
+    async def _keep_beating(self, beat: Callable[[bool], None]) -> None:
+        every_s = min(1.0, self._settings.worker_timeout_s / 4 or 1.0)
+        while True:
+            beat(self.started)
+            await asyncio.sleep(every_s)
+
+    async def main_loop(self) -> None:
+        """Serve until a signal, and then as a lame duck: answering, but not ready, so that load balancers notice."""
+        await super().main_loop()
+        end_s = time.monotonic() + self._settings.lame_duck_s
+        if self._settings.lame_duck_s:
+            logger.info("stopping in %g s; until then not ready, but still answering", self._settings.lame_duck_s)
+        while time.monotonic() < end_s and not self.force_exit:
+            await self.on_tick(0)
+            await asyncio.sleep(0.1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what waits, close, answer what was asked, and end the application."""
+        self._stop.begin()
+        listening = sockets or []
+        self.accept_more_from(listening, BACKLOG)
+        for server in self.servers:
+            server.close()
+        for each in listening:
+            each.close()
+        if self._opening:  # on a busy event loop that takes a moment, and uvicorn waits for what is open only
+            await asyncio.wait(self._opening, timeout=self._settings.graceful_shutdown_timeout_s)
+        tidying = [asyncio.create_task(each) for each in (self._close_idle_connections(), self._keep_date())]
+        await super().shutdown(sockets)
+        if self.force_exit:
+            self._stop.begin(forced=True)
+            await self.lifespan.shutdown()
+        for task in tidying:
+            task.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
+        exit_within(LAST_GRACE_S)
+
+    async def _close_idle_connections(self) -> None:
+        """Close connections on which nothing is asked, once requests on their way have had the time to arrive."""
+        await asyncio.sleep(min(LAST_REQUEST_S, self._settings.graceful_shutdown_timeout_s))
+        while True:
+            for connection in list(self.server_state.connections):
+                if hasattr(connection, "close_if_idle"):  # uvicorn's own protocols close at once
+                    connection.close_if_idle()
+            await asyncio.sleep(0.1)
+
+    async def _keep_date(self) -> None:
+        """Answers during a stop have the right `Date`, too."""
+        while True:
+            await self.on_tick(0)
+            await asyncio.sleep(1)
+
+
+def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Callable[[bool], None] | None = None) -> int:
+    """Serve until a signal; ends the process with 0 after a stop, returns 2 where it could not start.
+
+    Args:
+        sockets: to accept connections on.
+        beat: called every second from the event loop, with whether connections are accepted.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    stop = Stop()
+    try:
+        backlog = open_backlog(settings)
+        app = create_app(settings, stop, backlog)
+        protocol = _http_protocol(backlog, app, stop, settings)
+    except ProjectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return COULD_NOT_START
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=protocol,
+            timeout_graceful_shutdown=settings.graceful_shutdown_timeout_s,
+            access_log=False,
+            proxy_headers=False,  # service.http.forwarding does it
+            log_config=None,
+            server_header=False,
+        ),
+        stop,
+        settings,
+        beat,
+    )
+    for stop_signal in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop_signal, server.handle_exit)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    logger.info("listening on http://%s:%d, see /docs", host, settings.port)
+    most = ACCEPTS_ALONE if settings.workers == 1 else ACCEPTS_SHARED
+    for listening in sockets:
+        listening.setblocking(False)
+    backlog.on_tick = partial(server.accept_more_from, sockets, most)
+    _raise_limit_of_open_files()
+    freeze_gc()
+    with contextlib.suppress(SystemExit):  # uvicorn's, where the application doesn't start; it has logged why
+        server.run(sockets=list(sockets))
+    if server.started:
+        _exit_despite_stuck_work()
+    return COULD_NOT_START
+
+
+def _http_protocol(
+    backlog: Backlog, app: Application, stop: Stop, settings: Settings
+) -> "type[asyncio.Protocol] | Literal['auto']":
+    try:
+        from service.http.head import ConnectionLimits
+        from service.http.protocol import protocol_with
+    except ModuleNotFoundError:  # httptools, which Windows doesn't have
+        return "auto"
+    limits = ConnectionLimits(
+        max_header_bytes=settings.max_header_bytes,
+        header_timeout_s=settings.header_timeout_s,
+        keep_alive_timeout_s=settings.keep_alive_timeout_s,
+        upload_timeout_s=settings.upload_timeout_s,
+        request_timeout_s=settings.request_timeout_s,
+    )
+    return protocol_with(backlog, app, stop, limits=limits)
+
+
+def _raise_limit_of_open_files() -> None:
+    """Have as many connections as the system lets us have; the limit that shells set is for other programs."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # a system with a lower limit than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _exit_despite_stuck_work() -> NoReturn:
+    """Python would wait for every thread and child process, even one whose request was given up long ago."""
+    threads = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+        and (not thread.daemon or thread.name.startswith((DECODE_THREADS, COMPUTE_THREADS)))
+    ]
+    deadline_s = time.monotonic() + LAST_WORK_S
+    for thread in threads:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        logger.warning("stopped; unfinished work was abandoned")
+    exit_now(0)

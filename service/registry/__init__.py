@@ -1,0 +1,1 @@
+"""Which versions exist, which are loaded, and which one answers."""

@@ -1,0 +1,227 @@
+"""Loading of one version: every step in a thread of its own with a time-out, checked against its golden answers."""
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from cifar10_serving.artifacts.documents import printable
+from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from cifar10_serving.artifacts.layout import read_metadata, verify
+from cifar10_serving.artifacts.metadata import ModelMetadata
+from cifar10_serving.errors import ProjectError
+from cifar10_serving.runtimes.base import LoadedModel, Runtime
+from cifar10_serving.runtimes.golden import check_golden
+from cifar10_serving.schemas import VersionState
+from service.inference.scheduler import MAX_BATCH_S
+from service.registry.version import ModelVersion
+
+THREAD_NAME_PREFIX: Final = "loading"
+
+Value = TypeVar("Value")
+
+
+class UnresponsiveError(OSError):
+    """Raised for a call that has not returned within its time, or had not when it was made before."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(errno.ETIMEDOUT, problem)
+
+
+class CallsStoppedError(Exception):
+    """Raised for a call that `BoundedCalls.stop` has given up."""
+
+
+class BoundedCalls:
+    """Makes calls that may never return. Any thread."""
+
+    def __init__(self) -> None:
+        self._stopped: Future[None] = Future()
+        self._under_way: dict[str, threading.Thread] = {}
+
+    def run(self, what: str, call: Callable[[], Value], limit_s: float) -> Value:
+        """Return what a call returns, or raise what it raises.
+
+        Args:
+            what: a call of this name is not made while an earlier one that was given up is still under way.
+            limit_s: the longest time to wait, in seconds.
+
+        Raises:
+            UnresponsiveError: it took longer.
+            CallsStoppedError: `stop` was called.
+        """
+        if self.is_under_way(what):
+            raise UnresponsiveError("it still does not respond")
+        outcome: Future[Value] = Future()
+        thread = threading.Thread(
+            target=_settle, args=(outcome, call), name=f"{THREAD_NAME_PREFIX} {what}", daemon=True
+        )
+        self._under_way[what] = thread
+        thread.start()
+        either: tuple[Future[Any], ...] = (outcome, self._stopped)
+        wait(either, limit_s, FIRST_COMPLETED)
+        if outcome.done():
+            del self._under_way[what]
+            return outcome.result()
+        if self._stopped.done():
+            raise CallsStoppedError
+        raise UnresponsiveError(f"no response within {limit_s:g} s")
+
+    def is_under_way(self, what: str) -> bool:
+        """Return true while a call of this name that was given up has not returned."""
+        thread = self._under_way.get(what)
+        return thread is not None and thread.is_alive()
+
+    def stop(self) -> None:
+        """Give up every call, those that will be made, too."""
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+
+def _settle(outcome: "Future[Value]", call: Callable[[], Value]) -> None:
+    try:
+        outcome.set_result(call())
+    except BaseException as error:  # noqa: BLE001  # whatever it is, the caller raises it
+        outcome.set_exception(error)
+
+
+GOLDEN_IMAGES: Final = 16
+"""A wrong build, weight or precision shows in every image; of a large network all of them take half a second."""
+TIMED_CALLS: Final = 5
+READ_LIMIT_S: Final = 30.0
+SLOWEST_BYTES_PER_S: Final = 2**20
+"""Lowest read rate of a working file system."""
+DEFAULT_LOAD_LIMIT_S: Final = 600.0
+MAX_REASON: Final = 2_000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model that answers as it did, the greatest difference of a golden probability, and the time for an image."""
+
+    model: LoadedModel
+    difference: float
+    row_s: float
+
+
+class VersionLoader:
+    """Loads versions with one runtime.
+
+    Args:
+        models: the models folder, left out of reasons.
+        load_limit_s: the longest time that the runtime may take to load and try a version, in seconds.
+    """
+
+    def __init__(self, models: Path, runtime: Runtime, *, load_limit_s: float = DEFAULT_LOAD_LIMIT_S) -> None:
+        self._models = models
+        self._runtime = runtime
+        self._load_limit_s = load_limit_s
+        self._calls = BoundedCalls()
+
+    def stop(self) -> None:
+        """Give up what is being loaded, from any thread."""
+        self._calls.stop()
+
+    def read_metadata(self, entry: ModelVersion) -> None:
+        """Read what is known of a version; one without readable metadata has failed."""
+        try:
+            entry.metadata = self._metadata(entry)
+        except CallsStoppedError:
+            return
+        except (ProjectError, OSError) as error:
+            self._fail(entry, error)
+
+    def load(self, entry: ModelVersion) -> bool:
+        """Whether the version is ready; one that isn't has failed, with a reason, and harms no other."""
+        start_s = time.monotonic()
+        entry.state, entry.reason = VersionState.LOADING, None
+        try:
+            metadata = entry.metadata = self._metadata(entry)
+            size_bytes = sum(record.size_bytes for record in metadata.files.values())
+            read_limit_s = READ_LIMIT_S + size_bytes / SLOWEST_BYTES_PER_S
+            self._calls.run(str(entry), lambda: verify(entry.folder, metadata), read_limit_s)
+            loaded = self._calls.run(str(entry), lambda: self._load(entry.folder, metadata), self._load_limit_s)
+        except CallsStoppedError:
+            entry.state = VersionState.PUBLISHED
+        except ProjectError as error:
+            self._fail(entry, error)
+        except Exception as error:  # one broken version must not stop the others, whatever broke
+            if not isinstance(error, UnresponsiveError):
+                logger.exception("%s", entry)
+            self._fail(entry, error)
+        else:
+            entry.load_time_ms = (time.monotonic() - start_s) * 1000
+            entry.model, entry.row_s = loaded.model, loaded.row_s
+            entry.state = VersionState.READY
+            logger.info(
+                "%s is ready after %.0f ms; golden answers differ by at most %.1e",
+                entry,
+                entry.load_time_ms,
+                loaded.difference,
+            )
+        return entry.state is VersionState.READY
+
+    def may_recover(self, entry: ModelVersion) -> bool:
+        """Return true where a version failed because something hung that hangs no longer."""
+        return entry.may_recover and not self._calls.is_under_way(str(entry))
+
+    def unload(self, entry: ModelVersion, drain_limit_s: float) -> None:
+        """Let the requests that have it finish, then let its memory go; it must not be routed to any more."""
+        entry.state = VersionState.DRAINING
+        entry.retire()
+        if not entry.wait_until_unused(drain_limit_s):
+            logger.warning("unloading %s although requests still use it after %g s", entry, drain_limit_s)
+        entry.model = None
+        logger.info("%s unloaded", entry)
+
+    def _metadata(self, entry: ModelVersion) -> ModelMetadata:
+        return self._calls.run(str(entry), lambda: read_metadata(entry.folder), READ_LIMIT_S)
+
+    def _load(self, folder: Path, metadata: ModelMetadata) -> _Loaded:
+        model = self._runtime.load(folder)
+        difference = check_golden(model, folder, metadata, self._runtime.precision, most_images=GOLDEN_IMAGES)
+        return _Loaded(model, difference, _warm(model))
+
+    def _fail(self, entry: ModelVersion, error: Exception) -> None:
+        if isinstance(error, UnresponsiveError):
+            reason = f"{error.strerror}: a file of the version, or its graph, may hang."
+        elif isinstance(error, ProjectError):
+            reason = str(error)
+        else:
+            reason = f"{type(error).__name__}: {error}"
+        entry.reason = printable(reason.replace(f"{self._models}{os.sep}", ""), MAX_REASON)
+        entry.may_recover = isinstance(error, UnresponsiveError)
+        entry.state = VersionState.FAILED
+        logger.error("%s can't serve: %s", entry, entry.reason)
+
+
+def _warm(model: LoadedModel) -> float:
+    """Compute each batch size once: what a runtime prepares for a size is prepared before the first request.
+
+    Sizes that take longer than any batch may are left out.
+
+    Returns:
+        How long one image alone takes, in seconds.
+    """
+    model.predict_alone(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+    row_s = min(_duration_s(model) for _ in range(TIMED_CALLS))
+    for rows in model.warm_up_rows:
+        if rows == 1 or rows <= MAX_BATCH_S / row_s:
+            model.predict(np.zeros((rows, *IMAGE_SHAPE), np.uint8))
+    return row_s
+
+
+def _duration_s(model: LoadedModel) -> float:
+    start_s = time.perf_counter()
+    model.predict_alone(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+    return time.perf_counter() - start_s

@@ -1,0 +1,68 @@
+"""What the service tells of its models and versions (`GET /models`), and the stored accuracy that it goes by."""
+
+from typing import Final
+
+from cifar10_serving.artifacts.labels import MODELS
+from cifar10_serving.artifacts.metadata import Evaluation
+from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
+from cifar10_serving.runtimes.base import Runtime
+from cifar10_serving.schemas import ModelStatus, VersionState, VersionStatus
+from service.registry.routing import Route, ServedModel, describe_policy
+from service.registry.version import ModelVersion
+
+MODEL_ORDER: Final[dict[str, int]] = {known.name: place for place, known in enumerate(MODELS)}
+
+
+def in_order(names: list[str]) -> list[str]:
+    """The catalog's order, unknown names last."""
+    return sorted(names, key=lambda name: (MODEL_ORDER.get(name, len(MODEL_ORDER)), name))
+
+
+def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default: bool, policy: str) -> ModelStatus:
+    """One model with every version, the newest first.
+
+    Args:
+        policy: the setting, for a model without a policy of its own.
+    """
+    rollout, shadow = model.in_force or model.rollout, route.shadow
+    return ModelStatus(
+        name=model.name,
+        title=next((known.title for known in MODELS if known.name == model.name), model.name),
+        state=model.state(route),
+        default=default,
+        serving_version=route.default.version if route.default else None,
+        policy=describe_policy(rollout, policy),
+        labels=rollout.labels,
+        split=rollout.split,
+        shadow=shadow.comparison.status(shadow.version) if shadow else None,
+        problem=model.problem,
+        tutorial=next((result for name, result in TUTORIAL_RESULTS.items() if name == model.name), None),
+        versions=[_version_status(entry, model, runtime) for entry in model.listed()],
+    )
+
+
+def stored_evaluation(entry: ModelVersion, runtime: Runtime) -> Evaluation | None:
+    """The evaluation on the test set, at the precision that serves."""
+    if entry.metadata is None:
+        return None
+    return entry.metadata.evaluation("test", runtime.precision, runtime.name)
+
+
+def _version_status(entry: ModelVersion, model: ServedModel, runtime: Runtime) -> VersionStatus:
+    evaluation, metadata = stored_evaluation(entry, runtime), entry.metadata
+    reason = entry.reason
+    if entry.state is VersionState.FAILED and entry.version in model.serving:
+        reason = f"{reason} The previously loaded files keep serving."
+    if model.is_unloaded and reason is None:
+        reason = "The model was unloaded by the operator."
+    return VersionStatus(
+        version=entry.version,
+        state=entry.state,
+        reason=reason,
+        recipe=str(metadata.recipe.get("name")) if metadata else None,
+        test_accuracy=evaluation.accuracy if evaluation else None,
+        test_images=evaluation.n if evaluation else None,
+        parameters=metadata.parameters.total if metadata else None,
+        size_bytes=metadata.export.size_bytes if metadata else None,
+        load_time_ms=entry.load_time_ms,
+    )

@@ -1,0 +1,173 @@
+"""What lies in the models folder: names, version numbers, and signatures that tell when files changed.
+
+Looks at names, sizes and times only, so that looking every few seconds costs nothing; reads no file but serving.json.
+What can't be read at a moment counts as unchanged, not as gone. A folder of a model or a version may be a link, since
+people deploy that way; a linked folder inside a version is not entered.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cifar10_serving.artifacts.documents import printable
+from cifar10_serving.artifacts.files import MAX_ENTRIES
+from cifar10_serving.artifacts.layout import is_version_name
+from cifar10_serving.artifacts.rollout import SERVING_FILE, Rollout, read_rollout
+from cifar10_serving.errors import RolloutError
+from service.errors import SettingsError
+from service.registry.loading import BoundedCalls, UnresponsiveError
+from service.registry.version import FileSignature
+from service.settings import variable
+
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_VERSIONS: Final = 1_000
+"""Limit per model; older versions are ignored."""
+LOOK_LIMIT_S: Final = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """One model's folder: its versions, and its serving.json (an empty signature where there is none)."""
+
+    versions: Mapping[int, FileSignature]
+    rollout: FileSignature
+
+
+class ModelsFolder:
+    """The folder that holds NAME/VERSION/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._found: dict[str, ModelFolder] = {}
+        self._told: dict[str, str] = {}
+        self._calls = BoundedCalls()
+
+    def scan(self) -> Mapping[str, ModelFolder]:
+        """Every model with at least one version; hidden folders, such as those being written, are passed over.
+
+        Raises:
+            SettingsError: the folder is not there or can't be read.
+        """
+        try:
+            names = self._calls.run("models", lambda: sorted(entry.name for entry in _entries(self.path)), LOOK_LIMIT_S)
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            problem = "there is no such folder" if missing else f"it can't be read: {error.strerror}"
+            raise SettingsError(
+                f"{variable('models')} = {str(self.path)!r}: {problem}",
+                expected="a folder that contains NAME/VERSION/, as training publishes them",
+                remedy="start in the project's folder, or give the folder's path",
+            ) from None
+        found = {name: self._scan_model(name) for name in names if self._is_model_name(name)}
+        self._found = {name: model for name, model in found.items() if model is not None and model.versions}
+        return self._found
+
+    def read_rollout(self, name: str) -> Rollout | None:
+        """Read a model's serving.json; see `cifar10_serving.artifacts.rollout.read_rollout`.
+
+        Raises:
+            RolloutError: as there, or the file hangs.
+        """
+        try:
+            return self._calls.run(f"{name}/{SERVING_FILE}", lambda: read_rollout(self.path, name), LOOK_LIMIT_S)
+        except UnresponsiveError as error:
+            raise RolloutError(f"{name}/{SERVING_FILE}: {error.strerror}") from None
+
+    def stop(self) -> None:
+        """Give up a look that is under way, and all others."""
+        self._calls.stop()
+
+    def _is_model_name(self, name: str) -> bool:
+        is_legal = MODEL_NAME.fullmatch(name) is not None
+        if not is_legal:
+            self._tell(name, "is not a valid model name; ignored")
+        return is_legal
+
+    def _scan_model(self, name: str) -> ModelFolder | None:
+        try:
+            known = self._found.get(name)
+            found = self._calls.run(name, lambda: _model(self.path / name, known), LOOK_LIMIT_S)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:  # such as the lost+found of a volume, or a network file system that hangs
+            self._tell(name, f"can't be read; ignored: {error.strerror}")
+            return self._found.get(name)
+        if len(found.versions) == MAX_VERSIONS:
+            self._tell(name, f"may have more than {MAX_VERSIONS:,} versions; older ones are ignored")
+        else:
+            self._told.pop(name, None)
+        return found
+
+    def _tell(self, name: str, problem: str) -> None:
+        if self._told.get(name) != problem:
+            self._told[name] = problem
+            logger.warning("%s %s", self.path / printable(name), problem)
+
+
+def _model(folder: Path, known: ModelFolder | None) -> ModelFolder:
+    entries = {entry.name: entry for entry in _entries(folder)}
+    numbers = sorted((int(name) for name in entries if is_version_name(name)), reverse=True)
+    folders = [number for number in numbers if _may_be_folder(entries[str(number)])][:MAX_VERSIONS]
+    versions = {
+        number: _version(folder / str(number), known.versions.get(number) if known else None) for number in folders
+    }
+    rollout: FileSignature = ()
+    with suppress(FileNotFoundError):  # being replaced at this moment
+        rollout = (_signature(entries[SERVING_FILE], SERVING_FILE),) if SERVING_FILE in entries else ()
+    return ModelFolder(versions, rollout)
+
+
+def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself: loading it will tell
+        return True
+
+
+def _version(folder: Path, known: FileSignature | None) -> FileSignature:
+    """Return the signatures of a version's files; where they can't be read, those that are known, or none."""
+    try:
+        return tuple(sorted(_files(folder)))
+    except OSError:
+        return known or ()
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Return the signatures of what is below a folder; of more than a version may hold, only so many."""
+    found: list[tuple[str, int, int]] = []
+    unlisted, listed = [""], 0
+    while unlisted and len(found) + listed <= MAX_ENTRIES:
+        prefix = unlisted.pop()
+        listed += 1
+        try:
+            for entry in _entries(folder / prefix):
+                name = f"{prefix}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    unlisted.append(f"{name}/")
+                else:
+                    found.append(_signature(entry, name))
+                if len(found) + len(unlisted) > MAX_ENTRIES:
+                    break
+        except FileNotFoundError:  # being withdrawn at this moment: what is left is a change like any other
+            continue
+    return found
+
+
+def _signature(entry: "os.DirEntry[str]", name: str) -> tuple[str, int, int]:
+    try:
+        status = entry.stat()
+    except OSError:  # a link to nothing or to itself
+        status = entry.stat(follow_symlinks=False)
+    return name, status.st_mtime_ns, status.st_size

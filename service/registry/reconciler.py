@@ -1,0 +1,267 @@
+"""Makes what is loaded follow what the models folder holds: load, swap, drain, unload, one version at a time.
+
+Runs in one thread at a time, never the event loop's. A new version answers only once it is ready, an old one
+leaves only once another answers instead, and one that fails changes nothing but its own state.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from cifar10_serving.artifacts.rollout import SERVING_FILE, Rollout
+from cifar10_serving.errors import ProjectError, RolloutError
+from cifar10_serving.schemas import FailedVersion, ReloadReport, VersionReference, VersionState
+from service.errors import UnknownModelError, stopping
+from service.registry.loading import CallsStoppedError, VersionLoader
+from service.registry.models_folder import ModelFolder, ModelsFolder
+from service.registry.routing import ServedModel
+from service.registry.version import FileSignature, ModelVersion
+
+TURN_S: Final = 0.1
+"""Interval at which a caller that waits for its turn checks for a stop."""
+NOTHING: Final = ModelFolder({}, ())
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Changes:
+    loaded: list[VersionReference] = field(default_factory=list)
+    unloaded: list[VersionReference] = field(default_factory=list)
+    failed: list[FailedVersion] = field(default_factory=list)
+
+
+class Reconciler:
+    """Keeps the models of a folder.
+
+    Args:
+        folder: is scanned at once.
+        loader: loads and unloads.
+        default_policy: for models without a policy of their own.
+        drain_limit_s: longest time that unloading waits for requests, in seconds.
+        on_change: is told the new state, and whether all of it is settled.
+
+    Raises:
+        SettingsError: the folder can't be read.
+    """
+
+    def __init__(
+        self,
+        folder: ModelsFolder,
+        loader: VersionLoader,
+        *,
+        default_policy: str,
+        drain_limit_s: float,
+        on_change: Callable[[Mapping[str, ServedModel], bool], None],
+    ) -> None:
+        self._folder = folder
+        self._loader = loader
+        self._default_policy = default_policy
+        self._drain_limit_s = drain_limit_s
+        self._on_change = on_change
+        self._models: dict[str, ServedModel] = {}
+        self._found: Mapping[str, ModelFolder] = {}
+        self._folder_problem: str | None = None
+        self._settled = False
+        self._stopped = False
+        self._one_at_a_time = threading.Lock()
+        self._take_in(folder.scan(), retry=())
+        self._publish()
+
+    def stop(self) -> None:
+        """Have `refresh` return at once, giving up what it loads, and no other wait for it; from any thread."""
+        self._stopped = True
+        self._folder.stop()
+        self._loader.stop()
+
+    def refresh(self, *, retry_failed: bool = False) -> ReloadReport:
+        """Look at the folder and follow it; what that changed.
+
+        Args:
+            retry_failed: load versions again that failed, even if their files are the same.
+        """
+        with self._turn():
+            found = self._scan()
+            changes = _Changes()
+            if retry_failed or not self._settled or found != self._found or self._may_recover():
+                self._take_in(found, retry=found if retry_failed else ())
+                self._follow(changes)
+            problems = [model.problem for model in self._models.values()]
+            return ReloadReport(
+                loaded=changes.loaded,
+                unloaded=changes.unloaded,
+                failed=changes.failed,
+                problems=[problem for problem in (self._folder_problem, *problems) if problem],
+            )
+
+    def load(self, name: str) -> None:
+        """Have a model serve by its policy, looking for new versions and trying again those that failed."""
+        self._change(name, is_unloaded=False)
+
+    def unload(self, name: str) -> None:
+        """Take a model out of service until `load`, whatever is published; blocks until its versions are unloaded."""
+        self._change(name, is_unloaded=True)
+
+    def _change(self, name: str, *, is_unloaded: bool) -> None:
+        with self._turn():
+            self._take_in(self._scan(), retry=() if is_unloaded else (name,))
+            model = self._models.get(name)
+            if model is None:
+                raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self._models), asked=name)
+            self._models[name] = replace(model, is_unloaded=is_unloaded)
+            self._follow(_Changes())
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        while not self._one_at_a_time.acquire(timeout=TURN_S):
+            if self._stopped:
+                raise stopping()
+        try:
+            yield
+        except CallsStoppedError:
+            raise stopping() from None
+        finally:
+            self._one_at_a_time.release()
+
+    def _may_recover(self) -> bool:
+        entries = (entry for model in self._models.values() for entry in model.published.values())
+        return any(self._loader.may_recover(entry) for entry in entries)
+
+    def _scan(self) -> Mapping[str, ModelFolder]:
+        """What the folder holds; while it can't be read, what it held: a volume that is away withdraws nothing."""
+        try:
+            found, problem = self._folder.scan(), None
+        except ProjectError as error:
+            found, problem = self._found, str(error)
+        if problem is not None and problem != self._folder_problem:
+            logger.error("keeping the loaded versions: %s", problem)
+        self._folder_problem = problem
+        return found
+
+    def _take_in(self, found: Mapping[str, ModelFolder], *, retry: Container[str]) -> None:
+        for name in {**self._models, **found}:
+            model = self._models.get(name, ServedModel(name))
+            published = {
+                version: self._entry(model, version, signature, retry_failed=name in retry)
+                for version, signature in found.get(name, NOTHING).versions.items()
+            }
+            model = replace(model, published=published)
+            self._models[name] = self._with_rollout(model) if published else model
+        self._found = found
+
+    def _entry(self, model: ServedModel, version: int, signature: FileSignature, *, retry_failed: bool) -> ModelVersion:
+        known = model.published.get(version)
+        if known and known.signature == signature:
+            retry = retry_failed or self._loader.may_recover(known)
+            if not (retry and known.state is VersionState.FAILED):
+                return known
+        serving = model.serving.get(version)
+        if serving and serving.signature == signature:  # published, withdrawn and published again, or back as it was
+            return serving
+        return ModelVersion(model.name, version, self._folder.path / model.name / str(version), signature)
+
+    def _with_rollout(self, model: ServedModel) -> ServedModel:
+        rollout, problem = _read_rollout(self._folder, model)
+        if problem is not None and problem != model.problem:
+            logger.error("keeping previous rollout: %s", problem)
+        if rollout != model.rollout:
+            logger.info("%s: rollout is now %s", model.name, rollout.model_dump_json(exclude_defaults=True))
+        return replace(model, rollout=rollout, problem=problem)
+
+    def _follow(self, changes: _Changes) -> None:
+        self._settled = False
+        for model in self._models.values():
+            for unread in model.published.values():
+                if self._stopped:
+                    break
+                if unread.metadata is None and unread.state is not VersionState.FAILED:
+                    self._loader.read_metadata(unread)
+                    _note_failure(unread, changes)
+        self._publish()
+        self._unload_superseded(changes)
+        while not self._stopped and (entry := self._next()) is not None:
+            if self._loader.load(entry):
+                self._swap_in(entry)
+                changes.loaded.append(VersionReference(model=entry.name, version=entry.version))
+            _note_failure(entry, changes)
+            self._publish()
+            self._unload_superseded(changes)
+        self._settled = not self._stopped
+        self._publish()
+
+    def _next(self) -> ModelVersion | None:
+        """The version to load next: the newest of each model before the older ones of any."""
+        missing = [model.missing(self._default_policy) for model in self._models.values()]
+        depth = max(map(len, missing), default=0)
+        return next((entries[place] for place in range(depth) for entries in missing if len(entries) > place), None)
+
+    def _swap_in(self, entry: ModelVersion) -> None:
+        model = self._models[entry.name]
+        replaced = model.serving.get(entry.version)
+        self._models[entry.name] = replace(model, serving={**model.serving, entry.version: entry})
+        self._publish()
+        if replaced is not None:
+            self._loader.unload(replaced, self._drain_limit_s)
+
+    def _unload_superseded(self, changes: _Changes) -> None:
+        leaving = [entry for model in self._models.values() for entry in model.superseded(self._default_policy)]
+        for entry in leaving:
+            model = self._models[entry.name]
+            serving = {version: other for version, other in model.serving.items() if other is not entry}
+            self._models[entry.name] = replace(model, serving=serving)
+        gone = [name for name, model in self._models.items() if not model.published and not model.serving]
+        for name in gone:
+            del self._models[name]
+        self._publish()
+        for unused in leaving:
+            self._loader.unload(unused, self._drain_limit_s)
+            changes.unloaded.append(VersionReference(model=unused.name, version=unused.version))
+            self._make_loadable_again(unused)
+        if leaving:
+            self._publish()
+
+    def _make_loadable_again(self, entry: ModelVersion) -> None:
+        model = self._models.get(entry.name)
+        if model is not None and model.published.get(entry.version) is entry:
+            fresh = ModelVersion(entry.name, entry.version, entry.folder, entry.signature)
+            fresh.metadata = entry.metadata
+            self._models[entry.name] = replace(model, published={**model.published, entry.version: fresh})
+
+    def _publish(self) -> None:
+        self._models = {name: model.with_rollout_in_force() for name, model in self._models.items()}
+        for model in self._models.values():
+            missing = set(model.missing(self._default_policy))
+            for entry in model.published.values():
+                if entry.state in (VersionState.PUBLISHED, VersionState.LOADING):
+                    entry.state = VersionState.LOADING if entry in missing else VersionState.PUBLISHED
+        self._on_change(dict(self._models), self._settled)
+
+
+def _note_failure(entry: ModelVersion, changes: _Changes) -> None:
+    if entry.state is VersionState.FAILED:
+        failed = FailedVersion(model=entry.name, version=entry.version, reason=entry.reason or "unknown")
+        changes.failed.append(failed)
+
+
+def _read_rollout(folder: ModelsFolder, model: ServedModel) -> tuple[Rollout, str | None]:
+    """What is to be in force, and what is wrong with the file if it isn't what the file says."""
+    try:
+        rollout = folder.read_rollout(model.name) or Rollout()
+        _check_published(rollout, model)
+    except RolloutError as error:
+        return model.rollout, str(error)
+    return rollout, None
+
+
+def _check_published(rollout: Rollout, model: ServedModel) -> None:
+    listed = rollout.policy if isinstance(rollout.policy, list) else []
+    absent = sorted({*rollout.named, *listed}.difference(model.published))
+    if absent:
+        raise RolloutError(
+            f"{model.name}/{SERVING_FILE} names version {', '.join(map(str, absent))}, which is not published",
+            expected=f"any of {', '.join(map(str, sorted(model.published)))}",
+            remedy="publish it, or correct the file: docs/versions.md describes it",
+        )

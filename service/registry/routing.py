@@ -1,0 +1,168 @@
+"""Which versions of a model are loaded, and which of them answers: policy, labels, traffic split and shadow."""
+
+import random
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+
+from cifar10_serving.artifacts.rollout import STABLE_LABEL, Rollout
+from cifar10_serving.schemas import VersionState
+from service.registry.version import ModelVersion
+
+
+def wanted_versions(
+    rollout: Rollout, default_policy: str, *, usable: AbstractSet[int], serving: AbstractSet[int]
+) -> frozenset[int]:
+    """The versions that should serve.
+
+    `latest(N)` takes the newest that are usable, the shadow not counted: one that fails is replaced by the next
+    older, before and after a restart alike. While one of a list can't be used, what serves now goes on.
+
+    Args:
+        rollout: the model's own policy, and the versions that it names.
+        default_policy: `latest(N)` or `all`, where the rollout has none.
+        usable: those that are published and did not fail to load.
+        serving: those that serve now.
+    """
+    policy = rollout.policy or default_policy
+    if policy == "all":
+        return frozenset(usable)
+    if isinstance(policy, str):
+        count = int(policy.removeprefix("latest(").removesuffix(")"))
+        newest_first = sorted((version for version in usable if version != rollout.shadow), reverse=True)
+        return frozenset(newest_first[:count]) | (rollout.named & usable)
+    chosen = frozenset(policy) & usable
+    return chosen if len(chosen) == len(set(policy)) else chosen | (serving & usable)
+
+
+def describe_policy(rollout: Rollout, default_policy: str) -> str:
+    """The policy as serving.json and the setting write it."""
+    return str(rollout.policy or default_policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One model's versions that answer.
+
+    Args:
+        by_version: by number and by label.
+        default: answers where no version is asked for; None where none is ready.
+        split: shares those requests out among two instead, the first one's share being `first_share`, 0 to 1.
+        shadow: computes on the side.
+    """
+
+    by_version: Mapping[int | str, ModelVersion]
+    default: ModelVersion | None
+    split: tuple[ModelVersion, ModelVersion] | None
+    first_share: float
+    shadow: ModelVersion | None
+
+    def choose(self, version: int | str | None, source: random.Random) -> ModelVersion | None:
+        """The version that answers; None where it isn't ready."""
+        if version is not None:
+            return self.by_version.get(version)
+        if self.split is None:
+            return self.default
+        return self.split[0] if source.random() < self.first_share else self.split[1]
+
+
+def build_route(serving: Mapping[int, ModelVersion], rollout: Rollout) -> Route:
+    """The route over these loaded versions.
+
+    Without a split the version labelled `stable` answers, else the newest; the shadow only where it is alone. A
+    split of which one version isn't loaded goes to the other.
+    """
+    labelled = {label: serving[version] for label, version in rollout.labels.items() if version in serving}
+    sharing = [(serving[version], weight) for version, weight in (rollout.split or {}).items() if version in serving]
+    newest_first = sorted(serving, key=lambda version: (version != rollout.shadow, version), reverse=True)
+    newest = serving[newest_first[0]] if newest_first else None
+    by_version: dict[int | str, ModelVersion] = dict(serving.items())
+    by_version.update(labelled)
+    default = max(sharing, key=lambda entry: entry[1])[0] if sharing else labelled.get(STABLE_LABEL, newest)
+    split, first_share = None, 1.0
+    if len(sharing) == 2:  # noqa: PLR2004
+        (first, first_weight), (second, second_weight) = sharing
+        split, first_share = (first, second), first_weight / (first_weight + second_weight)
+    return Route(
+        by_version=by_version,
+        default=default,
+        split=split,
+        first_share=first_share,
+        shadow=serving.get(rollout.shadow) if rollout.shadow is not None else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model's versions.
+
+    Args:
+        rollout: what serving.json asks for; decides what is loaded.
+        in_force: what decides who answers: `rollout`, once all that it names is loaded; until then the one before, so
+            that no label, share or shadow is without its version in between. None before there was any.
+        problem: why serving.json is not what it must be.
+        published: what the folder holds.
+        serving: what is loaded and answers; also what was withdrawn or replaced, until something else answers.
+        is_unloaded: whether the operator took it out of service, whatever its policy says.
+    """
+
+    name: str
+    rollout: Rollout = field(default_factory=Rollout)
+    in_force: Rollout | None = None
+    problem: str | None = None
+    published: Mapping[int, ModelVersion] = field(default_factory=dict)
+    serving: Mapping[int, ModelVersion] = field(default_factory=dict)
+    is_unloaded: bool = False
+
+    def route(self) -> Route:
+        """Which version answers."""
+        return build_route(self.serving, self.in_force or self.rollout)
+
+    def with_rollout_in_force(self) -> "ServedModel":
+        """The same model, its rollout in force if all that it names serves."""
+        if self.in_force != self.rollout and self.rollout.named <= self.serving.keys():
+            return replace(self, in_force=self.rollout)
+        return self
+
+    def wanted(self, default_policy: str) -> frozenset[int]:
+        """The published versions that should serve."""
+        if self.is_unloaded:
+            return frozenset()
+        usable = {
+            version
+            for version, entry in self.published.items()
+            if entry.state is not VersionState.FAILED or version in self.serving
+        }
+        still_named = self.in_force.named & self.serving.keys() if self.in_force is not None else frozenset()
+        wanted = wanted_versions(self.rollout, default_policy, usable=usable, serving=self.serving.keys())
+        return wanted | (still_named & usable)
+
+    def missing(self, default_policy: str) -> list[ModelVersion]:
+        """The versions to load, the newest first."""
+        wanted = sorted(self.wanted(default_policy), reverse=True)
+        return [
+            self.published[version]
+            for version in wanted
+            if self.serving.get(version) is not self.published[version]
+            and self.published[version].state is not VersionState.FAILED
+        ]
+
+    def superseded(self, default_policy: str) -> list[ModelVersion]:
+        """The versions to unload; none while one is missing that should answer instead."""
+        if self.missing(default_policy):
+            return []
+        wanted = self.wanted(default_policy)
+        return [entry for version, entry in self.serving.items() if version not in wanted]
+
+    def listed(self) -> list[ModelVersion]:
+        """Every version that there is to tell of, the newest first."""
+        entries = {**self.serving, **self.published}
+        return [entries[version] for version in sorted(entries, reverse=True)]
+
+    def state(self, route: Route) -> VersionState:
+        """The state of the model: ready as soon as one version is."""
+        if route.default is not None:
+            return VersionState.READY
+        states = {entry.state for entry in self.published.values()}
+        order = (VersionState.LOADING, VersionState.FAILED, VersionState.PUBLISHED, VersionState.DRAINING)
+        return next((state for state in order if state in states), VersionState.DRAINING)

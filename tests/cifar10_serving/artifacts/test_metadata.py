@@ -1,0 +1,70 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
+from cifar10_serving.artifacts.metadata import ModelMetadata
+from tests.conftest import MODELS, every_published_version
+
+
+@pytest.mark.parametrize(("name", "version"), every_published_version())
+def test_stored_evaluations_agree_with_themselves(name: str, version: int) -> None:
+    metadata = read_metadata(version_folder(MODELS, name, version))
+    assert metadata.labels == list(CLASS_NAMES)
+    assert {(entry.runtime, entry.precision, entry.split) for entry in metadata.evaluations} >= {
+        ("tensorflow", "float32", "test"),
+        ("openvino", "float32", "test"),
+    }
+    for entry in metadata.evaluations:
+        diagonal = sum(entry.confusion_matrix[index][index] for index in range(10))
+        assert entry.n == 10_000 == sum(map(sum, entry.confusion_matrix))
+        assert entry.correct == diagonal
+        assert entry.accuracy == diagonal / entry.n
+        for index, result in enumerate(entry.per_class):
+            assert result.n == sum(entry.confusion_matrix[index])
+            assert result.recall == pytest.approx(entry.confusion_matrix[index][index] / result.n)
+
+
+def test_evaluation_prefers_the_runtime_asked_for_and_never_another_precision() -> None:
+    metadata = read_metadata(version_folder(MODELS, "sequential", 1))
+    for runtime in ("openvino", "tensorflow"):
+        entry = metadata.evaluation("test", "float32", runtime)
+        assert entry is not None
+        assert entry.runtime == runtime
+    without_bfloat16 = metadata.model_copy(
+        update={"evaluations": [entry for entry in metadata.evaluations if entry.precision == "float32"]}
+    )
+    assert without_bfloat16.evaluation("test", "bfloat16", "openvino") is None
+
+
+def test_unknown_fields_are_refused() -> None:
+    metadata = read_metadata(version_folder(MODELS, "sequential", 1))
+    document = metadata.model_dump(mode="json") | {"acuracy": 1}
+    with pytest.raises(ValidationError, match="acuracy"):
+        ModelMetadata.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("title",), "x" * 201),
+        (("signatures",), []),
+        (("signatures", 0, "inputs"), []),
+        (("signatures", 0, "inputs", 0, "name"), "pixels"),
+        (("signatures", 0, "inputs", 0, "dtype"), "complex64"),
+        (("labels",), ["cat"]),
+        (("evaluations", 0, "per_class"), []),
+        (("evaluations", 0, "confusion_matrix"), [[1], []]),
+    ],
+)
+def test_what_a_version_could_not_be_described_by_is_refused(place: tuple[str | int, ...], value: object) -> None:
+    document = read_metadata(version_folder(MODELS, "sequential", 1)).model_dump(mode="json")
+    *parents, last = place
+    inner: Any = document
+    for part in parents:
+        inner = inner[part]
+    inner[last] = value
+    with pytest.raises(ValidationError, match=str(place[0])):
+        ModelMetadata.model_validate(document)

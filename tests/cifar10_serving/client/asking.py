@@ -1,0 +1,33 @@
+"""The same calls by `Client` and by `AsyncClient`, so that each test is of both."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cifar10_serving.client import AsyncClient, Client, ImageResult
+
+Ask = Callable[..., Any]
+
+
+def ask_sync(url: str, call: str, *arguments: Any, options: dict[str, Any] | None = None, **named: Any) -> Any:
+    with Client(url, **(options or {})) as client:
+        answer = getattr(client, call)(*arguments, **named)
+        return list(answer) if call == "predict_many" else answer
+
+
+def ask_async(url: str, call: str, *arguments: Any, options: dict[str, Any] | None = None, **named: Any) -> Any:
+    async def ask() -> Any:
+        async with AsyncClient(url, **(options or {})) as client:
+            answer = getattr(client, call)(*arguments, **named)
+            return [result async for result in answer] if call == "predict_many" else await answer
+
+    return asyncio.run(ask())
+
+
+both = pytest.mark.parametrize("ask", [ask_sync, ask_async], ids=["sync", "async"])
+
+
+def answered(results: list[ImageResult]) -> list[ImageResult]:
+    return [result for result in results if result.prediction is not None]

@@ -1,0 +1,11 @@
+"""These tests have a process of their own, which `tests/service/api/test_kserve_grpc.py` starts.
+
+The messages of this interface have one name each in a process, and tritonclient, which other tests import, brings
+its own of the same names.
+"""
+
+import os
+
+OWN_PROCESS = "CIFAR10_TEST_OWN_PROCESS"
+
+collect_ignore_glob = [] if OWN_PROCESS in os.environ else ["test_*.py"]

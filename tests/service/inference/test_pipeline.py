@@ -1,0 +1,259 @@
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
+from cifar10_serving.schemas import Prediction
+from service.errors import DeadlineError, RequestError, TooLargeError, UnavailableError, UndecodableError
+from service.images.decode_threads import DecodeThreads
+from service.inference.admission import Admission
+from service.inference.cache import PredictionCache
+from service.inference.decoding import Decoder
+from service.inference.pipeline import Deadline, Inferred, Pipeline, name_classes
+from service.inference.scheduler import BatchLimits, Scheduler
+from service.registry.repository import ModelRepository
+from service.telemetry.trace import Trace
+from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
+from tests.made_up_model import MadeUpModel
+
+pytestmark = pytest.mark.usefixtures("both_event_loops")
+
+
+class HeldModel(MadeUpModel):
+    """A model that answers only once it is released."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.rows = 0
+
+    def predict(self, images: Images) -> Probabilities:
+        self.rows += len(images)
+        self.release.wait(20)
+        return np.full((len(images), 10), 0.1, np.float32)
+
+
+@pytest.fixture
+def repository() -> ModelRepository:
+    repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime())
+    repository.load_all()
+    return repository
+
+
+@pytest.fixture
+def held(repository: ModelRepository) -> Iterator[HeldModel]:
+    model = HeldModel()
+    version = repository.find("sequential")
+    version.model, version.row_s = model, 1.0
+    yield model
+    model.release.set()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as the pipeline sees it."""
+
+    trace: Trace = field(default_factory=Trace)
+    ticket: None = None
+
+
+def data_plane(
+    repository: ModelRepository, *, slots: int = 64, cache: PredictionCache | None = None
+) -> tuple[Pipeline, Admission]:
+    admission = Admission(slots, 2**30)
+    decoder = Decoder(admission, max_image_pixels=10_000)
+    return Pipeline(repository, admission, decoder, Scheduler(BatchLimits()), cache=cache), admission
+
+
+async def predict(
+    pipeline: Pipeline, body: bytes, *, model: str | None = None, top_k: int, timeout_s: float = 10
+) -> Prediction:
+    """Call the pipeline as a handler does."""
+    request = Request()
+    with pipeline.admit(request):
+        inferred = await pipeline.infer([body], request.trace, Deadline.after(timeout_s), model=model)
+        probabilities = inferred.require_all(name_index=False).probabilities[0]
+    return name_classes(inferred.version.name, inferred.version.version, probabilities, top_k)
+
+
+def content(index: int = 0) -> bytes:
+    return Path(SAMPLES[index].file).read_bytes()
+
+
+def test_many_requests_at_once_each_get_their_own_answer(repository: ModelRepository) -> None:
+    pipeline, admission = data_plane(repository)
+
+    async def ask_all() -> list[int]:
+        requests = [predict(pipeline, content(index % 10), model="functional", top_k=1) for index in range(60)]
+        return [prediction.class_id for prediction in await asyncio.gather(*requests)]
+
+    expected = [golden_class("functional", SAMPLES[index % 10]) for index in range(60)]
+    assert asyncio.run(ask_all()) == expected
+    pipeline.close()
+    assert admission.pending == 0
+
+
+def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: ModelRepository) -> None:
+    class NotedThreads(DecodeThreads):
+        submitted = 0
+
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            self.submitted += 1
+            return super().submit(*args, **kwargs)
+
+    admission, threads = Admission(8, 2**30), NotedThreads(threads=1, max_decode_bytes=2**28)
+    decoder = Decoder(admission, max_image_pixels=10_000, threads=threads)
+    pipeline = Pipeline(repository, admission, decoder, Scheduler(BatchLimits()))
+    stream = BytesIO()
+    Image.new("RGB", (64, 64)).save(stream, "JPEG")
+    empty_comment = b"\xff\xfe\x00\x02"
+    slow = stream.getvalue()[:2] + empty_comment * 1_000_000 + stream.getvalue()[2:]  # rejected once it is read
+    asyncio.run(predict(pipeline, content(), top_k=1))
+    assert threads.submitted == 0
+    with pytest.raises(TooLargeError):
+        asyncio.run(predict(pipeline, slow, top_k=1, timeout_s=60))
+    assert threads.submitted == 1
+    pipeline.close()
+
+
+def test_one_bad_image_harms_no_other(repository: ModelRepository) -> None:
+    pipeline, admission = data_plane(repository)
+
+    async def ask_all() -> list[object]:
+        bodies = [content(1), b"no image", content(2)]
+        return await asyncio.gather(*(predict(pipeline, body, top_k=1) for body in bodies), return_exceptions=True)
+
+    first, second, third = asyncio.run(ask_all())
+    assert isinstance(second, UndecodableError)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(third, BaseException)
+    assert admission.pending == 0
+
+
+def test_full_service_answers_at_once_and_takes_requests_again_later(
+    repository: ModelRepository, held: HeldModel
+) -> None:
+    pipeline, _ = data_plane(repository, slots=2)
+
+    async def overload() -> float:
+        accepted = [asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        start_s = time.monotonic()
+        with pytest.raises(UnavailableError):
+            await predict(pipeline, content(), model="sequential", top_k=1)
+        rejected_s = time.monotonic() - start_s
+        held.release.set()
+        assert [prediction.confidence for prediction in await asyncio.gather(*accepted)] == [pytest.approx(0.1)] * 2
+        await asyncio.sleep(0.05)
+        await predict(pipeline, content(), model="sequential", top_k=1)
+        return rejected_s
+
+    assert asyncio.run(overload()) < 0.5
+
+
+def test_deadline_is_an_error_and_what_had_not_started_is_never_computed(
+    repository: ModelRepository, held: HeldModel
+) -> None:
+    pipeline, admission = data_plane(repository)
+
+    async def flood() -> None:
+        requests = [predict(pipeline, content(), model="sequential", top_k=1, timeout_s=0.1) for _ in range(40)]
+        for result in await asyncio.gather(*requests, return_exceptions=True):
+            assert isinstance(result, DeadlineError)
+            assert "no answer within 0.1 s" in str(result)
+        assert admission.pending == 0
+        started_rows = held.rows
+        assert started_rows < 40
+        later = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
+        await asyncio.sleep(0.1)
+        assert held.rows == started_rows  # what has started keeps the runtime until it returns
+        held.release.set()
+        assert (await later).confidence == pytest.approx(0.1)
+        assert held.rows == started_rows + 1
+
+    asyncio.run(asyncio.wait_for(flood(), 10))
+
+
+def test_cancelled_request_is_never_computed(repository: ModelRepository, held: HeldModel) -> None:
+    pipeline, admission = data_plane(repository)
+
+    async def cancel_some() -> None:
+        first = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
+        await asyncio.sleep(0.1)
+        others = [asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1)) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        others[1].cancel()
+        others[2].cancel()
+        held.release.set()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert [isinstance(result, asyncio.CancelledError) for result in results] == [False, False, True, True, False]
+        assert held.rows == 3
+        assert admission.pending == 0
+
+    asyncio.run(asyncio.wait_for(cancel_some(), 10))
+
+
+def test_cache_answers_for_pixels_that_were_seen_before(repository: ModelRepository, held: HeldModel) -> None:
+    cache = PredictionCache(1_000_000)
+    pipeline, _ = data_plane(repository, cache=cache)
+    held.release.set()
+
+    async def ask() -> list[Prediction]:
+        return [await predict(pipeline, content(index), model="sequential", top_k=3) for index in (0, 1, 0, 0)]
+
+    first, second, third, fourth = asyncio.run(ask())
+    assert first == second == third == fourth
+    assert (cache.hits, cache.misses, held.rows) == (2, 2, 2)
+
+
+def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: ModelRepository, held: HeldModel) -> None:
+    pipeline, _ = data_plane(repository)
+    held.release.set()
+    images = np.zeros((70, 32, 32, 3), np.uint8)
+    trace = Trace()
+
+    async def ask() -> Inferred:
+        return await pipeline.infer(images, trace, Deadline.after(10), model="sequential")
+
+    assert asyncio.run(ask()).probabilities.shape == (70, 10)
+    assert held.rows == 70
+    assert trace.computed is not None
+    assert trace.computed.batch_rows == BatchLimits().max_batch_size
+
+
+def test_no_rows_are_answered_with_none_and_too_many_are_refused(repository: ModelRepository) -> None:
+    pipeline, _ = data_plane(repository)
+
+    async def ask(rows: int) -> Inferred:
+        return await pipeline.infer(np.zeros((rows, 32, 32, 3), np.uint8), Trace(), Deadline.after(10))
+
+    assert asyncio.run(ask(0)).probabilities.shape == (0, 10)
+    with pytest.raises(TooLargeError, match="513 images in one request"):
+        asyncio.run(ask(513))
+
+
+def test_each_file_has_its_own_answer_or_its_own_error(repository: ModelRepository) -> None:
+    pipeline, _ = data_plane(repository)
+
+    async def ask() -> Inferred:
+        files = [content(1), b"no image", content(2)]
+        return await pipeline.infer(files, Trace(), Deadline.after(10), model="functional")
+
+    inferred = asyncio.run(ask())
+    first, second, third = inferred.results()
+    assert isinstance(second, UndecodableError)
+    assert not isinstance(first, RequestError)
+    assert not isinstance(third, RequestError)
+    expected = [golden_class("functional", SAMPLES[index]) for index in (1, 2)]
+    assert [int(first.argmax()), int(third.argmax())] == expected
+    with pytest.raises(UndecodableError, match="image 1: "):
+        inferred.require_all()

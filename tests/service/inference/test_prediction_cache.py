@@ -1,0 +1,44 @@
+import numpy as np
+
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.runtimes.openvino import OpenVinoRuntime
+from service.inference.cache import ENTRY_BYTES, PredictionCache
+from service.registry.repository import ModelRepository
+from tests.conftest import SMALL_MODELS
+
+
+def pixels(seed: int) -> Images:
+    return np.random.default_rng(seed).integers(0, 256, (1, 32, 32, 3), np.uint8)
+
+
+def probabilities(seed: int) -> Probabilities:
+    return np.full((1, 10), seed, np.float32)
+
+
+def test_least_recently_used_go_when_the_room_is_full() -> None:
+    repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime(), version_policy="all")
+    repository.load_all()
+    version = repository.find("sequential")
+    cache = PredictionCache(3 * ENTRY_BYTES)
+    keys = [cache.key(version, pixels(seed)) for seed in range(4)]
+    for seed in range(3):
+        cache.put(keys[seed], probabilities(seed))
+    assert cache.get(keys[0]) is not None
+    cache.put(keys[3], probabilities(3))
+    assert cache.get(keys[1]) is None
+    assert all(cache.get(keys[seed]) is not None for seed in (0, 2, 3))
+    assert cache.size_bytes <= 3 * ENTRY_BYTES
+    assert (cache.hits, cache.misses) == (4, 1)
+
+
+def test_models_and_pixels_are_kept_apart() -> None:
+    repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime(), version_policy="all")
+    repository.load_all()
+    cache = PredictionCache(1000)
+    keys = {
+        cache.key(repository.find(model, version), pixels(seed))
+        for model, version in (("sequential", 1), ("sequential", 2), ("functional", 2))
+        for seed in (0, 1)
+    }
+    assert len(keys) == 6
+    assert cache.key(repository.find("sequential"), pixels(0)) == cache.key(repository.find("sequential"), pixels(0))

@@ -1,0 +1,331 @@
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar10_serving.runtimes.base import Images, Probabilities
+from service.errors import UnavailableError
+from service.inference.batch_queue import Computed
+from service.inference.scheduler import BatchLimits, Scheduler
+from service.registry.version import ModelVersion
+from tests.made_up_model import MadeUpModel
+
+pytestmark = pytest.mark.usefixtures("both_event_loops")
+
+
+class Recorder(MadeUpModel):
+    """A model that answers with each image's first value, and remembers the sizes of its batches."""
+
+    def __init__(self, *, takes_s: float = 0.0) -> None:
+        self.batches: list[int] = []
+        self.takes_s = takes_s
+        self.order: list[str] = []
+        self.name = ""
+        self.active: Counter[str] = Counter()
+        self.most_active: Counter[str] = Counter()
+
+    def predict(self, images: Images) -> Probabilities:
+        self.batches.append(len(images))
+        self.order.append(self.name)
+        for name in (self.name, "any"):
+            self.active[name] += 1
+            self.most_active[name] = max(self.most_active[name], self.active[name])
+        time.sleep(self.takes_s)
+        self.active.subtract((self.name, "any"))
+        if images.max() == 255:
+            raise RuntimeError("a broken row")
+        return images[:, 0, 0, :1].astype(np.float32).repeat(10, axis=1)
+
+
+def ready(model: Recorder, name: str = "sequential") -> ModelVersion:
+    model.name = name
+    version = ModelVersion(name, 1, Path("nowhere"), ())
+    version.model = model
+    return version
+
+
+def rows(*values: int) -> Images:
+    return np.array(values, np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2).repeat(3, 3)
+
+
+def soon() -> float:
+    return time.monotonic() + 10
+
+
+def run(scenario: Callable[[], "asyncio.Future[object] | object"]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 20))  # type: ignore[arg-type]
+
+
+def test_each_caller_gets_its_own_rows_whatever_the_batch() -> None:
+    model = Recorder(takes_s=0.002)
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=8)), ready(model)
+    requests = [tuple(range(first, first + size)) for first, size in ((1, 1), (10, 3), (20, 1), (30, 12), (50, 2))] * 5
+
+    async def scenario() -> None:
+        answers = [scheduler.submit(version, rows(*values), soon()) for values in requests]
+        for values, computed in zip(requests, await asyncio.gather(*answers), strict=True):
+            assert computed.probabilities[:, 0].tolist() == list(values)
+
+    run(scenario)
+    assert max(model.batches) == 12  # a request that alone has more than a batch is computed alone
+    assert sum(model.batches) == sum(map(len, requests))
+    assert len(model.batches) < len(requests)
+    scheduler.close()
+
+
+def test_idle_runtime_waits_for_nobody() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        for _ in range(3):
+            computed = await scheduler.submit(version, rows(1), soon())
+            assert computed.queue_s < 0.1
+
+    run(scenario)
+    assert model.batches == [1, 1, 1]
+    scheduler.close()
+
+
+def test_batch_wait_fills_a_batch_and_no_longer_than_set() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=4, max_batch_delay_s=0.2)), ready(model)
+
+    async def scenario() -> None:
+        start_s = time.monotonic()
+        answers = []
+        for value in range(4):
+            answers.append(scheduler.submit(version, rows(value), soon()))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*answers)
+        assert time.monotonic() - start_s < 0.19  # full before its time
+        start_s = time.monotonic()
+        await scheduler.submit(version, rows(7), soon())
+        assert 0.19 < time.monotonic() - start_s < 2
+
+    run(scenario)
+    assert model.batches == [4, 1]
+    scheduler.close()
+
+
+def test_flood_on_one_model_does_not_starve_another() -> None:
+    flooded, other = Recorder(takes_s=0.01), Recorder()
+    scheduler = Scheduler(BatchLimits(max_batch_size=4))
+    version, other_version = ready(flooded), ready(other, "functional")
+
+    async def scenario() -> None:
+        flood = [scheduler.submit(version, rows(1), soon()) for _ in range(200)]
+        await asyncio.sleep(0.03)
+        await scheduler.submit(other_version, rows(1), soon())
+        assert sum(answer.done() for answer in flood) < 100
+        await asyncio.gather(*flood)
+
+    run(scenario)
+    scheduler.close()
+
+
+def test_broken_row_spoils_no_other_and_the_thread_lives_on() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        answers = [scheduler.submit(version, rows(value), soon()) for value in (3, 255, 4)]
+        first, broken, third = await asyncio.gather(*answers, return_exceptions=True)
+        assert isinstance(broken, RuntimeError)
+        assert not isinstance(first, BaseException)
+        assert not isinstance(third, BaseException)
+        assert (first.probabilities[0, 0], third.probabilities[0, 0]) == (3, 4)
+        assert (await scheduler.submit(version, rows(5), soon())).probabilities[0, 0] == 5
+
+    run(scenario)
+    scheduler.close()
+
+
+def test_expired_rows_get_their_error_in_time_and_are_not_computed() -> None:
+    model = Recorder(takes_s=0.3)
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        scheduler.submit(version, rows(1), soon())
+        await asyncio.sleep(0.05)
+        start_s = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await scheduler.submit(version, rows(2), start_s + 0.05)
+        assert time.monotonic() - start_s < 0.2
+        await asyncio.sleep(0.3)
+
+    run(scenario)
+    assert model.batches == [1]
+    scheduler.close()
+
+
+def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
+    model, other = Recorder(takes_s=0.05), Recorder()
+    scheduler = Scheduler(BatchLimits(max_batch_size=1, max_queue_size=5, max_queue_size_per_model=3))
+    version, other_version = ready(model), ready(other, "functional")
+
+    async def scenario() -> None:
+        await scheduler.submit(version, rows(1), soon())  # so that the rate is known
+        answers = [scheduler.submit(version, rows(1), soon()) for _ in range(3)]
+        with pytest.raises(UnavailableError, match="3 images are queued for sequential") as full:
+            scheduler.submit(version, rows(1), soon())
+        assert full.value.retry_after_s == 1
+        answers += [scheduler.submit(other_version, rows(1), soon()) for _ in range(2)]
+        with pytest.raises(UnavailableError, match="5 images are queued"):
+            scheduler.submit(other_version, rows(1), soon())
+        await asyncio.gather(*answers)
+        assert scheduler.queue_rows == 0
+        await scheduler.submit(version, rows(1), soon())
+
+    run(scenario)
+    scheduler.close()
+
+
+def test_closing_answers_those_who_wait_and_ends_the_threads() -> None:
+    model = Recorder(takes_s=0.1)
+    others = set(threading.enumerate())
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        started = scheduler.submit(version, rows(1), soon())
+        await asyncio.sleep(0.05)
+        waiting = scheduler.submit(version, rows(2), soon())
+        scheduler.close()
+        with pytest.raises(UnavailableError, match="stopping"):
+            await waiting
+        with pytest.raises(UnavailableError, match="stopping"):
+            scheduler.submit(version, rows(3), soon())
+        await started
+
+    run(scenario)
+    deadline_s = time.monotonic() + 5
+    while set(threading.enumerate()) - others:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    assert model.batches == [1]
+
+
+def test_rows_whose_time_is_over_when_they_come_are_told_so() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            await scheduler.submit(version, rows(1), time.monotonic())
+        assert (await scheduler.submit(version, rows(2), soon())).probabilities[0, 0] == 2
+
+    run(scenario)
+    assert model.batches == [1]
+    scheduler.close()
+
+
+def test_quick_model_computes_in_place_where_nothing_else_is_to_be_done() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+    version.row_s = 0.0001
+
+    async def scenario() -> None:
+        computed = scheduler.compute_now(version, rows(7))
+        assert computed is not None
+        assert (computed.probabilities[0, 0], computed.batch_rows, computed.queue_s) == (7, 1, 0)
+        assert scheduler.compute_now(version, rows(*range(100))) is None  # takes too long
+        waiting = scheduler.submit(version, rows(1), soon())
+        assert scheduler.compute_now(version, rows(7)) is None  # has to wait its turn
+        await waiting
+
+    run(scenario)
+    scheduler.close()
+
+
+@pytest.mark.parametrize("row_s", [0.0, 0.1])
+def test_model_that_is_slow_or_unknown_never_computes_in_place(row_s: float) -> None:
+    scheduler, version = Scheduler(BatchLimits()), ready(Recorder())
+    version.row_s = row_s
+
+    async def scenario() -> None:
+        assert scheduler.compute_now(version, rows(7)) is None
+
+    run(scenario)
+
+
+def test_version_computes_no_more_batches_at_once_than_its_runtime_has_calls_for() -> None:
+    model, other = Recorder(takes_s=0.05), Recorder(takes_s=0.05)
+    other.active, other.most_active = model.active, model.most_active
+    scheduler = Scheduler(BatchLimits(max_batch_size=1), parallel_batches=3)
+    versions = [ready(model), ready(other, "functional")] * 3
+
+    async def scenario() -> None:
+        await asyncio.gather(*(scheduler.submit(version, rows(1), soon()) for version in versions))
+
+    run(scenario)
+    assert model.most_active == {"sequential": 1, "functional": 1, "any": 2}
+    scheduler.close()
+
+
+def test_deadlines_of_any_length_harm_no_other_request() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+
+    async def scenario() -> None:
+        for microseconds in (*range(0, 2000, 50), -5):
+            in_a_hurry = scheduler.submit(version, rows(1), time.monotonic() + microseconds / 1e6)
+            others = [scheduler.submit(version, rows(value), soon()) for value in (2, 3)]
+            computed = await asyncio.gather(*others)
+            assert [int(answer.probabilities[0, 0]) for answer in computed] == [2, 3]
+            (outcome,) = await asyncio.gather(in_a_hurry, return_exceptions=True)
+            assert isinstance(outcome, Computed | TimeoutError)
+
+    run(scenario)
+    scheduler.close()
+
+
+def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
+    model = Recorder(takes_s=0.5)
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=1)), ready(model)
+
+    async def scenario() -> None:
+        computing = scheduler.submit(version, rows(1), soon())
+        await asyncio.sleep(0.05)
+        start_s = time.monotonic()
+        late, early, hurried = (
+            scheduler.submit(version, rows(2), start_s + seconds) for seconds in (0.15, 0.05, 0.0004)
+        )
+        ended: list[object] = []
+        for answer in (late, early, hurried):
+            answer.add_done_callback(ended.append)
+        outcomes = await asyncio.gather(late, early, hurried, return_exceptions=True)
+        assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
+        assert ended == [hurried, early, late]
+        assert not computing.done()
+        await computing
+
+    run(scenario)
+    assert model.batches == [1]
+    scheduler.close()
+
+
+def test_expired_requests_leave_room_for_others() -> None:
+    model = Recorder(takes_s=0.5)
+    scheduler = Scheduler(BatchLimits(max_batch_size=1, max_queue_size=4, max_queue_size_per_model=4))
+    version = ready(model)
+
+    async def scenario() -> None:
+        computing = scheduler.submit(version, rows(1), soon())
+        await asyncio.sleep(0.05)
+        for _ in range(5):
+            in_a_hurry = [scheduler.submit(version, rows(2), time.monotonic() + 0.001) for _ in range(4)]
+            outcomes = await asyncio.gather(*in_a_hurry, return_exceptions=True)
+            assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
+            assert scheduler.queue_rows == 0
+        patient = scheduler.submit(version, rows(3), soon())
+        assert not computing.done()
+        assert (await patient).probabilities[0, 0] == 3
+
+    run(scenario)
+    assert model.batches == [1, 1]
+    scheduler.close()
