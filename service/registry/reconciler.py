@@ -131,7 +131,7 @@ class Reconciler:
         return any(self._loader.may_recover(entry) for entry in entries)
 
     def _scan(self) -> Mapping[str, ModelFolder]:
-        """Return the folder's content, or the last known one if it can't be read: a missing volume withdraws nothing."""
+        """Return the content, or the last known one if the folder can't be read: a missing volume withdraws nothing."""
         try:
             found, problem = self._folder.scan(), None
         except ProjectError as error:

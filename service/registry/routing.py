@@ -115,7 +115,7 @@ class ServedModel:
     is_unloaded: bool = False
 
     def route(self) -> Route:
-        """The route for the serving versions."""
+        """Return the route for the serving versions."""
         return build_route(self.serving, self.in_force or self.rollout)
 
     def with_rollout_in_force(self) -> "ServedModel":

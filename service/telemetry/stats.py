@@ -263,7 +263,7 @@ class Stats:
         stats.batches.setdefault(size, Duration()).add(compute_s)
 
     def snapshot(self) -> Snapshot:
-        """Return the current counts, which share data with the store: merge them into an empty snapshot to change them."""
+        """Return the current counts, which share data with the store; merge them into an empty snapshot to change."""
         now_s = self._clock()
         self._advance_to(now_s)
         uptime_s = now_s - self._start_s
