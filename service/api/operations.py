@@ -21,7 +21,7 @@ from service.telemetry.telemetry import Telemetry
 
 
 def health_routes(repository: ModelRepository, decode_threads: DecodeThreads) -> APIRouter:
-    """Return `/livez`, which answers while the process runs, and `/readyz`, which is 200 while requests are answered."""
+    """Return `/livez`, which answers while the process runs, and `/readyz`, which is 200 if requests are answered."""
     routes = APIRouter(tags=["health"])
 
     @routes.get("/livez", summary="Liveness probe")
