@@ -184,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, help="folder of performance.md: docs for the whole run, .bench/docs for a part of it"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report of a stored rounds.json anew")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report of a stored rounds.json again")
     return parser
 
 

@@ -1,6 +1,6 @@
-"""The goals, and whether a run met them: measured on raw values, shown without rounding any up.
+"""The goals, and whether a run met them. Values are compared unrounded, and shown rounded to the worse side.
 
-A goal of several rounds is judged by the median of the rounds' values.
+With several rounds, the median of their values decides.
 """
 
 import math
@@ -30,7 +30,7 @@ DECIMALS: Final = 3
 
 
 class Verdict(StrEnum):
-    """How a goal stands."""
+    """The outcome of a goal."""
 
     MET = "met"
     NOT_MET = "not met"
@@ -40,18 +40,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted of one value."""
+    """A limit for one measured value."""
 
     text: str
     value: InRound
     limit: float
     at_least: bool = True
-    """Or at most."""
+    """False: at most."""
     strict: bool = False
-    """The limit itself is not enough."""
+    """The limit itself does not meet the goal."""
     unit: str = "times"
     of_overload: bool = False
-    """Rounds in which the server was never overloaded say nothing about it."""
+    """Rounds in which the server was never overloaded don't count."""
 
     @property
     def wanted(self) -> str:
@@ -60,19 +60,19 @@ class Goal:
         return f"{sign}{self.limit:g} {self.unit}".strip()
 
     def meets(self, value: float) -> bool:
-        """Whether a raw value is enough."""
+        """Return whether an unrounded value meets the goal."""
         if value == self.limit:
             return not self.strict
         return value > self.limit if self.at_least else value < self.limit
 
     def shown(self, value: float) -> str:
-        """The value rounded towards the side that is worse."""
+        """Return the value rounded towards the worse side."""
         return f"{toward_worse(value, lower_is_worse=self.at_least):,.{DECIMALS}f} {self.unit}".strip()
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A goal beside what was measured: the median of the rounds, and the worst of them."""
+    """A goal with the measured values: the median of the rounds, and the worst round."""
 
     goal: Goal
     verdict: Verdict
@@ -81,14 +81,14 @@ class Judged:
 
 
 def toward_worse(value: float, *, lower_is_worse: bool) -> float:
-    """Cut to DECIMALS decimals, never in favour of the value."""
+    """Round to DECIMALS decimals, never in favour of the value."""
     # The text of a number that is exact to the last decimal must not be cut by the error of a multiplication.
     scaled = float(f"{value * 10**DECIMALS:.6f}")
     return (math.floor(scaled) if lower_is_worse else math.ceil(scaled)) / 10**DECIMALS
 
 
 def goals(results: Results) -> Iterator[Goal]:
-    """Every goal of the issue, for each model that it speaks of."""
+    """Yield every goal, for each model that it applies to."""
     for model in SMALL_CNNS:
         for concurrency, limit in ((1, 3), (8, 3), (64, 4)):
             yield _times_best("ours", model, concurrency, limit)
@@ -99,18 +99,18 @@ def goals(results: Results) -> Iterator[Goal]:
         yield _times_best("ours_bfloat16", "vgg16", 8, 4)
     for model in TRANSFER_MODELS:
         yield Goal(
-            f"{model}: best requests/s to the runtime alone at its best batch",
+            f"{model}: best requests/s vs the runtime only, at its best batch size",
             ratio(best_rate("ours", model), runtime_rate(model, "float32")),
             0.85,
         )
     for model in SMALL_CNNS:
         yield Goal(
-            f"{model}, concurrency 64: requests/s to the ASGI server that parses the form",
+            f"{model}, concurrency 64: requests/s vs the ASGI server that parses the form",
             ratio(rate("ours", model, 64), rate(FLOOR, None, 64)),
             0.40,
         )
         yield Goal(
-            f"{model}, concurrency 1: p50 to the ASGI server that parses the form",
+            f"{model}, concurrency 1: p50 vs the ASGI server that parses the form",
             ratio(p50_ms("ours", model, 1), p50_ms(FLOOR, None, 1)),
             2.5,
             at_least=False,
@@ -118,12 +118,14 @@ def goals(results: Results) -> Iterator[Goal]:
         )
     for model in MODEL_NAMES:
         yield Goal(
-            f"{model}: V2 binary infer of 32 images to its runtime call",
+            f"{model}: V2 binary infer of 32 images vs its runtime call",
             ratio(binary_infer_ms(model, "client_ms"), binary_infer_ms(model, "runtime_ms")),
             1.3,
             at_least=False,
         )
-    yield Goal("overload at 3 times capacity: goodput to the best requests/s", _goodput_ratio, 0.90, of_overload=True)
+    yield Goal(
+        "overload at 3 times the capacity: goodput vs the best requests/s", _goodput_ratio, 0.90, of_overload=True
+    )
     yield Goal(
         "overload: p99 of rejected answers",
         _rejected_p99_ms,
@@ -141,7 +143,7 @@ def goals(results: Results) -> Iterator[Goal]:
 
 
 def judge(results: Results) -> list[Judged]:
-    """Every goal with its verdict."""
+    """Return every goal with its verdict."""
     return [_judge(goal, results) for goal in goals(results)]
 
 
@@ -164,7 +166,7 @@ def _judge(goal: Goal, results: Results) -> Judged:
 def _times_best(server: str, model: str, concurrency: int, limit: float) -> Goal:
     precision = ", bfloat16" if server == "ours_bfloat16" else ""
     return Goal(
-        f"{model}{precision}, concurrency {concurrency}: requests/s to the best alternative",
+        f"{model}{precision}, concurrency {concurrency}: requests/s vs the best alternative",
         ratio(rate(server, model, concurrency), best_alternative_rate(model, concurrency)),
         limit,
     )

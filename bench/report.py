@@ -1,6 +1,7 @@
-"""Writes performance.md from stored rounds: goals, tables of each model, machine and versions.
+"""Write performance.md from stored rounds: goals, a table for each model, machine and package versions.
 
-The plot is `bench.plot`'s. Numbers are medians over the rounds, ratios medians of each round's own ratio.
+`bench.plot` draws the plot. Numbers are medians over the rounds; ratios are computed per round, then the median is
+taken.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ TITLES: Final[dict[str, str]] = {model.name: model.title for model in MODELS}
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """performance.md and its plot in a folder; returns the document's path."""
+    """Write performance.md and its plot to a folder; return the document's path."""
     plotted = plot_rates(results, folder / PLOT)
     document = folder / REPORT
     document.write_text("\n".join(_document(results, plotted=plotted)), encoding="utf-8")
@@ -41,7 +42,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
 
 def goals_table(results: Results) -> str:
-    """Every goal beside what was measured."""
+    """Return a table of the goals and the measured values."""
     rows = [
         [judged.goal.text, judged.goal.wanted, judged.measured, judged.worst, f"**{judged.verdict.value}**"]
         for judged in judge(results)
@@ -50,7 +51,7 @@ def goals_table(results: Results) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [list(heads), ["---"] * len(heads), *map(list, rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -58,12 +59,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _document(results: Results, *, plotted: bool) -> Iterator[str]:
     yield "# Performance\n"
     yield (
-        "Our server and what one would otherwise put in front of the same SavedModel, measured in turns.\n"
-        f"Written by bench from [rounds.json]({ROUNDS}); repeat it with\n\n```\n{results.command}\n```\n"
+        "This page compares the service with other ways to serve the same SavedModel. The servers were measured in\n"
+        f"turn on the same machine. `python -m bench` writes this page from [rounds.json]({ROUNDS}). To repeat the\n"
+        f"measurement, run\n\n```\n{results.command}\n```\n"
     )
     yield from _conditions(results)
     yield "## Goals\n"
-    yield ("Judged by the median of the rounds on raw values; what is shown is cut towards the worse side.\n")
+    yield "The median of the rounds decides. Values are compared unrounded, and shown rounded towards the worse side.\n"
     yield goals_table(results)
     if plotted:
         yield "## At a glance\n"
@@ -82,23 +84,24 @@ def _conditions(results: Results) -> Iterator[str]:
         f"- {results.date}, commit `{results.commit}`, {rounds} round{'' if rounds == 1 else 's'}.\n"
         f"- {machine.cpu}, {machine.cores} cores ({', '.join(machine.cpu_features)}), "
         f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.system}. wrk ran on the same cores.\n"
-        f"- Load: wrk, closed loop, {results.seconds:g} s at each concurrency after a warm-up, 32x32 PNG and JPEG in\n"
-        "  turns as the multipart field `file` (MLServer: V2 JSON with base64, the only way it batches).\n"
-        "- Each server was started for each model with that model alone; ten images were compared with `golden.npz`\n"
-        "  before any load. The alternatives' settings, with the page of their documentation, are in\n"
-        "  `bench/alternatives/`.\n"
-        "- Ratios are taken within a round and told as the median of the rounds. Resident memory is the sum over the\n"
-        "  process tree, so that pages which processes share count in each."
+        f"- Load: wrk, closed loop, {results.seconds:g} s at each concurrency after a warm-up. The requests alternate\n"
+        "  between a 32x32 PNG and a 32x32 JPEG in the multipart field `file`. MLServer gets V2 JSON with base64, the\n"
+        "  only form for which it batches.\n"
+        "- Each server was started separately for each model. Before the load, its answers for ten images were\n"
+        "  compared with `golden.npz`. The alternatives' settings are in `bench/alternatives/`, with links to their\n"
+        "  documentation.\n"
+        "- Ratios are computed per round; the tables show the median of the rounds. Resident memory is the sum over\n"
+        "  the process tree, so memory that processes share is counted in each of them."
     )
     if results.unpublished:
-        yield f"- Not published, so not measured: {', '.join(results.unpublished)}."
+        yield f"- Not measured, because not published: {', '.join(results.unpublished)}."
     for what, why in results.unavailable.items():
         yield f"- Not measured: {what}: {why}"
     yield ""
 
 
 def _floors(results: Results) -> Iterator[str]:
-    yield "## Floors\n"
+    yield "## Baselines\n"
     rows = [
         [
             server.title,
@@ -112,10 +115,10 @@ def _floors(results: Results) -> Iterator[str]:
         for concurrency in results.concurrency
     ]
     if rows:
-        yield table(["HTTP alone", "concurrency", "requests/s", "p50 ms", "p99 ms"], rows)
+        yield table(["HTTP only", "concurrency", "requests/s", "p50 ms", "p99 ms"], rows)
     precisions = sorted({found.precision for one in results.rounds for found in one.runtime_alone}, reverse=True)
     yield table(
-        ["runtime alone, images/s at its best batch", *precisions],
+        ["runtime only, images/s at its best batch size", *precisions],
         [
             [TITLES.get(model, model), *(_number(results, runtime_rate(model, p), "{:,.0f}") for p in precisions)]
             for model in results.models
@@ -140,12 +143,10 @@ def _binary_infer(results: Results) -> Iterator[str]:
     if rows:
         yield "## V2 binary infer of 32 images\n"
         yield (
-            "One request after the other on one connection; means over the same requests, seen by the client, in the\n"
-            "service and in its runtime call.\n"
+            "One request at a time on one connection. The columns are mean times over the same requests: seen by the\n"
+            "client, inside the service, and of the call of the runtime.\n"
         )
-        yield table(
-            ["model", "client, ms", "service, ms", "runtime call, ms", "client to call", "service to call"], rows
-        )
+        yield table(["model", "client, ms", "service, ms", "runtime call, ms", "client / call", "service / call"], rows)
 
 
 def _model(results: Results, model: str) -> Iterator[str]:
@@ -153,8 +154,8 @@ def _model(results: Results, model: str) -> Iterator[str]:
     names = [name for name in results.servers if SERVERS[name].serves_models]
     yield table(
         [
-            *("server", "concurrency", "requests/s", "to plain FastAPI", "to bare ASGI", "to the runtime alone"),
-            *("p50 ms", "to plain FastAPI", "p99 ms", "to plain FastAPI", "errors"),
+            *("server", "concurrency", "requests/s", "vs plain FastAPI", "vs bare ASGI", "vs the runtime only"),
+            *("p50 ms", "vs plain FastAPI", "p99 ms", "vs plain FastAPI", "errors"),
         ],
         [_load_row(results, name, model, concurrency) for name in names for concurrency in results.concurrency],
     )
@@ -162,9 +163,9 @@ def _model(results: Results, model: str) -> Iterator[str]:
         [
             "server",
             "start until ready, s",
-            "to plain FastAPI",
+            "vs plain FastAPI",
             "memory, MB",
-            "to plain FastAPI",
+            "vs plain FastAPI",
             "memory after load, MB",
         ],
         [_start_row(results, name, model) for name in names],
@@ -204,7 +205,7 @@ def _start_row(results: Results, name: str, model: str) -> list[str]:
 def _versions(results: Results) -> Iterator[str]:
     yield "## Versions\n"
     yield table(
-        ["what", "versions"],
+        ["server", "versions"],
         [
             [name, ", ".join(f"{package} {version}" for package, version in packages.items())]
             for name, packages in results.versions.items()

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(
             f"error: the package {package} is not installed for {sys.executable}. "
-            "What to do: make client, or pip install '.[client]', in the project's folder.",
+            "What to do: run make client, or pip install '.[client]', in the project's folder.",
             file=sys.stderr,
         )
         return NOT_INSTALLED

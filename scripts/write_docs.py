@@ -1,7 +1,7 @@
-"""Writes the generated parts of the documents: docs/settings.md, the README's tables, the OpenAPI document's examples.
+"""Write the generated documents: docs/settings.md, tables in README.md and docs/artifact.md, the OpenAPI examples.
 
     python -m scripts.write_docs            write them
-    python -m scripts.write_docs --check    say whether they are as they would be written
+    python -m scripts.write_docs --check    exit with 1 and name those that are out of date
 
 The numbers come from models/*/*/metadata.json, the settings from `service.settings.Settings`, the examples from the
 service itself (`scripts.openapi_examples`).
@@ -21,29 +21,31 @@ from service.settings import DEPRECATED_NAMES, REMOVED_IN, Settings, flag, legal
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+ARTIFACT = ROOT / "docs/artifact.md"
 SETTINGS = ROOT / "docs/settings.md"
 BEGIN, END = "<!-- {}: written by make docs -->", "<!-- end of {} -->"
 
 
 def main() -> int:
-    """Write or check; 1 where a check finds a difference."""
+    """Write or check; return 1 if a check finds a difference."""
     check = "--check" in sys.argv[1:]
     wanted = {
         SETTINGS: settings_document(),
         README: readme(README.read_text(encoding="utf-8")),
+        ARTIFACT: artifact_document(ARTIFACT.read_text(encoding="utf-8")),
         EXAMPLES: examples_document(),
     }
     stale = [file for file, text in wanted.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
     for file in stale:
         if check:
-            print(f"{file.relative_to(ROOT)} is not what its sources say: run make docs")
+            print(f"{file.relative_to(ROOT)} is out of date: run make docs")
         else:
             file.write_text(wanted[file], encoding="utf-8")
     return 1 if check and stale else 0
 
 
 def settings_document() -> str:
-    """docs/settings.md."""
+    """Return docs/settings.md."""
     rows = [
         [
             f"`{variable(name)}`",
@@ -73,7 +75,7 @@ def _both_forms(*names: str) -> list[str]:
 
 
 def examples_document() -> str:
-    """Return service/http/examples.json; as it is stored where that differs in times and last digits alone."""
+    """Return service/http/examples.json; the stored text if only timings and last digits differ."""
     made = make_examples()
     stored = EXAMPLES.read_text(encoding="utf-8") if EXAMPLES.exists() else "{}"
     if are_equivalent(json.loads(stored), made):
@@ -82,18 +84,26 @@ def examples_document() -> str:
 
 
 def readme(text: str) -> str:
-    """The README with its generated parts renewed."""
-    versions = [
+    """Return the README with a current table of results."""
+    return replace_part(text, "results", results_table(stored_versions()))
+
+
+def artifact_document(text: str) -> str:
+    """Return docs/artifact.md with a current table of exports."""
+    return replace_part(text, "artifacts", artifacts_table(stored_versions()))
+
+
+def stored_versions() -> list[ModelMetadata]:
+    """Return the metadata of all versions in models/."""
+    return [
         read_metadata(version_folder(ROOT / "models", name, version))
         for name in MODEL_NAMES
         for version in published_versions(ROOT / "models", name)
     ]
-    text = replace_part(text, "results", results_table(versions))
-    return replace_part(text, "artifacts", artifacts_table(versions))
 
 
 def results_table(versions: list[ModelMetadata]) -> str:
-    """Our test results beside the tutorial's."""
+    """Return a table of our test results next to the tutorial's."""
     rows = []
     for metadata in versions:
         published = TUTORIAL_RESULTS[metadata.name]
@@ -120,7 +130,7 @@ def results_table(versions: list[ModelMetadata]) -> str:
 
 
 def artifacts_table(versions: list[ModelMetadata]) -> str:
-    """Size on disk, difference from the Keras model, and load times."""
+    """Return a table of size on disk, difference from the Keras model, and load times."""
     runtimes = ["openvino float32", "openvino bfloat16", "tensorflow float32"]
     rows = [
         [
@@ -137,12 +147,12 @@ def artifacts_table(versions: list[ModelMetadata]) -> str:
         ]
         for metadata in versions
     ]
-    heads = ["version", "`saved_model.pb`", "greatest difference of a probability", "classes changed", *runtimes]
+    heads = ["version", "`saved_model.pb`", "largest probability difference", "classes changed", *runtimes]
     return table(heads, rows)
 
 
 def stored(metadata: ModelMetadata) -> Evaluation:
-    """The stored evaluation on the test set in float32, by OpenVINO where there is one.
+    """Return the evaluation on the test set in float32, preferably by OpenVINO.
 
     Raises:
         ValueError: there is none.
@@ -154,10 +164,10 @@ def stored(metadata: ModelMetadata) -> Evaluation:
 
 
 def replace_part(text: str, name: str, content: str) -> str:
-    """The text with what stands between the marks of a generated part replaced.
+    """Return the text with new content between the marks of a generated part.
 
     Raises:
-        ValueError: a mark is not there.
+        ValueError: a mark is missing.
     """
     begin, end = BEGIN.format(name), END.format(name)
     if text.find(end) < text.find(begin) or begin not in text:
@@ -168,7 +178,7 @@ def replace_part(text: str, name: str, content: str) -> str:
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

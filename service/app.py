@@ -47,7 +47,7 @@ from service.telemetry.telemetry import Telemetry
 
 DESCRIPTION = """Send an image, get its CIFAR-10 class.
 
-Models are switched with the query parameter `model`; every answer says which model and version gave it.
+Select a model with the query parameter `model`; every answer names the model and the version.
 Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents."""
 
 LOOK_FOR_STOP_EVERY_S: Final = 0.1
@@ -179,7 +179,7 @@ def open_forwarding(settings: Settings) -> Forwarding:
     forwarding = Forwarding(settings.root_path, parse_networks(settings.trusted_proxies))
     if must_be_stripped(forwarding.root_path):
         logger.warning(
-            "%s = %s begins like paths of the service: only a proxy that strips it can serve below it",
+            "%s = %s starts like a path of the service: it works only with a proxy that strips the prefix",
             *(variable("root_path"), forwarding.root_path),
         )
     return forwarding
@@ -218,7 +218,7 @@ def _import_serving_grpc() -> "Callable[..., AbstractAsyncContextManager[None]]"
         from service.api.kserve.grpc_server import serving_grpc
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"{variable('grpc_port')} is set, and the package {error.name} is not installed",
+            f"{variable('grpc_port')} is set, but the package {error.name} is not installed",
             expected="this project's extra 'grpc'",
             remedy=f"install requirements/serve.txt, or set {variable('grpc_port')} to 0",
         ) from None
@@ -242,6 +242,6 @@ async def _load(repository: ModelRepository, watcher: Watcher, stop: Stop) -> No
         return
     reason = repository.not_ready_reason
     if reason is None:
-        logger.info("ready; %s answers where no model is asked for", repository.default_name())
+        logger.info("ready; the default model is %s", repository.default_name())
     else:
         logger.error("not ready: %s", reason)

@@ -69,7 +69,7 @@ class UndecodableError(RequestError):
 class UnauthorizedError(RequestError):
     """The secret that the route asks for is missing or wrong."""
 
-    status, kind, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "The secret is missing or wrong"
+    status, kind, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "The token is missing or wrong"
     grpc_code = "UNAUTHENTICATED"
 
 
@@ -120,7 +120,7 @@ class UnsupportedTypeError(RequestError):
         accept_encoding: where it is the content coding that is not read, those that are.
     """
 
-    status, kind, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "Not an image type that is read"
+    status, kind, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "Not a supported image type"
 
     def __init__(self, problem: str, *, expected: str = "", remedy: str = "", accept_encoding: str = "") -> None:
         super().__init__(problem, expected=expected, remedy=remedy)
@@ -145,7 +145,7 @@ class InvalidParameterError(RequestError):
     """
 
     status, kind = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameter"
-    title = "A parameter is not what it must be"
+    title = "A parameter is not valid"
 
     def __init__(self, invalid: list[InvalidParameter]) -> None:
         super().__init__("; ".join(f"{entry.name} = {entry.value}: {entry.expected}" for entry in invalid))
@@ -155,7 +155,7 @@ class InvalidParameterError(RequestError):
 class UnsupportedCallError(RequestError):
     """The protocol knows the call, and this service doesn't have it, or not in this form."""
 
-    status, kind, title = HTTPStatus.NOT_IMPLEMENTED, "unsupported-call", "The service doesn't have this call"
+    status, kind, title = HTTPStatus.NOT_IMPLEMENTED, "unsupported-call", "The call is not supported"
     grpc_code = "UNIMPLEMENTED"
 
 
@@ -199,7 +199,7 @@ def out_of_memory() -> UnavailableError:
 class DeadlineError(RequestError):
     """The answer was not there in time."""
 
-    status, kind, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-passed", "The answer was not there in time"
+    status, kind, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-passed", "No answer within the deadline"
     grpc_code = "DEADLINE_EXCEEDED"
 
 

@@ -88,12 +88,12 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise DocumentError(f"the key '{printable(twice)}' is there twice")
+        raise DocumentError(f"the key '{printable(twice)}' is repeated")
     return found
 
 
 def _reject_constant(name: str) -> Any:
-    raise DocumentError(f"Invalid JSON: {name} is no number")
+    raise DocumentError(f"Invalid JSON: {name} is not a number")
 
 
 def _integer(digits: str) -> int:

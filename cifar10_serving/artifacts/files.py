@@ -195,5 +195,5 @@ def write_published(file: Path, document: str) -> None:
             stream.write(f"{document}\n".encode())
     except OSError as error:
         raise PublishError(
-            f"can't write {file}: {error.strerror}", expected="a folder with room that this user may write to"
+            f"can't write {file}: {error.strerror}", expected="a folder with free space that this user may write to"
         ) from None

@@ -84,7 +84,7 @@ def check_graph(stream: BinaryIO, message: Field, file: Path) -> None:
     Raises:
         UnsafeGraphError: it has another op than `COMPUTING`, or one of `SAVING` where something may run it, or its
             functions don't end.
-        EOFError, ValueError: it is no SavedModel.
+        EOFError, ValueError: it is not a SavedModel.
     """
     graphs = [_read_graph(stream, field) for field in messages(stream, message, META_GRAPH)]
     for graph in graphs:
@@ -96,7 +96,7 @@ def check_graph(stream: BinaryIO, message: Field, file: Path) -> None:
                 raise _unsafe(file, node.op, where)
         _check_calls(graph, file)
     if len(graphs) != 1:
-        raise UnsafeGraphError(f"{file} holds {len(graphs)} graphs", expected="one, for serving")
+        raise UnsafeGraphError(f"{file} has {len(graphs)} graphs", expected="one graph, for serving")
 
 
 def _check_calls(graph: _Graph, file: Path) -> None:
@@ -112,19 +112,21 @@ def _check_calls(graph: _Graph, file: Path) -> None:
             depths[name] = 1 + max((depths[called] for called in called_here), default=0)
             if sizes[name] > MAX_NODES or depths[name] > MAX_CALL_DEPTH:
                 raise UnsafeGraphError(
-                    f"{file} has functions of {sizes[name]:,} nodes with what they call, {depths[name]} levels deep",
+                    f"{file} has functions with {sizes[name]:,} nodes and {depths[name]} levels, including calls",
                     expected=f"at most {MAX_NODES:,} nodes and {MAX_CALL_DEPTH} levels",
                 )
     except CycleError:
-        raise UnsafeGraphError(f"{file} has a function that calls itself", expected="functions that end") from None
+        raise UnsafeGraphError(
+            f"{file} has a function that calls itself", expected="functions without recursion"
+        ) from None
 
 
 def _unsafe(file: Path, op: str, where: str) -> UnsafeGraphError:
     function = f" in the function '{printable(where)}'" if where else ""
     return UnsafeGraphError(
-        f"{file} has the op '{printable(op)}'{function}, which is not one of those that only compute",
-        expected="ops that compute from tensors to tensors, with the weights as constants (docs/artifact.md)",
-        remedy="export the model without it; it was not loaded",
+        f"{file} has the op '{printable(op)}'{function}, which does more than compute",
+        expected="ops that compute tensors from tensors, with the weights as constants (docs/artifact.md)",
+        remedy="export the model without this op",
     )
 
 
@@ -211,7 +213,7 @@ def _read_node(stream: BinaryIO, message: Field) -> _Node:
 def _functions(stream: BinaryIO, attribute: Field, depth: int = 0) -> Iterator[str]:
     """Yield the functions that an attribute names, also as arguments of functions."""
     if depth > MAX_FUNCTION_DEPTH:
-        raise ValueError("functions of functions, too deep")
+        raise ValueError("functions nested too deeply")
     references = list(messages(stream, attribute, ATTRIBUTE_FUNCTION))
     for several in messages(stream, attribute, ATTRIBUTE_LIST):
         references += messages(stream, several, LIST_FUNCTIONS)
@@ -237,7 +239,7 @@ def _signature_tensors(stream: BinaryIO, message: Field) -> Iterator[str]:
 
 def _tensor_names(stream: BinaryIO, tensor: Field, depth: int = 0) -> Iterator[str]:
     if depth > MAX_FUNCTION_DEPTH:
-        raise ValueError("tensors of tensors, too deep")
+        raise ValueError("tensors nested too deeply")
     yield from (text(stream, name) for name in messages(stream, tensor, TENSOR_NAME))
     for sparse in messages(stream, tensor, TENSOR_SPARSE):
         yield from (text(stream, name) for name in fields(stream, sparse) if name.kind == LENGTH)

@@ -76,14 +76,14 @@ def read_metadata(folder: Path) -> ModelMetadata:
     except DocumentError as error:
         raise MetadataError(
             f"{file}: {error}",
-            expected="what cifar10_serving.artifacts.metadata.ModelMetadata describes",
+            expected="the fields of cifar10_serving.artifacts.metadata.ModelMetadata",
             remedy="publish the version again, or serve it with the release of this project that wrote it",
         ) from None
     place = folder.absolute()
     if place.name.isdigit() and (metadata.name, str(metadata.version)) != (place.parent.name, place.name):
         raise MetadataError(
             f"{file} describes {metadata.name} version {metadata.version}",
-            expected=f"{place.parent.name} version {place.name}, as the folder is called",
+            expected=f"{place.parent.name} version {place.name}, like the folder",
             remedy="move the version back to where it was published",
         )
     return metadata
@@ -163,7 +163,7 @@ def _check_content(folder: Path, name: str, record: FileRecord) -> None:
             remedy="restore the version from where it was published",
         ) from None
     if found != record.sha256:
-        content = "another size" if found is None else f"SHA-256 {found[:12]}…"
+        content = "a different size" if found is None else f"SHA-256 {found[:12]}…"
         raise ArtifactCorruptError(
             f"{file} is not what was published: {content}",
             expected=f"{record.size_bytes:,} bytes with SHA-256 {record.sha256[:12]}…",
@@ -235,8 +235,8 @@ def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetada
                 continue  # another publisher took this number between the listing and the rename
             raise PublishError(
                 f"can't publish {target}: {error.strerror}",
-                expected="a folder with room that this user may write to",
-                remedy="make room, or give another folder with --models",
+                expected="a folder with free space that this user may write to",
+                remedy="free some space, or give another folder with --models",
             ) from None
         return complete
 

@@ -42,14 +42,18 @@ class Rollout(Record):
     model_config = ConfigDict(strict=True)
 
     policy: Annotated[
-        Policy | None, Field(description="which versions serve: latest(N), all, or a list; none: the setting")
+        Policy | None,
+        Field(description="versions that serve: latest(N), all, or a list; default: the setting version_policy"),
     ] = None
-    labels: dict[Label, Version] = Field(default_factory=dict, description="names to ask for a version by")
+    labels: dict[Label, Version] = Field(
+        default_factory=dict, description="names for versions, used as in ?version=canary"
+    )
     split: Annotated[
-        dict[Version, Weight] | None, Field(description="two versions and their shares of the requests that name none")
+        dict[Version, Weight] | None,
+        Field(description="two versions and their shares of the requests without a version"),
     ] = None
     shadow: Annotated[
-        Version | None, Field(description="computes what others answered, is compared with them, and never answers")
+        Version | None, Field(description="a version that gets copies of the requests and never answers")
     ] = None
 
     @property
@@ -61,7 +65,7 @@ class Rollout(Record):
     @model_validator(mode="after")
     def _without_contradictions(self) -> "Rollout":
         if self.split is not None and len(self.split) != 2:  # noqa: PLR2004
-            raise ValueError(f'split names {len(self.split)} versions, should be two, such as {{"1": 90, "2": 10}}')
+            raise ValueError(f'split names {len(self.split)} versions, expected two, such as {{"1": 90, "2": 10}}')
         if self.split is not None and not any(self.split.values()):
             raise ValueError("split gives both versions a share of 0")
         if self.shadow is not None and self.shadow in (*(self.split or ()), self.labels.get(STABLE_LABEL)):

@@ -49,7 +49,7 @@ def read_signatures(folder: Path) -> dict[str, Signature]:
 
     Raises:
         ArtifactMissingError: there is no saved_model.pb.
-        ArtifactCorruptError: it is no SavedModel.
+        ArtifactCorruptError: it is not a SavedModel.
     """
     with open_saved_model(folder) as (stream, message):
         graphs = list(messages(stream, message, META_GRAPH))
@@ -63,7 +63,7 @@ def open_saved_model(folder: Path) -> Iterator[tuple[BinaryIO, Field]]:
 
     Raises:
         ArtifactMissingError: there is no saved_model.pb.
-        ArtifactCorruptError: it is no SavedModel.
+        ArtifactCorruptError: it is not a SavedModel.
     """
     file = folder / SAVED_MODEL_FILE
     try:
@@ -74,7 +74,7 @@ def open_saved_model(folder: Path) -> Iterator[tuple[BinaryIO, Field]]:
     except OSError as error:
         raise ArtifactCorruptError(f"{file} can't be read: {error.strerror}", remedy="restore the version") from None
     except (EOFError, ValueError) as error:
-        raise ArtifactCorruptError(f"{file} is no SavedModel: {error}", remedy="restore the version") from None
+        raise ArtifactCorruptError(f"{file} is not a SavedModel: {error}", remedy="restore the version") from None
 
 
 def _signature(stream: BinaryIO, message: Field) -> Signature:

@@ -44,7 +44,7 @@ def entry(stream: BinaryIO, message: Field, read: Callable[[BinaryIO, Field], Va
     """
     found = {field.number: field for field in fields(stream, message)}
     if not {MAP_KEY, MAP_VALUE} <= set(found):
-        raise ValueError("an entry of a map is not whole")
+        raise ValueError("an entry of a map is incomplete")
     return text(stream, found[MAP_KEY]), read(stream, found[MAP_VALUE])
 
 
@@ -77,7 +77,7 @@ def fields(stream: BinaryIO, message: Field) -> Iterator[Field]:
         else:
             raise ValueError(f"a field of the unknown kind {kind}")
         if position > end:
-            raise EOFError("a field is longer than what it is in")
+            raise EOFError("a field is longer than its message")
         yield Field(number, value, length, kind)
 
 
@@ -88,7 +88,7 @@ def text(stream: BinaryIO, field: Field) -> str:
         ValueError: it is too long, or not UTF-8.
     """
     if field.kind != LENGTH or field.length > MAX_TEXT_BYTES:
-        raise ValueError("a name is no text, or too long")
+        raise ValueError("a name is not text, or too long")
     stream.seek(field.value)
     return stream.read(field.length).decode()
 
@@ -98,7 +98,7 @@ def _varint(stream: BinaryIO) -> int:
     for shift in range(0, LARGEST_VARINT_BITS + BITS_PER_BYTE, BITS_PER_BYTE):
         byte = stream.read(1)
         if not byte:
-            raise EOFError("it ends within a number")
+            raise EOFError("it ends in the middle of a number")
         value |= (byte[0] & 0x7F) << shift
         if byte[0] < 0x80:  # noqa: PLR2004  # the bit that says whether more follow
             return value

@@ -46,7 +46,7 @@ FROM_GATEWAYS: Final = frozenset(
 )
 REFUSALS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 ADDRESS: Final = f"an address such as {DEFAULT_URL}"
-WRONG_ADDRESS: Final = f"check the address; a service's own is such as {DEFAULT_URL}"
+WRONG_ADDRESS: Final = f"check the address; the default is {DEFAULT_URL}"
 START_IT: Final = "check the address, or start the service"
 SHOWN_CHARACTERS: Final = 60
 
@@ -95,8 +95,8 @@ def read_answer(
             return record.model_validate_json(answer.body, extra="ignore")
         except ValidationError as error:
             raise UnexpectedAnswerError(
-                f"{answer.request} answered JSON that is no {record.__name__}: {_first_of(error)}",
-                remedy=f"{WRONG_ADDRESS}; or bring client and service to the same version",
+                f"{answer.request} answered JSON that is not a {record.__name__}: {_first_of(error)}",
+                remedy=f"{WRONG_ADDRESS}; or use the same version of client and service",
             ) from error
     if answer.status in REFUSALS:
         raise _rejected(answer)
@@ -105,7 +105,7 @@ def read_answer(
             f"{answer.request} was answered by something in front of the service: {_describe(answer)}",
             status=answer.status,
             retry_after_s=answer.retry_after_s,
-            remedy="see whether the service runs, and what the proxy's log says",
+            remedy="check that the service is running, and the proxy's log",
         )
     raise UnexpectedAnswerError(
         f"{answer.request} was not answered by cifar10-serving: {_describe(answer)}", remedy=WRONG_ADDRESS
@@ -145,11 +145,11 @@ def _transport_error(error: httpx.TransportError, words: str, request: str) -> C
         case httpx.ConnectError() | httpx.ProxyError():
             found = _unreachable(error, words, request)
         case httpx.TimeoutException():
-            found = AnswerTimeoutError(f"{request}: no answer within the read time-out", remedy="allow it more time")
+            found = AnswerTimeoutError(f"{request}: no answer within the read time-out", remedy="increase the time-out")
         case httpx.RemoteProtocolError() if "disconnected" not in words and "closed" not in words:
             found = UnexpectedAnswerError(f"{request} was not answered in HTTP: {words}", remedy=WRONG_ADDRESS)
         case httpx.NetworkError() | httpx.RemoteProtocolError():
-            found = ConnectionLostError(f"{request}: the connection broke before the answer was there: {words}")
+            found = ConnectionLostError(f"{request}: the connection broke before the answer arrived: {words}")
     return found
 
 
@@ -157,14 +157,14 @@ def _unreachable(error: httpx.TransportError, words: str, request: str) -> Unrea
     causes = list(_causes(error))
     remedy, cause = START_IT, Unreachable.NO_WAY
     if any(isinstance(found, ssl.SSLError) for found in causes):
-        remedy, cause = "check the certificate, and whether it should be http://", Unreachable.PERMANENT
+        remedy, cause = "check the certificate, or use http://", Unreachable.PERMANENT
     elif isinstance(error, httpx.ProxyError):
-        remedy = "check the proxy, or except the service from it with NO_PROXY"
+        remedy = "check the proxy, or add the service to NO_PROXY"
         if not words.startswith("5"):  # its status; a 5xx may pass
             cause = Unreachable.PERMANENT
     elif any(isinstance(found, ConnectionError) for found in causes):  # refused, or reset while it was made
         cause = Unreachable.REFUSED
-    found = UnreachableError(f"{request}: nobody answers: {words}", remedy=remedy)
+    found = UnreachableError(f"{request}: no connection: {words}", remedy=remedy)
     found.cause = cause
     return found
 
@@ -221,10 +221,10 @@ def _rejected(answer: Answer) -> ClientError:
     return problem_error(
         Problem(
             type=f"{KIND_PREFIX}{UnauthorizedError.kind}",
-            title="The secret is missing or wrong",
+            title="The token is missing or wrong",
             status=answer.status,
-            detail=f"{answer.request} was refused in front of the service: {_describe(answer)}",
-            remedy="check the token, and the address",
+            detail=f"{answer.request} was rejected in front of the service: {_describe(answer)}",
+            remedy="check the token and the address",
         )
     )
 

@@ -185,7 +185,7 @@ class Attempts:
         if retry_after_s >= left_s:
             raise error
         if self._made >= LONG:
-            logger.info("%s; trying again%s", error.problem, self._for_how_long(left_s))
+            logger.info("%s; retrying%s", error.problem, self._for_how_long(left_s))
         if wait_s < left_s:
             return wait_s
         # The last waits are shorter, so that a service which is back just before the time-out is asked.
@@ -226,5 +226,5 @@ class Attempts:
         if self._last is not None and self._attempt_s is not None and self._attempt_s < SHORT_ATTEMPT_S:
             return self._last
         return AnswerTimeoutError(
-            f"{self.request}: no answer within {self._timeouts.total_s:g} s", remedy="allow it more time"
+            f"{self.request}: no answer within {self._timeouts.total_s:g} s", remedy="increase the time-out"
         )

@@ -108,9 +108,9 @@ def parse_base_url(text: str) -> httpx.URL:
         url = httpx.URL(readable)
     except (httpx.InvalidURL, UnicodeError) as error:
         why = "" if "@" in text else f": {error}"  # its words may be the password's
-        raise AddressError(f"{_shown(text)} is no address{why}", expected=expected) from error
+        raise AddressError(f"{_shown(text)} is not an address{why}", expected=expected) from error
     if url.scheme not in {"http", "https"} or any(map(str.isspace, text)) or not _is_host(url):
-        raise AddressError(f"{_shown(text)} is no address of an HTTP server", expected=expected)
+        raise AddressError(f"{_shown(text)} is not the address of an HTTP server", expected=expected)
     if url.port is not None and not 0 < url.port <= LAST_PORT:
         raise AddressError(f"{_shown(text)}: there is no port {url.port}", expected=expected)
     if url.query or url.fragment:

@@ -83,18 +83,20 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 
 def _proxy(name: str, text: str, host: str) -> httpx.Proxy:
     source = next((f"the variable {key}" for key in os.environ if key.lower() == f"{name}_proxy"), "the system")
-    remedy = f"correct it, or except the service from it: NO_PROXY={host}"
+    remedy = f"correct it, or exclude the service: NO_PROXY={host}"
     try:
         proxy = httpx.Proxy(text if "://" in text else f"http://{text}")
     except (ValueError, httpx.InvalidURL) as error:  # whose words may show the proxy's password
-        raise ConfigurationError(f"{source} names no proxy", expected=EXPECTED, remedy=remedy) from error
+        raise ConfigurationError(f"{source} does not name a proxy", expected=EXPECTED, remedy=remedy) from error
     shown = f"{proxy.url.scheme}://{proxy.url.host}"
     if not proxy.url.host or not 0 < (proxy.url.port or 1) <= LAST_PORT:
-        raise ConfigurationError(f"{source} names {shown}, which can be no proxy", expected=EXPECTED, remedy=remedy)
+        raise ConfigurationError(
+            f"{source} names {shown}, which is not a proxy's address", expected=EXPECTED, remedy=remedy
+        )
     if proxy.url.scheme in SOCKS and find_spec("socksio") is None:
         raise ConfigurationError(
             f"{source} names {shown}, and SOCKS needs the package socksio",
-            remedy=f"pip install 'httpx[socks]', or except the service from it: NO_PROXY={host}",
+            remedy=f"pip install 'httpx[socks]', or exclude the service: NO_PROXY={host}",
         )
     return proxy
 
@@ -127,7 +129,7 @@ def connection_options(
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json"} | dict(headers or {})
     if token is not None:
         if not is_token(token):
-            raise ValueError("the token holds characters that no header may: expected printable ASCII")
+            raise ValueError("the token has characters that are not allowed in a header: expected printable ASCII")
         sent["Authorization"] = f"Bearer {token}"
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=MAX_IDLE_CONNECTIONS)
     options = {"base_url": base_url, "headers": sent, "limits": limits, "trust_env": False}
@@ -154,7 +156,7 @@ def _certificates(base_url: httpx.URL, verify: ssl.SSLContext | bool) -> ssl.SSL
         named = [f"{name}={os.environ[name]}" for name in (where, KEY_LOG_VARIABLE) if name and os.environ.get(name)]
         raise ConfigurationError(
             f"the certificates can't be read: {error.strerror or error}",
-            expected="files that can be read" if named else "the package certifi with its certificates",
+            expected="readable files" if named else "the package certifi with its certificates",
             remedy=f"correct or unset {', '.join(named)}" if named else "pip install --force-reinstall certifi",
         ) from error
 

@@ -75,7 +75,7 @@ class ClientError(ProjectError):
 
 
 class ImageSourceError(ClientError):
-    """What was given is not an image that can be read here; nothing was sent."""
+    """What was given is not a supported image here; nothing was sent."""
 
 
 class AddressError(ClientError):

@@ -94,7 +94,7 @@ def encode_image(image: "ImageSource | EncodedImage") -> EncodedImage:
         return EncodedImage(_png_of_array(image), PNG, name)
     if hasattr(image, "read"):
         return _encoded(_read_file(image), name)
-    raise ImageSourceError(f"a {type(image).__name__} is no image", expected=EXPECTED)
+    raise ImageSourceError(f"an object of type {type(image).__name__} is not an image", expected=EXPECTED)
 
 
 def may_change(image: object) -> bool:
@@ -174,7 +174,7 @@ def _read_path(path: Path) -> bytes:
         raise ImageSourceError(
             f"{shown(path)} is a folder",
             expected="a file",
-            remedy="give its files to predict_many, or the folder to `cifar10 predict`",
+            remedy="pass its files to predict_many, or the folder to `cifar10 predict`",
         ) from None
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
         words = getattr(error, "strerror", None) or error
@@ -182,7 +182,7 @@ def _read_path(path: Path) -> bytes:
 
 
 def read_all(stream: Any, what: object) -> bytes:
-    """Read a stream to its end, but no more than any service takes.
+    """Read a stream to its end, but no more than any service accepts.
 
     Raises:
         ImageSourceError: it has more, or what it gives are no bytes.
@@ -196,7 +196,7 @@ def read_all(stream: Any, what: object) -> bytes:
             content += part
             _check_size(content, what)
         if part is None:
-            raise BlockingIOError("it has no bytes yet")
+            raise BlockingIOError("it has no data yet")
         return bytes(content)
     except MemoryError:
         raise ImageSourceError(f"there is not enough memory to read {shown(what)}") from None
@@ -207,7 +207,7 @@ def _not_bytes(part: Any) -> ImageSourceError:
         return ImageSourceError("the file was opened as text", expected="a file opened with 'rb'")
     if hasattr(part, "close"):
         part.close()  # a coroutine, which would warn that it was never awaited
-    return ImageSourceError(f"the file's read() gives a {type(part).__name__}", expected="a file opened with 'rb'")
+    return ImageSourceError(f"the file's read() returns a {type(part).__name__}", expected="a file opened with 'rb'")
 
 
 def _read_file(file: Any) -> bytes:
@@ -222,7 +222,7 @@ def _read_file(file: Any) -> bytes:
         raise ImageSourceError(
             f"{shown(name) if name else 'the open file'} is empty, or was read to its end: 0 bytes",
             expected="an image file",
-            remedy="file.seek(0), where it was read before",
+            remedy="call file.seek(0) if it was read before",
         )
     return content
 
@@ -233,7 +233,7 @@ def _check_size(content: bytes | bytearray, what: object) -> None:
 
 
 def _too_large(what: object) -> ImageSourceError:
-    return ImageSourceError(f"{shown(what)} has more than {MAX_FILE_BYTES:,} bytes, more than any service takes")
+    return ImageSourceError(f"{shown(what)} has more than {MAX_FILE_BYTES:,} bytes, more than any service accepts")
 
 
 def _is_pillow_image(image: object) -> bool:
@@ -254,7 +254,9 @@ def _png_of_array(array: Any) -> bytes:
             remedy=_array_remedy(array),
         )
     if getattr(array, "mask", None) is not None and array.mask.any():
-        raise ImageSourceError("the array is masked: some pixels have no value", remedy="array.filled(255), for white")
+        raise ImageSourceError(
+            "the array is masked: some pixels have no value", remedy="use array.filled(255) for white"
+        )
     height, width, _ = array.shape
     return encode_png(array.tobytes(), height=height, width=width)
 
@@ -265,15 +267,15 @@ def _array_remedy(array: Any) -> str:
         return remedy
     match array.dtype.kind, array.shape:
         case _, (_, _, _, _):
-            remedy = "give a batch of images to predict_many or predict_batch, one by one"
+            remedy = "pass a batch of images to predict_many or predict_batch as single images"
         case (("f" | "b"), _):
-            remedy = "(array * 255).round().astype('uint8'), where 1 is white; array.astype('uint8'), where 255 is"
+            remedy = "use (array * 255).round().astype('uint8') if 1 is white, array.astype('uint8') if 255 is"
         case (("i" | "u"), _) if array.dtype != "uint8":
-            remedy = "array.astype('uint8'), where 255 is white; (array >> 8).astype('uint8'), where 65535 is"
+            remedy = "use array.astype('uint8') if 255 is white, (array >> 8).astype('uint8') if 65535 is"
         case _, ((_, _) | (_, _, 2 | 4)):
-            remedy = "give PIL.Image.fromarray(array), which may be grey, and have transparency"
+            remedy = "use PIL.Image.fromarray(array), which may be grey or have transparency"
         case _, (_, _, 1):
-            remedy = "give PIL.Image.fromarray(array[:, :, 0]), which may be grey"
+            remedy = "use PIL.Image.fromarray(array[:, :, 0]), which may be grey"
         case _, (3, _, _):
-            remedy = "array.transpose(1, 2, 0), where the channels come first"
+            remedy = "use array.transpose(1, 2, 0) if the channels come first"
     return remedy

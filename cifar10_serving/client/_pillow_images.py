@@ -43,7 +43,9 @@ EXIF_ORIENTATION: Final = 0x0112
 TURNED: Final = frozenset(range(2, 9))
 """The orientations that are not upright."""
 AS_THEY_ARE: Final = frozenset({"1", "L", "LA", "RGB", "RGBA"})
-WITHOUT_RGB: Final = {"LAB": "PIL.ImageCms can: ImageCms.profileToProfile(image, lab, srgb, outputMode='RGB')"}
+WITHOUT_RGB: Final = {
+    "LAB": "convert it with PIL.ImageCms: ImageCms.profileToProfile(image, lab, srgb, outputMode='RGB')"
+}
 """Modes that Pillow itself can't convert, and a way out."""
 LOADING: Final = tuple(Lock() for _ in range(64))
 """Pillow reads an image's file when its pixels are first asked for, which two threads must not do at once. Images
@@ -130,7 +132,7 @@ def _grey_of_16_bits(image: "Image") -> "Image":
             raise ImageSourceError(
                 f"the Pillow image has mode I and values from {low} to {high}",
                 expected=f"16-bit grey, 0 to {GREATEST_16_BIT}, of which the upper 8 bits count",
-                remedy="convert it to L where 255 is white; else scale it",
+                remedy="convert it to L if 255 is white; otherwise scale it",
             )
     return grey.convert("I;16")
 
@@ -143,7 +145,7 @@ def _grey_of_floats(image: "Image") -> "Image":
         raise ImageSourceError(
             f"the Pillow image has mode F and values from {low:g} to {high:g}" + ("" if finite else ", not all finite"),
             expected=f"grey from 0 to {GREATEST_8_BIT}",
-            remedy="multiply by 255 where 1 is white; else scale it",
+            remedy="multiply by 255 if 1 is white; otherwise scale it",
         )
     return image.convert("L")
 

@@ -84,11 +84,11 @@ class CompiledModels:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # ValidationError is one, and what mmap raises of an empty file
-            logger.warning("%s is not used: %s", file, error)
+            logger.warning("ignoring %s: %s", file, error)
             return None
         content = np.frombuffer(pages, np.uint8, offset=HEAD_BYTES) if len(pages) > HEAD_BYTES else NOTHING
         if hashlib.sha256(content.data).hexdigest() != head.sha256:
-            logger.warning("%s is not used: it is not what was written", file)
+            logger.warning("ignoring %s: the file was changed", file)
             return None
         with contextlib.suppress(OSError):
             os.utime(file)
@@ -106,7 +106,7 @@ class CompiledModels:
                 stream.write(content)
             self._delete_unused(self._folder)
         except OSError as error:
-            logger.info("compiled models are not kept in %s: %s", self._folder, error.strerror or error)
+            logger.info("compiled models are not cached in %s: %s", self._folder, error.strerror or error)
 
     @staticmethod
     def _file(folder: Path, key: str) -> Path:

@@ -105,7 +105,7 @@ def check_golden(
         raise ModelLoadError(
             f"{metadata.name} version {metadata.version} was never evaluated in {precision}",
             expected=f"one of {', '.join(metadata.golden.tolerance)}",
-            remedy="change the setting precision, or publish on a machine whose CPU has it",
+            remedy="change the setting precision, or publish on a machine whose CPU supports it",
         )
     golden = read_golden(folder / metadata.golden.file)
     if len(golden.images) != metadata.golden.n:

@@ -156,7 +156,7 @@ class _Network:
                 imported = self._core.import_model(content, DEVICE, settings)
                 return OpenVinoModel(imported, sharing.parallel_calls, alone=alone, imported_from=self._found)
             except RuntimeError as error:
-                logger.warning("%s is compiled again: %s", self._folder, str(error).strip().splitlines()[-1])
+                logger.warning("compiling %s again: %s", self._folder, str(error).strip().splitlines()[-1])
                 self._found = None
         if self._read is None:
             self._read = self._core.read_model(self._folder)
@@ -174,7 +174,7 @@ class _Network:
         try:
             self._kept.keep(self._key, image_s, model.exported())
         except RuntimeError as error:
-            logger.warning("%s is not kept: %s", self._folder, error)
+            logger.warning("%s is not cached: %s", self._folder, error)
 
 
 class OpenVinoModel:

@@ -78,9 +78,9 @@ class TensorFlowRuntime:
         index = int(device.partition(":")[2] or 0)
         if index >= len(gpus):
             raise RuntimeUnavailableError(
-                f"device {device} was asked for, and TensorFlow {tf.__version__} "
+                f"device {device} was requested, but TensorFlow {tf.__version__} "
                 f"sees {_describe([*gpus, *tf.config.list_physical_devices('CPU')])}",
-                expected=f"a GPU number {index} with its driver, and TensorFlow with CUDA (extra 'gpu')",
+                expected=f"GPU number {index} with its driver, and TensorFlow with CUDA (extra 'gpu')",
                 remedy="check nvidia-smi and the container's GPU reservation, or set device to cpu",
             )
         self.device = f"gpu:{index}"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every way in with curl. From the project's folder: docs/examples/curl.sh
+# The API with curl. From the project's folder: docs/examples/curl.sh
 set -eu
 url=${CIFAR10_URL:-http://127.0.0.1:8000}
 images=tests/images
@@ -8,10 +8,10 @@ images=tests/images
 curl -sSf -w '\n' -F "file=@$images/cat_0008.png" "$url/predict"
 curl -sSf -w '\n' --data-binary "@$images/ship_0001.png" -H 'Content-Type: image/png' "$url/predict?model=sequential&top_k=1"
 
-# Several images in one request: one result each, in order; one that is broken spoils only its own.
+# Several images in one request: one result for each, in order. A damaged image fails only its own result.
 curl -sSf -w '\n' -F "files=@$images/cat_0008.png" -F "files=@$images/dog_0039.png" "$url/predict/batch?model=sequential"
 
-# What every model says of one image, and what mattered to one of them.
+# The answers of all models for one image, and which parts of it mattered to one of them.
 curl -sSf -w '\n' -F "file=@$images/cat_0008.png" "$url/compare?top_k=1"
 curl -sSf -w '\n' -F "file=@$images/cat_0008.png" "$url/explain?model=sequential&patch=16&stride=16"
 

@@ -57,7 +57,7 @@ class Aftermath:
 
 
 def main() -> int:
-    """Run it; 1 where a goal is missed."""
+    """Run the attack; return 1 if a goal is missed."""
     arguments = _arguments()
     kinds = [kind for kind in KINDS if not arguments.kinds or kind.name in arguments.kinds]
     with folder_or_temporary(arguments.work) as folder:
@@ -68,21 +68,27 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m scripts.attack", description="Attacks a service on loopback.")
-    parser.add_argument("--requests", type=int, default=50_000, help="how many attempts, about")
-    parser.add_argument("--seed", type=int, default=1, help="what is drawn depends on it alone")
-    parser.add_argument("--clients", type=int, default=64, help="how many send at the same time")
-    parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in KINDS], help="these kinds alone")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.attack", description="Attack a service on a loopback address."
+    )
+    parser.add_argument("--requests", type=int, default=50_000, help="approximate number of attempts")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all random choices")
+    parser.add_argument("--clients", type=int, default=64, help="number of concurrent clients")
+    parser.add_argument("--kinds", nargs="+", choices=[kind.name for kind in KINDS], help="only these kinds")
     parser.add_argument(
-        "--url", type=loopback_address, help="attack this service, on loopback, instead of one of its own"
+        "--url", type=loopback_address, help="attack this service on a loopback address instead of starting one"
     )
     parser.add_argument("--grpc-port", type=int, default=0, help="the gRPC port of the service at --url; 0: none")
-    parser.add_argument("--models", type=Path, help="models folder of its own service; default: the small CNNs, newest")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="its own service's settings")
-    parser.add_argument("--overloaded", action="store_true", help="503 is expected everywhere, as with small limits")
-    parser.add_argument("--time-limit-s", type=float, default=900.0, help="longest time for sending, in seconds")
-    parser.add_argument("--save", type=Path, default=Path("attack-failures"), help="folder for unexpected attempts")
-    parser.add_argument("--work", type=Path, help="folder for the service's log and models, kept")
+    parser.add_argument(
+        "--models", type=Path, help="models folder of the started service; default: the newest small CNNs"
+    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the started service")
+    parser.add_argument("--overloaded", action="store_true", help="expect 503 everywhere, for small limits")
+    parser.add_argument("--time-limit-s", type=float, default=900.0, help="time limit for sending, in seconds")
+    parser.add_argument(
+        "--save", type=Path, default=Path("attack-failures"), help="folder where unexpected attempts are saved"
+    )
+    parser.add_argument("--work", type=Path, help="folder for the service's log and models; it is kept")
     return parser.parse_args()
 
 
@@ -182,7 +188,7 @@ def _report(campaign: Campaign, aftermath: Aftermath) -> None:
     rate = total.requests / campaign.duration_s
     print(f"\nseed {campaign.seed}, {campaign.clients} clients, {campaign.duration_s:.0f} s, {rate:.0f} requests/s")
     if campaign.left_out:
-        print(f"left out at the time limit: {campaign.left_out}")
+        print(f"not sent because of the time limit: {campaign.left_out}")
     for line in _aftermath_lines(aftermath):
         print(line)
     for name, tally in sorted(campaign.tallies.items()):
@@ -216,7 +222,7 @@ def _aftermath_lines(aftermath: Aftermath) -> Iterator[str]:
         yield f"open descriptors: {aftermath.start_descriptors} at the start, {aftermath.end_descriptors} afterwards"
     if aftermath.exit_code is not None:
         yield f"tracebacks in the log: {aftermath.tracebacks}; exit code after SIGTERM: {aftermath.exit_code}"
-    yield f"afterwards it is ready, has no request left and answers as before: {aftermath.is_answering}"
+    yield f"ready, without requests left, and answering as before: {aftermath.is_answering}"
 
 
 if __name__ == "__main__":

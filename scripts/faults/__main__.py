@@ -1,4 +1,4 @@
-"""The command line of the faults: see `scripts.faults`."""
+"""Command line of `scripts.faults`."""
 
 import argparse
 import asyncio
@@ -64,9 +64,9 @@ FAULTS: Final = (
 
 
 def main() -> int:
-    """Inject the faults; 1 where the service did not recover from one."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.faults", description="Injects faults into a service.")
-    parser.add_argument("--only", nargs="+", choices=[fault.name for fault in FAULTS], help="these alone")
+    """Inject the faults; return 1 if the service did not recover from one."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.faults", description="Inject faults into a service.")
+    parser.add_argument("--only", nargs="+", choices=[fault.name for fault in FAULTS], help="only these")
     arguments = parser.parse_args()
     is_right = True
     print("| fault | what happened | recovered after |\n|---|---|---|")
@@ -76,7 +76,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:
             observed = _inject(fault, Path(folder))
         if observed is None:
-            print(f"{fault.words}: left out, this user may not mount a file system", file=sys.stderr)
+            print(f"{fault.words}: skipped: this user may not mount a file system", file=sys.stderr)
             continue
         is_right &= observed.recovered_s is not None
         recovered = "**not**" if observed.recovered_s is None else _in_seconds(observed.recovered_s)

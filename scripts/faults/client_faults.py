@@ -23,17 +23,17 @@ SLOW_IMAGES: Final = 12
 
 
 async def half_heads(rig: Rig) -> Observed:
-    """1,000 connections with half a head each."""
+    """1,000 connections that send half a request head."""
     return await _held_connections(rig, Attempt("held", GET + HOST, due(408), may_close=True, must_close=True))
 
 
 async def idle_connections(rig: Rig) -> Observed:
-    """1,000 connections on which nothing is asked."""
+    """1,000 connections that send nothing."""
     return await _held_connections(rig, Attempt("held", b"", (), must_close=True))
 
 
 async def bombs(rig: Rig) -> Observed:
-    """60 files that cost much, at once: pixels, segments, chunks, text, frames."""
+    """60 decompression bombs at the same time: pixels, segments, chunks, text, frames."""
     draw = random.Random(1)  # noqa: S311  # repeatable, on purpose
     attempts = [bomb(draw, rig.world) for _ in range(BOMBS)]
     before_bytes = memory_bytes(rig.process_id)
@@ -44,12 +44,12 @@ async def bombs(rig: Rig) -> Observed:
             took_s = time.monotonic() - start_s
             recovered_s = await rig.photo_answers()
     peak = (memory.peak_bytes - before_bytes) / MEBIBYTE
-    words = f"{in_words(statuses)} within {took_s:.0f} s, memory +{peak:.0f} MB at its peak; {_with_longest(load)}"
+    words = f"{in_words(statuses)} within {took_s:.0f} s, peak memory +{peak:.0f} MB; {_with_longest(load)}"
     return Observed(words, recovered_s)
 
 
 async def decoders_lost(rig: Rig) -> Observed:
-    """12 images that take longer to decode than their deadline (0.1 s) allows."""
+    """12 images whose decoding takes longer than their deadline of 0.1 s."""
     content = file_of("PNG pixels with alpha")
     head = [("Content-Type", "image/png"), ("X-Request-Timeout-Ms", "100")]
     asked = [Attempt("slow", request("POST", "/predict", content, head), due(503, 504))] * SLOW_IMAGES
@@ -58,13 +58,13 @@ async def decoders_lost(rig: Rig) -> Observed:
         meanwhile = await answers_of(rig.service, [rig.photo()])
         recovered_s = await rig.photo_answers()
     words = (
-        f"{in_words(statuses)}; a photo at once afterwards: {in_words(meanwhile)}; small images: {_with_longest(load)}"
+        f"{in_words(statuses)}; a photo right afterwards: {in_words(meanwhile)}; small images: {_with_longest(load)}"
     )
     return Observed(words, recovered_s)
 
 
 async def flood(rig: Rig) -> Observed:
-    """Three times as many requests as can be answered, for 5 s (`/explain`, 50 images each)."""
+    """Overload at three times the capacity, for 5 s (`/explain`, 50 images each)."""
     draw = random.Random(1)  # noqa: S311  # repeatable, on purpose
     async with rig.load(clients=16, kind=_explain) as measured:
         before = measured.right
@@ -81,7 +81,7 @@ async def flood(rig: Rig) -> Observed:
         await asyncio.gather(*tasks)
         recovered_s = time.monotonic() - sent_s
     statuses = sum((task.result() for task in tasks), start=Counter[str]())
-    sent = f"{capacity:.0f} a second can be answered; of {len(tasks):,} sent: {in_words(statuses)}"
+    sent = f"capacity {capacity:.0f} requests/s; {len(tasks):,} sent: {in_words(statuses)}"
     words = f"{sent}; small images: {_with_longest(load)}"
     return Observed(words, recovered_s)
 
@@ -106,4 +106,4 @@ def _explain(draw: random.Random, world: World) -> Attempt:
 
 
 def _with_longest(load: Load) -> str:
-    return f"{load.failed_words()}, the longest took {load.longest_s * 1000:.0f} ms"
+    return f"{load.failed_words()}, slowest {load.longest_s * 1000:.0f} ms"

@@ -17,7 +17,7 @@ POLL_S: Final = 0.2
 
 
 async def broken_version(rig: Rig) -> Observed:
-    """A version with a flipped bit is published, then a right one."""
+    """A version with a flipped bit is published, then a valid one."""
     async with rig.load() as load:
         publish_copy(rig.models, 90, source=_serving(rig), broken=True)
         await eventually(lambda: _version(rig, 90).get("state") == "failed")
@@ -26,11 +26,11 @@ async def broken_version(rig: Rig) -> Observed:
         publish_copy(rig.models, 91, source=_serving(rig))
         await eventually(lambda: _version(rig, 91).get("state") == "ready")
         recovered_s = time.monotonic() - published_s
-    return Observed(f"it failed ({reason[:60]}…) and never answered; {load.failed_words()}", recovered_s)
+    return Observed(f"it failed ({reason[:60]}…) and never served; {load.failed_words()}", recovered_s)
 
 
 async def fifo_in_version(rig: Rig) -> Observed:
-    """A version whose `metadata.json` is a FIFO, and a FIFO as `serving.json`; then a right version."""
+    """A version whose `metadata.json` is a FIFO, and a FIFO as `serving.json`; then a valid version."""
     async with rig.load() as load:
         hanging = rig.models / MODEL / "90"
         hanging.mkdir()

@@ -33,7 +33,7 @@ async def worker_killed(rig: Rig) -> Observed:
         os.kill(min(before), signal.SIGKILL)
         restarted_s = await eventually(lambda: len(set(rig.workers()) - {min(before)}) == len(before))
         await asyncio.sleep(SETTLE_S)
-    words = f"{load.failed_words()}; a new worker after {restarted_s:.1f} s" if restarted_s else "no new worker"
+    words = f"{load.failed_words()}; new worker after {restarted_s:.1f} s" if restarted_s else "no new worker"
     return Observed(words, None if restarted_s is None else max(restarted_s, load.recovered_s(killed_s)))
 
 
@@ -48,22 +48,20 @@ async def worker_stopped(rig: Rig) -> Observed:
         if replaced_s is None:
             os.kill(min(before), signal.SIGCONT)
     if replaced_s is None:
-        return Observed(f"nobody noticed; {load.failed_words()}", None)
-    words = (
-        f"{load.failed_words()}, the longest took {load.longest_s:.1f} s; killed and replaced after {replaced_s:.1f} s"
-    )
+        return Observed(f"not noticed; {load.failed_words()}", None)
+    words = f"{load.failed_words()}, slowest {load.longest_s:.1f} s; killed and replaced after {replaced_s:.1f} s"
     return Observed(words, max(replaced_s, load.recovered_s(stopped_s)))
 
 
 async def stop_under_load(rig: Rig) -> Observed:
-    """SIGTERM while clients ask."""
+    """SIGTERM under load."""
     async with rig.load() as load:
         stopped_s = time.monotonic()
         rig.attacked.process.terminate()
         code = await asyncio.to_thread(rig.attacked.process.wait, STOP_TIMEOUT_S)
         ended_s = time.monotonic() - stopped_s
     lost = [way for failed_s, way in load.failures if failed_s < stopped_s + ended_s and way != "no connection"]
-    words = f"exit code {code} after {ended_s:.1f} s; {len(lost)} requests on open connections without an answer"
+    words = f"exit code {code} after {ended_s:.1f} s; {len(lost)} requests on open connections got no answer"
     return Observed(words, ended_s if code == 0 else None)
 
 
@@ -75,11 +73,11 @@ async def stop_in_restart_pause(rig: Rig) -> Observed:
     rig.attacked.process.terminate()
     code = await asyncio.to_thread(rig.attacked.process.wait, STOP_TIMEOUT_S)
     ended_s = time.monotonic() - stopped_s
-    return Observed(f"exit code {code} after {ended_s:.1f} s, no process is left", ended_s)
+    return Observed(f"exit code {code} after {ended_s:.1f} s, no process left", ended_s)
 
 
 async def memory_exhausted(rig: Rig) -> Observed:
-    """No memory is left for a large image (`ulimit -v`)."""
+    """Out of memory for a large image (`ulimit -v`)."""
     limits = resource.prlimit(rig.process_id, resource.RLIMIT_AS)
     picture = file_of("PNG pixels with alpha")
     asked = Attempt("large", request("POST", "/predict", picture, [("Content-Type", "image/png")]), due(200, 503, 504))
@@ -96,7 +94,7 @@ async def memory_exhausted(rig: Rig) -> Observed:
 
 
 async def descriptors_exhausted(rig: Rig) -> Observed:
-    """No descriptor is left (`ulimit -n`): 200 clients connect where 20 descriptors are free."""
+    """Out of file descriptors (`ulimit -n`): 200 clients connect, 20 descriptors are free."""
     limits = resource.prlimit(rig.process_id, resource.RLIMIT_NOFILE)
     most = descriptors(rig.process_id) + SPARE_DESCRIPTORS
     async with rig.load(clients=4) as load:
@@ -111,11 +109,11 @@ async def descriptors_exhausted(rig: Rig) -> Observed:
             answered = await rig.is_live()
         recovered_s = time.monotonic() - freed_s
         await asyncio.sleep(SETTLE_S)
-    return Observed(f"{load.failed_words()}, on connections that were open", recovered_s if answered else None)
+    return Observed(f"{load.failed_words()}, on open connections", recovered_s if answered else None)
 
 
 async def reader_of_json_killed(rig: Rig) -> Observed:
-    """The process that reads large JSON is killed while it reads."""
+    """The process that parses large JSON is killed at work."""
     body = b'{"instances": [%b]}' % b",".join([b"[[[1,2,3]]]"] * (LARGE_JSON_BYTES // 8))
     head = b"POST /v1/models/%b:predict HTTP/1.1\r\n" % rig.world.default_model.encode()
     content = head + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
@@ -132,18 +130,18 @@ async def reader_of_json_killed(rig: Rig) -> Observed:
         recovered_s = time.monotonic() - killed_s
     if started_s is None:
         return Observed("there was no such process", None)
-    words = f"requests in it: {in_words(statuses)}; the next one: {in_words(again)}; {load.failed_words()}"
+    words = f"its requests: {in_words(statuses)}; next request: {in_words(again)}; {load.failed_words()}"
     return Observed(words, recovered_s if set(again) == {"400"} else None)
 
 
 async def disk_full(rig: Rig) -> Observed:
-    """No room for compiled models (a tmpfs of 1 MB)."""
+    """Disk full for compiled models (a tmpfs of 1 MB)."""
     full = sum(1 for _ in (rig.folder / "full").rglob("*"))
     async with rig.load() as load:
         await asyncio.sleep(SETTLE_S)
     log = rig.attacked.log.read_text(errors="replace")
-    said = "the log says so" if "are not kept" in log else "nothing in the log"
-    return Observed(f"it starts and serves, {full} files kept, {said}; {load.failed_words()}", 0.0)
+    said = "the log says so" if "are not cached" in log else "nothing in the log"
+    return Observed(f"it starts and serves, {full} files cached, {said}; {load.failed_words()}", 0.0)
 
 
 def mount_small(folder: Path) -> bool:

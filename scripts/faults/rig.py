@@ -57,9 +57,9 @@ class Load:
     def failed_words(self) -> str:
         """Say how many requests failed, and in which ways."""
         if not self.failures:
-            return f"all {self.right:,} requests beside it were answered rightly"
+            return f"all {self.right:,} background requests succeeded"
         ways = ", ".join(f"{count} x {way}" for way, count in Counter(way for _, way in self.failures).most_common(3))
-        return f"of {self.right + len(self.failures):,} requests beside it {len(self.failures)} failed ({ways})"
+        return f"{len(self.failures)} of {self.right + len(self.failures):,} background requests failed ({ways})"
 
     def recovered_s(self, since_s: float) -> float:
         """The time from a moment to the last failure."""

@@ -49,9 +49,9 @@ class CompareParameters(BaseModel):
     model: list[Annotated[str, AfterValidator(_candidate)]] = Field(
         [],
         max_length=64,
-        description="NAME or NAME/VERSION, once for each that is to answer; without it every model that is ready does",
+        description="NAME or NAME/VERSION; repeat it for several. Default: every ready model",
     )
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes of each to list in `top`")
+    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="number of classes in `top`, for each model")
 
 
 def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Settings) -> APIRouter:
@@ -61,7 +61,7 @@ def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Se
     @routes.post(
         COMPARE_PATH,
         tags=["predict"],
-        summary="What every model says of one image",
+        summary="Classify one image with several models",
         response_model=Comparison,
         responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
         openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
@@ -129,17 +129,17 @@ class ExplainParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(
-        None, description="which model; without it the one that /models marks as default", examples=["sequential"]
+        None, description="name of the model; default: the one that /models marks as default", examples=["sequential"]
     )
     version: VersionChoice | None = Field(
-        None, description="which version, by number or label; without it the one that /models calls serving"
+        None, description="number or label of the version; default: the serving version"
     )
-    patch: int = Field(8, ge=1, le=SIDE, description="side of the square that hides a part of the picture, in pixels")
+    patch: int = Field(8, ge=1, le=SIDE, description="side of the square that hides a part of the image, in pixels")
     stride: int = Field(
-        4, ge=1, le=SIDE, description="from one square to the next, in pixels; at most `patch`. Smaller is finer"
+        4, ge=1, le=SIDE, description="distance between squares, in pixels; at most `patch`. Smaller is finer"
     )
     class_id: int | None = Field(
-        None, ge=0, lt=CLASS_COUNT, description="the class to explain; without it the most probable one"
+        None, ge=0, lt=CLASS_COUNT, description="the class to explain; default: the most probable one"
     )
 
 
@@ -150,7 +150,7 @@ def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
     @routes.post(
         EXPLAIN_PATH,
         tags=["predict"],
-        summary="What in one image mattered to a model",
+        summary="Explain which parts of an image mattered to a model",
         response_model=Explanation,
         responses=problem_responses(400, 404, 408, 413, 415, 422, 503, 504),
         openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
@@ -192,9 +192,11 @@ def check_occlusions(patch: int, stride: int, *, most_images: int) -> None:
         InvalidParameterError: they don't, or are not.
     """
     if stride > patch:
-        expected = f"at most patch = {patch}: a larger one leaves pixels that no square hides"
+        expected = f"at most patch = {patch}: a larger stride leaves pixels that no square hides"
         raise InvalidParameterError([InvalidParameter(name="stride", value=str(stride), expected=expected)])
     images = 1 + len(patch_starts(patch, stride)) ** 2
     if images > most_images:
-        expected = f"more: with patch = {patch} it takes {images:,} images, and a request may take {most_images:,}"
+        expected = (
+            f"a larger stride: with patch = {patch} this one needs {images:,} images, and the limit is {most_images:,}"
+        )
         raise InvalidParameterError([InvalidParameter(name="stride", value=str(stride), expected=expected)])

@@ -122,7 +122,7 @@ class RequestReader:
             answer = await process.stdout.readexactly(length)
         except (OSError, RuntimeError, asyncio.IncompleteReadError):  # RuntimeError: uvloop, of a pipe that is closed
             self._give_up(process)
-            raise UnavailableError("the process that reads large requests has ended", retry_after_s=1) from None
+            raise UnavailableError("the process that parses large requests has ended", retry_after_s=1) from None
         except asyncio.CancelledError:
             self._give_up(process)  # it is in the middle of something that nobody waits for
             raise

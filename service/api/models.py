@@ -31,18 +31,18 @@ def model_routes(repository: ModelRepository) -> APIRouter:
     """The routes, answering from this repository."""
     routes = APIRouter()
 
-    @routes.get("/models", tags=["models"], summary="Every model, its versions and their stored accuracy")
+    @routes.get("/models", tags=["models"], summary="List the models, their versions and stored accuracy")
     async def list_models() -> ModelList:
         return repository.status()
 
-    @routes.get("/models/{name}", tags=["models"], summary="One model", responses=problem_responses(404))
+    @routes.get("/models/{name}", tags=["models"], summary="Show one model", responses=problem_responses(404))
     async def show_model(name: ModelPath) -> ModelStatus:
         return repository.model_status(name)
 
     @routes.get(
         "/models/{name}/versions/{version}",
         tags=["models"],
-        summary="A version's metadata, with its stored evaluation",
+        summary="Show a version's metadata and stored evaluations",
         responses=problem_responses(404, 422, 503),
     )
     async def show_version(name: ModelPath, version: VersionPath) -> ModelMetadata:
@@ -51,7 +51,7 @@ def model_routes(repository: ModelRepository) -> APIRouter:
     @routes.get(
         "/models/{name}/versions/{version}/plots/{plot}",
         tags=["models"],
-        summary="A plot of a version, as SVG",
+        summary="Get a plot of a version as SVG",
         response_class=Response,
         responses={200: {"content": {SVG_TYPE: {}}}, **problem_responses(404, 422, 503)},
     )
@@ -64,9 +64,9 @@ def model_routes(repository: ModelRepository) -> APIRouter:
         metadata = metadata_of(entry)
         if entry.state is VersionState.FAILED:
             raise UnavailableError(
-                f"{name} version {version} can't serve, nor can its plots: {entry.reason}",
+                f"{name} version {version} failed, so its plots are not served: {entry.reason}",
                 retry_after_s=RETRY_AFTER_FAILURE_S,
-                remedy="publish the version again, or ask for another",
+                remedy="publish the version again, or request another one",
             )
         try:
             content = read_plot(entry.folder, metadata, plot.removesuffix(".svg"))
@@ -91,6 +91,6 @@ def metadata_of(entry: ModelVersion) -> ModelMetadata:
         raise UnavailableError(
             f"{entry.name} version {entry.version} has no metadata: {entry.reason or 'it is being loaded'}",
             retry_after_s=RETRY_WHILE_LOADING_S if entry.reason is None else RETRY_AFTER_FAILURE_S,
-            remedy="" if entry.reason is None else "publish the version again, or ask for another",
+            remedy="" if entry.reason is None else "publish the version again, or request another one",
         )
     return entry.metadata

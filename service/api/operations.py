@@ -24,19 +24,19 @@ def health_routes(repository: ModelRepository, decode_threads: DecodeThreads) ->
     """`/livez` answers as long as the process does; `/readyz` is 200 only while requests are answered."""
     routes = APIRouter(tags=["health"])
 
-    @routes.get("/livez", summary="Does the process answer?")
+    @routes.get("/livez", summary="Liveness probe")
     async def livez() -> Liveness:
         return Liveness()
 
     @routes.get(
         "/readyz",
-        summary="Are requests answered?",
+        summary="Readiness probe",
         responses={503: {"model": Readiness, "description": "Loading, no model is ready, or no image can be decoded"}},
     )
     async def readyz(response: Response) -> Readiness:
         readiness = repository.readiness()
         if readiness.ready and decode_threads.overdue:
-            reason = f"{decode_threads.overdue} threads are held by images that take too long to decode"
+            reason = f"{decode_threads.overdue} decoder threads are stuck on images that take too long"
             readiness = readiness.model_copy(update={"ready": not decode_threads.is_exhausted, "reason": reason})
         if not readiness.ready:
             response.status_code = 503
@@ -52,7 +52,7 @@ def metrics_routes(telemetry: Telemetry) -> APIRouter:
 
     @routes.get(
         "/metrics",
-        summary="What the service has done, in Prometheus' text format",
+        summary="Metrics in Prometheus' text format",
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}},
     )
@@ -69,7 +69,7 @@ def statistics_routes(telemetry: Telemetry) -> APIRouter:
     """The route, answering from this telemetry."""
     routes = APIRouter()
 
-    @routes.get(STATISTICS_PATH, tags=["health"], summary="How busy the service is, in a few numbers")
+    @routes.get(STATISTICS_PATH, tags=["health"], summary="Requests/s, queue length and latency")
     async def show_statistics(response: Response) -> ServiceStatistics:
         """Since the start, of all processes that serve; `/metrics` has the rest."""
         response.headers["Cache-Control"] = "no-store"
@@ -78,7 +78,7 @@ def statistics_routes(telemetry: Telemetry) -> APIRouter:
     return routes
 
 
-BEARER = HTTPBearer(auto_error=False, description=f"the setting `{variable('admin_token')}`")
+BEARER = HTTPBearer(auto_error=False, description=f"the value of the setting `{variable('admin_token')}`")
 
 
 def authorization(token: SecretStr) -> Callable[..., Awaitable[None]]:
@@ -101,7 +101,7 @@ def check_token(given: bytes | None, token: SecretStr) -> None:
         raise UnauthorizedError(
             "the token is missing" if given is None else "the token is wrong",
             expected="the header 'Authorization: Bearer TOKEN'",
-            remedy=f"send what the service was started with as {variable('admin_token')}",
+            remedy=f"send the value of {variable('admin_token')}, with which the service was started",
         )
 
 
@@ -113,7 +113,7 @@ def admin_routes(watcher: Watcher, token: SecretStr, *, broadcast: Callable[[], 
     """
     routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(authorization(token))])
 
-    @routes.post("/reload", summary="Look for new and withdrawn versions now", responses=problem_responses(401, 503))
+    @routes.post("/reload", summary="Check for new and withdrawn versions now", responses=problem_responses(401, 503))
     async def reload() -> ReloadReport:
         """Answers once all that is new is loaded and all that is gone unloaded; versions that failed are tried again.
 

@@ -56,12 +56,12 @@ class PredictParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str | None = Field(
-        None, description="which model; without it the one that /models marks as default", examples=["sequential"]
+        None, description="name of the model; default: the one that /models marks as default", examples=["sequential"]
     )
     version: VersionChoice | None = Field(
-        None, description="which version, by number or label; without it the one that /models calls serving"
+        None, description="number or label of the version; default: the serving version"
     )
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="how many classes to list in `top`")
+    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="number of classes in `top`")
 
 
 @lru_cache(MAX_KEPT_QUERIES)
@@ -95,7 +95,7 @@ def predict_routes(pipeline: Pipeline, hot: HotRoutes) -> APIRouter:
         PATH,
         predict_handler(pipeline),
         name="predict",
-        summary="The CIFAR-10 class of one image",
+        summary="Classify one image",
         response_model=Prediction,
         openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
         **declaration,
@@ -105,7 +105,7 @@ def predict_routes(pipeline: Pipeline, hot: HotRoutes) -> APIRouter:
         BATCH_PATH,
         batch_handler(pipeline),
         name="predict_batch",
-        summary="The CIFAR-10 classes of several images",
+        summary="Classify several images",
         response_model=BatchPrediction,
         openapi_extra={"requestBody": FILES_BODY, "parameters": HEADERS},
         **declaration,

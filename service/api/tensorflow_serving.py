@@ -146,7 +146,7 @@ def _input_of(document: Document, signatures: Sequence[SignatureSpec]) -> str:
 def _rows(name: str, instances: object) -> list[Any]:
     """The values of the rows, which may each name their input."""
     if not isinstance(instances, list):
-        raise InvalidRequestError("'instances' is no list", expected=WAYS)
+        raise InvalidRequestError("'instances' is not a list", expected=WAYS)
     if not instances or not isinstance(instances[0], dict) or BASE64 in instances[0]:
         return instances
     return [_named(name, row) if isinstance(row, dict) else row for row in instances]
@@ -155,15 +155,15 @@ def _rows(name: str, instances: object) -> list[Any]:
 def _named(name: str, values: Document) -> Any:
     if set(values) != {name}:
         raise InvalidRequestError(
-            f"there are values for {shown(sorted(values))}{_misspelt(values, [name])}",
-            expected=f"the signature's input '{name}' alone",
+            f"the request has values for {shown(sorted(values))}{_misspelt(values, [name])}",
+            expected=f"only the signature's input '{name}'",
         )
     return values[name]
 
 
 def _read(name: str, values: object, form: Literal["predictions", "outputs", "result"]) -> PredictRequest:
     if not isinstance(values, list):
-        raise InvalidRequestError(f"the values of '{name}' are no list", expected=WAYS)
+        raise InvalidRequestError(f"the values of '{name}' are not a list", expected=WAYS)
     head = _head(name, len(values))
     if head.is_pixels:
         return PredictRequest(images_from_values(head, values), None, form)
@@ -354,7 +354,7 @@ def tensorflow_serving_routes(
             f"{path}:predict",
             predict,
             name="predict",
-            summary=f"Probabilities by {what}",
+            summary=f"Predict with {what}",
             responses=errors | {200: {"model": Predictions}},
             openapi_extra=computing,
         )
@@ -363,7 +363,7 @@ def tensorflow_serving_routes(
             f"{path}:classify",
             classify,
             name="classify",
-            summary=f"Classes by {what}",
+            summary=f"Classify with {what}",
             responses=errors | {200: {"model": Classifications}},
             openapi_extra=computing,
         )
@@ -393,5 +393,5 @@ def asked_version(path_params: Mapping[str, str], path: str) -> int | str | None
     except ValueError:
         version = None
     if version is None or isinstance(version, int) != (VERSION in path_params):
-        raise InvalidRequestError(f"{path[:200]} names no version or label", expected=LEGAL_VERSION)
+        raise InvalidRequestError(f"{path[:200]} has no version or label", expected=LEGAL_VERSION)
     return version

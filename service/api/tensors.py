@@ -31,7 +31,7 @@ EXPECTED_INPUT: Final = (
 )
 EXPECTED_VALUES: Final = "whole numbers from 0 to 255, in one flat list or nested as the shape says"
 EXPECTED_BASE64: Final = "base64 strings, in one flat list or nested as the shape says"
-DATA_URL: Final = "is a data URL, of which only what follows the comma is base64"
+DATA_URL: Final = "is a data URL; only the part after its comma is base64"
 URL_SAFE: Final = str.maketrans("-_", "+/")
 ELEMENT_LENGTH: Final = struct.Struct("<I")
 
@@ -133,13 +133,13 @@ def files_from_bytes(head: TensorHead, content: bytes | memoryview, *, max_rows:
             raise _other_number(head, f"more than {head.elements:,}")
         start = position + ELEMENT_LENGTH.size
         if start > len(content):
-            raise InvalidRequestError(f"input '{head.name}' ends within the length of element {len(files)}")
+            raise InvalidRequestError(f"input '{head.name}' is truncated in the length of element {len(files)}")
         (length,) = ELEMENT_LENGTH.unpack_from(content, position)
         position = start + length
         if position > len(content):
             raise InvalidRequestError(
                 f"element {len(files)} of input '{head.name}' has a length of {length:,} bytes",
-                expected=f"at most {len(content) - start:,}: there are no more",
+                expected=f"at most the {len(content) - start:,} bytes that are left",
             )
         files.append(bytes(content[start:position]))
     check_elements(head, len(files))
@@ -240,7 +240,7 @@ def shown(value: object) -> str:
 def _flatten(head: TensorHead, values: object, expected: str) -> list[object]:
     """The elements, from one list or from lists nested as the shape says; by passes over whole levels, not rows."""
     if not isinstance(values, list):
-        raise InvalidRequestError(f"the values of input '{head.name}' are no list", expected=expected)
+        raise InvalidRequestError(f"the values of input '{head.name}' are not a list", expected=expected)
     if len(values) == head.elements and not (values and isinstance(values[0], list)):
         return values
     level: list[object] = [values]
@@ -248,7 +248,7 @@ def _flatten(head: TensorHead, values: object, expected: str) -> list[object]:
         lists = cast("list[list[object]]", level)
         if set(map(type, level)) != {list} or set(map(len, lists)) != {size}:
             raise InvalidRequestError(
-                f"the values of input '{head.name}' are not of the shape {list(head.shape)} at depth {depth}",
+                f"the values of input '{head.name}' don't have the shape {list(head.shape)} at depth {depth}",
                 expected=f"{head.elements:,} elements: {expected}",
             )
         level = list(chain.from_iterable(lists))

@@ -81,7 +81,7 @@ def image_in(body: bytes, kind: ContentType) -> bytes:
     """
     image = file_of_form(body, kind[1]) if kind[0] == FORM else body
     if not image:
-        raise InvalidRequestError("the request carries no image: it has 0 bytes", expected=WAYS)
+        raise InvalidRequestError("the request has no image: its body has 0 bytes", expected=WAYS)
     return image
 
 
@@ -139,7 +139,7 @@ def _content_codings(headers: RawHeaders) -> list[str]:
 
 def _unread_coding(codings: list[str], expected: str, accepted: str) -> UnsupportedTypeError:
     return UnsupportedTypeError(
-        f"content encoding {', '.join(codings)[:100]!r} is not read", expected=expected, accept_encoding=accepted
+        f"content encoding {', '.join(codings)[:100]!r} is not supported", expected=expected, accept_encoding=accepted
     )
 
 
@@ -171,9 +171,9 @@ def _decompress(body: bytes, coding: str, max_body_bytes: int) -> bytes:
         except zlib.error as error:
             raise InvalidRequestError(f"the body can't be decompressed: {error}") from None
     if not members:
-        raise InvalidRequestError("the compressed body is cut off")
+        raise InvalidRequestError("the compressed body is truncated")
     if body.count(0, position) < len(body) - position:
-        raise InvalidRequestError("the compressed body has something behind its end")
+        raise InvalidRequestError("the compressed body has data after its end")
     return bytes(content)
 
 
@@ -187,7 +187,7 @@ def _decompress_member(
             window = body[position : position + WINDOW_BYTES]
             position += len(window)
         if not window:
-            raise InvalidRequestError("the compressed body is cut off")
+            raise InvalidRequestError("the compressed body is truncated")
         content += stream.decompress(window, max_body_bytes + 1 - len(content))
         if len(content) > max_body_bytes:
             raise _too_large(f"the body has more than {max_body_bytes:,} bytes, decompressed", max_body_bytes)
@@ -203,7 +203,7 @@ def _has_zlib_header(body: bytes) -> bool:
 def _content_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:
     codings = _content_codings(headers) if CONTENT_ENCODING in headers else []
     if codings:
-        raise _unread_coding(codings, "a body that is not compressed: image files already are", IDENTITY)
+        raise _unread_coding(codings, "an uncompressed body: image files are already compressed", IDENTITY)
     return _parse_content_type(headers.get(b"content-type", b"")[:MAX_CONTENT_TYPE_BYTES])
 
 
@@ -258,17 +258,17 @@ def check_declared_size(content_length: str, *, max_body_bytes: int) -> None:
 
 def not_a_form(content_type: str) -> UnsupportedTypeError:
     """The error of a body that carries no files, for where several are expected."""
-    return UnsupportedTypeError(f"content of type {content_type[:100]!r} is not read", expected=FILES_WAY)
+    return UnsupportedTypeError(f"content of type {content_type[:100]!r} is not supported", expected=FILES_WAY)
 
 
 def upload_timeout(upload_timeout_s: float) -> UploadTimeoutError:
     """The error of a body that took longer."""
     return UploadTimeoutError(
-        f"the body was not there after {upload_timeout_s:g} s", remedy="send it faster, or a smaller file"
+        f"the body did not arrive within {upload_timeout_s:g} s", remedy="send it faster, or a smaller file"
     )
 
 
 def _too_large(problem: str, max_body_bytes: int) -> TooLargeError:
     return TooLargeError(
-        problem, expected=f"at most {max_body_bytes:,} bytes", remedy="send a smaller file: the models see 32x32 pixels"
+        problem, expected=f"at most {max_body_bytes:,} bytes", remedy="send a smaller file: the models use 32x32 pixels"
     )

@@ -76,5 +76,5 @@ class ClientWatch:
 def _current_task() -> "asyncio.Task[object]":
     task = asyncio.current_task()
     if task is None:
-        raise AssertionError("no task: an ASGI server runs each request in one")
+        raise AssertionError("not in a task: an ASGI server runs each request in one")
     return task

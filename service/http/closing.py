@@ -293,7 +293,7 @@ class ClosingProtocol(ReadingProtocol):
 
     def _give_up_waiting(self, waited_s: float) -> None:
         if self._is_head_partial:
-            self._fail(UploadTimeoutError(f"the head of the request was not there after {waited_s:g} s"))
+            self._fail(UploadTimeoutError(f"the head of the request did not arrive within {waited_s:g} s"))
         elif not self._is_at_head and not self._is_answered():
             self._fail(upload_timeout(waited_s))
         else:

@@ -50,5 +50,5 @@ def check_type(content_type: str) -> None:
     if content_type not in UNSPECIFIC_TYPES and content_type not in READABLE_TYPES:
         name = f" ({NAMES[content_type]})" if content_type in NAMES else ""
         raise UnsupportedTypeError(
-            f"content of type {content_type[:100]!r}{name} is not read", expected=TYPES, remedy=WAYS
+            f"content of type {content_type[:100]!r}{name} is not supported", expected=TYPES, remedy=WAYS
         )

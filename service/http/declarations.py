@@ -30,14 +30,13 @@ HEADERS: Final[list[Declaration]] = [
     {
         "name": TIMEOUT_HEADER,
         "in": "header",
-        "description": "the request's own deadline in milliseconds, where the service's is too long; then 504",
+        "description": "deadline of this request in milliseconds, if the service's is too long; after it, 504",
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
     },
     {
         "name": "X-Request-ID",
         "in": "header",
-        "description": f"any text of at most {MAX_ID_BYTES} characters; "
-        "it comes back with the answer and stands in the log",
+        "description": f"any text of at most {MAX_ID_BYTES} characters; it is repeated in the answer and in the log",
         "schema": {"type": "string", "maxLength": MAX_ID_BYTES},
     },
 ]
@@ -47,13 +46,13 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What the OpenAPI document says of these error statuses."""
     titles = {
         400: "No image, or one that can't be decoded",
-        401: "The secret is missing or wrong",
+        401: "The token is missing or wrong",
         404: "No such model, version or plot",
         408: "The body did not arrive in time",
         413: "Too many bytes or pixels",
-        415: "Not an image type that is read",
-        422: "A parameter is not what it must be",
-        503: "Overloaded, not ready or stopping; `Retry-After` says when to come back",
+        415: "Not a supported image type",
+        422: "A parameter is not valid",
+        503: "Overloaded, not ready or stopping; see `Retry-After`",
         504: "No answer within the deadline",
     }
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}

@@ -42,7 +42,7 @@ PLAIN_PATHS: Final = ("/v1", "/v2")
 """Below these an error is `{"error": "…"}`."""
 PROBLEM_HEADER: Final = (b"content-type", PROBLEM_TYPE.encode())
 MAX_SHOWN: Final = 100
-SEE_DOCS: Final = "/docs lists what there is"
+SEE_DOCS: Final = "/docs lists all routes"
 UNKNOWN_PARAMETER: Final = "extra_forbidden"
 """Error type that pydantic gives an unknown parameter."""
 
@@ -153,7 +153,7 @@ def unexpected(error: BaseException) -> str:
 def _invalid_parameter(name: str, error: Mapping[str, Any], known: Collection[str]) -> InvalidParameter:
     expected = str(error["msg"]).removeprefix("Input ")
     if error["type"] == UNKNOWN_PARAMETER:
-        expected = f"there is no such parameter{did_you_mean(name, known)}; there are {', '.join(known)}"
+        expected = f"there is no such parameter{did_you_mean(name, known)}; valid: {', '.join(known)}"
     return InvalidParameter(name=name[:MAX_SHOWN], value=str(error.get("input"))[:MAX_SHOWN], expected=expected)
 
 
@@ -186,6 +186,6 @@ def _internal_problem(error: BaseException) -> Problem:
         type=KIND_PREFIX + "internal-error",
         title="The service failed",
         status=HTTPStatus.INTERNAL_SERVER_ERROR,
-        detail=f"{unexpected(error)}; the service's log tells more",
+        detail=f"{unexpected(error)}; see the service's log",
         remedy="please report it with the log",
     )

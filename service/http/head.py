@@ -48,7 +48,7 @@ def check_partial_head(head: bytes, max_header_bytes: int) -> None:
     if line_bytes < 0:
         line_bytes = len(head)
         if b" " not in head[:MAX_METHOD_BYTES] and line_bytes >= MAX_METHOD_BYTES:
-            raise malformed("it does not begin with a method")
+            raise malformed("it does not start with a method")
     _check_sizes(head, line_bytes, max_header_bytes)
     if head.count(b"\r\n") > MAX_HEADERS + 1:
         raise too_many_headers()
@@ -94,7 +94,7 @@ def parse_target(target: bytes) -> tuple[str, bytes, bytes]:
     try:
         parsed = httptools.parse_url(target)
     except httptools.HttpParserInvalidURLError:
-        raise malformed("its target is no path") from None
+        raise malformed("its target is not a path") from None
     raw_path: bytes = parsed.path or (target if target == b"*" else b"/")
     path = raw_path.decode("ascii")
     return (urllib.parse.unquote(path) if "%" in path else path), raw_path, parsed.query or b""
@@ -118,11 +118,11 @@ def check_fields(version: str, hosts: Sequence[bytes], transfer_codings: Sequenc
     """
     if len(hosts) != 1 and (hosts or version != "1.0"):
         raise InvalidRequestError(
-            f"the request has {len(hosts)} headers Host", expected="one, such as 'Host: localhost:8000'"
+            f"the request has {len(hosts)} Host headers", expected="one, such as 'Host: localhost:8000'"
         )
     if hosts and not _is_host(hosts[0]):
         raise InvalidRequestError(
-            f"the header Host has the value {hosts[0][:100].decode('latin-1')!r}", expected="a host, or HOST:PORT"
+            f"the Host header is {hosts[0][:100].decode('latin-1')!r}", expected="a host, or HOST:PORT"
         )
     if transfer_codings and (version == "1.0" or [value.lower() for value in transfer_codings] != [b"chunked"]):
         raise InvalidRequestError(
@@ -148,7 +148,7 @@ def head_too_large(max_header_bytes: int) -> HeadTooLargeError:
 def framing_too_large(max_header_bytes: int) -> HeadTooLargeError:
     """Return the error of empty lines before a head, of chunk extensions or of trailers with too many bytes."""
     return HeadTooLargeError(
-        f"what is around the head or the chunks of the request has more than {max_header_bytes:,} bytes",
+        f"empty lines, chunk extensions and trailers of the request have more than {max_header_bytes:,} bytes",
         expected="no empty lines before a request, and a chunked body with larger chunks and fewer trailers",
     )
 

@@ -26,7 +26,7 @@ def parse_json(content: bytes | memoryview, *, expected: str) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
         if bytes(content[:2]) in OTHER_ENCODINGS:
-            raise InvalidRequestError("the request is not JSON in UTF-8, but UTF-16", expected=expected) from None
+            raise InvalidRequestError("the request is UTF-16, not JSON in UTF-8", expected=expected) from None
         raise InvalidRequestError(f"the request is not JSON: {error}", expected=expected) from None
 
 

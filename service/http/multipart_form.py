@@ -133,7 +133,7 @@ def _fields(body: bytes, options: Mapping[str, str], *, most_fields: int, expect
                     yield _field(head, bytes(content))
     except (MultipartError, UnicodeEncodeError) as error:
         raise InvalidRequestError(
-            f"the multipart form is broken: {error}", expected=f"at most {most_fields} fields; {expected}"
+            f"the multipart form is malformed: {error}", expected=f"at most {most_fields} fields; {expected}"
         ) from None
 
 
@@ -161,7 +161,7 @@ def _field(head: MultipartSegment, content: bytes) -> FormField:
         try:
             content = binascii.a2b_base64(content)
         except binascii.Error as error:
-            raise InvalidRequestError(f"a part of the form is not in base64, as it declares: {error}") from None
+            raise InvalidRequestError(f"a part of the form declares base64 and is not valid base64: {error}") from None
     elif encoding == "quoted-printable":
         content = binascii.a2b_qp(content)
     extended = EXTENDED_FILENAME.search(head.header("Content-Disposition", ""))

@@ -255,7 +255,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
         parser = self.parser
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
-                raise InvalidRequestError("CONNECT asks for a tunnel, and this is no proxy")
+                raise InvalidRequestError("CONNECT requests a tunnel, and this server is not a proxy")
             return
         version = parser.get_http_version()
         check_fields(version, self._hosts, self._transfer_codings)

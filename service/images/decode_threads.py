@@ -170,7 +170,7 @@ class DecodeThreads:
         overdue = self._overdue()
         if overdue >= self._max_threads:
             raise UnavailableError(
-                f"all {overdue} threads that decode images are held by images that take too long",
+                f"all {overdue} decoder threads are stuck on images that take too long",
                 retry_after_s=RETRY_WHILE_OVERDUE_S,
             )
         pixels = sum(job.expected_pixels for job in (*self._unread, *self._read))
@@ -178,7 +178,7 @@ class DecodeThreads:
         wait_s = pixels * seconds_per_pixel / min(self._threads, self._max_threads - overdue)
         if wait_s > expires_s - self._clock():
             raise UnavailableError(
-                f"{self.waiting:,} images wait to be decoded, for longer than this request's time",
+                f"{self.waiting:,} images are queued for decoding, for longer than this request's deadline",
                 retry_after_s=retry_after_s(1, wait_s),
             )
 
@@ -210,7 +210,7 @@ class DecodeThreads:
                     return
                 self._unread.pop()
                 raise UnavailableError(
-                    "there is no thread to be had to decode the image", retry_after_s=RETRY_WHILE_OVERDUE_S
+                    "no thread is available to decode the image", retry_after_s=RETRY_WHILE_OVERDUE_S
                 ) from None
             self._alive += 1
 
@@ -273,9 +273,9 @@ class DecodeThreads:
         """Set memory aside; where there is none, another thread goes on later."""
         if image.decode_bytes > self._max_decode_bytes:
             raise TooLargeError(
-                f"the image takes up to {image.decode_bytes:,} bytes of memory to decode",
+                f"decoding the image takes up to {image.decode_bytes:,} bytes of memory",
                 expected=f"at most {self._max_decode_bytes:,} bytes",
-                remedy="send a smaller picture, or a JPEG: the models see 32x32 pixels",
+                remedy="send a smaller image, or a JPEG: the models use 32x32 pixels",
             )
         with self._changed:
             if not self._read and self._take_memory(job):

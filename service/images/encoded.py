@@ -91,7 +91,7 @@ class EncodedImage:
         except RequestError:
             raise
         except UnidentifiedImageError:  # names no cause, but a place in memory
-            raise damaged("its header is damaged, or of a kind that is not read") from None
+            raise damaged("its header is damaged or not supported") from None
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
             if _is_out_of_memory(error, self.decode_bytes):
                 raise out_of_memory() from None
@@ -109,7 +109,7 @@ class EncodedImage:
         counts = [self._load(other).histogram() for other in others]
         image = self._load(ending)
         if any(other != image.histogram() for other in counts):
-            raise damaged("it is cut off")
+            raise damaged("it is truncated")
         return image
 
     def _load(self, ending: bytes) -> Image.Image:

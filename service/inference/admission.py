@@ -61,7 +61,7 @@ class Admission:
     def overloaded(self, pending: int) -> UnavailableError:
         """The error of a request that found so many before it."""
         return UnavailableError(
-            f"{pending:,} requests are being received, waiting or computed",
+            f"{pending:,} requests are being received, queued or computed",
             retry_after_s=retry_after_s(pending, self._seconds_between_answers),
         )
 

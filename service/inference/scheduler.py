@@ -75,7 +75,7 @@ class _FullQueue:
     def error(self) -> UnavailableError:
         rows = self.queue.rows
         return UnavailableError(
-            f"{rows:,} images wait for {self.model}",
+            f"{rows:,} images are queued for {self.model}",
             retry_after_s=retry_after_s(rows, self.queue.seconds_per_row),
             capacity_limit=self,
         )
@@ -92,7 +92,7 @@ class _AllQueuesFull:
 
     def error(self) -> UnavailableError:
         return UnavailableError(
-            f"{self.scheduler.queue_rows:,} images wait",
+            f"{self.scheduler.queue_rows:,} images are queued",
             retry_after_s=retry_after_s(1, self.scheduler.queue_s),
             capacity_limit=self,
         )
@@ -375,7 +375,7 @@ def _compute(batch: _Batch) -> _Outcome:
         ends = list(accumulate(map(len, images)))
         results = [probabilities[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     except Exception:
-        logger.exception("a batch of %d requests failed; each is computed again by itself", len(images))
+        logger.exception("a batch of %d requests failed; retrying each request alone", len(images))
         results = [_compute_alone(model, part) for part in images]
     return _Outcome(results, time.monotonic() - start_s)
 
@@ -388,7 +388,7 @@ def _compute_alone(model: LoadedModel, images: Images) -> Probabilities | Except
 
 
 def _withdrawn() -> UnavailableError:
-    return UnavailableError("the version was withdrawn while the request waited", retry_after_s=1)
+    return UnavailableError("the version was withdrawn while the request was queued", retry_after_s=1)
 
 
 def _fail(waiting: WaitingRows, error: Exception) -> None:

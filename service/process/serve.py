@@ -88,12 +88,14 @@ def listen(host: str, port: int, setting: str) -> list[socket.socket]:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise SettingsError(
             f"can't listen on {host} port {port}: {reason}",
-            expected="an address of this machine and a port that is free",
+            expected="an address of this machine and a free port",
             remedy=f"change {variable('host')} or {variable(setting)}",
         ) from None
     except UnicodeError:  # a label of the name is too long for the DNS, or empty
         raise SettingsError(
-            f"'{host[:100]}' is no name of a host", remedy=f"change {variable('host')}", expected="an address or a name"
+            f"'{host[:100]}' is not a known host name",
+            remedy=f"change {variable('host')}",
+            expected="an address or a name",
         ) from None
     return sockets
 

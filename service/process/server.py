@@ -128,7 +128,7 @@ class _Server(uvicorn.Server):
         await super().main_loop()
         end_s = time.monotonic() + self._settings.lame_duck_s
         if self._settings.lame_duck_s:
-            logger.info("stopping in %g s; until then not ready, but answering", self._settings.lame_duck_s)
+            logger.info("stopping in %g s; until then not ready, but still answering", self._settings.lame_duck_s)
         while time.monotonic() < end_s and not self.force_exit:
             await self.on_tick(0)
             await asyncio.sleep(0.1)
@@ -261,5 +261,5 @@ def _exit_despite_stuck_work() -> NoReturn:
     for thread in threads:
         thread.join(max(0.0, deadline_s - time.monotonic()))
     if any(thread.is_alive() for thread in threads):
-        logger.warning("stopped with work under way that nobody waits for")
+        logger.warning("stopped; unfinished work was abandoned")
     exit_now(0)

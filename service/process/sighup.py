@@ -27,10 +27,10 @@ def reload_on_sighup(watcher: Watcher) -> None:
 
     def on_sighup() -> None:
         if had_terminal and not has_terminal():
-            logger.info("the terminal has gone: stopping")
+            logger.info("the terminal was closed; stopping")
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        logger.info("SIGHUP: looking for new versions")
+        logger.info("SIGHUP: checking for new versions")
         watcher.scan_now()
 
     def handle(_signal: int, _frame: FrameType | None) -> None:

@@ -52,7 +52,7 @@ def exit_within(seconds: float, code: int = 0) -> None:
     """
 
     def end() -> None:
-        logger.warning("stopped with work under way that nobody waits for")
+        logger.warning("stopped; unfinished work was abandoned")
         exit_now(code)
 
     timer = threading.Timer(seconds, end)

@@ -59,7 +59,7 @@ class BoundedCalls:
             CallsStoppedError: `stop` was called.
         """
         if self.is_under_way(what):
-            raise UnresponsiveError("it still has not answered")
+            raise UnresponsiveError("it still does not respond")
         outcome: Future[Value] = Future()
         thread = threading.Thread(
             target=_settle, args=(outcome, call), name=f"{THREAD_NAME_PREFIX} {what}", daemon=True
@@ -73,7 +73,7 @@ class BoundedCalls:
             return outcome.result()
         if self._stopped.done():
             raise CallsStoppedError
-        raise UnresponsiveError(f"it has not answered for {limit_s:g} s")
+        raise UnresponsiveError(f"no response within {limit_s:g} s")
 
     def is_under_way(self, what: str) -> bool:
         """Return true while a call of this name that was given up has not returned."""
@@ -180,9 +180,9 @@ class VersionLoader:
         entry.state = VersionState.DRAINING
         entry.retire()
         if not entry.wait_until_unused(drain_limit_s):
-            logger.warning("%s is unloaded though requests have used it for %g s", entry, drain_limit_s)
+            logger.warning("unloading %s although requests still use it after %g s", entry, drain_limit_s)
         entry.model = None
-        logger.info("%s is unloaded", entry)
+        logger.info("%s unloaded", entry)
 
     def _metadata(self, entry: ModelVersion) -> ModelMetadata:
         return self._calls.run(str(entry), lambda: read_metadata(entry.folder), READ_LIMIT_S)
@@ -194,7 +194,7 @@ class VersionLoader:
 
     def _fail(self, entry: ModelVersion, error: Exception) -> None:
         if isinstance(error, UnresponsiveError):
-            reason = f"{error.strerror}: a file of it, or its graph, may hang."
+            reason = f"{error.strerror}: a file of the version, or its graph, may hang."
         elif isinstance(error, ProjectError):
             reason = str(error)
         else:

@@ -52,7 +52,7 @@ def _version_status(entry: ModelVersion, model: ServedModel, runtime: Runtime) -
     evaluation, metadata = stored_evaluation(entry, runtime), entry.metadata
     reason = entry.reason
     if entry.state is VersionState.FAILED and entry.version in model.serving:
-        reason = f"{reason} The files that were there before go on answering."
+        reason = f"{reason} The previously loaded files keep serving."
     if model.is_unloaded and reason is None:
         reason = "The model was unloaded by the operator."
     return VersionStatus(

@@ -62,7 +62,7 @@ class ModelsFolder:
             problem = "there is no such folder" if missing else f"it can't be read: {error.strerror}"
             raise SettingsError(
                 f"{variable('models')} = {str(self.path)!r}: {problem}",
-                expected="a folder with NAME/VERSION/ in it, as training publishes them",
+                expected="a folder that contains NAME/VERSION/, as training publishes them",
                 remedy="start in the project's folder, or give the folder's path",
             ) from None
         found = {name: self._scan_model(name) for name in names if self._is_model_name(name)}
@@ -87,7 +87,7 @@ class ModelsFolder:
     def _is_model_name(self, name: str) -> bool:
         is_legal = MODEL_NAME.fullmatch(name) is not None
         if not is_legal:
-            self._tell(name, "is no name of a model and is passed over")
+            self._tell(name, "is not a valid model name; ignored")
         return is_legal
 
     def _scan_model(self, name: str) -> ModelFolder | None:
@@ -97,10 +97,10 @@ class ModelsFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:  # such as the lost+found of a volume, or a network file system that hangs
-            self._tell(name, f"can't be read and is passed over: {error.strerror}")
+            self._tell(name, f"can't be read; ignored: {error.strerror}")
             return self._found.get(name)
         if len(found.versions) == MAX_VERSIONS:
-            self._tell(name, f"may hold more than {MAX_VERSIONS:,} versions; older ones are passed over")
+            self._tell(name, f"may have more than {MAX_VERSIONS:,} versions; older ones are ignored")
         else:
             self._told.pop(name, None)
         return found

@@ -137,7 +137,7 @@ class Reconciler:
         except ProjectError as error:
             found, problem = self._found, str(error)
         if problem is not None and problem != self._folder_problem:
-            logger.error("what is loaded goes on: %s", problem)
+            logger.error("keeping the loaded versions: %s", problem)
         self._folder_problem = problem
         return found
 
@@ -166,7 +166,7 @@ class Reconciler:
     def _with_rollout(self, model: ServedModel) -> ServedModel:
         rollout, problem = _read_rollout(self._folder, model)
         if problem is not None and problem != model.problem:
-            logger.error("what was in force goes on: %s", problem)
+            logger.error("keeping previous rollout: %s", problem)
         if rollout != model.rollout:
             logger.info("%s: rollout is now %s", model.name, rollout.model_dump_json(exclude_defaults=True))
         return replace(model, rollout=rollout, problem=problem)

@@ -74,8 +74,8 @@ class ModelRepository:
         published = self._snapshot.models
         if default_model != "auto" and default_model not in published:
             raise SettingsError(
-                f"default model '{default_model}': no version of it is published",
-                expected=f"auto, or one of {', '.join(published) or 'those that will be published'}",
+                f"default model '{default_model}' has no published version",
+                expected=f"auto, or one of {', '.join(published)}" if published else "auto",
                 remedy="change the setting default_model, or publish a version",
             )
 

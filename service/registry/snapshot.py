@@ -81,7 +81,7 @@ class Snapshot:
         if not self.models:
             return f"there is no published version in {folder}"
         if all(route.default is None for route in self.routes.values()):
-            return "no published version could be loaded; GET /models tells why"
+            return "no published version could be loaded; see GET /models"
         return None
 
     @property
@@ -111,11 +111,11 @@ class Snapshot:
             return UnavailableError(
                 f"{entry} could not be loaded: {entry.reason}",
                 retry_after_s=RETRY_AFTER_FAILURE_S,
-                remedy="ask for another model or version; GET /models lists what is ready",
+                remedy="request another model or version; GET /models lists the ready ones",
             )
         if entry.state in (VersionState.PUBLISHED, VersionState.DRAINING):
             policy = describe_policy(model.rollout, self.default_policy)
-            why = "it was unloaded by the operator" if model.is_unloaded else f"the policy {policy} doesn't choose it"
+            why = "it was unloaded by the operator" if model.is_unloaded else f"the policy {policy} doesn't select it"
             return UnknownModelError(f"{entry} is published but not served: {why}", available=served)
         return UnavailableError(f"{entry} is being loaded", retry_after_s=RETRY_WHILE_LOADING_S)
 

@@ -83,7 +83,7 @@ class Watcher:
             except UnavailableError as error:  # the service is stopping
                 self._answer(asked, error)
             except Exception as error:  # the next look may go better
-                logger.exception("looking for new versions")
+                logger.exception("checking for new versions failed")
                 self._answer(asked, error)
 
     def _take(self) -> "list[Future[ReloadReport]]":

@@ -198,7 +198,7 @@ def _text(trace: Trace) -> bytes:
     if trace.model is not None:
         parts.append(f"{trace.model}/{trace.version}")
     elif trace.requested_model is not None:
-        parts.append(f"asked for {trace.requested_model[:MAX_TEXT_LENGTH]}")
+        parts.append(f"requested {trace.requested_model[:MAX_TEXT_LENGTH]}")
     if trace.client is not None:
         parts.append(f"from {trace.client}")
     if trace.detail is not None or trace.error is not None:

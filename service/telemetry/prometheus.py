@@ -23,16 +23,16 @@ from service.telemetry.stats import ENDS, NO_VERSION, Histogram, Snapshot, Versi
 PREFIX: Final = "cifar10_"
 LABELS: Final = ("model", "version")
 END_TEXTS: Final = {
-    "rejected": "Requests that got 503",
-    "expired": "Requests whose time was over, 504",
-    "cancelled": "Requests whose client went away",
+    "rejected": "Requests rejected with 503",
+    "expired": "Requests that missed their deadline and got 504",
+    "cancelled": "Requests whose client disconnected",
 }
 HISTOGRAMS: Final = {
-    "request_seconds": "From a request's head to its answer",
-    "decode_seconds": "From a whole request to its pixels",
-    "queue_seconds": "From pixels to the start of their batch",
-    "compute_seconds": "Of one batch in the runtime",
-    "batch_rows": "Images computed at once",
+    "request_seconds": "Time from a request's head to its answer",
+    "decode_seconds": "Time from the complete request to its pixels",
+    "queue_seconds": "Time in the queue, until the batch starts",
+    "compute_seconds": "Time of one batch in the runtime",
+    "batch_rows": "Images in a batch",
 }
 
 
@@ -57,8 +57,8 @@ def exposition(snapshot: Snapshot, states: Iterable[Metric]) -> bytes:
 
 def current_states(sources: StateSources) -> Iterator[Metric]:
     """Yield the states of this process: versions, queues, requests inside, memory, descriptors."""
-    queue_size = GaugeMetricFamily(f"{PREFIX}queue_rows", "Images that wait", labels=LABELS)
-    state = GaugeMetricFamily(f"{PREFIX}version_state", "1 for the state it is in", labels=(*LABELS, "state"))
+    queue_size = GaugeMetricFamily(f"{PREFIX}queue_rows", "Queued images", labels=LABELS)
+    state = GaugeMetricFamily(f"{PREFIX}version_state", "1 for the current state", labels=(*LABELS, "state"))
     waiting = sources.scheduler.queue_rows_by_version()
     for model in sources.repository.status().models:
         for version in model.versions:
@@ -69,12 +69,12 @@ def current_states(sources: StateSources) -> Iterator[Metric]:
     yield state
     backlog, cache, threads = sources.backlog, sources.cache, sources.decode_threads
     gauges = {
-        "pending_requests": ("Requests received, waiting or computed", backlog.pending),
-        "backlog_requests": ("Those that wait to be started", backlog.waiting),
-        "pending_bytes": ("Bodies of requests held in memory", backlog.admission.pending_bytes),
+        "pending_requests": ("Requests being received, queued or computed", backlog.pending),
+        "backlog_requests": ("Requests in the backlog, waiting to be started", backlog.waiting),
+        "pending_bytes": ("Size of the request bodies in memory", backlog.admission.pending_bytes),
         "decode_waiting": ("Images that wait to be decoded", threads.waiting),
-        "decode_bytes": ("Memory set aside for decoding", threads.used_bytes),
-        "decode_threads_overdue": ("Threads held by an image beyond its deadline", threads.overdue),
+        "decode_bytes": ("Memory reserved for decoding", threads.used_bytes),
+        "decode_threads_overdue": ("Decoder threads that have passed a deadline", threads.overdue),
     }
     for name, (text, value) in gauges.items():
         yield GaugeMetricFamily(f"{PREFIX}{name}", text, value)

@@ -150,7 +150,7 @@ async def test_more_are_refused_at_once_on_a_connection_that_stays_and_are_count
         assert time.monotonic() - start_s < 2  # a request that had to wait would wait for all those inside
         assert "content-type: application/problem+json" in answer.headers
         assert re.search(r"\r\nretry-after: [1-9]\d*\r\n", answer.headers)
-        assert f'"detail":"{PENDING} requests are being received, waiting or computed"' in answer.body.decode()
+        assert f'"detail":"{PENDING} requests are being received, queued or computed"' in answer.body.decode()
         for path in ("/livez", "/readyz", "/metrics", "/stats", "/models"):
             asked = await connection.ask(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             assert asked.status == HTTPStatus.OK

@@ -24,7 +24,12 @@ CAT, SHIP = SAMPLES[3], SAMPLES[8]
 VERSIONS = (("sequential", 1), ("sequential", 2), ("functional", 2))
 DESKTOP = {"width": 1360, "height": 900}
 PHONE = {"width": 360, "height": 740}
-PROBLEM: dict[str, Any] = {"type": "urn:x", "title": "Busy", "status": 503, "detail": "512 images wait for sequential"}
+PROBLEM: dict[str, Any] = {
+    "type": "urn:x",
+    "title": "Busy",
+    "status": 503,
+    "detail": "512 images are queued for sequential",
+}
 PROBLEM_JSON = "application/problem+json"
 PASTE = """data => {
   const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
@@ -150,7 +155,7 @@ def test_several_pictures_have_their_classes_in_the_strip(page: Page) -> None:
     page.locator("#strip li button").nth(1).click()
     expect(headline(page)).to_have_text("ship")
     page.locator("#strip li button").nth(2).click()
-    expect(page.locator("#answer-problem")).to_contain_text("not an image that can be read")
+    expect(page.locator("#answer-problem")).to_contain_text("not a supported image")
     expect(page.locator("#answer-problem button")).to_have_count(0)
     page.click("#clear")
     expect(page.locator("#strip")).to_be_hidden()
@@ -162,7 +167,7 @@ def test_all_models_are_compared(page: Page) -> None:
     page.check("#mode [value=all]")
     expect(page.locator(".cards > li")).to_have_count(2)
     expect(page.locator("#answer-body .headline .label")).to_have_text("cat")
-    expect(page.locator("#answer-body")).to_contain_text("All 2 models say so.")
+    expect(page.locator("#answer-body")).to_contain_text("All 2 models agree.")
     expect(page.locator(".cards .timings")).to_have_count(2)
 
 
@@ -197,7 +202,7 @@ def test_what_mattered_is_drawn_and_said(page: Page) -> None:
 
 def test_errors_are_shown_in_words_where_they_happen(page: Page) -> None:
     choose(page, {"name": "cat.txt", "mimeType": "text/plain", "buffer": b"meow"})
-    expect(page.locator("#answer-problem")).to_contain_text("Not an image type that is read")
+    expect(page.locator("#answer-problem")).to_contain_text("Not a supported image type")
     page.route("**/compare*", lambda route: route.abort())
     choose(page, CAT.file)
     expect(page.locator("#answer-problem")).to_contain_text("The service can't be reached")
@@ -226,7 +231,7 @@ def test_while_the_chosen_model_is_away_another_answers_and_that_is_told(page: P
         lambda route: route.fulfill(status=404, content_type=PROBLEM_JSON, json=PROBLEM | {"status": 404}),
     )
     choose(page, CAT.file)
-    expect(page.locator("#models-problem")).to_contain_text("Sequential CNN, version 2 does not answer now")
+    expect(page.locator("#models-problem")).to_contain_text("Sequential CNN, version 2 is not available")
     expect(page.locator("#answer-body .by")).to_have_text("Functional CNN, version 2")
     expect(page.locator("#answer-problem")).to_be_empty()
     page.unroute_all()
@@ -238,7 +243,7 @@ def test_while_the_chosen_model_is_away_another_answers_and_that_is_told(page: P
 def test_a_photo_of_12_megapixels_is_sent_as_it_is(page: Page, photo: Path) -> None:
     choose(page, photo)
     expect(page.locator(".timings")).to_be_visible()
-    expect(page.locator("#original-caption")).to_have_text("as you sent it")
+    expect(page.locator("#original-caption")).to_have_text("original")
     assert page.locator("#original img").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [4000, 3000]
     assert page.locator("#seen img").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 32]
 
@@ -256,7 +261,7 @@ def test_a_photo_that_the_service_takes_not_is_sent_smaller(page: Page, photo: P
     page.route("**/compare*", reject_large)
     choose(page, photo)
     expect(page.locator(".timings")).to_be_visible()
-    expect(page.locator("#original-caption")).to_have_text("sent as 683 by 512 pixels, since it is large")
+    expect(page.locator("#original-caption")).to_have_text("scaled down to 683 by 512 pixels for the upload")
     assert sent_bytes[0] == photo.stat().st_size
     assert sent_bytes[1] < 500_000 < sent_bytes[0]
 

@@ -215,7 +215,7 @@ def test_operator_loads_and_unloads(triton: tuple[Any, Any]) -> None:
     assert states()[VERSION] == "UNAVAILABLE"
     client.load_model(MODEL, headers=AUTHORIZED)
     assert states()[VERSION] == "READY"
-    with pytest.raises(InferenceServerException, match="would change what is published"):
+    with pytest.raises(InferenceServerException, match="would change a published version"):
         client.load_model(MODEL, headers=AUTHORIZED, config="{}")
 
 

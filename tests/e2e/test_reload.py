@@ -119,7 +119,7 @@ def test_hangup_of_its_terminal_stops_it(one_model: Path, tmp_path: Path) -> Non
     finally:
         process.kill()
         process.wait()
-    assert "the terminal has gone" in (tmp_path / "log").read_text()
+    assert "the terminal was closed" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("name", ["golden.npz", "metadata.json", "saved_model.pb", "variables/variables.index"])

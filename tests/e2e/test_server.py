@@ -195,7 +195,7 @@ def stalled_upload(server: Server, length: int = 99) -> Iterator[socket.socket]:
     [
         ({"CIFAR10_PORT": "0"}, "CIFAR10_PORT = '0' is not legal; expected: whole number from 1 to 65,535"),
         ({"CIFAR10_MODELS": "nowhere"}, "CIFAR10_MODELS = 'nowhere': there is no such folder"),
-        ({"CIFAR10_DEVICE": "gpu"}, "device gpu was asked for, and TensorFlow"),
+        ({"CIFAR10_DEVICE": "gpu"}, "device gpu was requested, but TensorFlow"),
     ],
 )
 def test_start_that_can_not_be_ends_with_one_clear_line(variables: dict[str, str], words: str) -> None:

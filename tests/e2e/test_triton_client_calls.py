@@ -1,4 +1,4 @@
-"""Every call of tritonclient's four clients is answered, or refused as Triton's documentation says; a table says which.
+"""Every call of tritonclient's four clients is answered, or rejected as Triton's documentation says.
 
 It is the one of docs/protocols.md, too. A call that a later tritonclient adds fails here until somebody decides on it.
 """
@@ -51,7 +51,7 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Call:
-    """A call with its arguments, and words of its refusal where it is refused."""
+    """A call with its arguments; `rejected` is part of the error's text if the call is rejected."""
 
     method: str
     arguments: Callable[[Any], dict[str, Any]]
@@ -83,7 +83,7 @@ STATEFUL: dict[str, Any] = {"sequence_id": 7, "sequence_start": True, "sequence_
 WITH_FILES = Call(
     "load_model",
     fixed(model_name=MODEL, headers=AUTHORIZED, config="{}", files={"file:1/model": b"x"}),
-    "would change what is published",
+    "would change a published version",
 )
 CALLS = [
     *[Call(f"is_server_{state}", fixed()) for state in ("live", "ready")],
@@ -94,7 +94,7 @@ CALLS = [
     Call("get_model_repository_index", fixed(headers=AUTHORIZED)),
     Call("unload_model", fixed(model_name=MODEL, headers=AUTHORIZED)),
     Call("load_model", fixed(model_name=MODEL, headers=AUTHORIZED)),
-    Call("load_model", fixed(model_name=MODEL, headers=AUTHORIZED, config="{}"), "would change what is published"),
+    Call("load_model", fixed(model_name=MODEL, headers=AUTHORIZED, config="{}"), "would change a published version"),
     WITH_FILES,
     Call("infer", lambda module: {"model_name": MODEL, "inputs": [pixels(module)], "request_id": "1"}),
     Call(
@@ -316,11 +316,11 @@ def test_streams_of_the_asyncio_client(server: Addresses) -> None:
 def test_table_of_the_document_is_this_one() -> None:
     document = (ROOT / "docs/protocols.md").read_text(encoding="utf-8")
     section = document.partition("### Every call of tritonclient")[2].partition("\n## ")[0]
-    told: dict[str, str] = {}
-    for names, outcome in re.findall(r"^\| (`.*?) \| (answered|refused)", section, flags=re.MULTILINE):
-        told |= dict.fromkeys(re.findall(r"`(\w+)`", names), outcome)
+    documented: dict[str, str] = {}
+    for names, outcome in re.findall(r"^\| (`.*?) \| (answered|rejected)", section, flags=re.MULTILINE):
+        documented |= dict.fromkeys(re.findall(r"`(\w+)`", names), outcome)
     always_rejected = {call.method for call in CALLS} - {call.method for call in CALLS if not call.rejected}
     everything = {name for module in CLIENTS.values() for name, _ in inspect.getmembers(module.InferenceServerClient)}
     public = {name for name in everything if not name.startswith("_") and "plugin" not in name}
-    assert {name for name, outcome in told.items() if outcome == "refused"} == always_rejected
-    assert set(told) == public
+    assert {name for name, outcome in documented.items() if outcome == "rejected"} == always_rejected
+    assert set(documented) == public

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.write_docs import readme, replace_part, settings_document
+from scripts.write_docs import artifact_document, readme, replace_part, settings_document
 from service.settings import Settings, variable
 from tests.conftest import ROOT
 
@@ -13,6 +13,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def test_generated_parts_are_what_their_sources_say() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme(text) == text
+    artifact = (ROOT / "docs/artifact.md").read_text(encoding="utf-8")
+    assert artifact_document(artifact) == artifact
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_document()
 
 

@@ -15,5 +15,5 @@ def test_missing_models_folder_is_named_with_its_variable(tmp_path: Path) -> Non
 
 
 def test_gpu_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeUnavailableError, match="device gpu was asked for"):
+    with pytest.raises(RuntimeUnavailableError, match="device gpu was requested"):
         create_app(Settings(models=MODELS, device="gpu"))

@@ -50,20 +50,20 @@ def add_service(command: argparse.ArgumentParser) -> None:
         "--timeout",
         type=seconds,
         metavar="SECONDS",
-        help=f"longest time for a request with its retries, while a service restarts, say: {DEFAULT_TIMEOUT_S:g}",
+        help=f"total time for a request and its retries; default: {DEFAULT_TIMEOUT_S:g}",
     )
     command.add_argument(
         "--retries",
         type=whole_number,
         metavar="N",
-        help="how often a request is tried again that the service could not take; default: as the time-out allows, "
-        f"{ATTEMPTS_BEFORE_CONTACT - 1} times where neither is given and nobody has ever answered",
+        help="how often a failed request is retried; default: until the time-out, "
+        f"{ATTEMPTS_BEFORE_CONTACT - 1} times if neither is given and the service has never answered",
     )
     command.add_argument(
         "--token",
         default=os.environ.get(TOKEN_VARIABLE),
         metavar="SECRET",
-        help=f"sent as Authorization: Bearer; better in the variable {TOKEN_VARIABLE}, which other users don't see",
+        help=f"sent as Authorization: Bearer; other users don't see the variable {TOKEN_VARIABLE}",
     )
 
 
@@ -75,7 +75,7 @@ def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     token = arguments.token or None
     if token is not None and not is_token(token):
-        raise CommandLineError("the token holds characters that no header may", expected="printable ASCII")
+        raise CommandLineError("the token has characters that are not allowed in a header", expected="printable ASCII")
     patient = arguments.timeout is not None
     return {
         "base_url": arguments.url,
@@ -90,13 +90,15 @@ def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def add_model(command: argparse.ArgumentParser) -> None:
     """--model and --version."""
-    command.add_argument("--model", metavar="NAME", help="which model; default: the service's own choice")
-    command.add_argument("--version", metavar="N", help="which version, by number or label; default: the serving one")
+    command.add_argument("--model", metavar="NAME", help="name of the model; default: the service's default model")
+    command.add_argument("--version", metavar="N", help="number or label of the version; default: the serving version")
 
 
 def add_top_k(command: argparse.ArgumentParser) -> None:
     """--top-k."""
-    command.add_argument("--top-k", type=positive_number, metavar="K", help="how many classes to show, 1 to 10: 3")
+    command.add_argument(
+        "--top-k", type=positive_number, metavar="K", help="number of classes to show, 1 to 10; default: 3"
+    )
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
@@ -126,7 +128,9 @@ def rate(text: str) -> float:
 def whole_number(text: str) -> int:
     """A whole number, 0 or more."""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
-        raise argparse.ArgumentTypeError(f"'{shown(text)}': expected a whole number, 0 or more, of {MAX_DIGITS} digits")
+        raise argparse.ArgumentTypeError(
+            f"'{shown(text)}': expected a whole number, 0 or more, of at most {MAX_DIGITS} digits"
+        )
     return int(text)
 
 

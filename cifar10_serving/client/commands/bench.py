@@ -134,11 +134,11 @@ LATE_MS: Final = 5.0
 def add(command: argparse.ArgumentParser) -> None:
     """The options."""
     command.description = (
-        "A closed loop (--concurrency) shows what the service can do, and hides how long requests would have waited. "
-        "An open loop (--rate) shows what callers who don't wait for each other would see. This client's own time is "
-        "in the numbers; `make bench` compares servers by a faster one."
+        "A closed loop (--concurrency) measures throughput, but underestimates latency (coordinated omission). "
+        "An open loop (--rate) measures the latency of independent callers. The results include this client's own "
+        "overhead; `make bench` compares servers with a faster client."
     )
-    command.add_argument("files", nargs="*", metavar="FILE", help="images to send; default: 64 of random pixels")
+    command.add_argument("files", nargs="*", metavar="FILE", help="images to send; default: 64 images of random pixels")
     add_model(command)
     how = command.add_mutually_exclusive_group()
     how.add_argument(
@@ -146,15 +146,15 @@ def add(command: argparse.ArgumentParser) -> None:
         type=concurrency,
         default=DEFAULT_CONCURRENCY,
         metavar="N",
-        help=f"closed loop: callers who each wait for their answer: {DEFAULT_CONCURRENCY}",
+        help=f"closed loop: number of callers, each waiting for its answer; default: {DEFAULT_CONCURRENCY}",
     )
-    how.add_argument("--rate", type=rate, metavar="PER_SECOND", help="open loop: requests due in a second")
+    how.add_argument("--rate", type=rate, metavar="PER_SECOND", help="open loop: requests per second")
     command.add_argument(
         "--duration",
         type=seconds,
         default=DEFAULT_DURATION_S,
         metavar="SECONDS",
-        help=f"how long requests are sent: {DEFAULT_DURATION_S:g}",
+        help=f"duration of the measurement; default: {DEFAULT_DURATION_S:g}",
     )
     add_json(command)
     add_service(command)
@@ -187,23 +187,21 @@ async def _measure(arguments: argparse.Namespace, images: list[bytes]) -> Measur
 def _lines(arguments: argparse.Namespace, measured: Measured) -> list[str]:
     answered = len(measured.latencies_s)
     if arguments.rate is None:
-        lines = [
-            f"closed loop, {arguments.concurrency} callers: latencies hide what callers would have waited for a turn"
-        ]
+        lines = [f"closed loop, {arguments.concurrency} callers: latencies don't include waiting times of callers"]
     else:
-        lines = [f"open loop, {arguments.rate:g} requests/s due: latencies count from when a request was due"]
+        lines = [f"open loop, {arguments.rate:g} requests/s: latencies count from when a request was due"]
         late_ms = 1000 * percentile(measured.lateness_s, 99) if measured.lateness_s else 0.0
         if late_ms > LATE_MS:
-            lines.append(f"this client was too slow for it: 1 in 100 requests left {late_ms:.0f} ms late or more")
+            lines.append(f"this client was too slow: 1 in 100 requests was sent at least {late_ms:.0f} ms late")
     lines.append(f"{answered / measured.duration_s:,.1f} answers/s: {answered:,} in {measured.duration_s:.1f} s")
     lines += [f"{count:,} times {name}" for name, count in measured.errors.most_common()]
     if measured.last_error is not None:
-        lines.append(printable(f"the last of them: {measured.last_error}"))
+        lines.append(printable(f"last error: {measured.last_error}"))
     if measured.not_sent:
-        lines.append(f"{measured.not_sent:,} not sent: {MAX_OUTSTANDING:,} were unanswered")
+        lines.append(f"{measured.not_sent:,} not sent, because {MAX_OUTSTANDING:,} were unanswered")
     if answered:
         found = (f"p{percent:g} {1000 * measured.percentile_s(percent):.1f} ms" for percent in PERCENTILES)
-        lines += [", ".join(found).replace("p100", "most"), "", *_histogram(measured.latencies_s)]
+        lines += [", ".join(found).replace("p100", "max"), "", *_histogram(measured.latencies_s)]
     return lines
 
 

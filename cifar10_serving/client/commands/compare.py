@@ -18,7 +18,7 @@ def add(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME[/N]",
-        help="a model, or a version of it; several times for several. Default: every model that is ready",
+        help="a model or one of its versions; repeat it for several. Default: every ready model",
     )
     add_top_k(command)
     add_json(command)
@@ -40,7 +40,9 @@ def _describe(comparison: Comparison) -> str:
     header = ("model", "class", "confidence", "queue", "compute", "then")
     table = aligned([header, *map(_row, comparison.answers)], right=frozenset({2, 3, 4}))
     agreement = comparison.agreement
-    verdict = f"{agreement.models} of {agreement.of} say {agreement.label}" if agreement.label else "no model answered"
+    verdict = (
+        f"{agreement.models} of {agreement.of} models: {agreement.label}" if agreement.label else "no model answered"
+    )
     return "\n".join([*table, "", f"{verdict}; decoded in {comparison.decode_ms:.1f} ms"])
 
 

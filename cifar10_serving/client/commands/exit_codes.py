@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
     NOT_THE_SERVICE = 5
     """Something else answers at the address."""
     UNAUTHORIZED = 6
-    """The secret is missing or wrong."""
+    """The token is missing or wrong."""
     STOPPED = 130
     """Ctrl-C."""
     NO_READER = 141

@@ -17,7 +17,7 @@ SHADES: Final = " ░▒▓█"
 def add(command: argparse.ArgumentParser) -> None:
     """The options."""
     command.description = (
-        "Hides one part of the image after the other, and shows where the model's probability falls most."
+        "Hide one part of the image after the other, and show where the probability of the class falls."
     )
     command.add_argument("file", metavar="FILE", help="an image, or - for standard input")
     add_model(command)
@@ -28,8 +28,12 @@ def add(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the class to explain; default: the most probable one",
     )
-    command.add_argument("--patch", type=positive_number, metavar="PIXELS", help="side of the part that is hidden: 8")
-    command.add_argument("--stride", type=positive_number, metavar="PIXELS", help="from one part to the next: 4")
+    command.add_argument(
+        "--patch", type=positive_number, metavar="PIXELS", help="side of the hidden square in pixels; default: 8"
+    )
+    command.add_argument(
+        "--stride", type=positive_number, metavar="PIXELS", help="distance between squares in pixels; default: 4"
+    )
     add_json(command)
     add_service(command)
 
@@ -54,8 +58,8 @@ def _describe(explanation: Explanation) -> str:
     greatest = max((value for row in explanation.importance for value in row), default=0.0)
     title = f"{explanation.model} version {explanation.version}: {explanation.label}, {percent(explanation.confidence)}"
     if greatest <= 0:
-        return f"{title}\nits probability falls nowhere when {patch} x {patch} pixels are hidden"
-    legend = f"the darker, the more it falls when {patch} x {patch} pixels there are hidden; by {greatest:.3f} at most"
+        return f"{title}\nhiding {patch} x {patch} pixels never lowers the probability"
+    legend = f"darker: hiding {patch} x {patch} pixels there lowers the probability more; by at most {greatest:.3f}"
     # A character is about twice as high as wide.
     upper, lower = explanation.importance[::2], explanation.importance[1::2]
     rows = [

@@ -60,7 +60,7 @@ class LeftOut:
         """One more."""
         self.reasons[reason] += 1
         if reason is Reason.NO_IMAGE:
-            self.endings[Path(name).suffix.lower() or "no ending"] += 1
+            self.endings[Path(name).suffix.lower() or "no extension"] += 1
 
     def update(self, other: "LeftOut") -> None:
         """Add the counts of another folder."""
@@ -74,7 +74,7 @@ class LeftOut:
         """`left out 3 files: 2 not images by name or content (.txt 1, .pdf 1), 1 hidden`."""
         reasons = (self._describe(reason, count) for reason, count in self.reasons.most_common())
         total = self.reasons.total()
-        return f"left out {total:,} {'file' if total == 1 else 'files'}: {', '.join(reasons)}"
+        return f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(reasons)}"
 
     def _describe(self, reason: Reason, count: int) -> str:
         words = f"{count:,} {reason.value[0 if count == 1 else 1]}"
@@ -96,7 +96,7 @@ def find_images(names: Iterable[str]) -> Found:
     """The images that the names stand for, in their order; those of a folder or pattern sorted.
 
     Raises:
-        CommandLineError: a folder holds no image, or a pattern fits no file.
+        CommandLineError: a folder contains no image, or a pattern fits no file.
         ImageSourceError: standard input or a named pipe has more bytes than any service takes.
     """
     found = Found()
@@ -145,7 +145,7 @@ def _image_at(path: Path) -> ImageSource:
 
 def _files_of(name: str, left_out: LeftOut) -> list[Path]:
     if not name:
-        raise CommandLineError("a file's name is empty", expected="a file, a folder or a pattern")
+        raise CommandLineError("a file's name is empty", expected="the name of a file, a folder or a pattern")
     path = Path(name)
     if _is_folder(path):
         return _in_folder(path, left_out)
@@ -153,7 +153,7 @@ def _files_of(name: str, left_out: LeftOut) -> list[Path]:
         return [path]
     files = _matches(name)
     if not files:
-        raise CommandLineError(f"no file fits the pattern '{shown(name)}'")
+        raise CommandLineError(f"no file matches the pattern '{shown(name)}'")
     return files
 
 
@@ -200,8 +200,8 @@ def _in_folder(folder: Path, left_out: LeftOut) -> list[Path]:
     left_out.update(here)
     if not files:
         raise CommandLineError(
-            f"the folder {shown(folder)} holds no image" + (f"; {here}" if here else ""),
-            expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
+            f"the folder {shown(folder)} contains no image" + (f"; {here}" if here else ""),
+            expected=f"files with one of the extensions {', '.join(IMAGE_SUFFIXES)}",
         )
     return files
 

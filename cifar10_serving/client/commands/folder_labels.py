@@ -35,9 +35,9 @@ def check_labels(paths: Iterable[Path]) -> None:
     folder = outside[0].absolute().parent.name
     close = get_close_matches(folder.lower(), CLASS_NAMES, n=1)
     raise CommandLineError(
-        f"{len(outside)} of the files are in no folder named by a class, the first is {outside[0]}",
+        f"{len(outside)} of the files are not in a folder named by a class; the first is {outside[0]}",
         expected=f"folders named {', '.join(CLASS_NAMES)}",
-        remedy=f"rename '{folder}' to '{close[0]}'?" if close else "",
+        remedy=f"did you mean '{close[0]}' instead of '{folder}'?" if close else "",
     )
 
 
@@ -93,7 +93,7 @@ def evaluation_record(tally: Tally, stored: Iterable[StoredEvaluation]) -> dict[
 def evaluation_lines(tally: Tally, stored: Iterable[StoredEvaluation]) -> list[str]:
     """An evaluation of at least one image, for people."""
     low, high = wilson_interval(tally.correct, tally.n)
-    header = ["true \\ found", *(name[:SHOWN_LETTERS] for name in CLASS_NAMES)]
+    header = ["true \\ predicted", *(name[:SHOWN_LETTERS] for name in CLASS_NAMES)]
     rows = [[name, *(str(count or ".") for count in row)] for name, row in zip(CLASS_NAMES, tally.matrix, strict=True)]
     counts = f"{tally.correct:,} of {tally.n:,} images, 95 % interval {low:.4f} to {high:.4f}"
     return [
@@ -115,7 +115,7 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
 def _stored_line(model: str, version: int, stored: Evaluation | None) -> str:
     if stored is None:
-        return f"nothing is stored of {model} version {version}"
+        return f"no stored accuracy for {model} version {version}"
     return (
         f"stored   {stored.accuracy:.4f}: {stored.correct:,} of {stored.n:,} images of CIFAR-10's test set, "
         f"{model} version {version} in {stored.precision}"

@@ -59,20 +59,20 @@ def _flush() -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog=None if sys.argv and sys.argv[0].endswith("cifar10") else "python -m cifar10_serving",
-        description="Ask a service for the CIFAR-10 classes of images.",
+        description="Classify images with a cifar10-serving service.",
         epilog="docs/client.md has examples and the exit codes.",
     )
     parser.add_argument("--version", action="version", version=f"cifar10-serving {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module, purpose in (
-        ("predict", predict, "the classes of images: files, folders, patterns, standard input"),
-        ("compare", compare, "what several models say of one image"),
-        ("explain", explain, "what mattered to a model in one image"),
-        ("models", models, "the models that the service has"),
-        ("model", model, "one model and its versions"),
-        ("watch", watch, "how the service is doing, again and again"),
-        ("wait-ready", wait_ready, "wait until the service answers"),
-        ("bench", bench, "how fast the service answers"),
+        ("predict", predict, "classify images: files, folders, patterns, standard input"),
+        ("compare", compare, "classify one image with several models"),
+        ("explain", explain, "explain which parts of an image mattered"),
+        ("models", models, "list the models"),
+        ("model", model, "show one model and its versions"),
+        ("watch", watch, "show the service's statistics periodically"),
+        ("wait-ready", wait_ready, "wait until the service is ready"),
+        ("bench", bench, "measure how fast the service answers"),
     ):
         command = commands.add_parser(name, help=purpose)
         module.add(command)

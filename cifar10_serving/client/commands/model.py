@@ -12,7 +12,7 @@ from cifar10_serving.schemas import ModelStatus, VersionStatus
 def add(command: argparse.ArgumentParser) -> None:
     """The options."""
     command.add_argument("name", metavar="NAME", help="one that `models` lists")
-    command.add_argument("--version", type=positive_number, metavar="N", help="what is known of this version")
+    command.add_argument("--version", type=positive_number, metavar="N", help="show the metadata of this version")
     add_json(command)
     add_service(command)
 
@@ -33,7 +33,7 @@ def _describe(model: ModelStatus) -> str:
     serves = "nothing" if model.serving_version is None else f"version {model.serving_version}"
     lines = [
         f"{model.name}: {model.title}, {model.state}{', the default' if model.default else ''}",
-        f"serves {serves}, by the policy {model.policy}",
+        f"serving: {serves}; policy: {model.policy}",
     ]
     if model.labels:
         lines.append(f"labels: {', '.join(f'{label} = {version}' for label, version in model.labels.items())}")
@@ -41,7 +41,7 @@ def _describe(model: ModelStatus) -> str:
         lines.append(f"split: {', '.join(f'version {version}: {share}' for version, share in model.split.items())}")
     if model.problem:
         lines.append(f"problem: {model.problem}")
-    header = ("version", "state", "recipe", "accuracy", "on images", "load")
+    header = ("version", "state", "recipe", "accuracy", "images", "load")
     table = aligned([header, *map(_row, model.versions)], right=frozenset({0, 3, 4, 5}))
     reasons = [f"version {entry.version}: {entry.reason}" for entry in model.versions if entry.reason]
     return "\n".join([*lines, "", *table, *reasons])

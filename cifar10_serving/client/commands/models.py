@@ -22,10 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(listed.model_dump_json())
         return 0
-    header = ("model", "title", "state", "serves", "accuracy", "on images", "parameters")
+    header = ("model", "title", "state", "serves", "accuracy", "images", "parameters")
     rows = [_row(model) for model in listed.models]
     print("\n".join(aligned([header, *rows], right=frozenset({4, 5, 6}))))
-    default = f"{listed.default_model} answers where no model is asked for" if listed.default_model else "none is ready"
+    default = f"default model: {listed.default_model}" if listed.default_model else "no model is ready"
     computes = f"{listed.runtime} {listed.runtime_version} on {listed.device} in {listed.precision}"
     print(f"\n{printable(f'{computes}; {default}')}")
     return 0

@@ -42,7 +42,7 @@ OF_ALL_IMAGES: Final = (
 """What the next image would meet too: nothing more is sent, and it is said once."""
 NO_ANSWER: Final = (AnswerTimeoutError, GatewayError)
 """What the next image may not meet, unless it comes again and again: a proxy says so of a service that was stopped."""
-NOT_SENT: Final = CommandLineError("not asked about: the run ended before", remedy="ask again")
+NOT_SENT: Final = CommandLineError("not sent: the run ended before", remedy="run the command again")
 
 
 class PredictionRun:
@@ -117,7 +117,7 @@ class PredictionRun:
         if self.answered == total:
             return ExitCode.DONE
         if total > 1:
-            rest = f", {total - sent:,} not asked about" if sent < total else ""
+            rest = f", {total - sent:,} not sent" if sent < total else ""
             say(f"{self.answered:,} of {total:,} images answered, {sent - self.answered:,} failed{rest}")
         return ExitCode.PARTLY if self.answered or self._first_error is None else exit_code(self._first_error)
 
@@ -175,38 +175,40 @@ FROM_FOLDER: Final = "from-folder"
 
 def add(command: argparse.ArgumentParser) -> None:
     """The options."""
-    command.description = "Images are sent as they are. Of a folder, every image below it is asked about."
+    command.description = (
+        "Classify images. Files are sent unchanged. A folder stands for every image in it and its subfolders."
+    )
     command.add_argument(
         "files", nargs="+", metavar="FILE", help="files, folders, patterns ('a/**/*.png'), - for stdin"
     )
     add_model(command)
     add_top_k(command)
     how = command.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="print one JSON object a line")
+    how.add_argument("--json", action="store_true", help="print one JSON object per line")
     how.add_argument("--csv", action="store_true", help="print comma-separated values")
     command.add_argument(
         "--labels",
         choices=[FROM_FOLDER],
-        help="the folders' names are the true classes: print the accuracy and the confusion matrix too",
+        help="use the folders' names as true classes, and print the accuracy and the confusion matrix",
     )
     command.add_argument(
         "--resume",
         metavar="FILE",
-        help="keep the answers in FILE, JSON lines or (--csv, or FILE.csv) CSV, and ask only about those that are not "
-        "there: the same command goes on where it was stopped",
+        help="write the answers to FILE as JSON lines or CSV (--csv, or FILE.csv), and skip images that it already "
+        "has: run the same command again to continue",
     )
     command.add_argument(
         "--concurrency",
         type=concurrency,
         default=DEFAULT_CONCURRENCY,
         metavar="N",
-        help=f"how many requests there are at a time: {DEFAULT_CONCURRENCY}",
+        help=f"number of concurrent requests; default: {DEFAULT_CONCURRENCY}",
     )
     command.add_argument(
         "--thumbnail",
         choices=CHOICES,
         default="auto",
-        help="shows what the model sees, in terminals that can (needs Pillow); auto: of up to 8 images",
+        help="show the model's input in terminals that can (needs Pillow); auto: for up to 8 images",
     )
     add_service(command)
 
@@ -217,7 +219,7 @@ def run(arguments: argparse.Namespace) -> int:
     images = found.images
     if arguments.labels == FROM_FOLDER:
         if any(image.path is None for image in images):
-            raise CommandLineError("standard input has no folder that could name its class")
+            raise CommandLineError("standard input has no folder that names its class")
         check_labels(image.path for image in images if image.path)
     options = client_options(arguments)
     with _saved(arguments, images) as saved:
@@ -253,7 +255,7 @@ def _ask(
     try:
         asyncio.run(work.ask(options, asked, arguments.concurrency))
     except KeyboardInterrupt:
-        go_on = "; the same command goes on" if saved is not None else ""
+        go_on = "; run the same command to continue" if saved is not None else ""
         say(f"stopped: {work.answered:,} of {len(images):,} images were answered{go_on}")
         return ExitCode.STOPPED
     if saved is not None:
@@ -263,9 +265,9 @@ def _ask(
 
 def _say_what_is_saved(saved: ResumeFile, name: str, total: int) -> None:
     if saved.earlier:
-        say(f"{len(saved.earlier):,} of {total:,} images were answered before: {name}")
+        say(f"{len(saved.earlier):,} of {total:,} images were already answered: {name}")
     if saved.strange:
-        say(f"{saved.strange:,} rows of {name} are about files that this run doesn't have; they stay")
+        say(f"{saved.strange:,} rows of {name} are for files that are not in this run; they are kept")
 
 
 def _rows(arguments: argparse.Namespace, images: list[NamedImage]) -> Rows:

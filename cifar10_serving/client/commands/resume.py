@@ -31,7 +31,7 @@ from cifar10_serving.schemas import ClassProbability, Prediction
 JSON_START: Final = b'{"file": '
 CSV_START: Final = CSV_HEADER.encode()
 CSV_SUFFIX: Final = ".csv"
-OTHER_FILE: Final = "name another file, or move this one away"
+OTHER_FILE: Final = "name another file, or move this one"
 READ_BYTES: Final = 2**20
 
 
@@ -89,7 +89,7 @@ class ResumeFile:
             if model not in {None, found.model} or (version and version.isdigit() and int(version) != found.version):
                 asked = f"{model or found.model} version {version}" if version else model
                 raise CommandLineError(
-                    f"{shown(self._path)} holds answers of {found.model} version {found.version}, and this run asks "
+                    f"{shown(self._path)} has answers of {found.model} version {found.version}, and this run uses "
                     f"{asked}",
                     remedy=OTHER_FILE,
                 )
@@ -104,11 +104,11 @@ class ResumeFile:
             model, version, top = next(iter(self._origins))
             found = f"{prediction.model} version {prediction.version}"
             raise CommandLineError(
-                f"{shown(self._path)} holds answers of {model} version {version}"
+                f"{shown(self._path)} has answers of {model} version {version}"
                 + (f" with {top} classes" if top else "")
                 + f", and now {found} answers"
                 + (f" with {len(prediction.top)}" if top else ""),
-                remedy=f"ask with --model {model} --version {version}"
+                remedy=f"use --model {model} --version {version}"
                 + (f" --top-k {top}" if top else "")
                 + ", or name another file",
             )
@@ -177,8 +177,8 @@ class ResumeFile:
                 kept.append(row)
         if rows and self.strange == len(rows):
             raise CommandLineError(
-                f"{shown(self._path)} holds answers about other files, the first is {shown(rows[0].name)}",
-                expected="the file of a run over the same images, which are named in the same way",
+                f"{shown(self._path)} has answers for other files; the first is {shown(rows[0].name)}",
+                expected="the file of a run over the same images with the same names",
                 remedy=OTHER_FILE,
             )
         return kept
@@ -233,7 +233,7 @@ def _checked(path: Path) -> Path:
         words = getattr(error, "strerror", None) or error
         raise CommandLineError(f"{shown(path)} can't be opened: {shown(words)}") from error
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "no ordinary file"
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise CommandLineError(f"{shown(path)} is {kind}", expected="a file for the run's answers")
     return found
 
@@ -246,7 +246,7 @@ def _lock(file: int, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise CommandLineError(f"another run writes to {shown(path)}", remedy="wait for it, or stop it") from None
+        raise CommandLineError(f"another run is writing to {shown(path)}", remedy="wait for it, or stop it") from None
     except OSError:
         return  # a file system without locks
 
@@ -288,12 +288,12 @@ def _json_rows(content: bytes) -> Iterator[SavedRow]:
             try:
                 yield _json_row(line)
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"line {number} is no answer") from error
+                raise ValueError(f"line {number} is not an answer") from error
     try:
         yield _json_row(last)
     except (ValueError, TypeError, KeyError):
         if last[: len(JSON_START)] != JSON_START[: len(last)]:
-            raise ValueError("its last line is no answer") from None
+            raise ValueError("its last line is not an answer") from None
 
 
 def _json_row(line: bytes) -> SavedRow:
@@ -348,4 +348,4 @@ def _csv_prediction(values: Sequence[str], number: int) -> Prediction | None:
         fields: dict[str, Any] = {"model": model, "version": int(version), "label": label, "class_id": top.class_id}
         return Prediction(**fields, confidence=top.probability, top=[top])
     except (ValueError, ValidationError) as error:
-        raise ValueError(f"line {number} is no answer") from error
+        raise ValueError(f"line {number} is not an answer") from error

@@ -18,7 +18,7 @@ def add(command: argparse.ArgumentParser) -> None:
         type=seconds,
         default=DEFAULT_WAIT_S,
         metavar="SECONDS",
-        help=f"how long to wait at most: {DEFAULT_WAIT_S:g}",
+        help=f"maximum time to wait; default: {DEFAULT_WAIT_S:g}",
     )
     add_service(command)
 

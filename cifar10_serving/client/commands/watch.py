@@ -27,15 +27,15 @@ DEFAULT_INTERVAL_S: Final = 2.0
 
 def add(command: argparse.ArgumentParser) -> None:
     """The options."""
-    command.description = "Goes on while the service can't be reached; ends with Ctrl-C, or after --count looks."
+    command.description = "Continues while the service can't be reached. Stop it with Ctrl-C, or set --count."
     command.add_argument(
         "--interval",
         type=seconds,
         default=DEFAULT_INTERVAL_S,
         metavar="SECONDS",
-        help=f"between two looks: {DEFAULT_INTERVAL_S:g}",
+        help=f"time between updates; default: {DEFAULT_INTERVAL_S:g}",
     )
-    command.add_argument("--count", type=positive_number, metavar="N", help="end after so many looks")
+    command.add_argument("--count", type=positive_number, metavar="N", help="stop after so many updates")
     add_service(command)
 
 
@@ -131,7 +131,7 @@ class Screen:
         self._draw(f"error: {error}")
 
     def _draw(self, *lines: str) -> None:
-        shown = "\n".join(map(printable, [f"{self._url} at {_now()}, Ctrl-C ends", "", *lines]))
+        shown = "\n".join(map(printable, [f"{self._url} at {_now()}, Ctrl-C to stop", "", *lines]))
         self._live.update(Text(shown), refresh=True)
 
 

@@ -59,7 +59,7 @@ class RequestInput(BaseModel):
     shape: list[Size] = Field(max_length=MAX_DIMENSIONS)
     datatype: str
     parameters: OptionalParameters = Field(default_factory=dict)
-    data: Any = Field(None, description="the elements, flat or nested; left out where they follow in binary")
+    data: Any = Field(None, description="the elements, flat or nested; omitted if they follow in binary")
 
 
 class RequestOutput(BaseModel):
@@ -76,11 +76,11 @@ class RequestDocument(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    id: str | None = Field(None, description="comes back with the answer")
+    id: str | None = Field(None, description="repeated in the answer")
     parameters: OptionalParameters = Field(default_factory=dict)
     inputs: list[RequestInput]
     outputs: Annotated[list[RequestOutput], BeforeValidator(lambda given: [] if given is None else given)] = Field(
-        default_factory=list, description="none: all that there are"
+        default_factory=list, description="default: all outputs"
     )
 
 
@@ -169,7 +169,7 @@ def check_output_names(names: list[str]) -> None:
             meant = did_you_mean(name, [PROBABILITIES])
             raise InvalidRequestError(f"there is no output {shown(name)}{meant}", expected=f"'{PROBABILITIES}'")
     if len(names) > 1:
-        raise InvalidRequestError(f"output '{PROBABILITIES}' is asked for {len(names)} times", expected="once")
+        raise InvalidRequestError(f"output '{PROBABILITIES}' is requested {len(names)} times", expected="once")
 
 
 def reject_shared_memory(parameters: Parameters, name: str) -> None:
@@ -180,8 +180,8 @@ def reject_shared_memory(parameters: Parameters, name: str) -> None:
     """
     if parameters.get(SHARED_MEMORY) is not None:
         raise UnsupportedCallError(
-            f"tensor '{name}' is to go through shared memory, which this server doesn't have",
-            expected="its contents in the request",
+            f"tensor '{name}' uses shared memory, which this server doesn't support",
+            expected="the tensor's contents in the request",
         )
 
 
@@ -203,7 +203,7 @@ def _header_length(text: str, body_length: int) -> int:
     if not _is_length(text) or int(text) > body_length:
         raise InvalidRequestError(
             f"{HEADER_LENGTH} = {shown(text)}",
-            expected=f"the number of bytes of the JSON, at most the {body_length:,} bytes of the body",
+            expected=f"the length of the JSON in bytes, at most the {body_length:,} bytes of the body",
         )
     return int(text)
 
@@ -236,7 +236,7 @@ def _contents(
     if type(size) is not int or size != len(binary):
         raise InvalidRequestError(
             f"input '{head.name}' has {BINARY_SIZE} = {shown(size)}, and {len(binary):,} bytes follow the JSON",
-            expected=f"as many as {BINARY_SIZE} says, and the header {HEADER_LENGTH}",
+            expected=f"as many bytes as {BINARY_SIZE} and the header {HEADER_LENGTH} say",
         )
     if given.data is not None:
         raise InvalidRequestError(f"input '{head.name}' has both 'data' and {BINARY_SIZE}", expected="one of them")

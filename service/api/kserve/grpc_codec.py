@@ -101,7 +101,7 @@ def read_message(kind: Any, content: bytes) -> Any:
         return kind.FromString(content)
     except DecodeError:
         raise InvalidRequestError(
-            f"the {len(content):,} bytes of the request are no message {kind.DESCRIPTOR.full_name}",
+            f"the {len(content):,} bytes of the request are not a message of type {kind.DESCRIPTOR.full_name}",
             expected="that message, encoded as protobuf",
         ) from None
 
@@ -173,7 +173,7 @@ def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> tuple[Im
     if raw and (len(raw) != 1 or given.HasField("contents")):
         raise InvalidRequestError(
             f"the request has {len(raw)} raw_input_contents and {'' if given.HasField('contents') else 'no '}contents",
-            expected="one raw_input_contents for the one input, or contents in it",
+            expected="one raw_input_contents for the input, or contents in the input",
         )
     if raw:
         if head.is_pixels:
@@ -183,7 +183,7 @@ def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> tuple[Im
     foreign = [field.name for field, _ in given.contents.ListFields() if field.name != expected]
     if foreign:
         raise InvalidRequestError(
-            f"input '{head.name}' has {foreign[0]}", expected=f"{expected}, which are those of {head.datatype}"
+            f"input '{head.name}' has {foreign[0]}", expected=f"{expected}, the field for {head.datatype}"
         )
     values = getattr(given.contents, expected)
     check_elements(head, len(values))

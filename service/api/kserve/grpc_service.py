@@ -220,7 +220,7 @@ class InferenceService:
         except Exception as error:
             logger.exception("%s", name)
             trace.status = HTTPStatus.INTERNAL_SERVER_ERROR
-            words = f"{unexpected(error)}; the service's log tells more"
+            words = f"{unexpected(error)}; see the service's log"
             raise _RejectedError(grpc.StatusCode.INTERNAL, words) from None
         else:
             trace.status = HTTPStatus.OK

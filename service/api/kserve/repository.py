@@ -66,8 +66,8 @@ async def load_model(repository: ModelRepository, name: str, parameters: dict[st
     foreign = [key for key in parameters if key == OVERRIDES or key.startswith(FILE_OVERRIDE)]
     if foreign:
         raise UnsupportedCallError(
-            f"the parameter {foreign[0][:100]!r} would change what is published",
-            expected="no such parameter",
+            f"the parameter {foreign[0][:100]!r} would change a published version",
+            expected="a request without this parameter",
             remedy="publish a new version in the models folder, or write its serving.json",
         )
     _check_alone()
@@ -88,9 +88,9 @@ async def unload_model(repository: ModelRepository, name: str) -> None:
 def _check_alone() -> None:
     if is_worker():
         raise UnsupportedCallError(
-            "this is one of several processes that serve, and the change would be its own",
+            "the service has several workers, and the change would affect only one of them",
             expected="a service with one worker",
-            remedy="write the model's serving.json, which all of them follow: docs/versions.md",
+            remedy="write the model's serving.json, which all workers follow: docs/versions.md",
         )
 
 
@@ -98,7 +98,7 @@ def _reason(model: ModelStatus, version: VersionStatus) -> str:
     if version.reason is not None:
         return version.reason
     if version.state is VersionState.PUBLISHED:
-        return f"the policy {model.policy} doesn't choose it"
+        return f"the policy {model.policy} doesn't select it"
     return ""
 
 
@@ -109,7 +109,7 @@ BODY: Final = "an object, or no body"
 class IndexRequest(BaseModel):
     """What the index is asked for."""
 
-    ready: bool | None = Field(None, description="only what is ready")
+    ready: bool | None = Field(None, description="only ready versions")
 
 
 class ChangeRequest(BaseModel):
@@ -150,7 +150,7 @@ def repository_routes(
 
     @routes.post(
         "/index",
-        summary="Every published version and its state",
+        summary="List the published versions and their states",
         openapi_extra=_declared(IndexRequest),
     )
     async def index(request: Request) -> list[IndexEntry]:
@@ -159,7 +159,7 @@ def repository_routes(
 
     @routes.post(
         "/models/{model}/load",
-        summary="Have a model serve again, trying what failed",
+        summary="Load a model again, and retry failed versions",
         responses=error_responses(404, 501),
         response_class=Response,
         openapi_extra=_declared(ChangeRequest),
@@ -171,7 +171,7 @@ def repository_routes(
 
     @routes.post(
         "/models/{model}/unload",
-        summary="Take a model out of service until it is loaded again",
+        summary="Unload a model until it is loaded again",
         responses=error_responses(404, 501),
         response_class=Response,
         openapi_extra=_declared(ChangeRequest),

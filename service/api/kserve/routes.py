@@ -161,7 +161,7 @@ INFER_HEADERS: Final = [
     {
         "name": HEADER_LENGTH,
         "in": "header",
-        "description": "the number of bytes of the JSON, where tensors follow it in binary",
+        "description": "length of the JSON in bytes, if binary tensors follow it",
         "schema": {"type": "integer", "minimum": 0},
     },
 ]
@@ -181,15 +181,15 @@ def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotR
         return ModelReady(name=model, ready=True)
 
     @routes.get("/", include_in_schema=False)  # as the protocol's OpenAPI document spells it
-    @routes.get("", summary="The server, and the extensions that it speaks")
+    @routes.get("", summary="Server metadata and supported extensions")
     async def server_metadata() -> ServerMetadata:
         return ServerMetadata(extensions=extensions(with_repository=settings.admin_token is not None))
 
-    @routes.get("/health/live", summary="Does the process answer?")
+    @routes.get("/health/live", summary="Liveness probe")
     async def server_live() -> ServerLive:
         return ServerLive()
 
-    @routes.get("/health/ready", summary="Are requests answered?", responses={503: {"model": ServerReady}})
+    @routes.get("/health/ready", summary="Readiness probe", responses={503: {"model": ServerReady}})
     async def server_ready(response: Response) -> ServerReady:
         reason = repository.not_ready_reason
         if reason is not None:
@@ -197,13 +197,15 @@ def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotR
             response.headers["Retry-After"] = str(repository.retry_after_s)
         return ServerReady(ready=reason is None)
 
-    @routes.get("/models/{model}", summary="A model's tensors and versions", responses=error_responses(400, 404, 503))
+    @routes.get(
+        "/models/{model}", summary="Model metadata: tensors and versions", responses=error_responses(400, 404, 503)
+    )
     async def model_metadata(model: Model) -> ModelDescription:
         return describe_model(repository, model, "")
 
     @routes.get(
         "/models/{model}/versions/{version}",
-        summary="A version's tensors",
+        summary="Version metadata: tensors",
         responses=error_responses(400, 404, 503),
     )
     async def version_metadata(model: Model, version: Version) -> ModelDescription:
@@ -211,7 +213,7 @@ def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotR
 
     @routes.get(
         "/models/{model}/ready",
-        summary="Does a model answer?",
+        summary="Readiness of a model",
         responses=error_responses(404) | {503: {"model": ModelReady}},
     )
     async def is_model_ready(response: Response, model: Model) -> ModelReady:
@@ -219,7 +221,7 @@ def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotR
 
     @routes.get(
         "/models/{model}/versions/{version}/ready",
-        summary="Does a version answer?",
+        summary="Readiness of a version",
         responses=error_responses(400, 404) | {503: {"model": ModelReady}},
     )
     async def is_version_ready(response: Response, model: Model, version: Version) -> ModelReady:
@@ -234,7 +236,7 @@ def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotR
         "/models/{model}/infer",
         infer,
         name="infer_model",
-        summary="Probabilities or classes of images",
+        summary="Classify images",
         dependencies=[Depends(declare_model)],
         **declaration,
     )
@@ -243,7 +245,7 @@ def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotR
         "/models/{model}/versions/{version}/infer",
         infer,
         name="infer_version",
-        summary="Probabilities or classes of images, by one version",
+        summary="Classify images with one version",
         description="As without a version.",
         dependencies=[Depends(declare_version)],
         **declaration,
@@ -263,7 +265,7 @@ def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings
     """The routes, answering from this repository and these counts; to be included before those of models."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
 
-    @routes.get("/models/stats", summary="Statistics of all versions that answer", responses=error_responses(501))
+    @routes.get("/models/stats", summary="Statistics of all serving versions", responses=error_responses(501))
     async def all_statistics() -> StatisticsReport:
         """Of this process since it started; for monitoring there is /metrics."""
         return statistics_report(repository, telemetry)
@@ -284,7 +286,7 @@ def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings
 
     @routes.get(
         "/models/{model}/config",
-        summary="A model's configuration as Triton tells it",
+        summary="A model's configuration in Triton's format",
         responses=error_responses(404, 503),
     )
     async def configuration_of_model(model: Model) -> dict[str, Any]:
@@ -292,7 +294,7 @@ def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings
 
     @routes.get(
         "/models/{model}/versions/{version}/config",
-        summary="A version's configuration as Triton tells it",
+        summary="A version's configuration in Triton's format",
         responses=error_responses(400, 404, 503),
     )
     async def configuration_of_version(model: Model, version: Version) -> dict[str, Any]:

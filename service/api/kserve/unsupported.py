@@ -27,7 +27,7 @@ class UnsupportedExtension:
 
     def error(self) -> UnsupportedCallError:
         """What a call gets."""
-        return UnsupportedCallError(f"this server has no {self.name}", remedy=self.remedy)
+        return UnsupportedCallError(f"this server doesn't support {self.name}", remedy=self.remedy)
 
 
 def _shared_memory(kind: str) -> UnsupportedExtension:
@@ -53,21 +53,21 @@ UNSUPPORTED: Final = (
         "log settings",
         ("/logging",),
         ("LogSettings",),
-        f"set {variable('log_level')} and {variable('access_log_sample_rate')}, and start the service again",
+        f"set {variable('log_level')} and {variable('access_log_sample_rate')}, and restart the service",
     ),
     UnsupportedExtension(
-        "generate extension",
+        "the generate extension",
         tuple(
             f"/models/{{model}}{version}/{call}"
             for version in ("", "/versions/{version}")
             for call in ("generate", "generate_stream")
         ),
         (),
-        "ask /infer: the models classify images and generate nothing",
+        "use /infer: the models only classify images",
     ),
 )
 MODEL_REPOSITORY: Final = UnsupportedExtension(
-    f"model repository extension while {variable('admin_token')} is not set",
+    f"the model repository extension while {variable('admin_token')} is not set",
     ("/repository/index", "/repository/models/{model}/load", "/repository/models/{model}/unload"),
     ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
     "set it, and send it as 'Authorization: Bearer TOKEN'",

@@ -66,7 +66,7 @@ def requested_version(text: str) -> int | str | None:
     try:
         return parse_version(text)
     except ValueError:
-        raise InvalidRequestError(f"there can be no version {text[:100]!r}", expected=LEGAL_VERSION) from None
+        raise InvalidRequestError(f"{text[:100]!r} is not a valid version", expected=LEGAL_VERSION) from None
 
 
 def describe_model(repository: ModelRepository, name: str, version: str) -> ModelDescription:

@@ -1,4 +1,4 @@
-// The answer to the picture: of one model, or of all that are ready side by side.
+// The answer for the picture: of one model, or of all ready models side by side.
 
 import { askAgain, isOfThePicture, isWaiting } from "./asking.js";
 import { makeBars } from "./bars.js";
@@ -50,7 +50,7 @@ function makeSingle() {
     const prediction = answer?.prediction;
     setText(label, prediction?.label ?? (picture ? "…" : "No picture yet"));
     setText(confidence, prediction ? percent(prediction.confidence) : "");
-    setText(by, prediction ? `${titleOf(list, answer.model)}, version ${answer.version}` : picture ? "computing" : "It can be one of these ten classes.");
+    setText(by, prediction ? `${titleOf(list, answer.model)}, version ${answer.version}` : picture ? "computing" : "The model knows these ten classes.");
     root.classList.toggle("empty", !prediction);
     bars.show(prediction ?? null);
     showTimes(answer?.timings ?? null);
@@ -63,7 +63,7 @@ function makeComparison() {
   const draw = whenChanged(({ comparison, titles }, picture) => {
     const retry = () => askAgain(picture);
     if (!comparison) {
-      fill(root, element("p", { class: "by" }, titles ? "computing" : "Every model that is ready answers, side by side."));
+      fill(root, element("p", { class: "by" }, titles ? "computing" : "All ready models answer, side by side."));
       return;
     }
     const { agreement, answers } = comparison;
@@ -82,7 +82,7 @@ function makeComparison() {
 
 function agreementOf({ label, models, of }) {
   if (!of) return element("p", { class: "by" }, "No model could answer.");
-  const who = models === of ? (of === 1 ? "The only model says so." : `All ${of} models say so.`) : `${models} of ${of} models say so.`;
+  const who = models === of ? (of === 1 ? "Only one model answered." : `All ${of} models agree.`) : `${models} of ${of} models agree.`;
   return [element("p", { class: "headline" }, element("span", { class: "label" }, label)), element("p", { class: "by" }, who)];
 }
 
@@ -101,13 +101,13 @@ function cardOf({ model, version, prediction, error, timings }, agreement, title
     { class: agrees ? "agrees" : "differs", "data-model": model },
     head,
     element("p", { class: "says" }, element("span", {}, prediction.label), " ", percent(prediction.confidence)),
-    element("p", { class: "mark" }, agrees ? "with the majority" : "differs"),
+    element("p", { class: "mark" }, agrees ? "agrees" : "differs"),
     bars.root,
     timings ? timingsOf(timings) : null,
   );
 }
 
-/** Where the time went, as a line in parts and in words. */
+/** The timings, as a stacked bar and in words. */
 function timingsOf(timings) {
   const total = PARTS.reduce((sum, [name]) => sum + timings[name], 0);
   const parts = PARTS.map(([name, word]) => {

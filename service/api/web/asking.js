@@ -1,4 +1,4 @@
-// Asks the service what is needed for what is shown, each thing once, and keeps the answers with the picture.
+// Requests the data that the page shows, each thing once, and keeps the answers with the picture.
 
 import { lookAgain } from "./models.js";
 import { makeSmaller } from "./pictures.js";
@@ -9,12 +9,12 @@ const BATCH_FILES = 32;
 const BATCH_BYTES = 8e6;
 const LARGE_BYTES = 500e3;
 const UPLOAD_MS = 12_000;
-/** Errors that are the picture's own: whoever else is asked would say so too. */
+/** Statuses of errors that are the picture's own: any other model would reject it, too. */
 const OF_THE_PICTURE = new Set([400, 413, 415]);
 const waiting = new Set();
 let asked = "";
 
-/** Ask for whatever is missing; called after each change. */
+/** Request all missing data; called after each change. */
 export function askForMissing() {
   const { current: picture, chosen } = state;
   if (!chosen) return;
@@ -27,7 +27,7 @@ export function askForMissing() {
   askOthers(chosen);
 }
 
-/** Somebody else is asked now: what the one before could not do is no answer any more. */
+/** Forget errors of the model that was selected before; the new one may succeed. */
 function forgetErrorsOfOthers() {
   const now = `${state.mode} ${keyOf(state.chosen)}`;
   if (now === asked) return;
@@ -37,7 +37,7 @@ function forgetErrorsOfOthers() {
 
 export const isOfThePicture = ({ problem }) => OF_THE_PICTURE.has(problem?.status);
 
-/** Forget what failed of this picture and ask again. */
+/** Forget this picture's errors and retry. */
 export function askAgain(picture) {
   picture.forgetErrors();
   if (picture.comparison?.answers.some((answer) => answer.error)) picture.comparison = null;
@@ -66,7 +66,7 @@ const compare = (picture, keys) => delivered([picture], (patienceMs) => service.
 
 const fileOf = ({ small, content }) => small ?? content;
 
-/** Send files as they are; large ones that don't arrive, or that the service refuses, smaller. */
+/** Send files unchanged; scale large ones down if they don't arrive or the service rejects them. */
 async function delivered(pictures, send) {
   const large = pictures.filter((picture) => fileOf(picture).size > LARGE_BYTES);
   if (!large.length) return send();
@@ -91,7 +91,7 @@ function keep(picture, comparison) {
   }
 }
 
-/** "model/version/patch/stride/class": what an explanation is kept under. */
+/** "model/version/patch/stride/class": the key of an explanation. */
 export function explanationKey(chosen, { patch, stride, classId }) {
   return [keyOf(chosen), patch, stride, classId ?? "answer"].join("/");
 }
@@ -106,7 +106,7 @@ function askExplanation(picture) {
   });
 }
 
-/** The other pictures' classes, several in one request. */
+/** Classify the other pictures, several in one request. */
 function askOthers(chosen) {
   const key = keyOf(chosen);
   const missing = state.pictures.filter(

@@ -1,11 +1,11 @@
-// The ten probabilities as bars, in the order of the classes, so that two answers can be held against each other.
+// The ten probabilities as bars, in the order of the classes, so that two answers can be compared.
 
 import { element } from "./dom.js";
 import { percent } from "./format.js";
 
 export const CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-/** {root, show}: `show(prediction)` moves the bars, null empties them. */
+/** Return {root, show}: `show(prediction)` moves the bars; null clears them. */
 export function makeBars() {
   const rows = CLASSES.map((label) => {
     const fill = element("span", { class: "fill" });

@@ -1,4 +1,4 @@
-// Takes a picture with the camera: in a dialog where the browser lets a page see it, else through the phone's own.
+// Takes a picture: in a dialog if the browser allows pages to use the camera, otherwise with the phone's camera app.
 
 import { byId } from "./dom.js";
 import { addPictures } from "./pictures.js";
@@ -6,9 +6,9 @@ import { showProblem } from "./problem.js";
 import { ServiceError } from "./service.js";
 
 const REASONS = {
-  NotAllowedError: "This page may not use the camera. Allow it in the browser's address bar",
-  NotFoundError: "There is no camera",
-  NotReadableError: "Another program uses the camera",
+  NotAllowedError: "The browser doesn't allow this page to use the camera. Allow it in the address bar",
+  NotFoundError: "No camera was found",
+  NotReadableError: "The camera is used by another program",
 };
 
 export function startCamera() {

@@ -1,4 +1,4 @@
-// The card of the chosen version: its metadata in words, its plots, its results beside the tutorial's.
+// The card of the selected version: metadata in words, plots, and its results next to the tutorial's.
 
 import { byId, element, fill, whenChanged } from "./dom.js";
 import { count, day, duration, fixed, percent, size } from "./format.js";
@@ -9,7 +9,7 @@ import { changed, keyOf } from "./state.js";
 const PLOTS = {
   learning_curves: "Learning curves",
   confusion_matrix: "Confusion matrix",
-  sample_predictions: "The first test images",
+  sample_predictions: "Sample predictions",
 };
 const RUNTIMES = { openvino: "OpenVINO", tensorflow: "TensorFlow" };
 
@@ -62,7 +62,7 @@ function drawCard(metadata, tutorial, list) {
   );
 }
 
-/** The stored evaluation on the test set at the precision that serves, this runtime's before another's. */
+/** The stored evaluation on the test set in the serving precision, preferably by this runtime. */
 function evaluationOf({ evaluations }, { precision, runtime }) {
   const matching = evaluations.filter((entry) => entry.split === "test" && entry.precision === precision);
   return matching.find((entry) => entry.runtime === runtime) ?? matching[0] ?? null;
@@ -73,13 +73,13 @@ function inWords({ architecture, parameters, export: exported, recipe, training,
   const schedule = [recipe.epochs && `${recipe.epochs} epochs`, recipe.batch_size && `batches of ${recipe.batch_size}`, recipe.optimizer].filter(Boolean);
   const start = recipe.backbone_weights && recipe.backbone_weights !== "none" ? `, from ${recipe.backbone_weights} weights` : "";
   const words = [
-    `A ${architecture}: ${count(parameters.total)} parameters${frozen ? `, ${count(parameters.trainable)} of them trained` : ""}, ${size(exported.size_bytes)} on disk.`,
-    `Trained by the recipe “${recipe.name}”${start} on ${count(dataset.train)} images of ${dataset.name}: ${schedule.join(", ")}; ${duration(training.wall_time_s)} on ${training.hardware}, published on ${day(published_at)}.`,
+    `Architecture: ${architecture}; ${count(parameters.total)} parameters${frozen ? ` (${count(parameters.trainable)} trained)` : ""}, ${size(exported.size_bytes)} on disk.`,
+    `Trained with the recipe “${recipe.name}”${start} on ${count(dataset.train)} images of ${dataset.name}: ${schedule.join(", ")}; ${duration(training.wall_time_s)} on ${training.hardware}, published on ${day(published_at)}.`,
   ];
   if (tested) {
     const weakest = tested.per_class.reduce((least, entry) => (entry.f1 < least.f1 ? entry : least));
     words.push(
-      `On the ${count(tested.n)} test images, which it never saw, ${RUNTIMES[tested.runtime]} in ${tested.precision} puts ${count(tested.correct)} into the right class (${percent(tested.accuracy)}), and ${percent(tested.top_k_accuracy["3"] ?? 0)} have it among the first three. It is weakest on ${weakest.label}. Its confidence is off by ${percent(tested.expected_calibration_error)} on average.`,
+      `On the ${count(tested.n)} test images, which were not used for training, it classifies ${count(tested.correct)} correctly (${percent(tested.accuracy)}; ${RUNTIMES[tested.runtime]}, ${tested.precision}). Its top-3 accuracy is ${percent(tested.top_k_accuracy["3"] ?? 0)}. It is weakest on ${weakest.label}. Its confidence is off by ${percent(tested.expected_calibration_error)} on average.`,
     );
   }
   return words;
@@ -90,12 +90,12 @@ function besideTutorial({ parameters }, tested, tutorial) {
     ["test accuracy", percent(tested.accuracy), percent(tutorial.test_accuracy)],
     ["test loss", fixed(tested.loss), fixed(tutorial.test_loss)],
     ["parameters", count(parameters.total), count(tutorial.parameters)],
-    ["of them trained", count(parameters.trainable), count(tutorial.trainable)],
+    ["trained parameters", count(parameters.trainable), count(tutorial.trainable)],
   ];
   return element(
     "table",
     {},
-    element("caption", {}, "Beside the tutorial that this project reproduces (2023, TensorFlow 2.10, 20 epochs)"),
+    element("caption", {}, "Compared with the tutorial that this project reproduces (2023, TensorFlow 2.10, 20 epochs)"),
     element("thead", {}, element("tr", {}, ["", "here", "tutorial"].map((head) => (head ? element("th", { scope: "col" }, head) : element("td"))))),
     element("tbody", {}, rows.map(([head, ...cells]) => element("tr", {}, element("th", { scope: "row" }, head), cells.map((cell) => element("td", {}, cell))))),
   );
@@ -110,7 +110,7 @@ function perClass({ per_class: results }) {
   return element(
     "table",
     { class: "classes" },
-    element("caption", {}, "Each class on the test set"),
+    element("caption", {}, "Results by class on the test set"),
     element("thead", {}, element("tr", {}, ["class", "precision", "recall", "F1"].map((head) => element("th", { scope: "col" }, head)))),
     element("tbody", {}, results.map(({ label, precision, recall, f1 }) => element("tr", {}, element("th", { scope: "row" }, label), [precision, recall, f1].map(cell)))),
   );

@@ -1,6 +1,6 @@
-// Builds elements, and fills a place anew without taking the keyboard's focus away.
+// Creates elements, and replaces content without losing the keyboard focus.
 
-/** A new element: attributes by name, listeners as `onclick`, children as elements or text; null is left out. */
+/** Create an element: attributes by name, listeners as `onclick`, children as elements or text; null is ignored. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -12,14 +12,14 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Put these children in the place of what is there; what had the focus has it again, if its id is still there. */
+/** Replace the children; the element with the focus keeps it if its id still exists. */
 export function fill(place, ...children) {
   const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
   place.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined));
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
-/** Calls `draw` only when what it draws has changed since the last time; compared as JSON. */
+/** Call `draw` only when its argument has changed since the last call; compared as JSON. */
 export function whenChanged(draw) {
   let before;
   return (data, ...rest) => {

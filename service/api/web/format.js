@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Formats numbers for people.
 
 const decimals = (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const none = decimals(0), one = decimals(1), two = decimals(2), four = decimals(4);
@@ -6,14 +6,14 @@ const none = decimals(0), one = decimals(1), two = decimals(2), four = decimals(
 export const count = (value) => none.format(value);
 export const fixed = (value) => four.format(value);
 
-/** 0.9561 -> "95.6 %"; what rounds to nothing or to all of it is said to be less or more. */
+/** 0.9561 -> "95.6 %"; values that would round to 0 or 100 % become "<0.1 %" or ">99.9 %". */
 export function percent(share) {
   if (share > 0 && share < 0.0005) return "<0.1 %";
   if (share < 1 && share > 0.9995) return ">99.9 %";
   return `${one.format(share * 100)} %`;
 }
 
-/** A difference of two shares: 0.326 -> "32.6 points". */
+/** Format the difference of two shares: 0.326 -> "32.6 points". */
 export const points = (difference) => `${one.format(difference * 100)} points`;
 
 export function milliseconds(value) {

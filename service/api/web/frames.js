@@ -1,4 +1,4 @@
-// The original beside what the model sees of it, and the strip of all pictures.
+// The original next to the model's input, and the strip of all pictures.
 
 import { explanationKey } from "./asking.js";
 import { byId, element, fill, whenChanged } from "./dom.js";
@@ -9,9 +9,9 @@ import { changed, keyOf } from "./state.js";
 export function startFrames() {
   const showOriginal = whenChanged((_, picture) => {
     const frame = byId("original");
-    byId("original-caption").textContent = picture?.sentAs ? `sent as ${picture.sentAs}, since it is large` : "as you sent it";
+    byId("original-caption").textContent = picture?.sentAs ? `scaled down to ${picture.sentAs} for the upload` : "original";
     if (!picture) {
-      fill(frame, element("p", {}, "Your picture comes here"));
+      fill(frame, element("p", {}, "No picture yet"));
       return;
     }
     const crop = element("span", { class: "crop", "aria-hidden": "true" });
@@ -44,7 +44,7 @@ export function startFrames() {
   };
 }
 
-/** Show which part of the original is taken: its central square. */
+/** Mark the part of the original that the model sees: its central square. */
 function placeCrop(crop, image) {
   const { naturalWidth: width, naturalHeight: height } = image;
   const side = Math.min(width, height) / Math.max(width, height);

@@ -1,4 +1,4 @@
-// Starts the page: each part draws what it owns after a change, then what is missing is asked for.
+// Starts the page: after each change every part redraws itself, then missing data is requested.
 
 import { askForMissing } from "./asking.js";
 import { startAnswers } from "./answers.js";

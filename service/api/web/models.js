@@ -1,4 +1,4 @@
-// The live list of models: which are ready, how good, how large; and the choice of one.
+// The live list of models with state, accuracy and size, and the selection of one.
 
 import { byId, element, fill, whenChanged } from "./dom.js";
 import { count, parameters, percent, size } from "./format.js";
@@ -26,7 +26,7 @@ export function startModels() {
   };
 }
 
-/** Ask for the list now, and again and again. */
+/** Request the list now, then at intervals. */
 export async function lookAgain() {
   if (!document.hidden) await renew();
   clearTimeout(timer);
@@ -37,7 +37,7 @@ export async function lookAgain() {
 async function renew() {
   try {
     const list = await service.models();
-    // It is back: what failed because it was away is asked again.
+    // The service is back: retry the requests that failed while it was away.
     if (state.listError) for (const picture of state.pictures) picture.forgetErrors(({ problem }) => !problem?.status);
     const { wanted } = state;
     const chosen = isReady(list, wanted) ? wanted : defaultOf(list);
@@ -49,7 +49,7 @@ async function renew() {
 
 function inWords(gone, chosen, list) {
   return {
-    title: `${gone.title}, version ${gone.version} does not answer now`,
+    title: `${gone.title}, version ${gone.version} is not available`,
     detail: `${titleOf(list, chosen.model)}, version ${chosen.version} answers instead`,
   };
 }
@@ -68,7 +68,7 @@ function drawModels(list, chosen) {
   const tested = list.models.flatMap(({ versions }) => versions).find(({ test_images }) => test_images)?.test_images;
   byId("models-hint").textContent =
     `${RUNTIMES[list.runtime]} ${list.runtime_version} on the ${list.device.toUpperCase()}, ${list.precision}.` +
-    (tested ? ` Accuracy on ${count(tested)} test images, stored with each version; the mark is the tutorial's.` : "");
+    (tested ? ` Accuracy on ${count(tested)} test images, stored with each version; the mark shows the tutorial's.` : "");
   fill(byId("models"), element("ul", { class: "list" }, list.models.map((model) => rowOf(model, chosen))));
 }
 

@@ -1,4 +1,4 @@
-// The live numbers in the page's head, while somebody looks.
+// The live numbers in the page's header, while the page is visible.
 
 import { byId } from "./dom.js";
 import { count, milliseconds, rate } from "./format.js";
@@ -7,7 +7,7 @@ import * as service from "./service.js";
 const EVERY_MS = 2000;
 const FORMATS = { requests_per_s: rate, queue_rows: count, p50_ms: milliseconds, p99_ms: milliseconds };
 
-/** `onFailure` is called where there are no numbers to be had. */
+/** `onFailure` is called when the numbers can't be requested. */
 export function startNumbers(onFailure) {
   const places = document.querySelectorAll("#numbers [data-number]");
   const show = (statistics) => {

@@ -1,4 +1,4 @@
-// The pictures that somebody gave: chosen, dropped, pasted, taken, or one of the samples.
+// The user's pictures: chosen, dropped, pasted, taken with the camera, or samples.
 
 import { byId, element } from "./dom.js";
 import { showProblem } from "./problem.js";
@@ -9,7 +9,7 @@ const MOST_PICTURES = 200;
 const SMALLER_PIXELS = 512;
 let nextId = 1;
 
-/** A picture, and what the service has said of it so far. */
+/** A picture, and the service's answers for it. */
 class Picture {
   constructor(name, content) {
     this.id = nextId++;
@@ -54,7 +54,7 @@ export function startPictures() {
   }
 }
 
-/** Add files as pictures, the first of them to be looked at. */
+/** Add files as pictures and select the first one. */
 export function addPictures(files) {
   const added = [...files].slice(0, MOST_PICTURES).map((file) => new Picture(file.name || "pasted picture", file));
   if (!added.length) return;
@@ -65,7 +65,7 @@ export function addPictures(files) {
 }
 
 async function addSample(image) {
-  const name = `${image.alt} of the test set`;
+  const name = `${image.alt} from the test set`;
   const known = state.pictures.find((picture) => picture.name === name);
   if (known) {
     changed({ current: known });
@@ -75,11 +75,11 @@ async function addSample(image) {
     const response = await fetch(image.src);
     addPictures([new File([await response.blob()], name, { type: "image/png" })]);
   } catch {
-    notice(new ServiceError({ title: "The sample can't be loaded", detail: "The service does not answer" }));
+    notice(new ServiceError({ title: "The sample can't be loaded", detail: "The service can't be reached" }));
   }
 }
 
-/** Have a picture of this height in the file's place: the models see 32 pixels of it. */
+/** Replace the file by a smaller picture; the models use only 32x32 pixels. */
 export async function makeSmaller(picture) {
   const bitmap = await createImageBitmap(picture.content, { resizeHeight: SMALLER_PIXELS, resizeQuality: "high" });
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
@@ -121,15 +121,15 @@ function notice(error) {
 
 function tooMany(given) {
   return new ServiceError({
-    title: `${MOST_PICTURES} of ${given.toLocaleString("en")} pictures were taken`,
-    detail: "A page is no place for more",
-    remedy: "For whole folders there is the command line: cifar10 predict FOLDER",
+    title: `${MOST_PICTURES} of ${given.toLocaleString("en")} pictures were added`,
+    detail: `The page can show ${MOST_PICTURES} pictures at a time`,
+    remedy: "Use the command line for whole folders: cifar10 predict FOLDER",
   });
 }
 
-/** An `img` of the original, which says so where this browser can't show it. */
+/** An `img` of the original, or a text if the browser can't show the file. */
 export function originalImage(picture, { onload = null } = {}) {
   const image = element("img", { src: picture.url, alt: `Original: ${picture.name}`, onload });
-  image.addEventListener("error", () => image.replaceWith(element("p", {}, "This browser can't show the file")));
+  image.addEventListener("error", () => image.replaceWith(element("p", {}, "The browser can't show this file")));
   return image;
 }

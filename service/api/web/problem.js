@@ -1,9 +1,9 @@
-// Shows an error in words, where it happened.
+// Shows an error next to the part that failed.
 
 import { element, fill } from "./dom.js";
 import { ServiceError } from "./service.js";
 
-/** Show what went wrong in this place, or (null) nothing; `retry` adds a button. */
+/** Show an error in this place, or (null) clear it; `retry` adds a button. */
 export function showProblem(place, error, retry = null) {
   if (!error) {
     if (place.hasChildNodes()) place.replaceChildren();
@@ -26,7 +26,7 @@ export function showProblem(place, error, retry = null) {
 
 function problemOf(error) {
   if (error instanceof ServiceError) return error.problem;
-  return { title: "This page failed", detail: String(error), remedy: "Load it again; if it fails again, please report it." };
+  return { title: "This page failed", detail: String(error), remedy: "Reload the page. If it fails again, please report it." };
 }
 
 function sentence(text) {

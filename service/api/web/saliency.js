@@ -1,4 +1,4 @@
-// What mattered: the choices, the picture drawn over the pixels, and the same in words.
+// What mattered: the options, the overlay on the picture, and the result in words.
 
 import { askAgain, explanationKey, isWaiting } from "./asking.js";
 import { CLASSES } from "./bars.js";
@@ -14,7 +14,7 @@ const FOR = [255, 150, 20];
 const AGAINST = [40, 120, 255];
 
 export function startSaliency() {
-  const classes = [["", "of the answer"], ...CLASSES.map((label, classId) => [classId, label])];
+  const classes = [["", "predicted class"], ...CLASSES.map((label, classId) => [classId, label])];
   choices("explain-class", classes, (value) => ({ classId: value === "" ? null : Number(value) }));
   choices("explain-patch", PATCHES.map((pixels) => [pixels, `${pixels} pixels`]), (value) => {
     const patch = Number(value);
@@ -66,10 +66,10 @@ function inWords({ label, confidence, importance, images }) {
   );
   const most =
     strongest >= 0.0005
-      ? `Hiding the ${placeOf(values.indexOf(strongest))} takes ${points(strongest)} off the ${percent(confidence)} of ${label}.`
-      : `No single square takes anything off the ${percent(confidence)} of ${label}.`;
-  const least = weakest <= -0.005 ? ` Hiding the ${placeOf(values.indexOf(weakest))} adds ${points(-weakest)}.` : "";
-  return [legend, element("p", {}, most + least), element("p", { class: "hint" }, `${count(images)} images were computed for this.`)];
+      ? `Hiding the ${placeOf(values.indexOf(strongest))} lowers the probability of ${label} (${percent(confidence)}) by ${points(strongest)}.`
+      : `Hiding a single square never lowers the probability of ${label} (${percent(confidence)}).`;
+  const least = weakest <= -0.005 ? ` Hiding the ${placeOf(values.indexOf(weakest))} raises it by ${points(-weakest)}.` : "";
+  return [legend, element("p", {}, most + least), element("p", { class: "hint" }, `${count(images)} images were computed.`)];
 }
 
 function placeOf(index) {
@@ -80,7 +80,7 @@ function placeOf(index) {
   return row === "middle" ? `${column} part` : `${row} ${column}`;
 }
 
-/** The importance as a picture to lie over the pixels: warm where a part spoke for the class, blue where against. */
+/** The importance as an overlay: orange where a part supports the class, blue where it counts against it. */
 export function drawImportance({ label, importance }) {
   const canvas = element("canvas", { width: SIDE, height: SIDE, role: "img", "aria-label": `What mattered for ${label}` });
   const values = importance.flat();

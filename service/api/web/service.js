@@ -1,9 +1,9 @@
-// Speaks with the service; every failure becomes a ServiceError whose problem can be shown to people.
+// Sends requests to the service; every failure becomes a ServiceError whose problem can be shown to users.
 
 const ROOT = new URL(".", document.baseURI);
 const TIMEOUT_MS = 60_000;
 
-/** An RFC 9457 problem document, or what comes nearest to one. */
+/** An error with an RFC 9457 problem document, or with the same fields. */
 export class ServiceError extends Error {
   constructor(problem) {
     super(problem.title);
@@ -17,12 +17,12 @@ export const models = () => request("models");
 export const statistics = () => request("stats");
 export const metadata = (model, version) => request(`models/${model}/versions/${version}`);
 
-/** What these versions ("NAME/VERSION"; none: every model that is ready) say of one picture, all ten classes. */
+/** Classify one picture with these versions ("NAME/VERSION"; none: every ready model). */
 export function compare(picture, versions, patienceMs) {
   return request("compare", [["top_k", 10], ...versions.map((name) => ["model", name])], picture, patienceMs);
 }
 
-/** What one version says of several pictures. */
+/** Classify several pictures with one version. */
 export function predictBatch(files, { model, version }, patienceMs) {
   const form = new FormData();
   for (const { name, content } of files) form.append("files", content, name);
@@ -42,7 +42,7 @@ async function request(path, query = [], body = null, patienceMs = TIMEOUT_MS) {
   if (body) {
     options.method = "POST";
     options.body = body;
-    // A blob of no known type is sent as such: what it is, the service sees by itself.
+    // The service detects the type of a blob that has none.
     if (body instanceof Blob && !body.type) options.headers["Content-Type"] = "application/octet-stream";
   }
   let response;
@@ -55,19 +55,19 @@ async function request(path, query = [], body = null, patienceMs = TIMEOUT_MS) {
   if (response.ok && type.startsWith("application/json")) return response.json();
   if (type.startsWith("application/problem+json")) throw new ServiceError(await response.json());
   throw new ServiceError({
-    title: "An answer that makes no sense",
+    title: "Unexpected answer",
     detail: `${url.pathname} answered ${response.status} with ${type || "no content type"}`,
-    remedy: "Something else may answer in the service's place: a proxy, or another program.",
+    remedy: "A proxy or another program may be answering instead of the service.",
   });
 }
 
 function unreachable(error, patienceMs) {
   if (error.name === "TimeoutError") {
-    return { title: "No answer", detail: `Nothing came within ${patienceMs / 1000} s.`, remedy: "Try again later.", late: true };
+    return { title: "Time-out", detail: `No answer within ${patienceMs / 1000} s.`, remedy: "Try again later.", late: true };
   }
   return {
     title: "The service can't be reached",
-    detail: `Nobody answers at ${ROOT.host}, or the connection broke.`,
-    remedy: "Check that the service runs; this page tries again by itself.",
+    detail: `Nothing answers at ${ROOT.host}, or the connection broke.`,
+    remedy: "Check that the service is running; this page retries automatically.",
   };
 }

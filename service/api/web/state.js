@@ -1,14 +1,14 @@
-// What the page knows and what its user has chosen; views are told after each change, once for all changes of a moment.
+// The page's state and the user's choices. Views are notified after a change, once for several changes at a time.
 
 export const state = {
-  /** The service's ModelList; null until it came. */
+  /** The service's ModelList; null until it arrives. */
   list: null,
   listError: null,
-  /** {model, version}: who answers. */
+  /** {model, version}: the version that answers. */
   chosen: null,
-  /** {model, version, title}: who was asked for; null: the default. */
+  /** {model, version, title}: the version that was selected; null: the default. */
   wanted: null,
-  /** {title, detail}: who answers instead, where the one that is wanted does not. */
+  /** {title, detail}: which version answers instead, if the selected one does not. */
   instead: null,
   /** "one" or "all". */
   mode: "one",
@@ -22,12 +22,12 @@ export const state = {
 const views = new Set();
 let planned = false;
 
-/** Have this called after changes. */
+/** Call this view after changes. */
 export function onChange(view) {
   views.add(view);
 }
 
-/** Tell the views; `change` is laid over the state before. */
+/** Merge `change` into the state and notify the views. */
 export function changed(change = {}) {
   Object.assign(state, change);
   if (planned) return;
@@ -40,7 +40,7 @@ export function changed(change = {}) {
 
 export const keyOf = ({ model, version }) => `${model}/${version}`;
 
-/** The versions that answer where none is asked for, one of each model that is ready. */
+/** The serving version of each ready model. */
 export function readyVersions(list) {
   const ready = (list?.models ?? []).filter((model) => model.state === "ready" && model.serving_version !== null);
   return ready.map((model) => ({ model: model.name, version: model.serving_version }));

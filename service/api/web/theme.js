@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it; remembered by this browser.
+// Light, dark, or the system's theme; stored in this browser.
 
 import { byId } from "./dom.js";
 
@@ -19,7 +19,7 @@ export function startTheme() {
     try {
       localStorage.setItem(KEY, theme);
     } catch {
-      // Storage is forbidden here: it holds until the page is closed.
+      // Storage is not allowed: the choice lasts until the page is closed.
     }
   });
 }

@@ -23,11 +23,11 @@ def read_bmp(content: bytes) -> ImageFile:
     """Return the image in a BMP.
 
     Raises:
-        UndecodableError: its header is cut off.
+        UndecodableError: its header is truncated.
         TooLargeError: it is coded by run lengths and large.
     """
     if len(content) < HEADER_END:
-        raise damaged("its header is cut off")
+        raise damaged("its header is truncated")
     if int.from_bytes(content[14:18], "little") == OLD_HEADER_BYTES:
         width, height = struct.unpack_from("<HH", content, 18)
         compression = 0
@@ -39,7 +39,7 @@ def read_bmp(content: bytes) -> ImageFile:
         pixels > MAX_RUN_LENGTH_PIXELS or len(content) > MAX_RUN_LENGTH_BYTES + 2048
     ):
         raise TooLargeError(
-            f"the BMP is coded by run lengths and has {len(content):,} bytes for {pixels:,} pixels",
+            f"the BMP is run-length encoded and has {len(content):,} bytes for {pixels:,} pixels",
             expected=f"at most {MAX_RUN_LENGTH_BYTES:,} bytes for {MAX_RUN_LENGTH_PIXELS:,} pixels",
             remedy="save it as a PNG",
         )

@@ -24,7 +24,7 @@ def read_gif(content: bytes) -> ImageFile:
     """Return the first image in a GIF.
 
     Raises:
-        UndecodableError: it has no image.
+        UndecodableError: it contains no image.
         TooLargeError: its first image is behind or in more blocks than any program writes.
     """
     screen_end = SCREEN_BYTES + _palette_bytes(content[10:11])
@@ -35,7 +35,7 @@ def read_gif(content: bytes) -> ImageFile:
         if kind == IMAGE:
             break
         if kind in {b"", b";"}:
-            raise damaged("it has no image")
+            raise damaged("it contains no image")
         if kind == EXTENSION:
             end, blocks = _skip_blocks(content, position + 2, blocks)
             if content[position + 1 : position + 3] == GRAPHIC_CONTROL:
@@ -46,10 +46,10 @@ def read_gif(content: bytes) -> ImageFile:
         else:
             position += 1  # Pillow passes over what is between blocks
     else:
-        raise too_many("GIF", "extensions before its image", MAX_EXTENSIONS)
+        raise too_many("GIF", "extensions before the image", MAX_EXTENSIONS)
     frame = content[position : position + FRAME_BYTES]
     if len(frame) < FRAME_BYTES:
-        raise damaged("it has no image")
+        raise damaged("it contains no image")
     data = position + FRAME_BYTES + _palette_bytes(frame[9:10])
     end, _ = _skip_blocks(content, data + 1, blocks)
     screen_width, screen_height = struct.unpack_from("<HH", content, 6)

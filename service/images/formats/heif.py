@@ -43,12 +43,12 @@ def decoded_pixels(properties: list[Box], associations: bytes, references: list[
                 whole, *its_parts = _numbers(payload, WIDE if wide else NARROW)
                 parts.setdefault(whole, []).extend(its_parts)
     except struct.error:
-        raise damaged("the description of its items is cut off") from None
+        raise damaged("the description of its items is truncated") from None
     costs: dict[int, int] = {}
 
     def cost(item: int, depth: int) -> int:
         if depth > MAX_DEPTH:
-            raise damaged("a picture in it is made of itself")
+            raise damaged("an image in it is composed of itself")
         if item not in costs:
             costs[item] = max(areas.get(item, 0), sum(cost(part, depth + 1) for part in parts.get(item, ())))
         return costs[item]
@@ -136,13 +136,13 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
     """Return the image in a HEIC or AVIF file; its size is that of the largest image in it.
 
     Raises:
-        UndecodableError: it has no image.
+        UndecodableError: it contains no image.
         TooLargeError: there is more in it than any program writes.
     """
     name = "HEIC" if kind == "HEIF" else kind
     described = b"".join(payload for _, payload in _descriptions(content))
     if len(described) > MAX_META_BYTES:
-        raise too_many(name, "bytes of descriptions", MAX_META_BYTES)
+        raise too_many(name, "bytes of metadata", MAX_META_BYTES)
     sizes = [
         (int.from_bytes(match[1]), int.from_bytes(match[2]))
         for of_film, payload in _descriptions(content)
@@ -150,13 +150,13 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
         for match in pattern.finditer(payload)
     ]
     if not sizes:
-        raise damaged("it has no image")
+        raise damaged("it contains no image")
     frames = list(_av1_frames(content, described)) if kind == "AVIF" else []
     width, height = max([*sizes, *frames], key=lambda size: size[0] * size[1])
     depth, more_bits = (HEVC_DEPTH, HEVC_MORE_BITS) if kind == "HEIF" else (AV1_DEPTH, AV1_MORE_BITS)
     is_deep = any(match[1][0] & more_bits for match in depth.finditer(described))
     if _pixels_in_parts(content) > MAX_PARTS * width * height:
-        raise too_many(name, "pixels in tiles for each of the picture", MAX_PARTS)
+        raise too_many(name, "pixels of tiles for each pixel of the picture", MAX_PARTS)
     decode_bytes = 3 * len(content) + PIXEL_BYTES[kind, is_deep] * width * height
     coded_pixels = sum(size[0] * size[1] for size in frames)
     if coded_pixels > MAX_FRAMES * width * height:
@@ -191,7 +191,7 @@ def _items(content: bytes) -> Iterator[bytes]:
             try:
                 yield from _located(content, b"".join(boxes[b"idat"][:1]), places)
             except struct.error:
-                raise damaged("the places of its items are cut off") from None
+                raise damaged("the locations of its items are truncated") from None
 
 
 def _pixels_in_parts(content: bytes) -> int:

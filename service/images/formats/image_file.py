@@ -53,8 +53,8 @@ def damaged(problem: str) -> UndecodableError:
     """Return the error of a file that can't be decoded."""
     return UndecodableError(
         f"the image can't be decoded: {problem}",
-        expected=f"a whole file of one of {', '.join(READABLE_FORMATS)}",
-        remedy="the file is cut off or damaged: open and save it again",
+        expected=f"a complete file in one of the formats {', '.join(READABLE_FORMATS)}",
+        remedy="the file is truncated or damaged: open it and save it again",
     )
 
 

@@ -97,9 +97,9 @@ def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
         raise damaged("it has no frame")
     if head.frame[0] in HIERARCHICAL or head.frame[1][0] != BITS:
         raise UndecodableError(
-            f"a JPEG with {head.frame[1][0]} bits a channel or several sizes of a picture in one is not read",
-            expected=f"{BITS} bits and one picture, as all cameras write them",
-            remedy="save it as a PNG or an ordinary JPEG",
+            f"a JPEG with {head.frame[1][0]} bits per channel, or with several sizes of a picture, is not supported",
+            expected=f"{BITS} bits and one picture, as all cameras write",
+            remedy="save it as a PNG or a baseline JPEG",
         )
     scans = memoryview(content)[head.scan :]
     essential = b"".join([SIGNATURE[:2], *head.decoded_markers.values(), *head.parts, scans])

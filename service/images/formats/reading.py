@@ -91,7 +91,7 @@ def _kind_of_text(prefix: bytes) -> str | None:
     if text.startswith((b"{", b"[")):
         return "JSON"
     if text.startswith(b"data:image/"):
-        return "a data: address (only what follows its comma, decoded from base64, is the image)"
+        return "a data: address (the image is the part after the comma, decoded from base64)"
     if text.startswith((b"ivborw0kggo", b"/9j/", b"r0lgod", b"uklgr")):
         return "base64 (decode it first)"
     return None
@@ -154,7 +154,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise TooLargeError(
             f"the image has {width:,} x {height:,} = {width * height:,} pixels",
             expected=f"at most {max_pixels:,} pixels",
-            remedy="send a smaller picture: the models see 32x32 pixels",
+            remedy="send a smaller image: the models use 32x32 pixels",
         )
 
 
@@ -169,9 +169,9 @@ def _read(content: bytes, draft_side: int) -> ImageFile | None:
 def _not_an_image(content: bytes) -> UndecodableError:
     kind = kind_of(content)
     return UndecodableError(
-        f"the {len(content):,} bytes are {kind}, which is not read"
+        f"the {len(content):,} bytes are {kind}, which is not supported"
         if kind
-        else f"the {len(content):,} bytes are not an image that can be read",
+        else f"the {len(content):,} bytes are not a supported image",
         expected=f"an image: {', '.join(READABLE_FORMATS)}",
-        remedy="check that the file is whole and of one of these formats",
+        remedy="check that the file is complete and in one of these formats",
     )

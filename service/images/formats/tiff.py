@@ -69,7 +69,7 @@ def read_tiff(content: bytes) -> ImageFile:
         tags = _read_directory(content, layout)
         return _first_page(content, layout, tags)
     except (struct.error, IndexError, KeyError, OverflowError):  # the last of an offset beyond any file
-        raise damaged("its directory is cut off or lacks a tag") from None
+        raise damaged("its directory is truncated or lacks a tag") from None
 
 
 def _read_directory(content: bytes, layout: _Layout) -> dict[int, tuple[int, int, bytes]]:
@@ -144,19 +144,21 @@ def _first_page(content: bytes, layout: _Layout, tags: dict[int, tuple[int, int,
 def _check_kind(tags: dict[int, tuple[int, int, bytes]], subfile: int, compression: int, sample_format: int) -> None:
     if DNG_VERSION in tags or (subfile & REDUCED and RAW_IMAGES in tags):
         raise UndecodableError(
-            "the file is a camera's raw photo (DNG, NEF, ARW or alike)",
-            expected="a picture that was developed, such as a JPEG",
+            "the file is a camera's raw photo (DNG, NEF, ARW or similar)",
+            expected="a developed picture, such as a JPEG",
             remedy="export it as a JPEG or PNG",
         )
     if compression not in COMPRESSIONS:
         raise _not_read(f"compression {compression}", "none, LZW, deflate, PackBits or JPEG")
     if sample_format == FLOAT:
-        raise _not_read("floating-point samples", "whole numbers of 1 to 16 bits")
+        raise _not_read("floating-point samples", "integer samples of 1 to 16 bits")
 
 
 def _not_read(kind: str, expected: str) -> UndecodableError:
     return UndecodableError(
-        f"a TIFF with {kind} is not read", expected=expected, remedy="save it as a PNG or JPEG, or with these"
+        f"a TIFF with {kind} is not supported",
+        expected=expected,
+        remedy="save it in one of these forms, or as a PNG or JPEG",
     )
 
 

@@ -26,7 +26,7 @@ def read_webp(content: bytes) -> ImageFile:
     """Return the first image in a WebP.
 
     Raises:
-        UndecodableError: it has no image.
+        UndecodableError: it contains no image.
         TooLargeError: it has more chunks than any program writes.
     """
     chunks: dict[bytes, memoryview] = {}
@@ -44,7 +44,7 @@ def read_webp(content: bytes) -> ImageFile:
         raise too_many("WebP", "chunks", MAX_CHUNKS)
     picture = next((kind for kind in chunks if kind in PICTURES), None)
     if picture is None:
-        raise damaged("it has no image")
+        raise damaged("it contains no image")
     parts = _parts(chunks, picture)
     body = b"".join([b"WEBP", *parts])
     essential = b"RIFF" + len(body).to_bytes(4, "little") + body
@@ -64,7 +64,7 @@ def _parts(chunks: dict[bytes, memoryview], picture: bytes) -> list[bytes]:
     if b"VP8X" in chunks:
         extended = bytearray(chunks[b"VP8X"])
         if len(extended) < 8 + EXTENDED_BYTES:
-            raise damaged("its header is cut off")
+            raise damaged("its header is truncated")
         extended[8] &= IS_TRANSPARENT | IS_ANIMATED  # neither profile nor EXIF nor XMP
         if picture != b"ANMF":
             extended[8] &= IS_TRANSPARENT

@@ -219,7 +219,7 @@ def test_what_a_runtime_reads_must_have_a_checksum(one_model: Path) -> None:
 def test_sizes_are_compared_before_anything_is_read(one_model: Path) -> None:
     folder = version_folder(one_model, "sequential", 1)
     os.truncate(folder / "saved_model.pb", 2**40)
-    with pytest.raises(ArtifactCorruptError, match="another size"):
+    with pytest.raises(ArtifactCorruptError, match="a different size"):
         verify(folder, read_metadata(folder))
     os.truncate(folder / METADATA_FILE, 2**40)
     with pytest.raises(MetadataError, match="1,099,511,627,776 bytes, more than 1,048,576"):

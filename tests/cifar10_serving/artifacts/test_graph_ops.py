@@ -181,7 +181,7 @@ def test_field_that_is_there_twice_counts_twice() -> None:
 def test_one_graph_is_expected() -> None:
     saved = published()
     saved.meta_graphs.add().graph_def.node.add(name="x", op="Const")
-    with pytest.raises(UnsafeGraphError, match="holds 2 graphs"):
+    with pytest.raises(UnsafeGraphError, match="has 2 graphs"):
         check(saved)
 
 

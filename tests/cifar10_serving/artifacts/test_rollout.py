@@ -45,7 +45,7 @@ def test_no_file_is_no_rollout_and_an_empty_one_says_nothing(tmp_path: Path) -> 
         ('{"labels": {"2nd": 2}}', "labels: "),
         ('{"labels": {"canary": "2"}}', "labels: "),
         ('{"labels": {"canary": 0}}', "labels: "),
-        ('{"split": {"1": 100}}', "split names 1 versions, should be two"),
+        ('{"split": {"1": 100}}', "split names 1 versions, expected two"),
         ('{"split": {"1": 0, "2": 0}}', "a share of 0"),
         ('{"split": {"1": -1, "2": 2}}', "split: "),
         ('{"split": {"1": 90, "2": 10}, "shadow": 2}', "shadow is version 2, which answers"),
@@ -94,7 +94,7 @@ def test_file_without_an_end_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_key_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RolloutError, match="the key 'stable' is there twice"):
+    with pytest.raises(RolloutError, match="the key 'stable' is repeated"):
         read_rollout(written(tmp_path, '{"labels": {"stable": 1, "stable": 2}}'), "sequential")
 
 

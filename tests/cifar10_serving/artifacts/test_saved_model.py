@@ -33,7 +33,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 )
 def test_file_that_is_no_saved_model_is_said_to_be_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "saved_model.pb").write_bytes(content)
-    with pytest.raises(ArtifactCorruptError, match="no SavedModel"):
+    with pytest.raises(ArtifactCorruptError, match="not a SavedModel"):
         read_signatures(tmp_path)
 
 

@@ -22,7 +22,7 @@ def test_number_where_a_message_should_be_is_passed_over() -> None:
     [
         (b"\x92\x80\x80\x80\x80\x01\x00", "number is too large"),  # other readers cut it to field 2
         (b"\x0b", "unknown kind 3"),
-        (b"\x12\x05", "longer than what it is in"),
+        (b"\x12\x05", "longer than its message"),
         (b"\xff" * 11, "too long"),
     ],
 )

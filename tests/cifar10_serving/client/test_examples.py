@@ -45,7 +45,7 @@ def test_python_client(server: Server) -> None:
     assert first.startswith("cat, ")
     assert len(each) == 10
     assert each[-1] == "tests/images/truck_0011.png truck"
-    assert "are not an image that can be read" in error
+    assert "are not a supported image" in error
 
 
 def test_python_async_client(server: Server) -> None:

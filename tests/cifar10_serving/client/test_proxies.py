@@ -70,12 +70,12 @@ def test_names_and_addresses_of_this_machine(monkeypatch: pytest.MonkeyPatch, ur
         ),
         (
             {"HTTP_PROXY": "ftp://x"},
-            "variable HTTP_PROXY names no proxy. Expected: a proxy such as.*NO_PROXY=far.invalid",
+            "variable HTTP_PROXY does not name a proxy. Expected: a proxy such as.*NO_PROXY=far.invalid",
         ),
-        ({"all_proxy": "socks4://me:s3cret@x"}, "variable all_proxy names no proxy"),
-        ({"http_proxy": "http://me:s3cret@x:port"}, "variable http_proxy names no proxy"),
-        ({"http_proxy": "x:99999"}, "variable http_proxy names http://x, which can be no proxy"),
-        ({"http_proxy": "http://"}, "variable http_proxy names http://, which can be no proxy"),
+        ({"all_proxy": "socks4://me:s3cret@x"}, "variable all_proxy does not name a proxy"),
+        ({"http_proxy": "http://me:s3cret@x:port"}, "variable http_proxy does not name a proxy"),
+        ({"http_proxy": "x:99999"}, "variable http_proxy names http://x, which is not a proxy's address"),
+        ({"http_proxy": "http://"}, "variable http_proxy names http://, which is not a proxy's address"),
     ],
 )
 def test_proxy_that_can_not_be_used_is_one_clear_error(
@@ -157,7 +157,7 @@ def test_proxy_is_asked_in_the_services_place(ask: Ask, monkeypatch: pytest.Monk
 @both
 def test_proxy_that_does_not_answer_is_named(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://me:s3cret@127.0.0.1:{free_port()}")
-    with pytest.raises(client.UnreachableError, match=r"through the proxy http://127.0.0.1:.*nobody answers") as raised:
+    with pytest.raises(client.UnreachableError, match=r"through the proxy http://127.0.0.1:.*no connection") as raised:
         ask("http://far.invalid", "models", options=ONCE)
     assert "s3cret" not in str(raised.value)
 
@@ -187,5 +187,5 @@ def test_certificates_that_are_not_there_are_told_where_they_are_needed(
 
 @both
 def test_host_that_only_a_resolver_refuses_is_one_error(ask: Ask) -> None:
-    with pytest.raises(client.UnreachableError, match="nobody answers"):
+    with pytest.raises(client.UnreachableError, match="no connection"):
         ask("http://[fe80::1%nowhere]:9", "models", options=ONCE | {"timeouts": Timeouts(connect_s=1)})

@@ -281,7 +281,7 @@ def test_connection_that_breaks_each_time_is_given_up(ask: Ask) -> None:
 def test_what_waiting_does_not_help_is_asked_once(server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(Retries, "wait_s", noted(waits))
-    with pytest.raises(client.UnreachableError, match="certificate, and whether it should be http"):
+    with pytest.raises(client.UnreachableError, match="certificate, or use http"):
         ask(server.url.replace("http:", "https:"), "models")
     with scripted_server(http_answer(403, "text/plain", "no")) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)

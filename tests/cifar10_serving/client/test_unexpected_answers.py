@@ -32,8 +32,8 @@ ONCE = {"retries": Retries(attempts=1)}
         ),
         (http_answer(404, "text/html", "<html>"), client.UnexpectedAnswerError, "404 Not Found with text/html"),
         (http_answer(404, "application/json", '{"detail":"Not Found"}'), client.UnexpectedAnswerError, "404"),
-        (http_answer(200, "application/json", '{"status":"ok"}'), client.UnexpectedAnswerError, "is no Prediction"),
-        (http_answer(200, "application/json", "{"), client.UnexpectedAnswerError, "is no Prediction: Invalid JSON"),
+        (http_answer(200, "application/json", '{"status":"ok"}'), client.UnexpectedAnswerError, "is not a Prediction"),
+        (http_answer(200, "application/json", "{"), client.UnexpectedAnswerError, "is not a Prediction: Invalid JSON"),
         (http_answer(200, "image/png", "\x00\x01"), client.UnexpectedAnswerError, "200 OK with image/png. What"),
         (
             http_answer(301, "text/html", "", Location="https://x/"),
@@ -97,9 +97,9 @@ def test_fields_of_a_later_service_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        (lambda _: f"http://127.0.0.1:{free_port()}", "nobody answers.*start the service"),
-        (lambda _: "http://no-such-host.invalid", "nobody answers"),
-        (lambda server: server.url.replace("http:", "https:"), "certificate, and whether it should be http://"),
+        (lambda _: f"http://127.0.0.1:{free_port()}", "no connection.*start the service"),
+        (lambda _: "http://no-such-host.invalid", "no connection"),
+        (lambda server: server.url.replace("http:", "https:"), "certificate, or use http://"),
     ],
     ids=["nobody listens", "no such host", "no TLS there"],
 )

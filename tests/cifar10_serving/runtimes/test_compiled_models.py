@@ -61,7 +61,7 @@ def test_damaged_file_counts_as_not_there(
     file = _kept(tmp_path)
     file.write_bytes(file.read_bytes()[:-cut_bytes] + end)
     assert kept.find("key") is None
-    assert "is not used" in caplog.text
+    assert "ignoring " in caplog.text
 
 
 def test_what_is_no_regular_file_counts_as_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -74,7 +74,7 @@ def test_folder_that_cannot_be_made_keeps_nothing_and_says_so(tmp_path: Path, ca
     (tmp_path / "file").touch()
     with caplog.at_level(logging.INFO):
         CompiledModels(tmp_path / "file" / "folder").keep("key", 0.001, CONTENT)
-    assert "compiled models are not kept" in caplog.text
+    assert "compiled models are not cached" in caplog.text
 
 
 def test_those_used_longest_ago_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_what_openvino_refuses_to_import_is_compiled_again(tmp_path: Path, caplo
     file = _kept(tmp_path)
     CompiledModels(tmp_path).keep(file.name.removesuffix(SUFFIX), 0.001, b"of a release long ago")
     assert _answers(tmp_path) == pytest.approx(expected, abs=1e-6)
-    assert "is compiled again" in caplog.text
+    assert "compiling" in caplog.text
     assert _kept(tmp_path).stat().st_size > 1000
 
 

@@ -173,7 +173,7 @@ def test_bfloat16_stays_within_its_own_tolerance_and_is_not_float32() -> None:
 
 
 def test_gpu_that_is_not_there_is_an_error_that_says_what_is() -> None:
-    with pytest.raises(RuntimeUnavailableError, match=r"gpu:7 was asked for, and TensorFlow [\d.]+ sees .*CPU:0"):
+    with pytest.raises(RuntimeUnavailableError, match=r"gpu:7 was requested, but TensorFlow [\d.]+ sees .*CPU:0"):
         TensorFlowRuntime("gpu:7")
 
 

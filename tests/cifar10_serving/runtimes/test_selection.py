@@ -15,7 +15,7 @@ def test_tensorflow_can_be_asked_for() -> None:
 
 
 def test_gpu_without_one_names_what_tensorflow_sees() -> None:
-    with pytest.raises(RuntimeUnavailableError, match=r"device gpu was asked for, and TensorFlow .* sees CPU:0"):
+    with pytest.raises(RuntimeUnavailableError, match=r"device gpu was requested, but TensorFlow .* sees CPU:0"):
         open_runtime("auto", "gpu")
 
 

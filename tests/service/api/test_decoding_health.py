@@ -59,10 +59,10 @@ def test_lost_threads_are_told_and_large_images_rejected_while_small_ones_are_an
             assert client.post("/predict", content=LARGE, headers=BRIEFLY).status_code == 504
         rejected = client.post("/predict", content=LARGE, headers=PNG)
         assert (rejected.status_code, int(rejected.headers["Retry-After"]) >= 1) == (503, True)
-        assert "threads that decode images are held" in rejected.json()["detail"]
+        assert "decoder threads are stuck" in rejected.json()["detail"]
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
-        assert "too long to decode" in ready.json()["reason"]
+        assert "images that take too long" in ready.json()["reason"]
         assert client.post("/predict", content=SAMPLES[0].file.read_bytes(), headers=PNG).status_code == 200
         finish.set()
         while overdue(client):

@@ -55,7 +55,7 @@ def test_what_cannot_be_explained_is_named(
 
 
 def test_too_many_squares_are_refused_with_their_number(client: TestClient) -> None:
-    assert "takes 962 images, and a request may take 512" in problem_of(explain(client, patch=2, stride=1), 422).detail
+    assert "needs 962 images, and the limit is 512" in problem_of(explain(client, patch=2, stride=1), 422).detail
 
 
 def test_a_picture_that_cannot_be_decoded_is_refused(client: TestClient) -> None:

@@ -82,8 +82,8 @@ def test_phone_photo_is_answered(client: TestClient) -> None:
     ("content", "kind", "status", "words"),
     [
         (b"", "image/png", 400, "0 bytes"),
-        (b"hello, I am text\n" * 100, "image/png", 400, "not an image that can be read"),
-        (b"hello", "text/plain", 415, "'text/plain' is not read"),
+        (b"hello, I am text\n" * 100, "image/png", 400, "not a supported image"),
+        (b"hello", "text/plain", 415, "'text/plain' is not supported"),
         (CAT.file.read_bytes()[:1200], "image/png", 400, "truncated"),
         (b"x" * 20_971_521, "image/png", 413, "at most 20,971,520 bytes"),
     ],
@@ -258,7 +258,8 @@ def test_link_out_of_the_version_is_no_plot(one_model: Path, target: str, linked
     (folder / linked).symlink_to(target)
     with ready_client(Settings(models=one_model)) as client:
         assert (
-            "can't serve" in problem_of(client.get("/models/sequential/versions/1/plots/confusion_matrix"), 503).detail
+            "its plots are not served"
+            in problem_of(client.get("/models/sequential/versions/1/plots/confusion_matrix"), 503).detail
         )
 
 

@@ -152,7 +152,7 @@ def test_lost_threads_are_replaced_up_to_a_bound_then_work_is_rejected() -> None
         clock.now_s += 20
     assert threads.overdue == 4
     assert threads.is_exhausted
-    with pytest.raises(UnavailableError, match="all 4 threads that decode images are held") as rejected:
+    with pytest.raises(UnavailableError, match="all 4 decoder threads are stuck") as rejected:
         submit(threads, FakeImage(), expires_s=clock.now_s + 1000)
     assert rejected.value.retry_after_s >= 1
     stuck[0].finish.set()
@@ -204,7 +204,7 @@ def test_work_that_can_not_be_ready_in_time_is_rejected_before_it_starts() -> No
     submit(threads, second)
     assert started(second)
     submit(threads, third)
-    with pytest.raises(UnavailableError, match="1 images wait to be decoded") as rejected:
+    with pytest.raises(UnavailableError, match="1 images are queued for decoding") as rejected:
         submit(threads, FakeImage(), expires_s=clock.now_s + 3)
     assert rejected.value.retry_after_s == 4
     accepted = submit(threads, third, expires_s=clock.now_s + 5)
@@ -231,5 +231,5 @@ def test_system_without_another_thread_rejects(monkeypatch: pytest.MonkeyPatch) 
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", no_thread)
-    with pytest.raises(UnavailableError, match="no thread to be had"):
+    with pytest.raises(UnavailableError, match="no thread is available"):
         submit(DecodeThreads(threads=1, max_decode_bytes=100), FakeImage())

@@ -60,7 +60,7 @@ async def test_all_are_refused_while_the_line_is_full() -> None:
     line.add(b"", lambda _: None)
     rejection = line.rejection(b"/predict")
     assert rejection is not None
-    assert rejection.error.problem == "2 requests are being received, waiting or computed"
+    assert rejection.error.problem == "2 requests are being received, queued or computed"
     assert rejection.error.retry_after_s >= 1
     await one_tick()
     assert line.rejection(b"/predict") is None

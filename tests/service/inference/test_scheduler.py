@@ -172,11 +172,11 @@ def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
     async def scenario() -> None:
         await scheduler.submit(version, rows(1), soon())  # so that the rate is known
         answers = [scheduler.submit(version, rows(1), soon()) for _ in range(3)]
-        with pytest.raises(UnavailableError, match="3 images wait for sequential") as full:
+        with pytest.raises(UnavailableError, match="3 images are queued for sequential") as full:
             scheduler.submit(version, rows(1), soon())
         assert full.value.retry_after_s == 1
         answers += [scheduler.submit(other_version, rows(1), soon()) for _ in range(2)]
-        with pytest.raises(UnavailableError, match="5 images wait"):
+        with pytest.raises(UnavailableError, match="5 images are queued"):
             scheduler.submit(other_version, rows(1), soon())
         await asyncio.gather(*answers)
         assert scheduler.queue_rows == 0

@@ -78,7 +78,7 @@ def test_newest_versions_are_seen_of_very_many(one_model: Path, caplog: pytest.L
     versions = ModelsFolder(one_model).scan()["sequential"].versions
     assert len(versions) == MAX_VERSIONS
     assert max(versions) == MAX_VERSIONS + 9
-    assert "older ones are passed over" in caplog.text
+    assert "older ones are ignored" in caplog.text
 
 
 def test_second_look_at_the_same_files_is_equal(one_model: Path) -> None:
@@ -129,7 +129,7 @@ def test_model_that_can_not_be_read_for_a_moment_counts_as_unchanged(
     with caplog.at_level(logging.WARNING):
         assert folder.scan() == folder.scan() == before
     assert [record.getMessage() for record in caplog.records] == [
-        f"{model} can't be read and is passed over: Too many levels of symbolic links"
+        f"{model} can't be read; ignored: Too many levels of symbolic links"
     ]
 
 
@@ -140,4 +140,4 @@ def test_folder_that_no_answer_could_name_is_passed_over_with_one_warning(
     (one_model / os.fsdecode(name) / "1").mkdir(parents=True)
     folder = ModelsFolder(one_model)
     assert list(folder.scan()) == list(folder.scan()) == ["sequential"]
-    assert len([record for record in caplog.records if "passed over" in record.message]) == 1
+    assert len([record for record in caplog.records if "ignored" in record.message]) == 1

@@ -119,7 +119,7 @@ def test_version_whose_files_change_is_loaded_anew_or_goes_on_as_it_was(
     assert repository.find("sequential") is first
     status = repository.model_status("sequential").versions[0]
     assert (status.state, repository.not_ready_reason) == (VersionState.FAILED, None)
-    assert "go on answering" in (status.reason or "")
+    assert "keep serving" in (status.reason or "")
     flip_a_bit(file)
     assert names(repository.refresh()) == ([1], [], [])
     assert repository.find("sequential") is not first
@@ -275,7 +275,7 @@ def test_rollout_that_chooses_nothing_that_works_says_so(one_model: Path, runtim
     repository = ModelRepository(one_model, runtime)
     repository.load_all()
     assert states(repository) == {2: VersionState.PUBLISHED, 1: VersionState.FAILED}
-    assert repository.not_ready_reason == "no published version could be loaded; GET /models tells why"
+    assert repository.not_ready_reason == "no published version could be loaded; see GET /models"
     with pytest.raises(UnavailableError, match=r"sequential version 1 could not be loaded"):
         repository.find("sequential")
 
@@ -324,7 +324,7 @@ def test_version_that_hangs_keeps_no_other_from_serving_and_is_tried_again(
     repository = ModelRepository(one_model, hanging, version_policy="all", load_limit_s=3)
     repository.load_all()
     assert states(repository) == {2: VersionState.FAILED, 1: VersionState.READY}
-    assert "has not answered for 3 s" in str(repository.get("sequential", 2).reason)
+    assert "no response within 3 s" in str(repository.get("sequential", 2).reason)
     repository.refresh()
     assert states(repository)[2] is VersionState.FAILED
     hanging.let_go.set()

@@ -101,7 +101,7 @@ def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime:
 
 
 def test_default_model_that_is_not_published_stops_the_start(one_model: Path, runtime: OpenVinoRuntime) -> None:
-    with pytest.raises(SettingsError, match=r"default model 'vgg16': no version of it is published. Expected: auto"):
+    with pytest.raises(SettingsError, match=r"default model 'vgg16' has no published version. Expected: auto"):
         ModelRepository(one_model, runtime, "vgg16")
 
 
@@ -154,7 +154,7 @@ def test_version_whose_golden_answers_differ_never_serves(one_model: Path, runti
     GoldenAnswers(golden.images, golden.labels, np.roll(golden.probabilities, 1, axis=1)).save(folder / "golden.npz")
     rewrite_checksums(folder)
     repository = loaded(one_model, runtime)
-    assert repository.not_ready_reason == "no published version could be loaded; GET /models tells why"
+    assert repository.not_ready_reason == "no published version could be loaded; see GET /models"
     assert "away from its published probabilities" in (repository.get("sequential", 1).reason or "")
 
 

@@ -28,7 +28,7 @@ def test_command_in_the_document_works(run: Run, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO((ROOT / standard_input).read_bytes())))
     ended = run(*shlex.split(words))
     assert ended.code == ExitCode.DONE
-    assert ended.err == "" or ended.err.startswith("left out 1 file: ")  # the README of the images
+    assert ended.err == "" or ended.err.startswith("skipped 1 file: ")  # the README of the images
     assert ended.out
 
 

@@ -75,7 +75,7 @@ def test_what_a_folder_run_leaves_out_is_said_with_the_reasons(run: Run, tmp_pat
         "1 link to a folder",
         "1 pipe, socket or device",
     ]
-    assert ended.err.startswith("left out 10 files: 3 not images by name or content (.txt 2, .pdf 1), 2 ")
+    assert ended.err.startswith("skipped 10 files: 3 not images by name or content (.txt 2, .pdf 1), 2 ")
     assert all(reason in ended.err for reason in reasons)
     assert len(ended.err.splitlines()) == 1
 
@@ -84,7 +84,7 @@ def test_folder_without_an_image_says_what_it_holds(run: Run, tmp_path: Path) ->
     (tmp_path / "a.jxl").write_bytes(b"\xff\x0a")
     ended = predict(run, tmp_path)
     assert ended.code == ExitCode.FAILED
-    assert "holds no image; left out 1 file: 1 not an image by name or content (.jxl 1). Expected: " in ended.err
+    assert "contains no image; skipped 1 file: 1 not an image by name or content (.jxl 1). Expected: " in ended.err
 
 
 def test_image_by_name_that_is_empty_or_no_file_has_its_error_in_its_row(run: Run, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_image_by_name_that_is_empty_or_no_file_has_its_error_in_its_row(run: Ru
     ended = predict(run, tmp_path)
     errors = {Path(row["file"]).name: row["error"] for row in map(json.loads, ended.out.splitlines())}
     assert "is empty: 0 bytes" in errors["empty.png"]["problem"]
-    assert "more than any service takes" in errors["sparse.png"]["problem"]
+    assert "more than any service accepts" in errors["sparse.png"]["problem"]
     assert errors[CAT.name] is None
     assert ended.code == ExitCode.PARTLY
 

@@ -78,7 +78,7 @@ def test_answered_run_asks_nothing_again(run: Run, whole: Path, folder: Path) ->
     content = whole.read_bytes()
     ended = predict(run, folder, whole, f"localhost:{free_port()}")
     assert (ended.code, ended.out) == (ExitCode.DONE, "")
-    assert ended.err == f"{IMAGES} of {IMAGES} images were answered before: {whole}\n"
+    assert ended.err == f"{IMAGES} of {IMAGES} images were already answered: {whole}\n"
     assert whole.read_bytes() == content
 
 
@@ -145,7 +145,7 @@ def test_files_that_came_or_changed_are_asked_about_and_rows_of_those_that_went_
         ended = predict(run, folder, whole, scripted.url)
         assert asked(scripted) == 2
     assert ended.code == ExitCode.DONE
-    assert f"{IMAGES - 2} of {IMAGES} images were answered before" in ended.err
+    assert f"{IMAGES - 2} of {IMAGES} images were already answered" in ended.err
     assert "1 rows of" in ended.err
     assert sorted(names_in(whole)) == sorted([str(first), *map(str, folder.iterdir())])
 
@@ -166,9 +166,9 @@ OTHER_ANSWER = http_answer(200, "application/json", OTHER.model_dump_json())
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--model", "vgg16"], "holds answers of sequential version 1, and this run asks vgg16."),
-        (["--version", "2"], "holds answers of sequential version 1, and this run asks sequential version 2."),
-        ([], "holds answers of sequential version 1.* and now sequential version 2 answers"),
+        (["--model", "vgg16"], "has answers of sequential version 1, and this run uses vgg16."),
+        (["--version", "2"], "has answers of sequential version 1, and this run uses sequential version 2."),
+        ([], "has answers of sequential version 1.* and now sequential version 2 answers"),
     ],
 )
 def test_other_model_or_version_is_told_and_nothing_is_mixed(
@@ -233,7 +233,7 @@ def test_file_that_another_run_writes_is_told(run: Run, folder: Path, tmp_path: 
         ended = predict(run, folder, file, scripted.url)
         running.kill()
     assert ended.code == ExitCode.FAILED
-    assert "another run writes to" in ended.err
+    assert "another run is writing to" in ended.err
 
 
 def test_standard_input_can_not_be_resumed(run: Run, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_stopped_process_loses_no_answer_that_it_wrote_and_goes_on(
     assert "Traceback" not in err
     if stop is signal.SIGINT:
         assert running.returncode == ExitCode.STOPPED
-        assert f"of {IMAGES} images were answered; the same command goes on" in err
+        assert f"of {IMAGES} images were answered; run the same command to continue" in err
     before = len(names_in(file))
     with scripted_server(ANSWERED) as scripted:
         assert predict(run, folder, file, scripted.url).code == ExitCode.DONE
@@ -343,8 +343,8 @@ def test_restarted_service_ends_no_run(run: Run, folder: Path) -> None:
         serving.join()
     assert ended.code == ExitCode.DONE
     assert ended.err.startswith("waiting: POST http://127.0.0.1:")
-    assert "nobody answers: " in ended.err
-    assert re.search(r"; trying again for up to (30|2\d) s", ended.err)
+    assert "no connection: " in ended.err
+    assert re.search(r"; retrying for up to (30|2\d) s", ended.err)
     assert len(ended.err.splitlines()) == 1
     assert len(ended.out.splitlines()) == IMAGES
 

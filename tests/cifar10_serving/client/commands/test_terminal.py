@@ -50,7 +50,7 @@ def test_short_work_has_thumbnails_instead(server: Server) -> None:
 
 def test_watch_draws_one_screen_over_the_other(server: Server) -> None:
     seen = seen_on_a_terminal(server, "watch", "--count", 2, "--interval", 0.1)
-    assert "Ctrl-C ends" in seen
+    assert "Ctrl-C to stop" in seen
     assert "ready; " in seen
     assert "\x1b[1A" in seen
 

@@ -49,7 +49,7 @@ def test_index_tells_states_and_reasons(admin: TestClient) -> None:
     entries = {entry["version"]: entry for entry in admin.post(INDEX).json()}
     assert entries["2"] == {"name": "sequential", "version": "2", "state": "READY", "reason": ""}
     assert entries["1"]["state"] == "UNAVAILABLE"
-    assert entries["1"]["reason"] == "the policy latest(1) doesn't choose it"
+    assert entries["1"]["reason"] == "the policy latest(1) doesn't select it"
     assert states(admin, ready=True) == {"2": "READY"}
 
 
@@ -80,8 +80,8 @@ def test_load_finds_new_versions_and_tries_again_what_failed(models: Path, admin
     [
         ("/v2/repository/models/alexnet/load", {}, 404, "no model 'alexnet'"),
         ("/v2/repository/models/alexnet/unload", {}, 404, "no model 'alexnet'"),
-        (LOAD, {"parameters": {"config": "{}"}}, 501, "'config' would change what is published"),
-        (LOAD, {"parameters": {"file:1/model.pb": "x"}}, 501, "would change what is published"),
+        (LOAD, {"parameters": {"config": "{}"}}, 501, "'config' would change a published version"),
+        (LOAD, {"parameters": {"file:1/model.pb": "x"}}, 501, "would change a published version"),
         (LOAD, [], 400, "object"),
         (INDEX, {"ready": "soon"}, 400, "ready: Input should be a valid boolean"),
     ],

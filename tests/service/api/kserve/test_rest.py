@@ -150,7 +150,7 @@ def test_compressed_body_is_read(client: TestClient, encoding: str, compress: An
     body = compress(json.dumps({"inputs": [image_input()]}).encode())
     assert client.post(INFER, content=body, headers={"Content-Encoding": encoding}).status_code == 200
     error = error_of(client.post(INFER, content=body[:-9], headers={"Content-Encoding": encoding}), 400)
-    assert "cut off" in error
+    assert "truncated" in error
     assert "decompressed" in error_of(
         client.post(INFER, content=compress(bytes(21_000_000)), headers={"Content-Encoding": encoding}), 413
     )
@@ -178,12 +178,12 @@ def test_no_rows_are_answered_with_none(client: TestClient) -> None:
         ({"inputs": [image_input(shape=[2, 3072])]}, "shape [2, 3072]"),
         ({"inputs": [image_input(shape=[-1, 32, 32, 3])]}, "greater than or equal to 0"),
         ({"inputs": [image_input(shape=[2**64, 32, 32, 3])]}, "inputs.0.shape.0"),
-        ({"inputs": [image_input(shape=[2**62, 32, 32, 3])]}, "are not of the shape"),
-        ({"inputs": [image_input(shape=[3, 32, 32, 3])]}, "are not of the shape"),
+        ({"inputs": [image_input(shape=[2**62, 32, 32, 3])]}, "don't have the shape"),
+        ({"inputs": [image_input(shape=[3, 32, 32, 3])]}, "don't have the shape"),
         ({"inputs": [image_input(shape=[])]}, "shape []"),
         ({"inputs": [image_input(shape=[True, 32, 32, 3])]}, "inputs.0.shape.0"),
-        ({"inputs": [image_input(data=None)]}, "are no list"),
-        ({"inputs": [image_input(data={"a": 1})]}, "are no list"),
+        ({"inputs": [image_input(data=None)]}, "are not a list"),
+        ({"inputs": [image_input(data={"a": 1})]}, "are not a list"),
         ({"inputs": [image_input(data=[256] * 6144)]}, "range(0, 256)"),
         ({"inputs": [image_input(data=[-1] * 6144)]}, "range(0, 256)"),
         ({"inputs": [image_input(data=[0.5] * 6144)]}, "'float' object"),
@@ -192,7 +192,7 @@ def test_no_rows_are_answered_with_none(client: TestClient) -> None:
         ({"inputs": [image_input(data=[[0] * 3072] * 2)]}, "at depth 1"),
         ({"inputs": [image_input(parameters={"binary_data_size": 6144})]}, "0 bytes follow"),
         ({"inputs": [image_input()], "outputs": [{"name": "logits"}]}, "no output 'logits'"),
-        ({"inputs": [image_input()], "outputs": [{"name": "probabilities"}] * 2}, "asked for 2 times"),
+        ({"inputs": [image_input()], "outputs": [{"name": "probabilities"}] * 2}, "requested 2 times"),
         (
             {"inputs": [image_input()], "outputs": [{"name": "probabilities", "parameters": {"classification": 0}}]},
             "classification = 0",
@@ -232,9 +232,9 @@ def test_shared_memory_is_refused_as_unsupported(client: TestClient) -> None:
         ({"inputs": [image_input()]}, b"x", "no binary_data_size"),
         ({"inputs": [files_input(2)]}, b"\0\0", "2 bytes of data"),
         ({"inputs": [files_input(8, shape=[2**62])]}, b"\0" * 8, "8 bytes of data"),
-        ({"inputs": [files_input(4)]}, b"\xff" * 4, "at most 0"),
+        ({"inputs": [files_input(4)]}, b"\xff" * 4, "at most the 0 bytes that are left"),
         ({"inputs": [files_input(7, shape=[1])]}, b"\0" * 7, "more than 1 elements"),
-        ({"inputs": [files_input(8, shape=[2])]}, b"\1" + b"\0" * 7, "within the length of element 1"),
+        ({"inputs": [files_input(8, shape=[2])]}, b"\1" + b"\0" * 7, "in the length of element 1"),
         ({"inputs": [files_input(8, shape=[2])]}, b"\4" + b"\0" * 7, "1 elements"),
     ],
 )  # fmt: skip

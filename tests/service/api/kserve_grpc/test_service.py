@@ -87,8 +87,8 @@ def test_large_contents_of_their_type_are_read_in_a_process_of_their_own(channel
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (LARGE, "1,048,576 bytes of the request are no message inference.ModelInferRequest"),
-        (b"\x0a\x02\xff\xfe", "4 bytes of the request are no message"),
+        (LARGE, "1,048,576 bytes of the request are not a message of type inference.ModelInferRequest"),
+        (b"\x0a\x02\xff\xfe", "4 bytes of the request are not a message"),
         (b"\x2a\x00" * 300_000, "300000 inputs"),
         (message(contents=values(int_contents=ONE)), "has int_contents. Expected: uint_contents"),
         (message(contents=values(uint_contents=ONE, fp32_contents=ONE)), "has fp32_contents"),
@@ -124,7 +124,7 @@ def test_stream_goes_on_after_what_is_no_message(channel: grpc.Channel) -> None:
     sent = [b"\x1a\x011" + LARGE, typed, message(GOLDEN.images[:1].tobytes(), request_id="3")]
     answers = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(iter(sent), timeout=60)
     wrong, other, right = map(pb2.ModelStreamInferResponse.FromString, answers)
-    assert "are no message" in wrong.error_message
+    assert "are not a message" in wrong.error_message
     assert "400,000 elements" in other.error_message
     assert not right.error_message
     assert [each.infer_response.id for each in (wrong, other, right)] == ["1", "2", "3"]

@@ -57,14 +57,14 @@ REJECTED: dict[str, tuple[Make, str]] = {
     ),
     "GIF junk": (lambda: GIF[:GIF_SCREEN] + b"x" * 1_000_000 + GIF[GIF_SCREEN:], "10,000 extensions"),
     "WebP chunks": (lambda: riff(EXTENDED, *[(b"abcd", b"")] * 20_000), "10,000 chunks"),
-    "BMP runs": (lambda: bmp_of_runs(1000, 1000, b"\0\0" * 1_000_000), "coded by run lengths"),
+    "BMP runs": (lambda: bmp_of_runs(1000, 1000, b"\0\0" * 1_000_000), "run-length encoded"),
     "TIFF strips": (
         lambda: tiff(GREY_PAGE | {273: (4, 40_000, 8), 279: (4, 40_000, 8), 278: (4, 1, 1)}, bytes(160_000)),
         "32,768 strips",
     ),
     "TIFF tags": (lambda: tiff(dict.fromkeys(range(300, 6000), (3, 1, 1)), b""), "4,096 tags"),
     "HEIC boxes": (lambda: HEIC + box(b"free") * 100_000, "1,000 boxes"),
-    "HEIC tiles": (lambda: heic_of_tiles(256, 64, 300, 256), "8 pixels in tiles for each"),
+    "HEIC tiles": (lambda: heic_of_tiles(256, 64, 300, 256), "8 pixels of tiles for each"),
     "AVIF boxes": (lambda: AVIF + box(b"free") * 100_000, "1,000 boxes"),
     "AVIF items": (
         lambda: AVIF[:32] + box(b"meta", bytes(4) + box(b"iinf", bytes(300_000))) + AVIF[32:],

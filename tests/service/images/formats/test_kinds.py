@@ -39,5 +39,5 @@ def test_a_file_that_is_not_read_is_named(content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"hello", bytes(1000), b"\x89PNG", b"GIF", b"<", b"P", b"BM"])
 def test_nothing_is_made_up(content: bytes) -> None:
-    with pytest.raises(UndecodableError, match=r"not an image that can be read|cut off"):
+    with pytest.raises(UndecodableError, match=r"not a supported image|truncated"):
         decode(content)
