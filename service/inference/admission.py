@@ -20,9 +20,11 @@ class Admission:
     Args:
         max_pending: slots.
         max_pending_bytes: of the bodies that are held in memory, together.
+        clock: by which answers, waits and rejections are timed.
     """
 
-    def __init__(self, max_pending: int, max_pending_bytes: int) -> None:
+    def __init__(self, max_pending: int, max_pending_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self._max_pending = max_pending
         self._max_pending_bytes = max_pending_bytes
         self._pending = 0
@@ -58,7 +60,7 @@ class Admission:
         if self._pending >= self._max_pending:
             raise self.overloaded(self._pending)
         if self._pending == 0:
-            self._last_answer_s = time.monotonic()
+            self._last_answer_s = self.clock()
         self._pending += 1
 
     def overloaded(self, pending: int) -> UnavailableError:
@@ -91,7 +93,7 @@ class Admission:
 
     def leave(self) -> None:
         """Give a slot back."""
-        now_s = time.monotonic()
+        now_s = self.clock()
         self._pending -= 1
         self._seconds_between_answers += SMOOTHING * (now_s - self._last_answer_s - self._seconds_between_answers)
         self._last_answer_s = now_s
@@ -162,10 +164,10 @@ class Rejection:
         self.error: UnavailableError
         self.made_s = -math.inf
 
-    def renew(self) -> None:
+    def renew(self, now_s: float) -> None:
         """Have it tell how it is now."""
         self.error = self.capacity_limit.error()
-        self.made_s = time.monotonic()
+        self.made_s = now_s
         self.responses: dict[tuple[bool, bool], bytes] = {}
         """Whole responses that say so, by their form; the protocol makes and keeps them."""
 
@@ -193,6 +195,7 @@ class Backlog:
 
     def __init__(self, admission: Admission, max_requests: int) -> None:
         self.admission = admission
+        self._clock = admission.clock
         self.on_tick: Callable[[], None] | None = None
         """Called in each turn of the event loop in which requests begin or wait."""
         self._max_requests = max_requests
@@ -238,7 +241,7 @@ class Backlog:
         Those in line that ask for the same count as if they were where they are on their way to: none that is let in
         waits in vain.
         """
-        now_s = time.monotonic()
+        now_s = self._clock()
         found = self._whole if self.is_full else self._full.get(target)
         if found is None:
             return None
@@ -247,14 +250,14 @@ class Backlog:
                 del self._full[target]
             return None
         if now_s > found.made_s + NEW_S:
-            found.renew()
+            found.renew(now_s)
         return found
 
     def reject_same_target(self, target: bytes, rejection: Rejection) -> None:
         """Refuse whatever asks for the same, whenever there is too little for it."""
         if len(self._full) >= MAX_TARGETS:
             self._full.clear()
-        rejection.renew()
+        rejection.renew(self._clock())
         self._full[target] = rejection
 
     def rejected(self, rejection: Rejection) -> None:
@@ -280,12 +283,12 @@ class Backlog:
             self._begun += 1
             begin(0.0)
         else:
-            self._waiting.append((target, begin, time.monotonic()))
+            self._waiting.append((target, begin, self._clock()))
             self._waiting_for[target] += 1
 
     def _turn(self) -> None:
         self._begun = 0
-        now_s = time.monotonic()
+        now_s = self._clock()
         try:
             while self._waiting and self._begun < MAX_STARTS_PER_TICK:
                 self._begun += 1
