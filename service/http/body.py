@@ -100,6 +100,8 @@ def content_codings(headers: RawHeaders) -> list[str]:
     Raises:
         UnsupportedTypeError: one of them is not read.
     """
+    if CONTENT_ENCODING not in headers:
+        return []
     codings = _content_codings(headers)
     if len(codings) > MAX_CODINGS or any(coding not in COMPRESSIONS for coding in codings):
         raise _unread_coding(codings, f"{', '.join(COMPRESSIONS)} or none", ", ".join(COMPRESSIONS))
