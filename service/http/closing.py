@@ -115,6 +115,13 @@ class ClosingProtocol(ReadingProtocol):
     def shutdown(self) -> None:
         """Have the last answer under way say that the connection closes; an idle one is left to `close_if_idle`."""
         self._announce_close()
+        if self._answer is not None:
+            self._have_waited_for(self._answer)
+
+    def _have_waited_for(self, answer: "asyncio.Future[Any]") -> None:
+        """Let the server wait for this as for its tasks, which it cancels when it has no more time."""
+        self.tasks.add(answer)  # type: ignore[arg-type]  # all that it asks of a task a future has, too
+        answer.add_done_callback(self.tasks.discard)
 
     def close_if_idle(self) -> None:
         """Close the connection if nothing is asked on it, and nothing that was sent is still to be read."""

@@ -223,8 +223,8 @@ class Backlog:
     @property
     def is_full(self) -> bool:
         """Whether requests are refused whatever they ask for."""
-        waiting, admission = len(self._waiting), self.admission
-        return waiting >= self._max_requests or admission.pending + waiting >= admission.max_pending
+        waiting = len(self._waiting)
+        return waiting >= self._max_requests or self.admission.pending + waiting >= self.admission.max_pending
 
     @property
     def rejects(self) -> bool:

@@ -180,11 +180,12 @@ class Scheduler:
             UnavailableError: the queue is full, or the service is stopping.
         """
         now_s = self._clock()
-        loop = self._running_loop()
+        loop = self._loop or self._start()
         waiting = WaitingRows(images, loop.create_future(), now_s, expires_s)
         with self._lock:
-            queue = self._queue_of(version)
-            self._check_room(version, queue, len(images))
+            queue = self._queues.get(version) or self._add_queue(version)
+            if self._rows or self._closed:
+                self._check_room(version, queue, len(images))
             if not queue.rows:
                 self._turns.append(queue)
             queue.append(waiting)
@@ -210,7 +211,7 @@ class Scheduler:
         Returns:
             None where the rows should be submitted instead.
         """
-        queue = self._queue_of(version)
+        queue = self._queues.get(version) or self._add_queue(version)
         if not 0 < queue.seconds_per_row * len(images) <= QUICK_S or version.model is None:
             return None
         if self._closed or self._rows or self._computing or self._limits.max_batch_delay_s:
@@ -234,10 +235,8 @@ class Scheduler:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
 
-    def _queue_of(self, version: ModelVersion) -> BatchQueue:
-        queue = self._queues.get(version)
-        if queue is None:
-            queue = self._queues[version] = BatchQueue(version)
+    def _add_queue(self, version: ModelVersion) -> BatchQueue:
+        queue = self._queues[version] = BatchQueue(version)
         return queue
 
     def _check_room(self, version: ModelVersion, queue: BatchQueue, rows: int) -> None:
@@ -249,11 +248,11 @@ class Scheduler:
         if self._rows and self._rows + rows > limits.max_queue_size:
             raise _AllQueuesFull(self).error()
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            for thread in self._threads:
-                thread.start()
+    def _start(self) -> asyncio.AbstractEventLoop:
+        """Start the threads; return the event loop that runs, to which they bring their results."""
+        self._loop = asyncio.get_running_loop()
+        for thread in self._threads:
+            thread.start()
         return self._loop
 
     def _call_thread(self) -> None:
@@ -342,7 +341,8 @@ class Scheduler:
         self._expiry_due_s = expires_s
         # Up to a whole millisecond: uvloop counts in these, and a timer that fired early would only be set again.
         delay_s = math.ceil(max(0.0, expires_s - self._clock()) * 1000) / 1000
-        self._expiry_timer = self._running_loop().call_later(delay_s, self._expire)
+        loop = self._loop or self._start()
+        self._expiry_timer = loop.call_later(delay_s, self._expire)
 
     def _expire(self) -> None:
         """Answer those whose time is over; what is being computed for them keeps its thread until it returns."""

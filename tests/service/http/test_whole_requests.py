@@ -165,6 +165,7 @@ def test_client_that_goes_is_noted_and_nothing_is_computed_for_it(
 def test_stop_without_time_left_answers_503_and_closes(make_plane: Callable[..., Plane]) -> None:
     def cancel(connections: list[Connection]) -> None:
         for connection in connections:
+            connection.protocol.shutdown()
             for task in connection.protocol.tasks:
                 task.cancel()
 
