@@ -1,4 +1,4 @@
-"""Our server, the alternatives to it and two kinds of floor, measured in one run and told as ratios.
+"""Benchmark of our server, the alternatives and two kinds of baseline, measured in one run and reported as ratios.
 
 `python -m bench` (or `make bench`) runs it; bench/__main__.py is the command line.
 """

@@ -1,7 +1,7 @@
-"""The command line of bench: `python -m bench`, see `--help`.
+"""Command line of the benchmark: `python -m bench`, see `--help`.
 
-Decides what is measured (everything that is published, by every server that can be installed), for how long, and
-where the results go. Measuring is `bench.rounds`' part, telling `bench.report`'s.
+Chooses the models (by default all published ones), the servers (all that can be installed), the durations and the
+output folder. `bench.rounds` measures, `bench.report` writes the results.
 """
 
 import argparse
@@ -41,7 +41,7 @@ OURS_ONLY_S: Final = 30
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run measures."""
+    """The scope of a run."""
 
     servers: tuple[str, ...]
     models: tuple[str, ...]
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def estimate_s(self) -> float:
-        """How long it takes, installing aside; starts differ from machine to machine."""
+        """Estimated duration without installation; start-up times vary between machines."""
         warm_up_s = max(1, round(self.seconds * WARM_UP_SHARE))
         loads_s = len(self.concurrency) * (self.seconds + warm_up_s)
         answering = sum(SERVERS[name].serves_models for name in self.servers)
@@ -62,7 +62,7 @@ class Plan:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 after a run or a report; 2 where it could not start."""
+    """Run the benchmark or write a report; return 2 if it could not start."""
     parsed = _parser().parse_args(arguments)
     try:
         if parsed.report is not None:
@@ -83,7 +83,7 @@ def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     plan = plan_from(parsed, list(published))
     whole = not (parsed.quick or parsed.servers or parsed.models or parsed.concurrency or parsed.seconds)
     whole = whole and parsed.rounds is None and parsed.models_folder == ROOT / "models"
-    # What a part of the whole says belongs into nobody's documents unless asked for.
+    # The results of a partial run go into docs/ only on request.
     output = parsed.output or (ROOT / "docs" if whole else WORK / "docs")
     machine = describe_machine()
     lowered = _not_evaluated_in("bfloat16", parsed.models_folder, {name: published[name] for name in plan.models})
@@ -115,10 +115,10 @@ def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def plan_from(parsed: argparse.Namespace, published: Sequence[str]) -> Plan:
-    """What the options ask for, of what is published.
+    """Build the plan from the options and the published models.
 
     Raises:
-        BenchError: a model that is asked for isn't published, or nothing is.
+        BenchError: a requested model isn't published, or nothing is.
     """
     quick = parsed.quick
     missing = [name for name in parsed.models or () if name not in published]
@@ -138,7 +138,7 @@ def plan_from(parsed: argparse.Namespace, published: Sequence[str]) -> Plan:
 
 
 def _not_evaluated_in(precision: Precision, models: Path, versions: dict[str, int]) -> list[str]:
-    """The versions that no server of ours loads in this precision."""
+    """List the versions without an evaluation in this precision, which our server doesn't load in it."""
     return [
         f"{name}/{version}"
         for name, version in versions.items()
@@ -149,7 +149,7 @@ def _not_evaluated_in(precision: Precision, models: Path, versions: dict[str, in
 def _available(
     names: Sequence[str], machine: Machine, without_bfloat16: Sequence[str]
 ) -> tuple[list[Server], dict[str, str]]:
-    """The servers that can be started here, and why the others can't."""
+    """Return the servers that can be started here, and the reasons why others can't."""
     servers: list[Server] = []
     unavailable: dict[str, str] = {}
     for name in names:
@@ -197,6 +197,6 @@ def _positive(text: str) -> int:
 
 if __name__ == "__main__":
     os.chdir(ROOT)
-    # As an exception it stops the server that runs; by itself it would leave it there.
+    # As an exception it also stops the running server.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     sys.exit(main())

@@ -1,7 +1,7 @@
-"""Requests with 32 images in binary (V2), one after the other: what each costs beside its runtime call.
+"""Measure the overhead over the runtime call for requests with 32 images in binary (V2), sent one after the other.
 
-Of the same requests the client takes the time, and the server tells how long they were in it and how long its runtime
-call took (Triton's statistics extension); so nothing that happens to the machine can come between what is compared.
+The client measures its own latency. The server reports the time in the service and in the runtime for the same requests
+(Triton's statistics extension). So other load on the machine affects all compared values equally.
 """
 
 import json
@@ -26,13 +26,13 @@ ANSWER_TIMEOUT_S: Final = 30.0
 
 
 def binary_infer(process: Running, model: str, version: Path, *, seconds: float) -> BinaryInfer:
-    """Ask our server again and again for this long.
+    """Send requests to our server, one after the other, for this long.
 
     Args:
         version: the folder of the version, for its golden images.
 
     Raises:
-        BenchError: an answer is not what it must be.
+        BenchError: an answer is wrong.
     """
     request = _request(model, version)
     with socket.create_connection(("127.0.0.1", process.port), timeout=ANSWER_TIMEOUT_S) as connection:
@@ -49,7 +49,7 @@ def binary_infer(process: Running, model: str, version: Path, *, seconds: float)
     after = _counted(process, model)
     calls, in_service_ns, in_runtime_ns = (new - old for new, old in zip(after, before, strict=True))
     if calls != len(times_s):
-        raise BenchError(f"{len(times_s)} requests were sent, and the server counted {calls}: it has other clients")
+        raise BenchError(f"{len(times_s)} requests were sent, and the server counted {calls}: are there other clients?")
     return BinaryInfer(
         rows=ROWS,
         requests=calls,
@@ -78,7 +78,7 @@ def _request(model: str, version: Path) -> bytes:
 
 
 def _ask(connection: socket.socket, request: bytes) -> None:
-    """Send a request and read its answer, with as little HTTP as it needs: the client's own time counts against us."""
+    """Send a request and read its answer with minimal HTTP parsing: the client's own time counts against us."""
     connection.sendall(request)
     received = b""
     while HEAD_END not in received:
@@ -99,7 +99,7 @@ def _receive(connection: socket.socket) -> bytes:
 
 
 def _counted(process: Running, model: str) -> tuple[int, int, int]:
-    """Good answers, and the nanoseconds that their requests were in the service and in the runtime."""
+    """Return the number of good answers, and their nanoseconds in the service and in the runtime."""
     _, content = get(process.port, f"/v2/models/{model}/stats")
     [told] = json.loads(content)["model_stats"]
     success, runtime = told["inference_stats"]["success"], told["inference_stats"]["compute_infer"]

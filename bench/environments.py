@@ -1,4 +1,4 @@
-"""A virtual environment for each server, below .bench/, made once and again when its locked requirements change."""
+"""Virtual environments of the servers, below .bench/; each is recreated if its locked requirements change."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ NOT_WORTH_TELLING: Final = ("WARNING:", "[notice]")
 
 @dataclass(frozen=True)
 class Environment:
-    """Its name below .bench/venvs/, the requirements that fill it, and the packages whose versions are reported."""
+    """A virtual environment: its name below .bench/venvs/, its requirements, and the packages to report versions of."""
 
     name: str
     requirements: Path
@@ -25,12 +25,12 @@ class Environment:
 
     @property
     def folder(self) -> Path:
-        """Where it is, or will be."""
+        """The folder of the environment."""
         return WORK / "venvs" / self.name
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """The interpreter of the environment."""
         return self.folder / "bin/python"
 
 
@@ -39,17 +39,17 @@ FLOORS: Final = Environment("floors", ROOT / "bench/floors/requirements.txt", ("
 
 
 def of_alternative(name: str, *packages: str) -> Environment:
-    """The environment of bench/alternatives/NAME."""
+    """Return the environment of bench/alternatives/NAME."""
     return Environment(
         name, ROOT / "bench/alternatives" / name / "requirements.txt", (*packages, "tensorflow", "pillow")
     )
 
 
 def install(environment: Environment) -> None:
-    """Make the environment unless it is there and of the same requirements.
+    """Create the environment, unless it already exists with the same requirements.
 
     Raises:
-        BenchError: it can't be installed; the installer's own reason is in the message.
+        BenchError: it can't be installed; the message has the installer's reason.
     """
     stamp = environment.folder / "requirements.sha256"
     digest = hashlib.sha256(environment.requirements.read_bytes()).hexdigest()
@@ -70,7 +70,7 @@ def install(environment: Environment) -> None:
 
 
 def versions(environment: Environment) -> dict[str, str]:
-    """Package -> installed version, of those that are reported, and Python's."""
+    """Map Python and each reported package to its installed version."""
     program = (
         "import importlib.metadata as m, json, platform, sys; "
         "print(json.dumps({'Python': platform.python_version(), **{name: m.version(name) for name in sys.argv[1:]}}))"

@@ -1,6 +1,6 @@
-"""Load from wrk: a closed loop of so many connections, each sending the next varied upload once answered.
+"""Closed-loop load from wrk: each connection sends the next varied upload after the previous answer.
 
-Builds the command, runs it and reads the line of JSON that load.lua prints. Open-loop load is `bench.open_loop`'s.
+Builds the command, runs it and parses the line of JSON that load.lua prints. `bench.open_loop` has open-loop load.
 """
 
 import json
@@ -18,12 +18,12 @@ from bench.measurements import Load
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 MARK: Final = "bench-json: "
 ANSWER_TIMEOUT_S: Final = 30
-"""Later answers count as errors; wrk's own 2 s would make errors of what is merely slow."""
+"""Later answers count as errors; with wrk's default of 2 s, slow answers would count as errors."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go, and the folder that holds their bodies."""
+    """The URL of the requests, and the folder with their bodies."""
 
     url: str
     bodies: Path
@@ -32,20 +32,20 @@ class Target:
 
 
 def require_wrk() -> None:
-    """Whether there is wrk.
+    """Check that wrk is installed.
 
     Raises:
-        BenchError: there isn't.
+        BenchError: wrk is not installed.
     """
     if shutil.which("wrk") is None:
         raise BenchError("wrk is not installed", remedy="install it: sudo apt-get install wrk")
 
 
 def run_wrk(target: Target, *, concurrency: int, seconds: float) -> Load:
-    """Load a server and say what was seen.
+    """Put a server under load and return the measurement.
 
     Raises:
-        BenchError: wrk failed, or said nothing that can be read.
+        BenchError: wrk failed, or its output can't be parsed.
     """
     command = [
         *("wrk", "--threads", "1", "--connections", str(concurrency)),
@@ -54,15 +54,15 @@ def run_wrk(target: Target, *, concurrency: int, seconds: float) -> Load:
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        raise BenchError(f"wrk ended with {result.returncode}: {(result.stderr or result.stdout).strip()[-300:]}")
+        raise BenchError(f"wrk exited with {result.returncode}: {(result.stderr or result.stdout).strip()[-300:]}")
     return parse(result.stdout)
 
 
 def parse(output: str) -> Load:
-    """What wrk's output says.
+    """Parse wrk's output.
 
     Raises:
-        BenchError: the line of JSON isn't there or isn't what it must be.
+        BenchError: the line of JSON is missing or invalid.
     """
     lines = [line.removeprefix(MARK) for line in output.splitlines() if line.startswith(MARK)]
     if len(lines) != 1:
@@ -82,4 +82,4 @@ def parse(output: str) -> Load:
             socket_errors={name: seen[name] for name in ("connect", "read", "write", "timeout")},
         )
     except (ValueError, KeyError, ValidationError) as error:
-        raise BenchError(f"wrk's line can't be read: {lines[0]}: {error}") from None
+        raise BenchError(f"wrk's result line can't be parsed: {lines[0]}: {error}") from None

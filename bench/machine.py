@@ -1,4 +1,4 @@
-"""What the measurements ran on, and of which commit."""
+"""The machine and the commit of the measurements."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ TOLD_FEATURES: Final = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf
 
 
 def describe_machine() -> Machine:
-    """This machine; what the system doesn't tell is left empty."""
+    """Describe this machine; unknown fields are empty."""
     fields: dict[str, str] = {}
     if CPU_INFO.exists():
         for line in CPU_INFO.read_text().splitlines():
@@ -31,7 +31,7 @@ def describe_machine() -> Machine:
 
 
 def commit() -> str:
-    """The commit that is checked out, and whether anything was changed since; "unknown" without git."""
+    """Return the current commit, marked if there are changes; "unknown" without git."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")
@@ -41,7 +41,7 @@ def commit() -> str:
 
 
 def wrk_version() -> str:
-    """Wrk's own words, such as "debian/4.1.0-3"."""
+    """Return wrk's version string, such as "debian/4.1.0-3"."""
     words = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split()
     return words[1] if len(words) > 1 else "unknown"
 

@@ -1,7 +1,7 @@
-"""The records of a run as they are stored in rounds.json: what was measured, on what, by which command.
+"""The records of a run as stored in rounds.json: measurements, machine, command.
 
-Only raw measurements; ratios are `bench.ratios`' and goals `bench.goals`' part, so that both can be told anew
-from an old run.
+They are raw measurements. `bench.ratios` and `bench.goals` derive ratios and goals, so these can be recomputed for an
+old run.
 """
 
 from pathlib import Path
@@ -13,17 +13,17 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 WANTED_SHARE = 0.99
-"""Of the wanted rate; less is not the load that was planned."""
+"""Share of the wanted rate; below it, the planned load was not reached."""
 
 
 class Record(BaseModel):
-    """A record that is never changed once made and holds nothing unknown."""
+    """An immutable record without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Load(Record):
-    """What wrk saw at one concurrency. Latencies are of whole answers, in ms, whatever their status."""
+    """The measurement of wrk at one concurrency; latencies are those of complete answers of any status, in ms."""
 
     requests: int
     duration_s: NonNegative
@@ -34,49 +34,49 @@ class Load(Record):
     error_statuses: int
     """Answers with a status of 400 and above."""
     socket_errors: dict[str, int]
-    """connect, read, write and timeout -> how many."""
+    """connect, read, write and timeout -> count."""
 
     @property
     def requests_per_s(self) -> float:
-        """Good answers in a second."""
+        """Good answers per second."""
         return (self.requests - self.error_statuses) / self.duration_s
 
     @property
     def errors(self) -> int:
-        """Everything that was no good answer."""
+        """Number of requests without a good answer."""
         return self.error_statuses + sum(self.socket_errors.values())
 
 
 class BinaryInfer(Record):
-    """V2 infer with several images in binary, one request at a time: means over the same requests."""
+    """V2 inference with several images in binary, one request at a time; values are means over the same requests."""
 
     rows: int
     requests: int
     client_ms: NonNegative
     """From the first byte sent to the last one received."""
     service_ms: NonNegative
-    """In the service: from a request's head to its answer."""
+    """Time in the service, from a request's head to its answer."""
     runtime_ms: NonNegative
-    """In the runtime's call."""
+    """Time in the runtime's call."""
 
 
 class Visit(Record):
-    """One server with one model: started, checked, loaded at each concurrency, stopped."""
+    """A trial: one server with one model, started, checked, put under load at each concurrency, stopped."""
 
     server: str
     model: str | None
-    """None for a floor, which knows no model."""
+    """None for an HTTP baseline, which has no model."""
     ready_s: NonNegative | None = None
-    """From the start of the process until it says that it is ready."""
+    """From the start of the process until it is ready."""
     rss_ready_bytes: int | None = None
     rss_loaded_bytes: int | None = None
-    """Resident memory of the whole process tree, once ready and after the last load."""
+    """Resident memory of the whole process tree, when ready and after the last load."""
     loads: dict[int, Load] = {}
-    """By concurrency."""
+    """Concurrency -> measurement."""
     binary_infer: BinaryInfer | None = None
-    """Of our own server in float32."""
+    """Only for our own server in float32."""
     failure: str | None = None
-    """Why there is nothing, or not all."""
+    """The reason why the trial failed, if it did."""
 
 
 class RuntimeAlone(Record):
@@ -88,68 +88,68 @@ class RuntimeAlone(Record):
 
     @property
     def best_images_per_s(self) -> float:
-        """At its best batch."""
+        """Images/s at the best batch size."""
         return max(self.images_per_s.values())
 
 
 class Overload(Record):
-    """Requests sent in an open loop, faster than the server can answer them."""
+    """Open-loop load beyond the server's capacity."""
 
     model: str
     capacity_per_s: NonNegative
-    """The most good answers in a second that the same round saw at any concurrency."""
+    """The highest rate of good answers in the same round at any concurrency."""
     wanted_per_s: NonNegative
     offered_per_s: NonNegative
-    """What was sent: the wanted rate, unless every connection was busy."""
+    """The rate that was sent: the wanted rate, unless every connection was busy."""
     duration_s: NonNegative
     statuses: dict[int, int]
-    """Status -> answers."""
+    """Status -> number of answers."""
     unanswered: int
-    """Requests without an answer: refused, reset, or nothing until the end."""
+    """Requests without an answer: connection refused, reset, or no answer until the end."""
     rejected_p99_ms: NonNegative | None
     answered_p99_ms: NonNegative | None
     lateness_p99_ms: NonNegative
-    """How late the client itself sent."""
+    """Delay of the client's own sending."""
     not_sent: int
-    """Requests that found no free connection; they count for nothing else."""
+    """Requests that found no free connection; they are not counted elsewhere."""
 
     @property
     def was_overload(self) -> bool:
-        """Whether the server had more than it could take: it refused some, or got the wanted rate in spite of it.
+        """True if the server was overloaded: it rejected requests, or received the wanted rate anyway.
 
-        Otherwise the client waited for free connections, at the pace of the server.
+        Otherwise the client waited for free connections, at the server's pace.
         """
         refused = self.statuses.get(503, 0) + self.statuses.get(504, 0)
         return refused > 0 or self.offered_per_s >= self.wanted_per_s * WANTED_SHARE
 
     @property
     def goodput_per_s(self) -> float:
-        """Answers with status 200 in a second."""
+        """Answers with status 200 per second."""
         return self.statuses.get(200, 0) / self.duration_s
 
     @property
     def other_errors(self) -> int:
-        """Everything else than 200, 503 and 504."""
+        """Number of outcomes other than 200, 503 and 504."""
         return self.unanswered + sum(n for status, n in self.statuses.items() if status not in {200, 503, 504})
 
 
 class WholeStart(Record):
-    """Our server with every published version, as a user starts it."""
+    """Our server with all published versions, started as a user does."""
 
     models: list[str]
     first_ready_s: NonNegative | None = None
-    """Of the first start, which finds nothing that was compiled before."""
+    """The first start, without a cache of compiled models."""
     ready_s: NonNegative
-    """Of the next one."""
+    """The next start."""
     rss_ready_bytes: int
     rss_loaded_bytes: int
     """After a short load on each model."""
     import_s: list[float]
-    """What `import service.app` took, in a new process each."""
+    """Times of `import service.app`, each in a new process."""
 
 
 class Round(Record):
-    """Everything that was measured within one round; ratios are taken within it only."""
+    """The measurements of one round; ratios compare values of the same round only."""
 
     number: int
     visits: list[Visit] = []
@@ -158,17 +158,17 @@ class Round(Record):
     overload: Overload | None = None
 
     def load(self, server: str, model: str | None, concurrency: int) -> Load | None:
-        """What was measured of this server, or None."""
+        """Return the measurement of a server at a concurrency, or None."""
         visit = self.visit(server, model)
         return visit.loads.get(concurrency) if visit else None
 
     def visit(self, server: str, model: str | None) -> Visit | None:
-        """The visit to this server with this model, or None."""
+        """Return the trial of a server with a model, or None."""
         return next((visit for visit in self.visits if (visit.server, visit.model) == (server, model)), None)
 
 
 class Machine(Record):
-    """What it ran on."""
+    """The machine of the measurements."""
 
     cpu: str
     cores: int
@@ -178,7 +178,7 @@ class Machine(Record):
 
 
 class Results(Record):
-    """A whole run."""
+    """The results of a run."""
 
     date: str
     commit: str
@@ -187,26 +187,26 @@ class Results(Record):
     concurrency: list[int]
     servers: list[str]
     models: dict[str, int]
-    """Model -> the version that was measured."""
+    """Model -> measured version."""
     unpublished: list[str]
     unavailable: dict[str, str] = {}
-    """Server -> why it could not be installed or measured."""
+    """Server -> reason why it could not be installed or measured."""
     versions: dict[str, dict[str, str]] = {}
     """Server -> package -> version."""
     machine: Machine
     rounds: list[Round] = []
 
     def write(self, file: Path) -> None:
-        """Store as JSON."""
+        """Write the results as JSON."""
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_results(file: Path) -> Results:
-    """A stored run.
+    """Read the stored results of a run.
 
     Raises:
-        OSError: it can't be read.
-        pydantic.ValidationError: it is not such a run.
+        OSError: the file can't be read.
+        pydantic.ValidationError: the file has another format.
     """
     return Results.model_validate_json(file.read_bytes())

@@ -1,7 +1,7 @@
-"""Load in an open loop: requests leave at a fixed rate, whether or not earlier ones have been answered.
+"""Open-loop load: requests are sent at a fixed rate, whether or not earlier ones have been answered.
 
-Run as a process of its own, `python -m bench.open_loop`, which prints one line of JSON. It speaks just as much HTTP
-as it needs over plain sockets, so that the client takes little of the processor that it measures.
+Runs as a separate process, `python -m bench.open_loop`, and prints one line of JSON. It uses minimal HTTP over plain
+sockets, so that the client takes little CPU time from the measured server.
 """
 
 import argparse
@@ -26,14 +26,14 @@ MAX_CONNECTIONS: Final = 2000
 ANSWERED: Final = 200
 REJECTED: Final = 503
 LAST_ANSWERS_S: Final = 15.0
-"""How long answers are awaited after the last request; they count as answered, not for goodput."""
+"""Time to wait for answers after the last request; these count as answered, but not as goodput."""
 RECEIVE_BYTES: Final = 65536
 HEAD_END: Final = b"\r\n\r\n"
 LONGEST_POLL_S: Final = 0.001
 
 
 class Connection:
-    """A keep-alive connection, and the request that it waits for an answer to."""
+    """A keep-alive connection, and its outstanding request."""
 
     __slots__ = ("closed", "received", "sent_s", "socket", "waiting")
 
@@ -48,7 +48,7 @@ class Connection:
 
 
 class OpenLoop:
-    """The client: sends due requests on free connections, reads answers as they come."""
+    """The client: sends due requests on free connections and reads the answers."""
 
     def __init__(self, address: tuple[str, int], requests: list[bytes], rate_per_s: float, duration_s: float) -> None:
         self._address = address
@@ -66,7 +66,7 @@ class OpenLoop:
         self.not_sent = 0
 
     def run(self) -> None:
-        """Send for the whole duration, then wait a little for the last answers."""
+        """Send for the whole duration, then wait briefly for the last answers."""
         start_s = time.perf_counter()
         end_s = start_s + self._duration_s
         interval_s = 1 / self._rate_per_s
@@ -94,7 +94,7 @@ class OpenLoop:
         connection.sent_s = time.perf_counter()
         try:
             whole = connection.socket.send(request) == len(request)
-        except OSError:  # closed by the server while it was idle, or reset
+        except OSError:  # reset, or closed by the server while idle
             whole = False
         if not whole:
             self.unanswered += 1
@@ -158,7 +158,7 @@ def _content_length(head: bytes) -> int:
 
 
 def percentile(values: list[float], percent: float) -> float | None:
-    """The nearest-rank percentile: the smallest value that so many percent don't exceed; None of nothing."""
+    """Return the nearest-rank percentile: the smallest value not exceeded by this share; None without values."""
     if not values:
         return None
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
@@ -167,7 +167,7 @@ def percentile(values: list[float], percent: float) -> float | None:
 def run_open_loop(
     target: Target, *, model: str, capacity_per_s: float, wanted_per_s: float, seconds: float
 ) -> Overload:
-    """Run the client in a process of its own.
+    """Run the client in a separate process.
 
     Raises:
         BenchError: it failed.
@@ -178,13 +178,13 @@ def run_open_loop(
     ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        raise BenchError(f"the open-loop client ended with {result.returncode}: {result.stderr.strip()[-300:]}")
+        raise BenchError(f"the open-loop client exited with {result.returncode}: {result.stderr.strip()[-300:]}")
     seen = json.loads(result.stdout)
     return Overload(model=model, capacity_per_s=capacity_per_s, wanted_per_s=wanted_per_s, **seen)
 
 
 def main() -> None:
-    """Parse the arguments, load the server, print what was seen."""
+    """Parse the arguments, run the load, print the result."""
     parser = argparse.ArgumentParser(description="requests at a fixed rate; prints JSON")
     parser.add_argument("url", help="http://HOST:PORT/PATH")
     parser.add_argument("bodies", type=Path)

@@ -1,4 +1,4 @@
-"""The plot of the report: requests/s of each server as a multiple of plain FastAPI's, a panel for each model."""
+"""The plot of the report: requests/s of each server as a multiple of plain FastAPI's, one panel per model."""
 
 import math
 from pathlib import Path
@@ -12,11 +12,11 @@ from cifar10_serving.artifacts.labels import MODELS
 COLUMNS: Final = 3
 PANEL_INCHES: Final = (3.6, 2.9)
 COLOURS: Final = ("#0072b2", "#56b4e9", "#000000", "#7f7f7f", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-"""Okabe and Ito's, told apart by colour-blind readers too; ours are the blues."""
+"""Okabe and Ito's palette for colour-blind readers; our servers are blue."""
 
 
 def plot_rates(results: Results, file: Path) -> bool:
-    """Write the SVG; the same results give the same bytes. False where there is nothing to plot."""
+    """Write the SVG, deterministically; return False if there is nothing to plot."""
     lines = {
         model: {name: points for name in results.servers if (points := _points(results, name, model))}
         for model in results.models
@@ -64,7 +64,7 @@ def _draw(results: Results, lines: dict[str, dict[str, dict[int, float]]], file:
 
 
 def _points(results: Results, name: str, model: str) -> dict[int, float]:
-    """Concurrency -> the median of the rounds' ratios; without those where nothing was answered."""
+    """Map each concurrency with answers to the median of the rounds' ratios."""
     if not SERVERS[name].serves_models:
         return {}
     found = {

@@ -1,6 +1,6 @@
-"""Starting, awaiting, measuring and stopping the process tree of one server.
+"""Start, await, measure and stop the process tree of one server.
 
-What is started, and how its answers are read, is `bench.servers`' part.
+`bench.servers` defines the commands and parses the answers.
 """
 
 import http.client
@@ -28,7 +28,7 @@ PROC: Final = Path("/proc")
 
 @dataclass(frozen=True)
 class Running:
-    """A server that said it is ready, after `ready_s`."""
+    """A server that became ready after `ready_s`."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -37,12 +37,12 @@ class Running:
 
     @property
     def rss_bytes(self) -> int:
-        """Resident memory of the process and all its descendants; pages that they share count in each."""
+        """Resident memory of the process and all its descendants; shared pages count several times."""
         return sum(_rss_bytes(pid) for pid in process_tree(self.process.pid))
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on."""
+    """Return a free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -62,16 +62,16 @@ def running(
     """Start a server, wait until it is ready, and stop it with all its processes at the end.
 
     Args:
-        command: what starts it.
-        port: where it will listen, on 127.0.0.1.
-        ready_path: answers 200 once it is ready.
-        ready_processes: so many must say so, each with its own "pid" in a JSON answer, where it is more than one.
-        variables: environment variables besides this process' own.
-        folder: its working directory.
-        log: takes what it prints.
+        command: starts the server.
+        port: its port on 127.0.0.1.
+        ready_path: answers 200 once the server is ready.
+        ready_processes: if more than one, this many processes must be ready, each with its own "pid" in a JSON answer.
+        variables: environment variables in addition to this process' own.
+        folder: the working directory.
+        log: receives the server's output.
 
     Raises:
-        BenchError: it ended, or was not ready in time; the end of its log is in the message.
+        BenchError: it exited, or was not ready in time; the message has the end of its log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CIFAR10_")}
@@ -98,7 +98,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, re
     ready: set[int] = set()
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
-            raise BenchError(f"it ended with {process.returncode} before it was ready: {tail(log)}")
+            raise BenchError(f"it exited with {process.returncode} before it was ready: {tail(log)}")
         with suppress(OSError, http.client.HTTPException):
             status, body = get(port, path)
             if status == http.HTTPStatus.OK:
@@ -110,12 +110,12 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str, re
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
-    """Status and body of a GET, over a connection of its own."""
+    """Send a GET over a new connection; return status and body."""
     return _request(port, "GET", path)
 
 
 def post(port: int, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
-    """Status and body of a POST, over a connection of its own."""
+    """Send a POST over a new connection; return status and body."""
     return _request(port, "POST", path, body, {"Content-Type": content_type})
 
 
@@ -132,17 +132,17 @@ def _request(
 
 
 def tail(log: Path) -> str:
-    """The end of a log, in one line."""
+    """Return the end of a log as one line."""
     return " ".join(log.read_text(errors="replace").split())[-LOG_TAIL:]
 
 
 def process_tree(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """List a process and its descendants."""
     found = [pid]
     for parent in found:
         with suppress(OSError):
             for children in (PROC / str(parent) / "task").glob("*/children"):
-                with suppress(OSError):  # a thread that has just ended; the others may have children, too
+                with suppress(OSError):  # a thread that has just exited; others may have children, too
                     found += [int(child) for child in children.read_text().split()]
     return found
 
@@ -156,7 +156,7 @@ def _rss_bytes(pid: int) -> int:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the server, then SIGKILL to whatever is left of its session."""
+    """Send SIGTERM to the server, then SIGKILL to the rest of its session."""
     descendants = process_tree(process.pid)
     with suppress(ProcessLookupError):
         process.terminate()

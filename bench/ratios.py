@@ -1,6 +1,6 @@
-"""From raw rounds to ratios: each is taken within a round, and told as the median of the rounds.
+"""Compute ratios from raw rounds: each is taken within a round, and reported as the median over the rounds.
 
-A ratio compares with plain FastAPI, with the best alternative, or with a floor, always of the same round.
+A ratio compares with plain FastAPI, with the best alternative, or with a baseline, always of the same round.
 """
 
 import statistics
@@ -15,18 +15,18 @@ InRound = Callable[[Round], float | None]
 
 
 def over_rounds(results: Results, value: InRound) -> list[float]:
-    """The value of each round that has one."""
+    """Return the value of each round that has one."""
     values = (value(one) for one in results.rounds)
     return [value for value in values if value is not None]
 
 
 def median(values: list[float]) -> float | None:
-    """The median; None of nothing."""
+    """Return the median; None without values."""
     return statistics.median(values) if values else None
 
 
 def rate(server: str, model: str | None, concurrency: int) -> InRound:
-    """Good answers in a second."""
+    """Good answers per second."""
 
     def in_round(one: Round) -> float | None:
         load = one.load(server, model, concurrency)
@@ -36,7 +36,7 @@ def rate(server: str, model: str | None, concurrency: int) -> InRound:
 
 
 def p50_ms(server: str, model: str | None, concurrency: int) -> InRound:
-    """The median latency; None where nothing was answered."""
+    """Median latency; None without answers."""
 
     def in_round(one: Round) -> float | None:
         load = one.load(server, model, concurrency)
@@ -46,7 +46,7 @@ def p50_ms(server: str, model: str | None, concurrency: int) -> InRound:
 
 
 def p99_ms(server: str, model: str | None, concurrency: int) -> InRound:
-    """The latency that 99 % don't exceed; None where nothing was answered."""
+    """99th percentile of the latency; None without answers."""
 
     def in_round(one: Round) -> float | None:
         load = one.load(server, model, concurrency)
@@ -56,7 +56,7 @@ def p99_ms(server: str, model: str | None, concurrency: int) -> InRound:
 
 
 def of_visit(server: str, model: str | None, field: str) -> InRound:
-    """A field of a visit, such as "ready_s"."""
+    """Field of a trial, such as "ready_s"."""
 
     def in_round(one: Round) -> float | None:
         visited = one.visit(server, model)
@@ -67,7 +67,7 @@ def of_visit(server: str, model: str | None, field: str) -> InRound:
 
 
 def best_rate(server: str, model: str | None) -> InRound:
-    """The most good answers in a second at any concurrency."""
+    """Highest rate of good answers at any concurrency."""
 
     def in_round(one: Round) -> float | None:
         visited = one.visit(server, model)
@@ -77,7 +77,7 @@ def best_rate(server: str, model: str | None) -> InRound:
 
 
 def best_alternative_rate(model: str, concurrency: int) -> InRound:
-    """That of the alternative that was the fastest in this round."""
+    """Rate of the alternative that was the fastest in this round."""
 
     def in_round(one: Round) -> float | None:
         rates = [found for name in ALTERNATIVE_NAMES if (found := rate(name, model, concurrency)(one)) is not None]
@@ -87,7 +87,7 @@ def best_alternative_rate(model: str, concurrency: int) -> InRound:
 
 
 def runtime_rate(model: str, precision: str) -> InRound:
-    """Images a second of the runtime alone at its best batch."""
+    """Images per second of the runtime alone at its best batch size."""
 
     def in_round(one: Round) -> float | None:
         found = [r for r in one.runtime_alone if (r.model, r.precision) == (model, precision)]
@@ -97,7 +97,7 @@ def runtime_rate(model: str, precision: str) -> InRound:
 
 
 def binary_infer_ms(model: str, field: str) -> InRound:
-    """A mean of V2 binary infer by our server: "client_ms", "service_ms" or "runtime_ms"."""
+    """Mean time of V2 binary inference by our server: "client_ms", "service_ms" or "runtime_ms"."""
 
     def in_round(one: Round) -> float | None:
         visited = one.visit(OUR_SERVER, model)
@@ -108,7 +108,7 @@ def binary_infer_ms(model: str, field: str) -> InRound:
 
 
 def ratio(value: InRound, to: InRound) -> InRound:
-    """One divided by the other within each round; None where either is missing or the divisor is 0."""
+    """Divide one value by another within each round; None if either is missing or the divisor is 0."""
 
     def in_round(one: Round) -> float | None:
         numerator, denominator = value(one), to(one)

@@ -1,7 +1,7 @@
-"""The rounds: every server with every model, one at a time, in an order that is rotated from round to round.
+"""Run the rounds: every server with every model, one at a time, in an order that rotates from round to round.
 
-What is measured within a round lies close together in time, so that ratios of a round bear a machine that changes
-its speed. The results are stored after each visit: an interrupted run keeps what it has.
+The measurements of a round are close together in time, so that its ratios are robust to a machine that changes its
+speed. The results are stored after each trial, so an interrupted run keeps its results.
 """
 
 import sys
@@ -21,20 +21,20 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Step:
-    """A server to visit with a model; a floor's model is None."""
+    """A trial to run: a server with a model, which is None for an HTTP baseline."""
 
     server: Server
     model: str | None
 
 
 def rotated(items: Sequence[Item], by: int) -> list[Item]:
-    """The items from the one at `by` on, then those before it."""
+    """Rotate the items so that the one at index `by` comes first."""
     start = by % len(items) if items else 0
     return [*items[start:], *items[:start]]
 
 
 def steps_of_round(servers: Sequence[Server], models: Sequence[str], number: int) -> list[list[Step]]:
-    """For each model the servers in this round's order; the HTTP floors stand among those of the first small CNN."""
+    """Group the trials by model, in this round's order; the HTTP baselines are in the first small CNN's group."""
     beside_floors = first_small_cnn(models)
     groups = []
     for place, model in enumerate(rotated(models, number)):
@@ -45,12 +45,12 @@ def steps_of_round(servers: Sequence[Server], models: Sequence[str], number: int
 
 
 def first_small_cnn(models: Sequence[str]) -> str:
-    """The one that the floors and the overload are measured beside; the first model where there is no small CNN."""
+    """Return the model for baselines and overload: the first small CNN, or the first model without one."""
     return next((model for model in models if model in SMALL_CNNS), models[0])
 
 
 class Measuring:
-    """A run under way: measures round by round, and stores after each step."""
+    """A run in progress: measures round by round, and stores the results after each step."""
 
     def __init__(self, bench: Bench, servers: Sequence[Server], results: Results, file: Path) -> None:
         self._bench = bench
@@ -59,7 +59,7 @@ class Measuring:
         self._file = file
 
     def run(self, rounds: int) -> Results:
-        """Measure so many rounds; returns all that is stored."""
+        """Measure this many rounds; return the results."""
         for number in range(rounds):
             self._results = self._results.model_copy(update={"rounds": [*self._results.rounds, Round(number=number)]})
             self._round(number)
@@ -89,7 +89,7 @@ class Measuring:
                 capacity_per_s = max(load.requests_per_s for load in visited.loads.values())
                 self._update(overload=overload(self._bench, model, capacity_per_s))
         except BenchError as error:
-            self._unavailable("ours with everything published, and under overload", error)
+            self._unavailable("our server with all published versions, and under overload", error)
 
     @property
     def _current(self) -> Round:
@@ -115,7 +115,7 @@ class Measuring:
 
 
 def tell(round_number: int, visited: Visit) -> None:
-    """A line for the terminal."""
+    """Print a line about a trial."""
     rates = ", ".join(f"{load.requests_per_s:,.0f}/s at {concurrency}" for concurrency, load in visited.loads.items())
     errors = sum(load.errors for load in visited.loads.values())
     print(

@@ -1,6 +1,6 @@
-"""What there is to measure: our server, the alternatives and the HTTP floors; how each is started and answers.
+"""The servers to measure: ours, the alternatives and the HTTP baselines, with their commands and answer formats.
 
-Running them is `bench.processes`' part, loading them `bench.load`'s.
+`bench.processes` runs them, `bench.load` puts them under load.
 """
 
 import json
@@ -18,31 +18,31 @@ OUR_SERVER: Final = "ours"
 BASELINE: Final = "plain_fastapi"
 BFLOAT16_CPU_FEATURES: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 UVICORN_QUIET: Final = ("--no-access-log", "--log-level", "warning")
-"""https://www.uvicorn.org/settings/, "Logging": a line for each request is what a benchmark leaves out."""
+"""https://www.uvicorn.org/settings/, "Logging": benchmarks turn the access log off."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The class that a server gave an image, and its probability."""
+    """The predicted class of an image, and its probability."""
 
     class_id: int
     confidence: float
 
 
 def read_answer(body: bytes) -> Answer:
-    """From {"class_id", "confidence", …}."""
+    """Parse {"class_id", "confidence", …}."""
     answer = json.loads(body)
     return Answer(answer["class_id"], answer["confidence"])
 
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a server: where it listens, what it serves, and a folder of its own to write to."""
+    """The parameters of a server's start: its port, its model, and its own folder for writing."""
 
     port: int
     model: str
     models_folder: Path
-    """models/NAME/VERSION, with this one version only."""
+    """models/NAME/VERSION, with only this version."""
     saved_model: Path
     """The version's folder."""
     scratch: Path
@@ -50,9 +50,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Server:
-    """One server: its name in results and on the command line, its title for people, how it is run.
+    """A server: its name in results and on the command line, its title, and how to run it.
 
-    `precision` says which runtime-alone floor is its own; None where there is none.
+    `precision` selects its runtime-alone baseline; None without one.
     """
 
     name: str
@@ -69,9 +69,9 @@ class Server:
     folder: Path = ROOT
     precision: str | None = None
     tolerance: float = 1e-3
-    """How far a probability may be from the golden one."""
+    """Maximum difference of a probability from the golden one."""
     serves_models: bool = True
-    """False for a floor, which answers a constant."""
+    """False for an HTTP baseline, which returns a constant."""
 
 
 def _bentoml_answer(body: bytes) -> Answer:
@@ -147,14 +147,14 @@ def _alternative_variables(start: Start) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "BENCH_SAVED_MODEL": str(start.saved_model),
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        # Nothing here calls home; each names its own switch.
+        # No telemetry; each server has its own switch.
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_HOME": str(WORK / "bentoml"),
     }
 
 
 def _one_thread_a_process(start: Start) -> dict[str, str]:
-    """For servers with a process for each core: it was faster than two threads in each, wherever it was tried."""
+    """Set one thread per process, for servers with one process per core: it was always faster than two threads."""
     return {**_alternative_variables(start), "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
@@ -170,7 +170,7 @@ def _floor(name: str, title: str) -> Server:
 
 
 COMPILED_MODELS: Final = WORK / "compiled-models"
-"""What our server compiled; not the user's own, so that a run decides which of its starts is the first."""
+"""Our server's compiled models; separate from the user's own cache, so that the first start of a run is a cold one."""
 
 OUR_SERVERS: Final = (
     Server(

@@ -1,7 +1,7 @@
-"""The images that are uploaded, and the bodies of the requests that carry them.
+"""The uploaded images, and the bodies of the requests.
 
-Real and varied: the ten shipped PNGs, JPEGs made of them, and JPEGs of every model's golden images. Sending the
-bodies is `bench.load`'s part.
+The images are real and varied: the ten shipped PNGs, JPEGs made from them, and JPEGs of every model's golden images.
+`bench.load` sends the bodies.
 """
 
 import base64
@@ -23,7 +23,7 @@ BOUNDARY: Final = "bench-boundary-7d4a6d158c9d"
 
 
 class BodyKind(Enum):
-    """How an image travels in a request; the value is the request's content type."""
+    """The encoding of an image in a request; the value is the request's content type."""
 
     FORM = f"multipart/form-data; boundary={BOUNDARY}"
     V2_JSON = "application/json"
@@ -39,17 +39,17 @@ class Upload:
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """A PNG whose right answer by a version is known: probabilities (10,)."""
+    """A PNG with a version's golden answer, probabilities (10,)."""
 
     upload: Upload
     probabilities: NDArray[np.float32]
 
 
 def golden_images(images: Path, version: Path) -> list[GoldenImage]:
-    """The shipped PNGs that golden.npz of a version answers: their names end in the test set's index.
+    """Return the shipped PNGs that are in a version's golden.npz; their names end in the index in the test set.
 
     Raises:
-        BenchError: a PNG's pixels are not the golden ones.
+        BenchError: a PNG's pixels differ from the golden ones.
     """
     pixels, probabilities = _golden(version)
     found = []
@@ -65,12 +65,12 @@ def golden_images(images: Path, version: Path) -> list[GoldenImage]:
 
 
 def golden_pixels(version: Path) -> NDArray[np.uint8]:
-    """The images (64, 32, 32, 3) RGB of a version's golden.npz."""
+    """Return the images (64, 32, 32, 3) RGB of a version's golden.npz."""
     return _golden(version)[0]
 
 
 def varied_uploads(images: Path, versions: list[Path]) -> list[Upload]:
-    """PNG and JPEG in turns, as far as there are PNGs, each content once."""
+    """Alternate PNGs and JPEGs, as long as there are PNGs, without duplicates."""
     pngs = [Upload(file.read_bytes(), "image/png") for file in _pngs(images)]
     golden = [pixels for version in versions for pixels in _golden(version)[0]]
     contents: dict[bytes, None] = {}
@@ -79,7 +79,7 @@ def varied_uploads(images: Path, versions: list[Path]) -> list[Upload]:
             contents[jpeg(np.asarray(image.convert("RGB")))] = None
     for pixels in golden:
         contents[jpeg(pixels)] = None
-    # As many PNGs as JPEGs would need more PNGs than there are: the golden images once more, losslessly.
+    # There are fewer shipped PNGs than JPEGs, so the golden images are also added as PNGs.
     lossless = dict.fromkeys([png.content for png in pngs] + [_encode(pixels, "PNG") for pixels in golden])
     uploads = []
     for png_content, jpeg_content in zip(lossless, contents, strict=False):
@@ -88,12 +88,12 @@ def varied_uploads(images: Path, versions: list[Path]) -> list[Upload]:
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels (32, 32, 3) as a baseline JPEG."""
+    """Encode pixels (32, 32, 3) as a baseline JPEG."""
     return _encode(pixels, "JPEG", quality=JPEG_QUALITY)
 
 
 def body(upload: Upload, kind: BodyKind) -> bytes:
-    """A request's body: the multipart field `file`, or V2's JSON with the image in base64."""
+    """Build a request's body: the multipart field `file`, or V2's JSON with the image in base64."""
     if kind is BodyKind.V2_JSON:
         content = base64.b64encode(upload.content).decode()
         image = {
@@ -113,7 +113,7 @@ def body(upload: Upload, kind: BodyKind) -> bytes:
 
 
 def write_bodies(folder: Path, uploads: list[Upload], kind: BodyKind) -> int:
-    """The bodies as files 0, 1, … of a folder, for wrk; returns how many."""
+    """Write the bodies as files 0, 1, … of a folder, for wrk; return their number."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, upload in enumerate(uploads):
         (folder / str(number)).write_bytes(body(upload, kind))

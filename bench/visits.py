@@ -1,7 +1,7 @@
-"""One visit to one server: start, check its answers, warm up, load at each concurrency, stop.
+"""A trial of one server: start, check its answers, warm up, load at each concurrency, stop.
 
-Also the parts of a round that are no comparison: the runtime alone, our server with everything that is published,
-and our server under more load than it can take. The order of all this is `bench.rounds`' part.
+Also the parts of a round without comparison: the runtime alone, our server with all published versions, and our server
+under overload. `bench.rounds` sets the order.
 """
 
 import http
@@ -36,22 +36,22 @@ LIGHT_CONCURRENCY: Final = 8
 
 @dataclass(frozen=True)
 class Bench:
-    """What all visits of a run share: how long each load lasts, at which concurrencies, with which uploads."""
+    """The settings that all trials of a run share: duration of each load, concurrencies, uploads."""
 
     models_folder: Path
     versions: dict[str, int]
-    """Model -> the version that is measured: the newest."""
+    """Model -> measured version, the newest."""
     seconds: float
     concurrency: tuple[int, ...]
     uploads: list[Upload]
 
     def version_folder(self, model: str) -> Path:
-        """Of the version that is measured."""
+        """Return the folder of a model's measured version."""
         return self.models_folder / model / str(self.versions[model])
 
 
 def prepare(models_folder: Path, versions: dict[str, int], *, seconds: float, concurrency: tuple[int, ...]) -> Bench:
-    """Make the uploads, and a models folder with the measured version only for each model, below .bench/."""
+    """Create the uploads, and for each model a models folder with only the measured version, below .bench/."""
     folders = [models_folder / model / str(version) for model, version in versions.items()]
     bench = Bench(models_folder, versions, seconds, concurrency, varied_uploads(IMAGES, folders))
     shutil.rmtree(WORK / "bodies", ignore_errors=True)
@@ -64,7 +64,7 @@ def prepare(models_folder: Path, versions: dict[str, int], *, seconds: float, co
 
 
 def visit(bench: Bench, server: Server, model: str | None) -> Visit:
-    """Measure a server with a model; what goes wrong is told in the result, not raised."""
+    """Measure a server with a model; a failure is stored in the result, not raised."""
     loads: dict[int, Load] = {}
     told: dict[str, float | int] = {}
     failure = binary = None
@@ -87,10 +87,10 @@ def visit(bench: Bench, server: Server, model: str | None) -> Visit:
 
 
 def check_answers(bench: Bench, server: Server, process: Running, model: str) -> None:
-    """Whether a server answers the shipped images as the version did when it was published.
+    """Check that a server's answers for the shipped images are the golden ones.
 
     Raises:
-        BenchError: one is answered otherwise, or not at all.
+        BenchError: an answer is wrong or missing.
     """
     for golden in golden_images(IMAGES, bench.version_folder(model)):
         try:
@@ -114,7 +114,7 @@ def check_answers(bench: Bench, server: Server, process: Running, model: str) ->
 
 
 def runtime_alone(bench: Bench, model: str, precision: str) -> RuntimeAlone:
-    """The runtime without a server, in the environment of ours.
+    """Measure the runtime without a server, in our server's environment.
 
     Raises:
         BenchError: it failed.
@@ -125,13 +125,13 @@ def runtime_alone(bench: Bench, model: str, precision: str) -> RuntimeAlone:
         [*command, *map(str, RUNTIME_BATCHES)], capture_output=True, text=True, check=False, cwd=ROOT
     )
     if result.returncode != 0:
-        raise BenchError(f"the runtime alone with {model} in {precision}: {result.stderr.strip()[-300:]}")
+        raise BenchError(f"the runtime alone failed with {model} in {precision}: {result.stderr.strip()[-300:]}")
     seen = json.loads(result.stdout.splitlines()[-1])
     return RuntimeAlone(model=model, precision=precision, images_per_s=seen["images_per_s"])
 
 
 def whole_start(bench: Bench) -> WholeStart:
-    """Our server with every published version: its first start and the next, memory, the import of the application.
+    """Measure our server with all published versions: its first and next start, memory, import of the application.
 
     Raises:
         BenchError: it doesn't start.
@@ -141,7 +141,7 @@ def whole_start(bench: Bench) -> WholeStart:
     times = [
         float(subprocess.run([str(OURS.python), "-c", program], cwd=ROOT, capture_output=True, check=True).stdout)
         for _ in range(IMPORT_TIMES + 1)
-    ][1:]  # the first one may compile
+    ][1:]  # the first import may compile
     models = [name for name in MODEL_NAMES if published_versions(bench.models_folder, name)]
     shutil.rmtree(COMPILED_MODELS, ignore_errors=True)
     name = next(iter(bench.versions))
@@ -163,10 +163,10 @@ def whole_start(bench: Bench) -> WholeStart:
 
 
 def overload(bench: Bench, model: str, capacity_per_s: float) -> Overload:
-    """Our server at three times its capacity.
+    """Measure our server at three times its capacity.
 
     Raises:
-        BenchError: it or the client failed.
+        BenchError: the server or the client failed.
     """
     server = SERVERS[OUR_SERVER]
     with _started(bench, server, model) as process:

@@ -1,8 +1,9 @@
-"""Trains the sequential model three times by the tutorial recipe, the data's order being the only difference.
+"""Train the sequential model three times with the tutorial recipe, changing only the order of the data.
 
     python -m scripts.compare_data_orders FOLDER      FOLDER holds the official CIFAR-10
 
-Shows what it costs that Keras 3's `fit` on arrays repeats one order in every epoch. Takes as long as three trainings.
+Shows the cost of Keras 3's `fit` on arrays, which repeats one order in every epoch. Takes as long as three training
+runs.
 """
 
 import os
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 def fit_on_arrays(recipe: Recipe, train: Split) -> tuple[Any, float]:
-    """The model after Keras' own `fit` on arrays, as the tutorial writes it, and its best validation accuracy."""
+    """Train with Keras' own `fit` on arrays, as the tutorial does; return model and best validation accuracy."""
     training, validation = split_validation(train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
     model = build(recipe)
     compile_for_training(model, recipe, train_n=len(training))
@@ -47,7 +48,7 @@ def fit_on_arrays(recipe: Recipe, train: Split) -> tuple[Any, float]:
 
 
 def report(order: str, model: Any, best_validation: float, recipe: Recipe, test: Split) -> None:
-    """One line."""
+    """Print one line."""
     loss, accuracy = model.evaluate(scale(test.images, recipe.input_scaling), test.labels, verbose=0)
     print(
         f"{order:<22} test accuracy {accuracy:.4f}, test loss {loss:.4f}, "

@@ -1,9 +1,9 @@
-"""Times the tutorial recipe of VGG16 against the tutorial's own lines in plain Keras: features once, or every step.
+"""Compare the training time of VGG16 by our tutorial recipe, with cached features, and by the tutorial's own code.
 
     python -m scripts.compare_frozen_features FOLDER --images 5000      FOLDER holds the official CIFAR-10
 
-The backbone's weights are drawn from the seed (what they are costs no time). Plain Keras runs twice: as it comes,
-which turns XLA on, and with XLA off as our recipe has it; the gain is given against the faster one.
+The backbone's weights are drawn from the seed, since their values don't affect the time. Plain Keras runs twice: with
+its default, XLA on, and with XLA off like our recipe. The speed-up is relative to the faster one.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from training.recipes import Recipe, get_recipe, with_backbone_weights
 
 
 def main() -> None:
-    """Print the seconds of each, building and compiling included, and the ratio."""
+    """Print the seconds of each, including building and compiling, and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--images", type=int, default=50_000, help="training images, a fifth of which validate")
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def plain(recipe: Recipe, train: Split, jit_compile: bool | str) -> None:
-    """The tutorial's lines: a frozen backbone in the model, arrays into `fit`."""
+    """Run the tutorial's own code: a frozen backbone in the model, arrays passed to `fit`."""
     training, validation = split_validation(train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
     backbone = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     backbone.trainable = False

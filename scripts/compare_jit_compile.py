@@ -1,4 +1,4 @@
-"""Measures the training rate of the sequential model with and without XLA, on made-up images.
+"""Measure the training rate of the sequential model with and without XLA, on random images.
 
 python -m scripts.compare_jit_compile
 """
@@ -19,7 +19,7 @@ ROUNDS = 5
 
 
 def main() -> None:
-    """Print each one's median rate over alternating rounds, and the ratio."""
+    """Print both median rates over alternating rounds, and the ratio."""
     generator = np.random.default_rng(0)
     images = generator.random((IMAGES, 32, 32, 3), dtype=np.float32)
     labels = generator.integers(0, 10, IMAGES)
@@ -32,7 +32,7 @@ def main() -> None:
         for jit_compile, model in models.items():
             start_s = time.monotonic()
             model.fit(images, labels, batch_size=BATCH, epochs=1)
-            if round_number > 0:  # the first one compiles
+            if round_number > 0:  # the first round compiles
                 rates[jit_compile].append(IMAGES / (time.monotonic() - start_s))
     without, with_xla = (float(np.median(rates[jit_compile])) for jit_compile in (False, True))
     ratio = without / with_xla
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def recipe(*, jit_compile: bool) -> Recipe:
-    """The tutorial recipe with or without XLA."""
+    """Return the tutorial recipe with or without XLA."""
     return get_recipe("tutorial", "sequential").model_copy(update={"jit_compile": jit_compile})
 
 

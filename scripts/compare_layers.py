@@ -1,9 +1,9 @@
-"""Measures what `training.fast_layers` and `training.allocation` save of a training step, each alone and together.
+"""Measure the speed-up of a training step by `training.fast_layers` and `training.allocation`, separately and together.
 
     python -m scripts.compare_layers [MODEL]
 
-Each combination runs in a process of its own, in turn, `ROUNDS` times; the best round counts, since on a machine that
-others use too, every disturbance makes a step slower.
+Each combination runs in its own process, alternating, `ROUNDS` times. The best round counts, since other load on the
+machine can only make a step slower.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from typing import Final
 ROUNDS: Final = 2
 STEPS: Final = 5
 WARM_UP_STEPS: Final = 2
-COMBINATIONS: Final = (("keras", "anew"), ("keras", "kept"), ("fast", "anew"), ("fast", "kept"))
-"""Which layers, and whether memory is taken from the system anew in each step."""
+COMBINATIONS: Final = (("keras", "released"), ("keras", "kept"), ("fast", "released"), ("fast", "kept"))
+"""The kind of layers, and whether freed memory is kept, or released to the system in each step."""
 
 
 def main() -> None:
-    """Print images per second of each combination, and its ratio to Keras' layers."""
+    """Print the images per second of each combination, and the ratio to Keras' layers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="mobilenetv2", choices=("mobilenetv2", "resnet50v2"))
     parser.add_argument("--measure", nargs=2, metavar=("LAYERS", "MEMORY"), help=argparse.SUPPRESS)
@@ -50,7 +50,7 @@ def _in_a_process(model: str, layers: str, memory: str) -> float:
 
 
 def _images_per_s(model: str, layers: str, memory: str) -> float:
-    """Images per second of training steps of the tuned recipe in this process."""
+    """Measure the images per second of the tuned recipe's training steps in this process."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import numpy as np
 

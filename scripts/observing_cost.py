@@ -1,9 +1,9 @@
-"""Measures what metrics and the request log cost: their processor time beside all that a request takes of the server.
+"""Measure the CPU time of metrics and the request log, compared with the server's total CPU time per request.
 
     python -m scripts.observing_cost [--model sequential] [--concurrency 64]
 
-Their part is measured in this process, on an observation as a request leaves it; the whole is that of a real server
-under load from wrk. Both are processor time, which other work on the machine disturbs less than it does the clock.
+Metrics and log are measured in this process with a typical observation; the total is that of a real server under load
+from wrk. Both are CPU times, which are less affected by other load on the machine than wall-clock times.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SECONDS: Final = 8
 
 
 def main() -> None:
-    """Print the processor time of each, and the share of the whole."""
+    """Print the CPU time of each, and its share of the total."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--model", default="sequential")
     parser.add_argument("--concurrency", type=int, default=64)
@@ -44,13 +44,13 @@ def main() -> None:
         metrics_us, log_us = asyncio.run(_observers_us(nowhere))
     with tempfile.TemporaryDirectory() as folder:
         request_us = _request_us(arguments.model, arguments.concurrency, Path(folder))
-    print(f"{arguments.model}, concurrency {arguments.concurrency}: {request_us:.0f} us of processor time a request")
+    print(f"{arguments.model}, concurrency {arguments.concurrency}: {request_us:.0f} us of CPU time per request")
     for name, cost_us in (("metrics", metrics_us), ("request log", log_us), ("both", metrics_us + log_us)):
         print(f"  {name:11} {cost_us:5.1f} us, {cost_us / request_us:.1%}")
 
 
 async def _observers_us(stream: BinaryIO) -> tuple[float, float]:
-    """What metrics and log take of the processor for one request, in microseconds; writing the lines included."""
+    """Measure the CPU time of metrics and log for one request, in microseconds, including writing the lines."""
     version = published_versions(MODELS, "sequential")[-1]
     trace = Trace(
         method="POST",
@@ -69,7 +69,7 @@ async def _observers_us(stream: BinaryIO) -> tuple[float, float]:
 
 
 def _call_us(call: Callable[[], None]) -> float:
-    """The processor time of one call in microseconds: of a few repeats the shortest."""
+    """Measure the CPU time of one call in microseconds: the shortest of a few repeats."""
     times_s = []
     for _ in range(REPEATS):
         start_s = time.thread_time()
@@ -80,7 +80,7 @@ def _call_us(call: Callable[[], None]) -> float:
 
 
 def _request_us(model: str, concurrency: int, folder: Path) -> float:
-    """What a request takes of the processor in the server, all its threads together, in microseconds."""
+    """Measure the server's CPU time per request, over all its threads, in microseconds."""
     newest = version_folder(MODELS, model, published_versions(MODELS, model)[-1])
     count = write_bodies(folder / "bodies", varied_uploads(ROOT / "tests/images", [newest]), BodyKind.FORM)
     with running_server(folder / "log", CIFAR10_MODELS=str(MODELS)) as server:
@@ -92,7 +92,7 @@ def _request_us(model: str, concurrency: int, folder: Path) -> float:
 
 
 def processor_s(process_id: int) -> float:
-    """User and system time of a process so far (Linux)."""
+    """Return the user and system time of a process in seconds (Linux)."""
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

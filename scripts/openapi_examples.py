@@ -1,7 +1,7 @@
-"""The examples of the OpenAPI document: answers of this very service, and errors that its own code raises.
+"""Create the examples of the OpenAPI document: real answers of the service, and errors raised by its own code.
 
-`python -m scripts.write_docs` keeps them in `service/http/examples.json`. They are asked for over HTTP, from an
-application that serves two of the published models; what takes a time-out or an overload to see is raised by hand.
+`python -m scripts.write_docs` stores them in `service/http/examples.json`. They are requested over HTTP from an
+application that serves two of the published models. Errors that need a timeout or overload are created directly.
 """
 
 import base64
@@ -37,7 +37,7 @@ LOAD_TIMEOUT_S: Final = 120.0
 NEAR: Final = 0.02
 """Tolerance for the difference of a probability between two processors."""
 VOLATILE: Final = ("_ms", "_s", "ns", "runtime_version", "device", "precision")
-"""Endings of the names of what differs each time, or on each machine."""
+"""Suffixes of the names of values that vary between runs or machines."""
 
 VERSION: Final = "/models/{name}/versions/{version}"
 PLOT: Final = f"{VERSION}/plots/{{plot}}"
@@ -58,7 +58,7 @@ def make_examples() -> Examples:
             examples.setdefault(name, {})["200"] = response.json()
         for name, response in _faulty_requests(client):
             if response.headers["content-type"] != PROBLEM_TYPE:
-                raise ValueError(f"{name} answered {response.status_code}, which is no problem: {response.text}")
+                raise ValueError(f"{name} answered {response.status_code}, without a problem document: {response.text}")
             examples.setdefault(name, {})[str(response.status_code)] = response.json()
     for name, error in _rare_problems():
         problem = problem_of(error)
@@ -67,7 +67,7 @@ def make_examples() -> Examples:
 
 
 def are_equivalent(before: Any, now: Any, name: str = "") -> bool:
-    """Tell whether two examples differ by what differs each time, or on each machine, alone."""
+    """Return True if two examples differ only in values that vary between runs or machines."""
     if isinstance(before, dict) and isinstance(now, dict):
         return before.keys() == now.keys() and all(are_equivalent(before[key], now[key], key) for key in before)
     if name.endswith(VOLATILE):
@@ -83,7 +83,7 @@ def are_equivalent(before: Any, now: Any, name: str = "") -> bool:
 
 @contextmanager
 def _service() -> Iterator[tuple[TestClient, int]]:
-    """A client of an application that is ready, and the version of `MODEL` that it serves."""
+    """Provide a client of a ready application, and the version of `MODEL` that it serves."""
     with tempfile.TemporaryDirectory() as folder:
         for name in MODELS:
             (Path(folder) / name).symlink_to(ROOT / "models" / name)
@@ -98,7 +98,7 @@ def _service() -> Iterator[tuple[TestClient, int]]:
 
 
 def _answers(client: TestClient, version: int) -> Iterator[tuple[str, Any]]:
-    """Each operation's name and what it answers."""
+    """Yield each operation's name and its answer."""
     named = {"name": MODEL, "model": MODEL, "version": version}
     for path in (*NATIVE_GETS, *V2_GETS, f"{V1}", f"{V1}/metadata"):
         yield f"GET {path}", client.get(path.format(**named))
@@ -125,7 +125,7 @@ def _answers(client: TestClient, version: int) -> Iterator[tuple[str, Any]]:
 
 
 def _faulty_requests(client: TestClient) -> Iterator[tuple[str, Any]]:
-    """Each operation's name and how it answers requests that are wrong."""
+    """Yield each operation's name and its answers to invalid requests."""
     settings = _settings()
     for path in TAKE_AN_IMAGE:
         field = "files" if path == BATCH_PATH else "file"
@@ -153,7 +153,7 @@ def _faulty_requests(client: TestClient) -> Iterator[tuple[str, Any]]:
 
 
 def _rare_problems() -> Iterator[tuple[str, RequestError]]:
-    """Each operation's name and the errors of time-outs and of overload."""
+    """Yield each operation's name and its errors on timeouts and overload."""
     settings = _settings()
     admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
     for path in TAKE_AN_IMAGE:

@@ -1,10 +1,10 @@
-"""Publishes and withdraws versions while requests go on; says what the requests and the memory noticed of it.
+"""Publish and withdraw versions under load, and measure the effect on requests and memory.
 
     python -m scripts.reload_under_load [--reloads 100] [--clients 4] [--model sequential]
 
-Starts a server on a copy of one version. Each reload publishes that version again under the next number, asks for
-a reload, waits until the new one answers and the old one is unloaded, and withdraws the old one. Exit code 1 where
-a request failed, the p99 while reloading is more than twice the quiet one, or the memory grew by more than 5 %.
+Starts a server on a copy of one version. Each reload publishes that version again under the next number, requests a
+reload, waits until the new version answers and the old one is unloaded, and withdraws the old one. Exits with 1 if a
+request failed, the p99 while reloading is more than twice the quiet one, or the memory grew by more than 5 %.
 """
 
 import argparse
@@ -31,7 +31,7 @@ MAX_MEMORY_RATIO = 1.05
 
 @dataclass
 class Load:
-    """Clients that ask one request after the other, and what they saw."""
+    """Clients that send one request after the other, with their latencies and failures."""
 
     url: str
     model: str
@@ -41,19 +41,19 @@ class Load:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self, clients: int) -> None:
-        """Begin."""
+        """Start the clients."""
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """Stop the clients."""
         self._over.set()
         for thread in self._threads:
             thread.join()
 
     def p99_ms(self) -> float:
-        """The 99th percentile since the last call."""
+        """Return the 99th percentile since the last call."""
         latencies_s, self.latencies_s = self.latencies_s, []
         return float(np.percentile(latencies_s, 99)) * 1000
 
@@ -78,7 +78,7 @@ class Load:
 
 
 def main() -> int:
-    """Run it; 1 where something was noticed that should not be."""
+    """Run the measurement; return 1 if a limit was exceeded."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--reloads", type=int, default=100)
     parser.add_argument("--clients", type=int, default=4)
@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
         load = Load(server.url, arguments.model)
         load.start(arguments.clients)
         time.sleep(arguments.quiet_s / 4)
-        load.p99_ms()  # of a server that has just started: not counted
+        load.p99_ms()  # the warm-up is not counted
         time.sleep(arguments.quiet_s)
         quiet_requests, quiet_ms, before_bytes = (
             len(load.latencies_s),
@@ -132,7 +132,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
 
 
 def reload(url: str) -> str:
-    """Ask for a reload; the report, as JSON."""
+    """Request a reload; return the report as JSON."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=120)
     connection.request("POST", "/admin/reload", headers={"Authorization": f"Bearer {TOKEN}"})

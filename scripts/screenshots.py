@@ -1,4 +1,4 @@
-"""Takes the pictures of the page that the README shows, into docs/images: a real server, a headless Chromium.
+"""Take the screenshots of the page for the README, into docs/images, with a real server and headless Chromium.
 
 python -m scripts.screenshots
 """
@@ -25,7 +25,7 @@ PHONE: Final = {"width": 390, "height": 844}
 
 
 def main() -> int:
-    """Write the files anew."""
+    """Write the files."""
     IMAGES.mkdir(exist_ok=True)
     patient = {"CIFAR10_REQUEST_TIMEOUT_S": str(PATIENCE_S)}
     with (
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def opened(browser: Browser, url: str, viewport: Any, scheme: Any) -> Page:
-    """The page with an answer on it."""
+    """Open the page with an answer on it."""
     page = browser.new_page(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
     page.set_default_timeout(PATIENCE_S * 1000)
     page.goto(url)
@@ -57,13 +57,13 @@ def opened(browser: Browser, url: str, viewport: Any, scheme: Any) -> Page:
 
 
 def compare(page: Page) -> None:
-    """Let all models answer."""
+    """Switch to the comparison of all models."""
     page.check("#mode [value=all]")
     page.wait_for_selector(".cards > li")
 
 
 def save(page: Page, name: str) -> None:
-    """What is seen, in 256 colours: half the size. Flat colours stay what they are, the pictures are dithered."""
+    """Save a screenshot with 256 colours, which halves its size; flat colours are kept, photos are dithered."""
     with Image.open(BytesIO(page.screenshot())) as image:
         seen = image.convert("RGB")
         palette = seen.quantize(256, Image.Quantize.MEDIANCUT)

@@ -1,4 +1,4 @@
-"""Shows the order of the images in two epochs: of Keras' `fit` on arrays after `set_random_seed`, and of ours.
+"""Show the order of the images in two epochs, for Keras' `fit` on arrays after `set_random_seed` and for ours.
 
 python -m scripts.show_data_order
 """
@@ -19,7 +19,7 @@ SEED = 83
 
 
 class OrderRecorder(keras.Model):  # type: ignore[misc]  # keras has no type information
-    """Keeps the targets of each training step, which here are the positions of the images."""
+    """Records the targets of each training step, which are the images' indices here."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,18 +27,18 @@ class OrderRecorder(keras.Model):  # type: ignore[misc]  # keras has no type inf
         self.orders: list[list[int]] = []
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Anything."""
+        """Compute an arbitrary output."""
         return self.layer(inputs)
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Record, then train as always."""
+        """Record the targets, then train as usual."""
         self.orders.append([int(position) for position in data[1].numpy()])
         step: dict[str, tf.Tensor] = super().train_step(data)
         return step
 
 
 def main() -> None:
-    """Print both pairs of epochs."""
+    """Print two epochs of both."""
     keras.utils.set_random_seed(SEED)
     recorder = OrderRecorder()
     recorder.compile("sgd", "mse", run_eagerly=True)

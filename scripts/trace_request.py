@@ -42,7 +42,7 @@ SETTLE_S: Final = 0.15
 
 @dataclass
 class Tracer:
-    """The profiler hook; counts calls of the project's functions while `is_on`."""
+    """The profiler hook, which counts calls of the project's functions while `is_on`."""
 
     is_on: bool = False
     calls: Counter[CodeType] = field(default_factory=Counter)
@@ -65,7 +65,7 @@ class Tracer:
 
 
 def main() -> int:
-    """Print a line for each path; with `--list` its functions, too."""
+    """Print a line for each path; with `--list` also its functions."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--model", default="sequential")
     parser.add_argument("--path", nargs="+", choices=sorted(PATHS), default=list(PATHS), help="which paths")

@@ -1,10 +1,10 @@
-"""Measures where the time of a prediction goes: a real server under load from wrk, its own histograms before and after.
+"""Measure how the time of a prediction is spent, from a real server's histograms before and after load from wrk.
 
     python -m scripts.where_time_goes [--model sequential] [--concurrency 1 8 64]
 
-`outside` is what the client sees and the service's clock doesn't: sockets, reading HTTP, waiting for the event loop.
-`compute` is a request's share of its batch, `other` the rest inside: reading the form, routing, writing the answer, and
-waiting while the other images of its batch are computed.
+`outside` is the time that the client sees and the service's clock doesn't: sockets, reading HTTP, waiting for the event
+loop. `compute` is a request's share of its batch. `other` is the rest inside: parsing the form, routing, writing the
+answer, and waiting for the other images of its batch.
 """
 
 import argparse
@@ -31,14 +31,14 @@ ROWS: Final = f"{PREFIX}batch_rows"
 
 
 def main() -> None:
-    """Print a line for each concurrency, in microseconds a request."""
+    """Print a line for each concurrency, in microseconds per request."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--model", default="sequential")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 64])
     arguments = parser.parse_args()
     require_wrk()
     columns = ("requests/s", "client", *STEPS, "other", "outside", "processor", "batch rows")
-    print(f"{arguments.model}, microseconds a request\n{'at':>4}" + "".join(f"{name:>12}" for name in columns))
+    print(f"{arguments.model}, microseconds per request\n{'at':>4}" + "".join(f"{name:>12}" for name in columns))
     newest = version_folder(MODELS, arguments.model, published_versions(MODELS, arguments.model)[-1])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _sums(url: str) -> dict[str, float]:
-    """The sums and counts of all histograms so far, over all labels."""
+    """Return the sums and counts of all histograms so far, over all labels."""
     families = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
     sums: dict[str, float] = {}
     for family in families:

@@ -1,8 +1,8 @@
-"""Writes the page's sample pictures, one of each class, from the golden images of a published version.
+"""Write the page's sample images, one per class, from the golden images of a published version.
 
     python -m scripts.write_page_samples
 
-The golden images are the first of the test set. Some are easy, on some our models disagree; which is the point.
+The golden images are the first of the test set. Some are easy; on some, our models deliberately disagree.
 """
 
 import sys
@@ -31,11 +31,11 @@ POSITIONS = {
 
 
 def main() -> int:
-    """Write the files anew."""
+    """Write the files."""
     golden = read_golden(version_folder(ROOT / "models", "sequential", 1) / "golden.npz")
     for label, position in POSITIONS.items():
         if CLASS_NAMES[golden.labels[position]] != label:
-            raise ValueError(f"test image {position} is no {label}")
+            raise ValueError(f"test image {position} is not labelled {label}")
         file = WEB / "samples" / f"{label}_{position:04}.png"
         Image.fromarray(golden.images[position]).save(file, optimize=True)
     return 0

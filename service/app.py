@@ -10,6 +10,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from cifar10_serving import __version__
+from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.runtimes.machine import usable_cores
 from cifar10_serving.runtimes.selection import open_runtime
 from service.api.analyze import compare_routes, explain_routes
@@ -75,13 +76,17 @@ class Parts:
 
 
 def create_app(
-    settings: Settings | None = None, stop: Stop | None = None, backlog: Backlog | None = None
+    settings: Settings | None = None,
+    stop: Stop | None = None,
+    backlog: Backlog | None = None,
+    runtime: Runtime | None = None,
 ) -> Application:
     """Return the ASGI application; models are loaded after start-up, while /livez already answers.
 
     Args:
         settings: the settings; None to read the environment.
         backlog: the backlog in which requests wait; None for none.
+        runtime: the runtime; None for the one that the settings name.
         stop: the shutdown; without it gRPC drains after HTTP, when the application ends.
 
     Raises:
@@ -90,7 +95,7 @@ def create_app(
     """
     configure_malloc()
     settings, stop = settings or read_settings(), stop or Stop()
-    runtime = open_runtime(
+    runtime = runtime or open_runtime(
         settings.runtime,
         settings.device,
         settings.precision,

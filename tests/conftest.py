@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import certifi
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -19,9 +20,11 @@ from PIL import Image
 
 from cifar10_serving.artifacts.labels import MODEL_NAMES, SMALL_CNNS
 from cifar10_serving.artifacts.layout import published_versions, version_folder
+from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.runtimes.golden import read_golden
 from service.app import create_app
 from service.settings import Settings
+from tests.fakes import FakeRuntime
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and processes that the tests start and interrupt would inherit it.
@@ -29,15 +32,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
-SMALL_MODELS = Path(tempfile.mkdtemp(prefix="small-models-"))
+SHARED = "TESTS_SHARED_FOLDER"
+"""Names the folder to the worker processes of pytest-xdist, which the process that made it starts."""
+if SHARED not in os.environ:
+    os.environ[SHARED] = tempfile.mkdtemp(prefix="tests-")
+    atexit.register(shutil.rmtree, os.environ[SHARED], ignore_errors=True)
+    Path(os.environ[SHARED], "small-models").mkdir()
+    for small_cnn in SMALL_CNNS:
+        Path(os.environ[SHARED], "small-models", small_cnn).symlink_to(MODELS / small_cnn)
+    Path(os.environ[SHARED], "one.pem").write_text("".join(certifi.contents().partition("END CERTIFICATE-----\n")[:2]))
+SMALL_MODELS = Path(os.environ[SHARED], "small-models")
 """A models folder with the small CNNs alone, for servers to which it doesn't matter: the others load longer."""
-atexit.register(shutil.rmtree, SMALL_MODELS, ignore_errors=True)
-for small_cnn in SMALL_CNNS:
-    (SMALL_MODELS / small_cnn).symlink_to(MODELS / small_cnn)
-COMPILED_MODELS = Path(tempfile.mkdtemp(prefix="compiled-models-"))
-"""Where every server of these tests keeps what it compiled; never the user's own folder."""
-atexit.register(shutil.rmtree, COMPILED_MODELS, ignore_errors=True)
+COMPILED_MODELS = Path(os.environ[SHARED], "compiled-models")
+"""Where every server of a run keeps what it compiled; never the user's own folder."""
 os.environ["CIFAR10_COMPILED_MODELS"] = str(COMPILED_MODELS)
+os.environ["SSL_CERT_FILE"] = str(Path(os.environ[SHARED], "one.pem"))
+"""HTTP clients read it whenever one is made, and all authorities of the world take 50 ms. No test asks one of them."""
 LOAD_TIMEOUT_S = 60
 PUBLISHED = tuple(name for name in MODEL_NAMES if published_versions(MODELS, name))
 
@@ -83,14 +93,18 @@ def one_model(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
-    """The real application on the models of the clone, loaded and ready."""
+    """The application on the models of the clone, loaded and ready."""
     with ready_client(Settings(models=MODELS)) as ready:
         yield ready
 
 
-def ready_client(settings: Settings) -> TestClient:
-    """A client of a new application; used as a context manager it starts and stops the application."""
-    return _LoadedClient(create_app(settings))
+def ready_client(settings: Settings, runtime: Runtime | None = None) -> TestClient:
+    """A client of a new application; used as a context manager it starts and stops the application.
+
+    Args:
+        runtime: None for a `FakeRuntime`.
+    """
+    return _LoadedClient(create_app(settings, runtime=runtime or FakeRuntime()))
 
 
 class _LoadedClient(TestClient):

@@ -1,4 +1,4 @@
-"""The command line of training: `python -m training COMMAND`. What each command does is in `training.commands`."""
+"""The command line of training, `python -m training COMMAND`; `training.commands` has the commands."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ STOPPED = 130
 
 
 def main() -> int:
-    """Run the command that the arguments name; 0, or 1 after an error told in words, 130 after Ctrl-C."""
+    """Run a command; return 0, 1 after an error with a message, or 130 after Ctrl-C."""
     arguments = _parser().parse_args()
     try:
         code: int = arguments.run(arguments)
@@ -42,15 +42,19 @@ def _parser() -> Parser:
     parser.set_defaults(when_stopped="")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module, purpose in (
-        ("list", list_models, "the models, and what is published of each"),
-        ("summary", summary, "the layers of a network, its parameters and sizes"),
+        ("list", list_models, "list the models and their published versions"),
+        ("summary", summary, "show a network's layers, parameters and output shapes"),
         ("fit", fit, "train a model by a recipe and publish it as the next version"),
-        ("export", export, "publish a run that was trained and not published"),
-        ("evaluate", evaluate, "measure a published version again and compare with its metadata"),
-        ("robustness", robustness, "measure a published version on noisy, blurred, pale and compressed pictures"),
-        ("temperature", temperature, "find the temperature at which a recipe's model is calibrated"),
-        ("recalibrate", recalibrate, "publish a version again at the temperature that its recipe has now"),
-        ("report", report, "write the page of results from what is published"),
+        ("export", export, "publish a finished run, or write a model repository for another server"),
+        ("evaluate", evaluate, "evaluate a published version again and compare with its metadata"),
+        (
+            "robustness",
+            robustness,
+            "evaluate a published version on noisy, blurred, low-contrast and compressed images",
+        ),
+        ("temperature", temperature, "find the temperature that calibrates a recipe's model"),
+        ("recalibrate", recalibrate, "publish a version again at its recipe's current temperature"),
+        ("report", report, "write the results page from the published versions"),
         ("show-data", show_data, "draw the first images of the data set"),
     ):
         command = commands.add_parser(name, help=purpose)

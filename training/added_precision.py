@@ -1,6 +1,6 @@
-"""Measures a published version in the precisions that it was not yet measured in, and adds them to its metadata.
+"""Evaluate a published version in precisions that its metadata lacks, and add them to the metadata.
 
-For a version that was published on a CPU without bfloat16: nothing that it answers changes, only what is known of it.
+For a version that was published on a CPU without bfloat16. Its answers don't change.
 """
 
 import time
@@ -20,15 +20,15 @@ from training.remeasure import read_to_measure, stored_splits
 
 
 def add_precisions(folder: Path, data: Cifar10) -> list[Evaluation]:
-    """Evaluate what this machine can and the metadata lacks, and write the metadata again; what was added.
+    """Evaluate the missing precisions that this machine supports, add them to the metadata, and return them.
 
-    Every split that is stored in float32 is evaluated. The golden answers' tolerance comes from the whole test set, as
+    Every split with a float32 evaluation is evaluated. The golden check's tolerance comes from the whole test set, as
     at publishing.
 
     Raises:
-        ArtifactError: the version is not whole.
-        ModelLoadError: it can't be loaded, or its golden answers are wrong.
-        DatasetError: the data is not what it was evaluated on.
+        ArtifactError: the version is incomplete or damaged.
+        ModelLoadError: it can't be loaded, or fails its golden check.
+        DatasetError: the version was evaluated on other data.
         PublishError: the metadata can't be written.
     """
     metadata = read_to_measure(folder, data)
@@ -49,15 +49,19 @@ def _with_precision(
     full = OpenVinoRuntime()
     reference = full.load(folder)
     check_golden(reference, folder, metadata, full.precision)
-    _, expected = evaluate(full, reference, data.test, "test")
+    _, expected = evaluate(full, reference, data.test, "test", metadata.labels)
 
     runtime = OpenVinoRuntime(precision)
     start_s = time.monotonic()
     model = runtime.load(folder)
     load_time_s = time.monotonic() - start_s
     splits = stored_splits(metadata, data)
-    names = [e.split for e in metadata.evaluations if (e.runtime, e.precision) == (full.name, full.precision)]
-    measured = {name: evaluate(runtime, model, splits[name], name) for name in names}
+    names = [
+        e.split
+        for e in metadata.evaluations
+        if (e.runtime, e.precision) == (full.name, full.precision) and e.split in splits
+    ]
+    measured = {name: evaluate(runtime, model, splits[name], name, metadata.labels) for name in names}
     evaluations = [evaluation for evaluation, _ in measured.values()]
     difference = float(np.abs(measured["test"][1] - expected).max())
     tolerance = metadata.golden.tolerance | {precision: reduced_precision_tolerance(difference)}

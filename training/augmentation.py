@@ -1,7 +1,7 @@
-"""Random changes of training images: crop, flip, contrast, noise, cutout and CutMix, of a whole batch at once.
+"""Augment a batch of training images: crop, flip, contrast, noise, cutout and CutMix.
 
-Written on NumPy because Keras' own `RandomCrop` cuts a whole batch at one place, and its other layers resample what
-only needs moving; this costs a batch of 128 about a millisecond. Which changes a run makes is its recipe's part.
+Written with NumPy because Keras' `RandomCrop` crops a whole batch at the same place, and its other layers resample
+where shifting is enough. A batch of 128 takes about a millisecond. The recipe chooses the augmentations.
 """
 
 from typing import Any
@@ -16,9 +16,9 @@ GREY = 128
 
 
 def augment(images: Images, augmentation: Augmentation, random: np.random.Generator) -> Images:
-    """Each of the images (batch, 32, 32, 3) uint8 changed in its own way, as a new array.
+    """Augment each of the images (batch, 32, 32, 3) uint8 independently; return a new array.
 
-    The draws depend on the generator and the batch's size alone, never on the pixels.
+    The random draws depend only on the generator and the batch size, never on the pixels.
     """
     if augmentation.crop_padding_pixels:
         images = _crop(images, augmentation.crop_padding_pixels, random)
@@ -36,10 +36,10 @@ def augment(images: Images, augmentation: Augmentation, random: np.random.Genera
 
 
 def cut_mix(images: Images, share: float, random: np.random.Generator) -> Images:
-    """Paste a rectangle of another of the images (batch, 32, 32, 3) uint8 into this share of them, as a new array.
+    """Paste a rectangle of another image into this share of the images (batch, 32, 32, 3) uint8; return a new array.
 
-    The rectangle keeps its place. Its area is drawn evenly between nothing and the whole image, and cut off at the
-    edges (Yun et al. 2019, arXiv:1905.04899, with alpha 1).
+    The rectangle keeps its position. Its area is uniform between zero and the whole image, clipped at the edges
+    (Yun et al. 2019, arXiv:1905.04899, with alpha 1).
     """
     n, height, width, _ = images.shape
     others = images[random.permutation(n)]
@@ -67,7 +67,7 @@ def _cut_out(images: Images, side: int, random: np.random.Generator) -> Images:
 
 
 def _near(positions: NDArray[np.int64], centres: NDArray[np.int64], sides: NDArray[Any] | int) -> NDArray[np.bool_]:
-    """Mark the positions that each of the squares reaches, as (centres, positions)."""
+    """Mark the positions that each square covers, as (centres, positions)."""
     lengths = np.broadcast_to(sides, centres.shape)[:, None]
     first = centres[:, None] - lengths // 2
     return np.asarray((positions >= first) & (positions < first + lengths))
@@ -89,7 +89,7 @@ def _add_noise(images: Images, share: float, deviation: float, random: np.random
 
 
 def _with(images: Images, changed: NDArray[np.int64], pixels: NDArray[Any]) -> Images:
-    """The images with new pixels in those that changed, as a new array."""
+    """Return a copy of the images with the changed ones replaced."""
     images = images.copy()
     images[changed] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return images

@@ -1,7 +1,7 @@
-"""The framework that Keras computes with, which the environment variable KERAS_BACKEND names: TensorFlow, or JAX.
+"""The Keras backend, chosen by the environment variable KERAS_BACKEND: TensorFlow or JAX.
 
-Either trains a recipe, and what one has trained the other can go on with. TensorFlow, Keras' default, is the one that
-exports. On JAX neither TensorFlow nor OpenVINO needs to be installed, so that it trains where there is a GPU for it.
+Both train every recipe, and each can resume the other's runs. Only TensorFlow, Keras' default, can export. Training on
+JAX needs neither TensorFlow nor OpenVINO, so that a GPU machine needs only JAX.
 """
 
 from typing import Final
@@ -16,10 +16,10 @@ JAX: Final = "jax"
 
 
 def backend() -> str:
-    """`tensorflow` or `jax`.
+    """Return `tensorflow` or `jax`.
 
     Raises:
-        BackendError: it is another.
+        BackendError: another backend is configured.
     """
     name: str = keras.config.backend()
     if name not in (TENSORFLOW, JAX):
@@ -30,26 +30,26 @@ def backend() -> str:
 
 
 def require_tensorflow(purpose: str) -> None:
-    """Find out before anything slow whether this backend is the one that can do it.
+    """Check that the backend is TensorFlow, before anything slow is done.
 
     Raises:
-        BackendError: it is not.
+        BackendError: another backend is configured.
     """
     if backend() != TENSORFLOW:
         raise BackendError(
             f"{purpose} on Keras' backend {backend()}",
-            expected=f"the backend {TENSORFLOW}, which SavedModels are written by",
-            remedy="train with --no-export, then publish with `python -m training export` where KERAS_BACKEND is unset",
+            expected=f"the backend {TENSORFLOW}, which writes SavedModels",
+            remedy="train with --no-export, then run `python -m training export` with KERAS_BACKEND unset",
         )
 
 
 def compiles(recipe: Recipe) -> bool:
-    """Whether XLA compiles the steps: as the recipe says, but on JAX always, which does nothing else well."""
+    """Return True if XLA compiles the steps: as the recipe says, and always on JAX."""
     return recipe.jit_compile or backend() == JAX
 
 
 def accelerators() -> list[str]:
-    """The GPUs that the backend sees, as it names them."""
+    """List the names of the backend's GPUs."""
     if backend() == JAX:
         import jax
 

@@ -1,8 +1,8 @@
-"""BatchNormalization that trains faster than Keras' own, and one that is there in training alone.
+"""Batch normalization that trains faster than Keras' own, or exists only during training.
 
 Keras 3 computes the moments of a batch operation by operation; TensorFlow's fused kernel does the same in one. `fold`
-takes the layers out again that `after_convolutions` put in; `NormalizedConv2D` and `NormalizedDense` are one layer in
-training as in the export. Which recipe wants which is `training.build`'s part.
+removes the layers that `after_convolutions` inserted. `NormalizedConv2D` and `NormalizedDense` are a single layer both
+in training and in the export. `training.build` chooses between them by the recipe.
 """
 
 from typing import Any, Final
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from training.backend import TENSORFLOW, backend
 
 MOMENTUM: Final = 0.9
-"""Momentum of the moving averages in networks changed for training: they follow the weights within dozens of steps."""
+"""Momentum of the moving averages in networks modified for training: they adapt within dozens of steps."""
 SLOW_MOMENTUM: Final = 0.99
-"""Momentum for small networks, whose batches have too few numbers for averages over ten batches."""
+"""Momentum for small networks, whose batches have too few values for averages over ten batches."""
 
 
 class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]  # keras has no type information
-    """Keras' layer for (batch, height, width, channels), its training step by TensorFlow's fused kernel.
+    """Keras' layer for (batch, height, width, channels) with TensorFlow's fused kernel in training.
 
-    Outside of training it is Keras' layer, and on JAX, which fuses operations itself. The moving variance is that of
-    n - 1 instead of n (Keras 2's way too).
+    Outside of training, and on JAX, which fuses operations itself, it is Keras' layer. The moving variance divides by
+    n - 1 instead of n, as in Keras 2.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize by the batch's moments in training, by the moving ones otherwise; same shape and dtype."""
+        """Normalize by the batch's moments in training, otherwise by the moving averages; same shape and dtype."""
         if not (training and self.trainable) or backend() != TENSORFLOW:
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -46,16 +46,15 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc] 
 
 
 class NormalizedConv2D(layers.Conv2D):  # type: ignore[misc]  # keras has no type information
-    """A 3x3 convolution that is normalized while it trains, and then is a plain one with ReLU again.
+    """A 3x3 convolution with batch normalization during training, exported as a plain convolution with ReLU.
 
-    Where max pooling follows the plain one, this layer pools before it normalizes, which leaves a quarter of the
-    numbers. The order makes no difference to what it computes in the end: normalization by moving averages and
-    ReLU are monotone as long as the normalization's scale is positive. Here it is 1, and the next layer's kernel does
-    the scaling.
+    If max pooling follows the plain convolution, this layer pools before it normalizes, which leaves a quarter of the
+    values. The order doesn't change the exported result: normalization by moving averages and ReLU are monotonic as
+    long as the normalization's scale is positive. Here it is 1, and the next layer's kernel does the scaling.
 
     Args:
-        filters: channels of the output.
-        pool_size: side of the pooling window; 1 doesn't pool.
+        filters: number of output channels.
+        pool_size: side of the pooling window; 1 disables pooling.
     """
 
     def __init__(self, filters: int, *, pool_size: int = 1, **options: Any) -> None:
@@ -69,24 +68,24 @@ class NormalizedConv2D(layers.Conv2D):  # type: ignore[misc]  # keras has no typ
         self.normalization.build((*input_shape[:-1], self.filters))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """(batch, height, width, channels) -> (batch, height / pool, width / pool, filters), not negative."""
+        """Map (batch, height, width, channels) to (batch, height / pool, width / pool, filters), not negative."""
         outputs = super().call(inputs)
         if self._pool_size > 1:
             outputs = keras.ops.max_pool(outputs, self._pool_size)
         return keras.ops.relu(self.normalization(outputs, training=training))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The convolution's, its sides divided by the pool's."""
+        """Return the convolution's output shape with its sides divided by the pool size."""
         batch, height, width, channels = super().compute_output_shape(input_shape)
         return batch, _divided(height, self._pool_size), _divided(width, self._pool_size), channels
 
     def folded_weights(self) -> list[NDArray[np.float64]]:
-        """Kernel and bias of the plain convolution that computes the same."""
+        """Return kernel and bias of the equivalent plain convolution."""
         return _folded(self.kernel, self.normalization)
 
 
 class NormalizedDense(layers.Dense):  # type: ignore[misc]
-    """A dense layer that is normalized while it trains, and then is a plain one with ReLU again."""
+    """A dense layer with batch normalization during training, exported as a plain layer with ReLU."""
 
     def __init__(self, units: int, **options: Any) -> None:
         super().__init__(units, use_bias=False, **options)
@@ -98,19 +97,19 @@ class NormalizedDense(layers.Dense):  # type: ignore[misc]
         self.normalization.build((*input_shape[:-1], self.units))
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """(batch, n) -> (batch, units), not negative."""
+        """Map (batch, n) to (batch, units), not negative."""
         return keras.ops.relu(self.normalization(super().call(inputs), training=training))
 
     def folded_weights(self) -> list[NDArray[np.float64]]:
-        """Kernel and bias of the plain layer that computes the same."""
+        """Return kernel and bias of the equivalent plain layer."""
         return _folded(self.kernel, self.normalization)
 
 
 def after_convolutions(network: keras.Model) -> keras.Model:
-    """The same network, all weights drawn anew, each convolution normalized before its ReLU.
+    """Rebuild the network with new random weights and batch normalization between each convolution and its ReLU.
 
-    Such a network trains at learning rates at which the plain one diverges. The convolutions lose their biases, which
-    the normalization would take out at once.
+    Such a network trains at learning rates at which the plain one diverges. The convolutions have no bias, since the
+    normalization would cancel it.
     """
 
     def clone(layer: Any) -> Any:
@@ -130,13 +129,13 @@ def after_convolutions(network: keras.Model) -> keras.Model:
 
 
 def fold(normalized: keras.Model, plain: keras.Model) -> None:
-    """Give a plain network the weights with which it computes what `after_convolutions` of it learned.
+    """Set a plain network's weights so that it computes the same as a trained `after_convolutions` network.
 
     With moving mean m, variance v, scale g and shift b, a kernel becomes kernel * g / sqrt(v + epsilon), and the bias
     b - m * g / sqrt(v + epsilon) (Jacob et al. 2018, arXiv:1712.05877, section 3.2).
 
     Raises:
-        ValueError: the networks have not the same convolutions.
+        ValueError: the networks have different convolutions.
     """
     for layer in plain.layers:
         if not isinstance(layer, layers.Conv2D):
@@ -146,7 +145,7 @@ def fold(normalized: keras.Model, plain: keras.Model) -> None:
 
 
 def _folded(kernel: Any, normalization: Any) -> list[NDArray[np.float64]]:
-    """Kernel and bias with which a layer computes what it did with the normalization behind it."""
+    """Return kernel and bias of a layer with the following normalization folded in."""
     mean, variance, shift = (
         np.asarray(weights, np.float64)
         for weights in (normalization.moving_mean, normalization.moving_variance, normalization.beta)

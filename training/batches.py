@@ -1,8 +1,8 @@
-"""Batches for `fit`, in an order that is a pure function of the seed and the epoch.
+"""Batches for `fit`, in an order that is a pure function of seed and epoch.
 
-Keras 3's `fit` on arrays repeats one and the same order in every epoch once `set_random_seed` was called
-(docs/training.md shows it), which costs the small CNN four points and more. Here each epoch has its own order,
-so a run that resumes in epoch 12 sees the batches that an uninterrupted one would have seen.
+After `set_random_seed`, Keras 3's `fit` on arrays repeats the same order in every epoch (see docs/training.md), which
+costs the small CNN four percentage points or more. Here each epoch has its own order, and a run that resumes in epoch
+12 sees the same batches as an uninterrupted one.
 """
 
 import math
@@ -20,23 +20,23 @@ EpochData = Callable[[int], tuple[NDArray[Any], Labels | NDArray[np.float32]]]
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """The order of n images in an epoch (0 and up): a permutation drawn from (seed, epoch) alone."""
+    """Return the order of n images in an epoch (counted from 0): a permutation drawn from (seed, epoch) only."""
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
 class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type information
-    """Inputs and labels in batches, shuffled anew in every epoch.
+    """Batches of inputs and targets, reshuffled in every epoch.
 
-    A batch is (batch, …) float32 as `preprocess` gives it, and its labels; the last one of an epoch may be smaller.
-    `epoch_callback` goes into the same `fit`, which must not shuffle itself.
+    A batch is the output of `preprocess`, (batch, …) float32, and its targets. The last batch of an epoch may be
+    smaller. Pass `epoch_callback` to the same `fit`, with `shuffle=False`.
 
     Args:
-        inputs: images (n, 32, 32, 3) uint8, or features (n, width) float32, perhaps memory-mapped.
+        inputs: images (n, 32, 32, 3) uint8, or features (n, width) float32, possibly memory-mapped.
         targets: labels (n,) int64, or probabilities (n, 10) float32.
-        preprocess: gets the chosen inputs, and a generator drawn from seed, epoch and batch alone.
-        reshuffle: False repeats the first order in every epoch, as Keras 3 does.
-        rows: which of the inputs are meant; None takes all.
-        of_epoch: gives the inputs and targets of an epoch (0 and up), where each has its own.
+        preprocess: receives the batch's inputs and a generator seeded by seed, epoch and batch.
+        reshuffle: False repeats the first order in every epoch, like Keras 3.
+        rows: indices of the inputs to use; None uses all.
+        of_epoch: returns the inputs and targets of an epoch (counted from 0), if they differ between epochs.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
         return self._preprocess(self._inputs[chosen], random), self._targets[chosen]
 
     def start_epoch(self, epoch: int) -> None:
-        """Put the inputs into this epoch's order (0 and up)."""
+        """Switch to the order of this epoch (counted from 0)."""
         if self._of_epoch is not None and epoch != self._epoch:
             self._inputs, self._targets = self._of_epoch(epoch)
         self._epoch = epoch
         self._order = epoch_order(self._seed, epoch if self._reshuffle else 0, len(self._rows))
 
     def epoch_callback(self) -> keras.callbacks.Callback:
-        """Tells this data set which epoch begins.
+        """Return a callback that calls `start_epoch`.
 
-        Keras' own `on_epoch_end` can't be counted for that: it is called once before the first epoch, too.
+        Counting calls of Keras' `on_epoch_end` doesn't work: it is also called once before the first epoch.
         """
         return keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _logs: self.start_epoch(epoch))

@@ -1,6 +1,6 @@
-"""A recipe's model, ready to train: its weights in place, what is frozen frozen, optimizer and loss set.
+"""Build a recipe's model, ready to train: initial weights, frozen layers, optimizer and loss.
 
-Which layers a network has is `training.architectures`' part, training it `training.fit`'s.
+`training.architectures` defines the layers, `training.fit` trains the model.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from training.recipes.recipe import IMAGENET
 
 
 def build(recipe: Recipe) -> Any:
-    """The recipe's model, not compiled: weights drawn from the recipe's seed, then those of the backbone put in.
+    """Build the recipe's model, not compiled: weights drawn from the recipe's seed, then the backbone's weights loaded.
 
     Raises:
-        BackboneWeightsError: the backbone's weights can't be had, or are another network's.
-        RecipeError: it frees a layer that the backbone hasn't got.
+        BackboneWeightsError: the backbone's weights can't be loaded, or belong to another network.
+        RecipeError: the recipe unfreezes a layer that the backbone doesn't have.
     """
     model = _new_model(recipe, recipe.precision, for_training=True)
     if recipe.initialization == "he_normal":
@@ -43,7 +43,7 @@ def compile_for_training(model: Any, recipe: Recipe, *, train_n: int) -> None:
     """Set the recipe's optimizer, loss and metric.
 
     Args:
-        train_n: images in an epoch, for the learning rate's schedule.
+        train_n: images per epoch, for the learning rate schedule.
     """
     model.compile(
         optimizer=_optimizer(recipe, train_n),
@@ -54,9 +54,9 @@ def compile_for_training(model: Any, recipe: Recipe, *, train_n: int) -> None:
 
 
 def to_export(model: Any, recipe: Recipe) -> Any:
-    """What a trained model is exported as: computing in float32, and without what was there for the training alone.
+    """Convert a trained model for export: float32, without the layers that exist only for training.
 
-    The model itself, where it is that already.
+    Returns the model itself if there is nothing to convert.
     """
     folded = recipe.batch_normalization == "folded"
     if recipe.precision == "float32" and not folded and recipe.layers == "keras":
@@ -77,12 +77,12 @@ def to_export(model: Any, recipe: Recipe) -> Any:
 
 
 def exported_network(recipe: Recipe) -> Any:
-    """The network that a recipe's model is exported as: in float32, of Keras' own layers; its weights mean nothing."""
+    """Build the network that a recipe exports: float32, with Keras' own layers and arbitrary weights."""
     return _new_model(recipe, "float32", for_training=False)
 
 
 def weights_sha256(model: Any) -> str:
-    """SHA-256 over the values of all weights of a model, in its own order."""
+    """Return the SHA-256 of all weights of a model, in the model's order."""
     digest = hashlib.sha256()
     for weights in model.get_weights():
         digest.update(np.ascontiguousarray(weights).tobytes())
@@ -94,7 +94,7 @@ def _parts(layer: Any) -> list[Any]:
 
 
 def _options(recipe: Recipe, *, for_training: bool) -> dict[str, Any]:
-    """Return the options of an architecture: other layers for the training, where the recipe says so."""
+    """Return the options of an architecture: different layers for training if the recipe asks for them."""
     folded = for_training and recipe.batch_normalization == "folded"
     if recipe.model not in BACKBONES:
         return {"parts": NORMALIZED if folded else PLAIN}
@@ -142,7 +142,7 @@ def _loss(recipe: Recipe) -> Any:
 
 
 def _draw_he_normal(model: Any) -> None:
-    """Draw every kernel but the last layer's anew: variance 2 / fan-in, which keeps ReLU's signal from fading."""
+    """Redraw every kernel except the last with variance 2 / fan-in, which preserves the signal through ReLU layers."""
     *kernels, _classifier = [weights for weights in model.trainable_variables if weights.name == "kernel"]
     for kernel in kernels:
         kernel.assign(keras.initializers.HeNormal(seed=keras.random.SeedGenerator())(kernel.shape))
@@ -155,7 +155,11 @@ def _load_backbone_weights(model: Any, recipe: Recipe) -> None:
     elif recipe.backbone_file is not None:
         _load_file(backbone, recipe.backbone_file, recipe)
     if not all(np.isfinite(weights).all() for weights in backbone.get_weights()):
-        raise BackboneWeightsError(f"not every weight in {recipe.backbone_weights} is a finite number")
+        raise BackboneWeightsError(
+            f"{recipe.backbone_weights} has weights that are not finite numbers",
+            expected="finite weights",
+            remedy="use another weights file",
+        )
 
 
 def _imagenet_weights(recipe: Recipe) -> list[Any]:
@@ -164,9 +168,9 @@ def _imagenet_weights(recipe: Recipe) -> list[Any]:
         pretrained = new_backbone(include_top=False, weights=IMAGENET, input_shape=(224, 224, 3))
     except Exception as error:  # noqa: BLE001  # Keras raises a bare Exception when the download fails
         raise BackboneWeightsError(
-            f"Keras could not bring {new_backbone.__name__}'s ImageNet weights: {error}",
-            expected="a machine that reaches Keras' weights, or Keras' cached copy of them (~/.keras/models)",
-            remedy="bring the file of that name from another machine and give it with --backbone-weights FILE",
+            f"Keras could not load {new_backbone.__name__}'s ImageNet weights: {error}",
+            expected="network access to Keras' weights, or a cached copy in ~/.keras/models",
+            remedy="copy the file from another machine and pass it with --backbone-weights FILE",
         ) from None
     weights: list[Any] = pretrained.get_weights()
     return weights
@@ -176,16 +180,16 @@ def _load_file(backbone: Any, file: Path, recipe: Recipe) -> None:
     name = BACKBONES[recipe.model].__name__
     if not file.is_file():
         raise BackboneWeightsError(
-            f"no file {file}", expected=f"weights of {name} without its top, as Keras saves them (.weights.h5 or .h5)"
+            f"no file {file}", expected=f"weights of {name} without its top, saved by Keras (.weights.h5 or .h5)"
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a file that doesn't fit, Keras warns for each layer, then raises
+            warnings.simplefilter("ignore")  # if a file doesn't fit, Keras warns for each layer, then raises
             backbone.load_weights(file)
-    except Exception as error:  # noqa: BLE001  # Keras and h5py raise of many kinds; the remedy is the same
+    except Exception as error:  # noqa: BLE001  # Keras and h5py raise many types; the remedy is the same
         raise BackboneWeightsError(
             f"{file} can't be loaded into {name}: {_first_line(error)}",
-            expected=f"weights of keras.applications.{name} without its top (.weights.h5, or .h5 as Keras offers it)",
+            expected=f"weights of keras.applications.{name} without its top (.weights.h5, or Keras' own .h5)",
             remedy=f"save them with keras.applications.{name}(include_top=False, …).save_weights('FILE.weights.h5')",
         ) from None
 
@@ -206,7 +210,7 @@ def _freeze(model: Any, recipe: Recipe) -> None:
         if not any(name.startswith(wanted) for name in names):
             raise RecipeError(
                 f"no layer of {BACKBONES[recipe.model].__name__} begins with '{wanted}'{did_you_mean(wanted, names)}",
-                expected="the first letters of a layer's name, as python -m training summary shows them",
+                expected="a prefix of a layer's name, as shown by python -m training summary",
             )
     for layer in backbone.layers:
         layer.trainable = layer.name.startswith(tuple(recipe.trainable_layers))

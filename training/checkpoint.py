@@ -1,8 +1,8 @@
-"""The state of a run after each epoch, on disk, so that a killed run goes on where it was.
+"""Save the state of a run after each epoch, so that a killed run can resume.
 
-One file, replaced by a rename: the weights, the optimizer's state and the history of the epochs that are done. The
-data's order needs no state (training.batches), so a resumed run ends with the weights of an uninterrupted one. After
-the last epoch the optimizer's state, as large as the weights, is of no more use and left out.
+One file, replaced by a rename: weights, optimizer state and the history so far. The order of the data needs no state
+(training.batches), so a resumed run ends with the same weights as an uninterrupted one. After the last epoch the
+optimizer state, as large as the weights, is no longer needed and is omitted.
 """
 
 import hashlib
@@ -34,15 +34,17 @@ ENVIRONMENT_ADAPTER: Final = TypeAdapter(Environment)
 
 
 class Checkpoint:
-    """Where a run keeps its state.
+    """The saved state of a run.
 
-    Also `started_at`, `preparation_s` of what came before its first epoch, the `environment` of its last, and
-    `backbone_sha256` of the weights that a transfer model's backbone began with: each backend draws its own.
+    It includes `started_at`, `preparation_s` (time before the first epoch), the `environment` of the last epoch, and
+    `backbone_sha256`, the hash of a transfer model's initial backbone weights: each backend draws its own.
+
+    A run resumes only with the same recipe, seed, data and weights file.
 
     Args:
-        folder: holds the states of runs; made when the first is saved.
-        recipe: a run is resumed by the same recipe only, seed and all.
-        data_sha256: and on the same data; and from the same weights file, where the recipe names one.
+        folder: holds the states of all runs; created when the first is saved.
+        recipe: the run's recipe.
+        data_sha256: hash of the run's data.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, data_sha256: str) -> None:
@@ -57,7 +59,7 @@ class Checkpoint:
         self.file = folder / f"{recipe.model}-{recipe.name}-{run.hexdigest()[:12]}.npz"
 
     def require_writable(self) -> None:
-        """Find out before the first epoch whether the state can be kept.
+        """Check before the first epoch that the state can be saved.
 
         Raises:
             CheckpointError: the folder can't be written to.
@@ -70,10 +72,10 @@ class Checkpoint:
             raise self._not_writable(error) from None
 
     def epochs_done(self) -> int:
-        """How many epochs the kept state has behind it; 0 where there is none.
+        """Return the number of finished epochs in the saved state; 0 without one.
 
         Raises:
-            CheckpointError: there is a state, and it can't be read.
+            CheckpointError: the saved state can't be read.
         """
         if not self.file.exists():
             return 0
@@ -81,10 +83,10 @@ class Checkpoint:
             return len(_history(arrays))
 
     def save(self, model: Any, history: list[EpochResult]) -> None:
-        """Keep the state after the last epoch of `history`, all at once.
+        """Save the state after the last epoch of `history`, atomically.
 
         Raises:
-            CheckpointError: the folder can't be written to; the state that was there stays.
+            CheckpointError: the folder can't be written to; the previous state is kept.
         """
         variables = _variables(model, with_optimizer=len(history) < self._epochs)
         arrays: dict[str, Any] = {str(index): np.asarray(variable) for index, variable in enumerate(variables)}
@@ -101,10 +103,10 @@ class Checkpoint:
             raise self._not_writable(error) from None
 
     def restore(self, model: Any) -> list[EpochResult]:
-        """Put the state into a newly built model; the history of the epochs that are done, empty without a state.
+        """Load the saved state into a newly built model; return the history, empty without a saved state.
 
         Raises:
-            CheckpointError: there is a state, and it can't be read.
+            CheckpointError: the saved state can't be read.
         """
         if not self.file.exists():
             return []
@@ -120,7 +122,7 @@ class Checkpoint:
         return history
 
     def discard(self) -> None:
-        """Forget the state: the run is published."""
+        """Delete the state of a published run."""
         self.file.unlink(missing_ok=True)
 
     @contextmanager
@@ -130,16 +132,16 @@ class Checkpoint:
                 yield arrays
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the file, the remedy is the same
             raise CheckpointError(
-                f"{self.file} can't be resumed from: {error}",
-                expected="the state of a run of this recipe",
+                f"can't resume from {self.file}: {error}",
+                expected="the saved state of a run of this recipe",
                 remedy="delete it to train from the start",
             ) from None
 
     def _not_writable(self, error: OSError) -> CheckpointError:
         return CheckpointError(
             f"can't write {self.file}: {error.strerror}",
-            expected="a folder with room that this user may write to",
-            remedy="make room, or give another folder with --checkpoints",
+            expected="a writable folder with enough free space",
+            remedy="free up space, or choose another folder with --checkpoints",
         )
 
 
@@ -148,7 +150,7 @@ def _history(arrays: Any) -> list[EpochResult]:
 
 
 def _variables(model: Any, *, with_optimizer: bool) -> list[keras.Variable]:
-    """Weights, random states of layers, and perhaps the optimizer's state, in an order that all backends share."""
+    """List weights, random states of layers and optionally the optimizer state, in the same order on all backends."""
     if not with_optimizer:
         return list(model.variables)
     if not model.optimizer.built:

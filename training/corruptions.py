@@ -1,7 +1,7 @@
-"""Shifted pictures: noise, blur, contrast and JPEG at three strengths each.
+"""Image corruptions: noise, blur, contrast and JPEG at three strengths each.
 
 The corruptions and their constants are those of CIFAR-10-C at severities 1, 3 and 5 (Hendrycks and Dietterich 2019,
-arXiv:1903.12261); drawn here from the official test images, so no other data set is needed.
+arXiv:1903.12261). They are applied to the official test images, so no other data set is needed.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ STRENGTHS: Final = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way of spoiling images (n, 32, 32, 3) uint8, with the parameter that each of `STRENGTHS` stands for."""
+    """A corruption of images (n, height, width, 3) uint8, with one parameter for each of `STRENGTHS`."""
 
     name: str
     parameter_name: str
@@ -30,7 +30,7 @@ class Corruption:
     change: Callable[[Images, float], Images]
 
     def apply(self, images: Images, strength: int) -> Images:
-        """The images at a strength (1 to 3), the same ones whenever it is called."""
+        """Corrupt the images at a strength (1 to 3), deterministically."""
         return self.change(images, self.parameters[strength - 1])
 
 

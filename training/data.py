@@ -1,7 +1,6 @@
-"""CIFAR-10 as arrays: from a local folder in either official version, or through Keras; checked and split.
+"""Load CIFAR-10 as arrays, from a local folder in either official version or through Keras; verify and split it.
 
-Owns which bytes count as CIFAR-10 and which images validate. Batches and their order are
-`training.batches`' part, scaling is the recipe's.
+`training.batches` makes the batches, `training.preprocessing` scales the pixels.
 """
 
 import hashlib
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT, IMAGE_SHAPE
 from cifar10_serving.runtimes.base import Images
+from training.cifar10 import CLASS_COUNT, IMAGE_SHAPE
 from training.errors import DatasetError
 
 RECORDS_PER_BATCH: Final = 10_000
@@ -39,7 +38,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, 32, 32, 3) uint8 RGB 0..255 and labels (n,) int64 0..9 of one part of the data."""
+    """Images (n, 32, 32, 3) uint8 RGB 0..255 and labels (n,) int64 0..9 of one split of the data."""
 
     images: Images
     labels: Labels
@@ -55,13 +54,13 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "Split":
-        """The images and labels at these positions, in this order."""
+        """Return the images and labels at these indices, in this order."""
         return Split(self.images[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Cifar10:
-    """The data set as published: 50,000 images to train on and 10,000 to test on."""
+    """The data set as published: 50,000 training images and 10,000 test images."""
 
     train: Split
     test: Split
@@ -70,14 +69,14 @@ class Cifar10:
 
 
 def load_cifar10(folder: Path | None) -> Cifar10:
-    """CIFAR-10 from a folder, or through Keras (which downloads and caches the official archive).
+    """Load CIFAR-10 from a folder, or through Keras, which downloads and caches the official archive.
 
     Args:
         folder: holds the official binary version (`data_batch_1.bin`, …) or python version (`data_batch_1`, …),
             directly or in the folder that the archive unpacks to. None: `keras.datasets.cifar10`.
 
     Raises:
-        DatasetError: naming the file that is missing, cut off or not CIFAR-10, or why Keras failed.
+        DatasetError: a file is missing, truncated or not CIFAR-10, or Keras failed.
     """
     if folder is None:
         return _from_keras()
@@ -85,7 +84,7 @@ def load_cifar10(folder: Path | None) -> Cifar10:
         raise DatasetError(
             f"no folder {folder}",
             expected="a folder with the official binary or python version of CIFAR-10",
-            remedy="unpack the official archive and give its folder with --data",
+            remedy="unpack the official archive and pass its folder with --data",
         )
     for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
         if (place / "data_batch_1.bin").exists():
@@ -95,16 +94,16 @@ def load_cifar10(folder: Path | None) -> Cifar10:
             files = {name: place / name for name in RECORDS_SHA1}
             return _assemble({name: _read_python(file) for name, file in files.items()}, files, "python version")
     raise DatasetError(
-        f"no CIFAR-10 in {folder}: neither data_batch_1.bin nor data_batch_1 is there",
+        f"no CIFAR-10 in {folder}: neither data_batch_1.bin nor data_batch_1 exists",
         expected="data_batch_1 to data_batch_5 and test_batch, of the official binary or python version",
-        remedy="unpack the official archive and give its folder with --data",
+        remedy="unpack the official archive and pass its folder with --data",
     )
 
 
 def split_rows(n: int, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which of n images train and which validate.
+    """Split the indices of n images into training and validation indices.
 
-    By scikit-learn's `train_test_split(test_size=fraction, random_state=seed)`; at fraction 0 all train, in order.
+    Uses scikit-learn's `train_test_split(test_size=fraction, random_state=seed)`; at fraction 0 all train, in order.
     """
     rows = np.arange(n)
     if fraction == 0:
@@ -114,7 +113,7 @@ def split_rows(n: int, *, fraction: float, seed: int) -> tuple[NDArray[np.int64]
 
 
 def split_validation(train: Split, *, fraction: float, seed: int) -> tuple[Split, Split]:
-    """`split_rows` as the two parts themselves."""
+    """Split a data set by `split_rows`."""
     training, validation = split_rows(len(train), fraction=fraction, seed=seed)
     return train.take(training), train.take(validation)
 
@@ -126,13 +125,13 @@ def _read_binary(file: Path) -> NDArray[np.uint8]:
         raise DatasetError(
             f"{file} has {len(content):,} bytes",
             expected=f"{wanted_bytes:,} bytes (10,000 records of 3,073)",
-            remedy="the file is cut off or not CIFAR-10: unpack the official archive again",
+            remedy="the file is truncated or not CIFAR-10: unpack the official archive again",
         )
     return np.frombuffer(content, np.uint8).reshape(RECORDS_PER_BATCH, RECORD_BYTES)
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain containers, and nothing that could run code."""
+    """Unpickler that builds numpy arrays and plain containers, and nothing that could run code."""
 
     ALLOWED: Final = {
         ("numpy.core.multiarray", "_reconstruct"),
@@ -144,7 +143,7 @@ class _BatchUnpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"{module_name}.{global_name} has no place in a CIFAR-10 batch")
+            raise pickle.UnpicklingError(f"{module_name}.{global_name} is not allowed in a CIFAR-10 batch")
         if global_name == "_reconstruct":
             module_name = "numpy._core.multiarray"
         return super().find_class(module_name, global_name)
@@ -157,11 +156,11 @@ def _read_python(file: Path) -> NDArray[np.uint8]:
         labels = np.asarray(batch[b"labels"], np.uint8)
         pixels = np.asarray(batch[b"data"], np.uint8).reshape(RECORDS_PER_BATCH, PIXELS_PER_IMAGE)
         return np.concatenate([labels[:, None], pixels], axis=1)
-    except Exception as error:  # noqa: BLE001  # a damaged pickle raises whatever its bytes happen to call
+    except Exception as error:  # noqa: BLE001  # a damaged pickle can raise anything
         raise DatasetError(
             f"{file} is not a batch of the python version: {error}",
             expected="the pickled dictionary of the official archive",
-            remedy="the file is cut off or not CIFAR-10: unpack the official archive again",
+            remedy="the file is truncated or not CIFAR-10: unpack the official archive again",
         ) from None
 
 
@@ -183,9 +182,9 @@ def _from_keras() -> Cifar10:
         (train_images, train_labels), (test_images, test_labels) = keras.datasets.cifar10.load_data()
     except Exception as error:  # noqa: BLE001  # Keras raises a bare Exception when the download fails
         raise DatasetError(
-            f"keras.datasets.cifar10 could not bring the data: {error}",
-            expected="a machine that reaches the university's archive, or Keras' cached copy of it",
-            remedy="give a folder with the official files: --data FOLDER",
+            f"keras.datasets.cifar10 could not load the data: {error}",
+            expected="network access to the official archive, or Keras' cached copy of it",
+            remedy="pass a folder with the official files: --data FOLDER",
         ) from None
     records = np.concatenate(
         [_to_records(train_images, train_labels), _to_records(test_images, test_labels)], dtype=np.uint8
@@ -208,7 +207,7 @@ def _assemble(batches: dict[str, NDArray[np.uint8]], files: dict[str, Path], sou
             raise DatasetError(
                 f"{files[name]} is not CIFAR-10's {name}",
                 expected=f"records with SHA-1 {RECORDS_SHA1[name]}",
-                remedy="the file was changed or is another data set's: unpack the official archive again",
+                remedy="the file was modified or belongs to another data set: unpack the official archive again",
             )
         fingerprint.update(content)
     train = np.concatenate([records for name, records in batches.items() if name != TEST_BATCH])

@@ -1,9 +1,9 @@
-"""The answers that a student is trained on: computed once by larger published models, and kept on disk.
+"""Training targets for distillation: teachers' answers, computed once by larger published models and cached on disk.
 
-Teachers are several times as slow as the student learns, so they answer for a bounded number of changed copies of each
-image ("views"), once for all runs and styles. Views are drawn again whenever an epoch needs them; kept are the
-answers alone: one file for each teacher and view, named by what it was computed from and replaced whole, so that a
-killed run loses one view at most. What a student's epoch does with them is `training.fit`'s part.
+A teacher answers several times slower than the student trains, so it answers for a fixed number of augmented copies of
+each image ("views"), once for all runs and styles. Views are regenerated in each epoch; only the answers are stored,
+one file per teacher and view. A file's name contains a hash of its inputs, and it is replaced atomically, so a killed
+run loses at most one view. `training.fit` trains on them.
 """
 
 import hashlib
@@ -16,40 +16,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_serving.artifacts.files import replaced_file
-from cifar10_serving.artifacts.labels import CLASS_COUNT
 from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, read_metadata, verify
 from cifar10_serving.runtimes.base import Images, Probabilities
 from training.augmentation import augment, cut_mix
+from training.cifar10 import CLASS_COUNT, CLASS_NAMES
 from training.data import split_rows
-from training.errors import CheckpointError
+from training.errors import CheckpointError, RecipeError
 from training.progress import Progress
 from training.recipes.recipe import HELD_OUT_FRACTION, Distillation, Recipe
 
 BLOCK: Final = 500
-"""Images that are changed, mixed with each other and answered for at once."""
+"""Number of images that are augmented, mixed and sent to the teacher together."""
 
 Answers = NDArray[np.float16]
 
 
 class Teacher(Protocol):
-    """A loaded model that answers for images."""
+    """A loaded model."""
 
     def predict(self, images: Images) -> Probabilities:
-        """Probabilities (n, 10) float32 of images (n, 32, 32, 3) uint8."""
+        """Return probabilities (n, 10) float32 for images (n, 32, 32, 3) uint8."""
         ...
 
 
 class TaughtViews:
-    """The views of a run's images, and what its teachers say to each.
+    """The views of a run's images, with the teachers' answers.
 
-    An image is mixed with others of its own part alone, of the parts into which a run that holds images out divides
-    them. So the same answers serve runs with and without validation, and no held-out image gets into another.
+    Training and held-out images are never mixed with each other. So the same answers work for runs with and without
+    validation, and no held-out image leaks into training.
 
     Args:
-        images: (n, 32, 32, 3) uint8, all that train or validate.
-        recipe: one with a distillation.
-        models: holds the teachers' published versions.
-        folder: keeps the answers; None keeps them in memory alone.
+        images: (n, 32, 32, 3) uint8, training and validation images.
+        recipe: a recipe with distillation.
+        models: the folder of the teachers' published versions.
+        folder: caches the answers; None keeps them in memory only.
     """
 
     def __init__(self, images: Images, recipe: Recipe, *, models: Path, folder: Path | None) -> None:
@@ -65,11 +65,12 @@ class TaughtViews:
         self._needed = range(min(recipe.distillation.views, recipe.epochs))
 
     def prepare(self, progress: Progress) -> float:
-        """Have every answer ready that the run needs; the seconds that computing took.
+        """Load or compute all answers that the run needs; return the computing time in seconds.
 
         Raises:
-            ArtifactError: a teacher is not published, or not whole.
-            ModelLoadError: it can't be loaded.
+            ArtifactError: a teacher is not published, or is incomplete.
+            RecipeError: a teacher has other classes.
+            ModelLoadError: a teacher can't be loaded.
             CheckpointError: the folder can't be written to.
         """
         start_s = time.monotonic()
@@ -77,7 +78,7 @@ class TaughtViews:
         return time.monotonic() - start_s if any(computed) else 0.0
 
     def of_epoch(self, epoch: int) -> tuple[Images, NDArray[np.float32]]:
-        """The view (n, 32, 32, 3) uint8 of an epoch (0 and up), and the targets (n, 10) float32."""
+        """Return the view (n, 32, 32, 3) uint8 and the targets (n, 10) float32 of an epoch, counted from 0."""
         view = epoch % self._distillation.views
         answers = [self._answers[teacher, view].astype(np.float32) for teacher in self._distillation.teachers]
         images = np.empty_like(self._images)
@@ -98,6 +99,10 @@ class TaughtViews:
         folder = self._models / name
         metadata = read_metadata(folder)
         verify(folder, metadata)
+        if tuple(metadata.labels) != CLASS_NAMES:
+            raise RecipeError(
+                f"the teacher {name} has other classes", expected=f"the labels {', '.join(CLASS_NAMES)}, in this order"
+            )
         files = {view: self._file(name, view, metadata.files[SAVED_MODEL_FILE].sha256) for view in self._needed}
         for view, file in files.items():
             kept = _read(file, len(self._images))
@@ -105,9 +110,9 @@ class TaughtViews:
                 self._answers[name, view] = kept
         missing = [view for view in self._needed if (name, view) not in self._answers]
         if not missing:
-            progress.tell(f"using the answers of {name} in {self._folder}")
+            progress.tell(f"using cached answers of {name} in {self._folder}")
             return False
-        progress.tell(f"computing the answers of {name} for {len(missing)} views of {len(self._images):,} images, once")
+        progress.tell(f"computing answers of {name} for {len(missing)} views of {len(self._images):,} images (cached)")
         teacher = _load(folder)
         progress.start(f"answers of {name}", len(missing) * len(self._images))
         for view in missing:
@@ -137,7 +142,7 @@ class TaughtViews:
 
 
 def _load(folder: Path) -> Teacher:
-    """A published version as OpenVINO runs it fastest here; which digits that costs makes no difference to a target."""
+    """Load a published version at OpenVINO's fastest precision here; the rounding doesn't matter for targets."""
     from cifar10_serving.runtimes.openvino import OpenVinoRuntime, has_bfloat16  # JAX trains without OpenVINO
 
     return OpenVinoRuntime("bfloat16" if has_bfloat16() else "float32").load(folder)
@@ -149,7 +154,7 @@ def _read(file: Path | None, n: int) -> Answers | None:
     try:
         answers: Answers = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        return None  # not there, or damaged: computed again
+        return None  # missing or damaged: compute it again
     return answers if answers.shape == (n, CLASS_COUNT) and answers.dtype == np.float16 else None
 
 
@@ -163,6 +168,6 @@ def _write(file: Path | None, answers: Answers) -> None:
     except OSError as error:
         raise CheckpointError(
             f"can't write {file}: {error.strerror}",
-            expected=f"a folder with room for {answers.nbytes:,} bytes that this user may write to",
-            remedy="make room, or give another folder with --checkpoints",
+            expected=f"a writable folder with {answers.nbytes:,} bytes of free space",
+            remedy="free up space, or choose another folder with --checkpoints",
         ) from None

@@ -1,4 +1,4 @@
-"""What a process trains with: its processor or GPU, and the packages, for the metadata of what comes out of it."""
+"""Hardware and package versions of a training process, for the metadata of the published version."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,5 +16,5 @@ class Environment:
 
     @classmethod
     def here(cls) -> Self:
-        """That of this process."""
+        """Return the environment of this process."""
         return cls(", ".join([*accelerators(), hardware()]), package_versions(backend()))

@@ -1,51 +1,51 @@
 """The errors of training; a branch of `cifar10_serving.errors.ProjectError`.
 
 TrainingError
-├── DatasetError          CIFAR-10 is not there, not whole or not CIFAR-10
-├── RecipeError           a recipe that doesn't exist, or doesn't fit the model
-├── BackboneWeightsError  the weights that a backbone begins with can't be had
-├── BackendError          Keras computes with a framework that can't do this
+├── DatasetError          CIFAR-10 is missing, incomplete or something else
+├── RecipeError           the recipe doesn't exist, or doesn't fit the model
+├── BackboneWeightsError  a backbone's initial weights can't be loaded
+├── BackendError          the Keras backend doesn't support the operation
 ├── DivergedError         the loss is no longer a finite number
-├── CheckpointError       the state of a run can't be kept or resumed
-├── PictureError          a picture of the data set can't be written
-├── ReportError           (report) there is nothing to report on, or the page can't be written
-└── ExportError           the exported artifact doesn't answer as the Keras model does
+├── CheckpointError       the state of a run can't be saved or restored
+├── PictureError          an image of the data set can't be written
+├── ReportError           (report) nothing to report on, or the page can't be written
+└── ExportError           the exported artifact's answers differ from the Keras model's
 """
 
 from cifar10_serving.errors import ProjectError
 
 
 class TrainingError(ProjectError):
-    """A run could not be done."""
+    """Base class of the errors of training."""
 
 
 class DatasetError(TrainingError):
-    """CIFAR-10 could not be read, or the files hold something else."""
+    """CIFAR-10 can't be read, or the files contain something else."""
 
 
 class RecipeError(TrainingError):
-    """There is no such recipe for this model."""
+    """The recipe doesn't exist, or doesn't fit the model."""
 
 
 class BackboneWeightsError(TrainingError):
-    """The weights that a backbone begins with are not there, or are another network's."""
+    """A backbone's initial weights are missing, or belong to another network."""
 
 
 class BackendError(TrainingError):
-    """Keras computes with a framework that can't do what was asked."""
+    """The Keras backend doesn't support the operation."""
 
 
 class PictureError(TrainingError):
-    """The picture of the data set can't be written as asked."""
+    """The image of the data set can't be written."""
 
 
 class ExportError(TrainingError):
-    """The exported artifact is not the model that was trained."""
+    """The exported artifact's answers differ from the trained model's."""
 
 
 class DivergedError(TrainingError):
-    """The loss of an epoch is not a finite number: the weights are of no use any more."""
+    """The loss of an epoch is not a finite number, so the weights are useless."""
 
 
 class CheckpointError(TrainingError):
-    """The state of a run can't be written, or not be read again."""
+    """The state of a run can't be written or read."""

@@ -1,16 +1,16 @@
-"""Measures what an artifact answers: loads it with a runtime, runs a split through it, computes the figures.
+"""Evaluate an artifact: run a split through it with a runtime, and compute the metrics.
 
-Works on the published files alone, never on a Keras model, so the stored numbers are of what is served.
+Uses the published files only, never a Keras model, so that the stored numbers describe the version that serves.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES
 from cifar10_serving.artifacts.metadata import ClassResult, Evaluation, SplitName
 from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
 from training.data import Labels, Split
@@ -22,21 +22,25 @@ TOP_K: Final = (2, 3, 5)
 
 
 def predict_all(model: LoadedModel, split: Split) -> Probabilities:
-    """Probabilities (n, 10) float32 of every image of a split, in order."""
+    """Return the probabilities (n, classes) float32 of every image of a split, in order."""
     starts = range(0, len(split), EVALUATION_BATCH)
     return np.concatenate([model.predict(split.images[start : start + EVALUATION_BATCH]) for start in starts])
 
 
 def evaluate(
-    runtime: Runtime, model: LoadedModel, split: Split, split_name: SplitName
+    runtime: Runtime, model: LoadedModel, split: Split, split_name: SplitName, class_names: Sequence[str]
 ) -> tuple[Evaluation, Probabilities]:
-    """Run a split through a loaded version; its evaluation, and the probabilities (n, 10) behind it."""
+    """Run a split through a loaded version; return the evaluation and the probabilities (n, classes).
+
+    Args:
+        class_names: the version's labels, in the order of its output.
+    """
     start_s = time.monotonic()
     probabilities = predict_all(model, split)
     duration_s = time.monotonic() - start_s
     predicted = probabilities.argmax(axis=1)
     correct = int((predicted == split.labels).sum())
-    classes = np.arange(CLASS_COUNT)
+    classes = np.arange(len(class_names))
     evaluation = Evaluation(
         split=split_name,
         n=len(split),
@@ -48,27 +52,29 @@ def evaluate(
         accuracy=correct / len(split),
         correct=correct,
         top_k_accuracy={
-            str(k): float(top_k_accuracy_score(split.labels, probabilities, k=k, labels=classes)) for k in TOP_K
+            str(k): float(top_k_accuracy_score(split.labels, probabilities, k=k, labels=classes))
+            for k in TOP_K
+            if k < len(classes)
         },
         expected_calibration_error=calibration_error(probabilities, split.labels),
         confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist(),
-        per_class=_per_class(split.labels, predicted),
+        per_class=_per_class(split.labels, predicted, class_names),
         duration_s=duration_s,
     )
     return evaluation, probabilities
 
 
 def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean of -log p(label) in nats, p clipped to float32's smallest normal number.
+    """Return the mean of -log p(label) in nats, with p clipped to float32's smallest normal number.
 
-    A higher floor would flatter an over-confident model: Keras computes its loss from the logits, with none.
+    A higher floor would flatter an over-confident model. Keras computes its loss from the logits, without a floor.
     """
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.clip(of_label, PROBABILITY_FLOOR, 1.0)).mean())
 
 
 def calibration_error(probabilities: Probabilities, labels: Labels) -> float:
-    """Expected calibration error over 15 equal-width bins of confidence (Guo et al. 2017, arXiv:1706.04599)."""
+    """Return the expected calibration error over 15 equal-width confidence bins (Guo et al. 2017, arXiv:1706.04599)."""
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
@@ -76,11 +82,11 @@ def calibration_error(probabilities: Probabilities, labels: Labels) -> float:
     return float(sum(gaps) / len(labels))
 
 
-def _per_class(labels: Labels, predicted: NDArray[np.int64]) -> list[ClassResult]:
+def _per_class(labels: Labels, predicted: NDArray[np.int64], class_names: Sequence[str]) -> list[ClassResult]:
     precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=np.arange(CLASS_COUNT), zero_division=0.0
+        labels, predicted, labels=np.arange(len(class_names)), zero_division=0.0
     )
     return [
         ClassResult(label=name, n=int(n), precision=float(p), recall=float(r), f1=float(f))
-        for name, n, p, r, f in zip(CLASS_NAMES, support, precision, recall, f1, strict=True)
+        for name, n, p, r, f in zip(class_names, support, precision, recall, f1, strict=True)
     ]

@@ -1,7 +1,7 @@
-"""Publishes a trained model as a version: writes the artifact, measures the artifact itself, renames it in place.
+"""Publish a trained model as a version: write the artifact, measure the artifact itself, rename it into place.
 
-The order matters: the files are written first, then loaded again by each runtime as the service would load
-them, and only what those answer over the test set goes into the metadata.
+The order matters: the files are written first, then each runtime loads them as the service would, and only its
+answers for the test set go into the metadata.
 """
 
 import time
@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 
 from cifar10_serving import __version__
-from cifar10_serving.artifacts.labels import CLASS_NAMES, identity
 from cifar10_serving.artifacts.layout import (
     GOLDEN_FILE,
     PLOTS_FOLDER,
@@ -38,6 +37,7 @@ from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
 from cifar10_serving.runtimes.golden import GoldenAnswers
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime, has_bfloat16
 from cifar10_serving.runtimes.tensorflow import TensorFlowRuntime
+from training.cifar10 import CLASS_NAMES, DATASET_NAME, identity
 from training.data import Cifar10, Split
 from training.errors import ExportError
 from training.evaluate import evaluate
@@ -50,16 +50,16 @@ from training.temperature import at_temperature
 
 GOLDEN_IMAGES: Final = 64
 FLOAT32_TOLERANCE: Final = 1e-3
-"""Runtimes and processors differ by about 1e-6 in float32; a wrong weight or scaling by 1e-1 and more."""
+"""Runtimes and processors differ by about 1e-6 in float32; a wrong weight or scaling causes 1e-1 or more."""
 REDUCED_PRECISION_MARGIN: Final = 3.0
-"""A lower precision's tolerance is this many times the greatest difference seen over the test set."""
+"""A reduced precision's tolerance is this many times the largest difference over the test set."""
 LARGEST_EXPORT_DIFFERENCE: Final = 5e-2
-"""Storing weights as float16 moves a probability near a tie by about 1e-3; past this it is another model."""
+"""Storing weights as float16 moves a probability near a tie by about 1e-3; beyond this limit the model is wrong."""
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What one runtime answered with the artifact, and how long it took to load."""
+    """One runtime's answers with the artifact, and its load time."""
 
     evaluations: list[Evaluation]
     test_probabilities: Probabilities
@@ -71,11 +71,11 @@ def export(trained: TrainedModel, data: Cifar10, models: Path, *, command: str) 
     """Publish a trained model as the next version of its name below `models`.
 
     Args:
-        data: its test part is what the artifact is evaluated on.
-        command: what repeats the run, for the metadata.
+        data: the artifact is evaluated on its test split.
+        command: repeats the run; stored in the metadata.
 
     Raises:
-        ExportError: the artifact doesn't answer as the Keras model does.
+        ExportError: the artifact's answers differ from the Keras model's.
         PublishError: the folder can't be written to; nothing is left behind.
     """
     name = trained.recipe.model
@@ -130,7 +130,7 @@ def _metadata(
     model = identity(recipe.model)
     return ModelMetadata(
         name=recipe.model,
-        version=1,  # the catalog gives the real one when it publishes
+        version=1,  # `publish` sets the real one
         title=model.title,
         architecture=model.architecture,
         recipe=recipe.published(),
@@ -150,7 +150,7 @@ def _metadata(
             history=trained.history,
         ),
         dataset=Dataset(
-            name="CIFAR-10",
+            name=DATASET_NAME,
             source=data.source,
             sha256=data.sha256,
             train=trained.train_n,
@@ -181,15 +181,15 @@ def _measure(runtime: Runtime, folder: Path, trained: TrainedModel, test: Split)
     model = runtime.load(folder)
     load_time_s = time.monotonic() - start_s
     model.predict(test.images[:1])
-    test_evaluation, probabilities = evaluate(runtime, model, test, "test")
+    test_evaluation, probabilities = evaluate(runtime, model, test, "test", CLASS_NAMES)
     evaluations = [test_evaluation]
     if len(trained.validation):
-        evaluations.append(evaluate(runtime, model, trained.validation, "validation")[0])
+        evaluations.append(evaluate(runtime, model, trained.validation, "validation", CLASS_NAMES)[0])
     return _Measured(evaluations, probabilities, model, load_time_s)
 
 
 def openvino_precisions() -> list[Precision]:
-    """The precisions that OpenVINO has on this CPU."""
+    """Return the precisions that OpenVINO supports on this CPU."""
     return ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
 
 
@@ -205,9 +205,9 @@ def _check_export(report: ExportReport) -> None:
     difference = report.max_abs_difference_from_keras
     if not difference <= LARGEST_EXPORT_DIFFERENCE:
         raise ExportError(
-            f"the artifact's probabilities are up to {difference:.3g} away from the Keras model's",
+            f"the artifact's probabilities differ from the Keras model's by up to {difference:.3g}",
             expected=f"at most {LARGEST_EXPORT_DIFFERENCE}",
-            remedy="the export changed the model; please report this with the recipe and versions",
+            remedy="the export changed the model; please report this with the recipe and package versions",
         )
 
 
@@ -227,12 +227,12 @@ def _tolerances(reference: _Measured, others: list[_Measured]) -> dict[Precision
 
 
 def reduced_precision_tolerance(difference: float) -> float:
-    """How far a golden probability may be off in a precision that was up to `difference` off over the test set."""
+    """Return the golden check's tolerance for a precision that differs by up to `difference` over the test set."""
     return max(FLOAT32_TOLERANCE, REDUCED_PRECISION_MARGIN * difference)
 
 
 def evaluation_label(evaluation: Evaluation) -> str:
-    """How the report of an export names a runtime and its precision."""
+    """Return the key of a runtime and precision in `ExportReport.load_time_s`."""
     return f"{evaluation.runtime} {evaluation.precision}"
 
 
@@ -243,6 +243,6 @@ def _write_errors(staging: Path) -> Iterator[None]:
     except OSError as error:
         raise PublishError(
             f"can't write the artifact to {staging.parent}: {error.strerror or error}",
-            expected="a folder with room that this user may write to",
-            remedy="make room, or give another folder with --models",
+            expected="a writable folder with enough free space",
+            remedy="free up space, or choose another folder with --models",
         ) from None

@@ -1,6 +1,6 @@
-"""Keras' layers with the same weights and answers, whose training step takes less time.
+"""Keras layers with the same weights and outputs but faster training steps.
 
-Which networks are built with them is `training.build`'s part; `scripts.compare_layers` measures what they save.
+`training.build` chooses the networks that use them; `scripts.compare_layers` measures the gain.
 """
 
 from typing import Any, Final
@@ -12,30 +12,30 @@ from training.backend import JAX, backend
 from training.batch_normalization import MOMENTUM, FusedBatchNormalization
 
 PADDING_OF_STRIDE_2: Final = ((0, 1), (0, 1))
-"""What TensorFlow's own padding `same` adds for a 3x3 kernel of stride 2 to images of even sides."""
+"""TensorFlow's padding `same` for a 3x3 kernel of stride 2 on images with even sides."""
 
 
 class PointwiseConvolution(layers.Conv2D):  # type: ignore[misc]  # keras has no type information
-    """Keras' 1x1 convolution of stride 1 over (batch, height, width, channels), as the matrix product that it is.
+    """Keras' 1x1 convolution of stride 1 over (batch, height, width, channels), computed as a matrix product.
 
-    TensorFlow's gradient of a convolution takes up to twenty times as long where images are small and channels many.
+    TensorFlow's gradient of a convolution takes up to twenty times as long for small images with many channels.
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """(batch, height, width, channels) by (1, 1, channels, filters): (batch, height, width, filters)."""
+        """Multiply (batch, height, width, channels) by (1, 1, channels, filters)."""
         height, width, channels = inputs.shape[1:]
         rows = ops.matmul(ops.reshape(inputs, (-1, channels)), ops.reshape(kernel, (channels, self.filters)))
         return ops.reshape(rows, (-1, height, width, self.filters))
 
 
 class ShiftedDepthwiseConvolution(layers.DepthwiseConv2D):  # type: ignore[misc]  # keras has no type information
-    """Keras' depthwise convolution over (batch, height, width, channels), as a sum of moved images times weights.
+    """Keras' depthwise convolution over (batch, height, width, channels), as a weighted sum of shifted images.
 
-    XLA makes one pass over the memory of it; a GPU's library has no quick gradient for so many groups of one channel.
+    XLA fuses it into one pass over memory. GPU libraries have no fast gradient for that many groups of one channel.
     """
 
     def call(self, inputs: Any) -> Any:
-        """Convolve: (batch, height, width, channels) to the same, smaller by the stride and without the padding."""
+        """Convolve (batch, height, width, channels); stride and padding determine the output's sides."""
         (rows, columns), stride = self.kernel_size, self.strides[0]
         if self.padding == "same":
             inputs = ops.pad(inputs, ((0, 0), *self._same_padding(inputs.shape[1:3]), (0, 0)))
@@ -56,7 +56,7 @@ class ShiftedDepthwiseConvolution(layers.DepthwiseConv2D):  # type: ignore[misc]
         return self.activation(outputs)
 
     def _same_padding(self, sides: tuple[int, int]) -> list[tuple[int, int]]:
-        """Before and after each side: what divides into whole strides, the odd pixel after, as TensorFlow pads."""
+        """Return the padding before and after each side like TensorFlow's `same`: an odd pixel goes after."""
         paddings = []
         for side, size, stride in zip(sides, self.kernel_size, self.strides, strict=True):
             needed = max((-(-side // stride) - 1) * stride + size - side, 0)
@@ -65,11 +65,11 @@ class ShiftedDepthwiseConvolution(layers.DepthwiseConv2D):  # type: ignore[misc]
 
 
 def with_fast_layers(network: keras.Model) -> keras.Model:
-    """The same network, all weights drawn anew: normalized by TensorFlow's fused kernel, 1x1 convolutions multiplied.
+    """Rebuild the network with new random weights, TensorFlow's fused batch normalization and 1x1 matrix products.
 
-    Padding that a depthwise convolution can do itself is left to it, which saves a copy of the activations. The moving
-    averages follow within dozens of steps: at Keras' momentum of 0.999 for MobileNetV2 they lag behind the weights by
-    epochs, and a run of 16 epochs that knew 0.90 of its own images answered 0.79 of them with those averages.
+    Depthwise convolutions do their own padding where they can, which saves a copy of the activations. The moving
+    averages adapt within dozens of steps. With Keras' momentum of 0.999 for MobileNetV2 they lag epochs behind the
+    weights: a run of 16 epochs with a training accuracy of 0.90 had 0.79 on the same images with those averages.
     """
     padded = _convolutions_that_can_pad(network)
 
@@ -93,7 +93,7 @@ def with_fast_layers(network: keras.Model) -> keras.Model:
 
 
 def _convolutions_that_can_pad(network: keras.Model) -> dict[str, str]:
-    """Names of depthwise convolutions, each with the name of the layer that pads for it."""
+    """Map each depthwise convolution's name to the name of the layer that pads for it."""
     padding = {
         id(layer.output): layer.name
         for layer in network.layers

@@ -1,8 +1,8 @@
-"""The outputs of a frozen backbone, computed once and kept on disk for this run and the next.
+"""Compute a frozen backbone's features once, and cache them on disk for later runs.
 
-A frozen backbone gives the same features for the same image in every epoch, so a head trained on kept ones ends
-where it would with the backbone in the loop. Files are named by what they were computed from, replaced whole, and
-memory-mapped; when to use them is `training.fit`'s part.
+A frozen backbone gives the same features for the same image in every epoch, so training the head on cached features
+gives the same result as training it with the backbone. File names contain a hash of the inputs; files are replaced
+atomically and memory-mapped. `training.fit` decides when to use them.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class KeptFeatures:
-    """Features (n, width) float32 of n images, in their order; `duration_s` is 0 where they were there already."""
+    """Features (n, width) float32 of n images, in order; `duration_s` is 0 if they came from the cache."""
 
     values: Features
     duration_s: float
@@ -40,24 +40,24 @@ class KeptFeatures:
 def frozen_features(
     backbone: Any, images: Images, recipe: Recipe, *, folder: Path | None, progress: Progress
 ) -> KeptFeatures:
-    """What a frozen backbone makes of images, from the file of an earlier run where there is one.
+    """Return a frozen backbone's features of the images, from an earlier run's file if there is one.
 
     Args:
         backbone: a `keras.Model` from scaled images to features (batch, width).
         images: (n, 32, 32, 3) uint8.
-        folder: where the file is kept; None keeps the features in memory alone.
-        progress: hears how far it is.
+        folder: holds the file; None keeps the features in memory only.
+        progress: is notified of the progress.
 
     Raises:
-        CheckpointError: the folder can't be written to; nothing half is left behind.
+        CheckpointError: the folder can't be written to; no incomplete file is left behind.
     """
     shape = (len(images), int(backbone.output.shape[1]))
     file = None if folder is None else folder / f"{recipe.model}-features-{_fingerprint(backbone, images, recipe)}.npy"
     kept = None if file is None else _read(file, shape)
     if kept is not None:
-        progress.tell(f"using the features in {file}")
+        progress.tell(f"using cached features in {file}")
         return KeptFeatures(kept, 0.0)
-    progress.tell(f"computing the frozen backbone's features of {len(images):,} images, once")
+    progress.tell(f"computing the frozen backbone's features of {len(images):,} images")
     start_s = time.monotonic()
     backbone.compile(jit_compile=compiles(recipe))
     parts = _compute(backbone, images, recipe, progress)
@@ -78,7 +78,7 @@ def _read(file: Path, shape: tuple[int, int]) -> Features | None:
     try:
         values: Features = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        return None  # not there, or damaged: computed anew
+        return None  # missing or damaged: compute it again
     return values if values.shape == shape and values.dtype == np.float32 else None
 
 
@@ -90,15 +90,15 @@ def _compute(backbone: Any, images: Images, recipe: Recipe, progress: Progress) 
         if not np.isfinite(features).all():
             raise BackboneWeightsError(
                 "the backbone's features are not finite numbers",
-                expected="weights and an input scaling that suit each other",
-                remedy="look at where the weights come from, and at the recipe's input_scaling",
+                expected="weights that match the recipe's input scaling",
+                remedy="check the source of the weights, and the recipe's input_scaling",
             )
         yield features
         progress.advance(len(chunk))
 
 
 def _write(file: Path, shape: tuple[int, int], parts: Iterator[Features]) -> None:
-    """Write through a plain file: a memory-mapped one kills the process where the disk is full."""
+    """Write to a plain file: with a memory-mapped file, a full disk would kill the process."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(file) as stream:
@@ -108,6 +108,6 @@ def _write(file: Path, shape: tuple[int, int], parts: Iterator[Features]) -> Non
     except OSError as error:
         raise CheckpointError(
             f"can't write {file}: {error.strerror}",
-            expected=f"a folder with room for {shape[0] * shape[1] * 4:,} bytes that this user may write to",
-            remedy="make room, or give another folder with --checkpoints",
+            expected=f"a writable folder with {shape[0] * shape[1] * 4:,} bytes of free space",
+            remedy="free up space, or choose another folder with --checkpoints",
         ) from None

@@ -1,6 +1,6 @@
-"""Trains a model by its recipe: data in, trained Keras model and history out.
+"""Train a model by its recipe: data in, trained Keras model and history out.
 
-The model comes from `training.build`; evaluation and publishing are `training.evaluate`'s and `training.export`'s part.
+`training.build` builds the model, `training.evaluate` measures it, `training.export` publishes it.
 """
 
 import math
@@ -14,7 +14,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT
 from cifar10_serving.artifacts.metadata import EpochResult, Parameters
 from cifar10_serving.runtimes.base import Probabilities
 from training.architectures.transfer import BACKBONES, backbone_of, divide
@@ -23,6 +22,7 @@ from training.backend import compiles
 from training.batches import EpochData, Preprocessing, ShuffledBatches
 from training.build import build, compile_for_training, to_export, weights_sha256
 from training.checkpoint import Checkpoint
+from training.cifar10 import CLASS_COUNT
 from training.data import Labels, Split, split_rows
 from training.distillation import TaughtViews
 from training.environment import Environment
@@ -34,16 +34,16 @@ from training.progress import Progress
 from training.recipes import Recipe
 
 Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Which images train, and which validate."""
+"""Indices of the training images, and of the validation images."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """A `keras.Model` after its last epoch, computing in float32, and the images that it never trained on.
 
-    `started_at` and `wall_time_s` are of the whole run, of all the processes that a resumed one took: the epochs', and
-    the features' unless an earlier run had left them. `environment` is what the last epoch was computed with.
-    `backbone_sha256` is of the weights that a transfer model's backbone began with.
+    `started_at` and `wall_time_s` cover the whole run with all processes of a resumed run: the epochs, and the
+    features unless an earlier run had computed them. `environment` describes the process that ran the last epoch.
+    `backbone_sha256` is the hash of a transfer model's initial backbone weights.
     """
 
     recipe: Recipe
@@ -59,7 +59,7 @@ class TrainedModel:
 
 
 def answers_of(trained: TrainedModel, split: Split) -> Probabilities:
-    """Probabilities (n, 10) float32 that the Keras model gives the images of a split, in order."""
+    """Return the Keras model's probabilities (n, 10) float32 for the images of a split, in order."""
     trained.model.compile(jit_compile=compiles(trained.recipe))
     scaled = scale(split.images, trained.recipe.input_scaling)
     return np.asarray(trained.model.predict(scaled, batch_size=EVALUATION_BATCH, verbose=0), np.float32)
@@ -67,7 +67,7 @@ def answers_of(trained: TrainedModel, split: Split) -> Probabilities:
 
 @dataclass(frozen=True)
 class _Task:
-    """What is really trained: the whole model on images, or its head on features; `inputs` are those of all rows."""
+    """The training job: the whole model on images, or its head on features. `inputs` covers all rows."""
 
     model: Any
     inputs: NDArray[Any]
@@ -75,7 +75,7 @@ class _Task:
     validation_inputs: NDArray[Any]
     preparation_s: float = 0.0
     of_epoch: EpochData | None = None
-    """Gives the inputs and targets of each epoch, where they are not the same in all."""
+    """Returns the inputs and targets of an epoch, if they differ between epochs."""
 
 
 def fit(
@@ -87,19 +87,19 @@ def fit(
     models: Path | None = None,
     progress: Progress | None = None,
 ) -> TrainedModel:
-    """Train by the recipe; `train` is divided into training and validation part as the recipe says.
+    """Train by the recipe, which also says how `train` is split into training and validation images.
 
     Args:
-        checkpoint: keeps the state after each epoch; where it has one already, the run goes on from there.
-        features_folder: keeps a frozen backbone's features, or teachers' answers, for the next run; None computes them
-            again in every run.
-        models: holds the published versions, for a recipe with teachers.
-        progress: hears how far the run is.
+        checkpoint: saves the state after each epoch. A run resumes from a saved state.
+        features_folder: caches a frozen backbone's features or the teachers' answers for the next run. None computes
+            them in every run.
+        models: the published versions, for a recipe with teachers.
+        progress: is notified of the progress.
 
     Raises:
-        CheckpointError: the state or the features can't be read or kept.
-        BackboneWeightsError: the weights that the recipe begins with can't be had.
-        ArtifactError: a teacher is not published, or not whole.
+        CheckpointError: the state or the features can't be read or written.
+        BackboneWeightsError: the backbone's initial weights can't be loaded.
+        ArtifactError: a teacher is not published, or is incomplete.
     """
     begin = checkpoint or _Unkept()
     progress = progress or Progress()
@@ -124,7 +124,7 @@ def fit(
     recorder.history = checkpoint.restore(task.model) if checkpoint else []
     begin.preparation_s = begin.preparation_s or task.preparation_s
     if recorder.history:
-        progress.tell(f"going on after epoch {len(recorder.history)} of {recipe.epochs}")
+        progress.tell(f"resuming after epoch {len(recorder.history)} of {recipe.epochs}")
     batches = ShuffledBatches(
         task.inputs,
         _targets(train.labels, recipe),
@@ -141,7 +141,7 @@ def fit(
         validation_batch_size=recipe.batch_size,
         initial_epoch=len(recorder.history),
         epochs=recipe.epochs,
-        shuffle=False,  # True would have Keras shuffle the batches once more, by a state that no epoch begins with
+        shuffle=False,  # True would shuffle the batches again, from a random state that a resumed run doesn't have
         callbacks=[batches.epoch_callback(), recorder],
         verbose=0,
     )
@@ -195,7 +195,7 @@ def _parameters(model: Any) -> Parameters:
 
 
 class _Unkept:
-    """The begin of a run that keeps no state."""
+    """Start time and environment of a run without a checkpoint."""
 
     def __init__(self) -> None:
         self.started_at = datetime.now(UTC)
@@ -205,7 +205,7 @@ class _Unkept:
 
 
 class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no type information
-    """Writes the history, has the checkpoint keep the state after each epoch, and tells how far the run is."""
+    """Records the history, saves the checkpoint after each epoch, and reports progress."""
 
     def __init__(self, checkpoint: Checkpoint | None, progress: Progress, recipe: Recipe, *, train_n: int) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras h
         self._recipe = recipe
         self._train_n = train_n
         self._start_s = 0.0
-        self.async_safe = True  # else Keras waits for each step's figures, and a GPU for the next step's images
+        self.async_safe = True  # otherwise Keras waits for each step's metrics, and a GPU for the next step's images
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         self._progress.start("training", self._train_n * (self._recipe.epochs - len(self.history)))
@@ -234,7 +234,7 @@ class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras h
             raise DivergedError(
                 f"the loss of epoch {epoch + 1} is {self.history[-1].loss}",
                 expected="a finite number",
-                remedy="give the recipe a lower learning rate, or another seed with --seed",
+                remedy="lower the recipe's learning rate, or try another seed with --seed",
             )
         if self._checkpoint is not None:
             self._checkpoint.save(self.model, self.history)

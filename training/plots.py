@@ -1,5 +1,6 @@
-"""The three SVG plots of a version: learning curves, confusion matrix, sample predictions."""
+"""Draw the three SVG plots of a version: learning curves, confusion matrix, sample predictions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,18 +8,19 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from cifar10_serving.artifacts.metadata import EpochResult, Evaluation
 from cifar10_serving.runtimes.base import Probabilities
 from training.data import Split
 
 mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "cifar10-serving"  # the same plot gives the same file
-mpl.rcParams["text.parse_math"] = False  # a title may have dollars
+mpl.rcParams["svg.hashsalt"] = "cifar10-serving"  # makes the files reproducible
+mpl.rcParams["text.parse_math"] = False  # a title may contain dollar signs
 
 PLOT_NAMES: Final = ("learning_curves", "confusion_matrix", "sample_predictions")
 SAMPLE_ROWS: Final = 4
 SAMPLE_COLUMNS: Final = 8
+MAX_WRITTEN_CLASSES: Final = 30
+"""A confusion matrix of more classes has no labels and numbers."""
 
 
 def write_plots(
@@ -30,16 +32,17 @@ def write_plots(
     split: Split,
     probabilities: Probabilities,
 ) -> None:
-    """Write one SVG file for each of `PLOT_NAMES` into a folder, which is made.
+    """Write one SVG file for each of `PLOT_NAMES` into a folder, which is created.
 
     Args:
-        split: the test images that `test` was measured on, with the `probabilities` (n, 10) given for them.
+        split: the test images that `test` was measured on.
+        probabilities: (n, classes), the model's answers for them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "learning_curves": learning_curves(title, history),
         "confusion_matrix": confusion_matrix(title, test),
-        "sample_predictions": sample_predictions(title, split, probabilities),
+        "sample_predictions": sample_predictions(title, split, probabilities, _labels(test)),
     }
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
@@ -47,13 +50,13 @@ def write_plots(
 
 
 def learning_curves(title: str, history: list[EpochResult]) -> Any:
-    """Loss and accuracy by epoch, training against validation where the run had one."""
+    """Plot loss and accuracy by epoch, with validation if the run had it."""
     figure, (loss_axes, accuracy_axes) = plt.subplots(1, 2, figsize=(10, 4))
     epochs = [entry.epoch for entry in history]
     loss_axes.plot(epochs, [entry.loss for entry in history], label="training")
     loss_axes.set(xlabel="epoch", ylabel="cross-entropy", title="Loss")
     accuracy_axes.plot(epochs, [entry.accuracy for entry in history], label="training")
-    accuracy_axes.set(xlabel="epoch", ylabel="share correct", title="Accuracy")
+    accuracy_axes.set(xlabel="epoch", ylabel="accuracy", title="Accuracy")
     if all(entry.val_loss is not None for entry in history):
         loss_axes.plot(epochs, [entry.val_loss for entry in history], label="validation")
         accuracy_axes.plot(epochs, [entry.val_accuracy for entry in history], label="validation")
@@ -66,42 +69,45 @@ def learning_curves(title: str, history: list[EpochResult]) -> Any:
 
 
 def confusion_matrix(title: str, test: Evaluation) -> Any:
-    """Counts of predicted class (columns) for each true class (rows)."""
+    """Plot the counts of predicted classes (columns) for each true class (rows)."""
     figure, axes = plt.subplots(figsize=(7, 6))
     figure.colorbar(draw_confusion_matrix(axes, test), label="images")
-    axes.set_title(f"{title}: {test.correct:,} of {test.n:,} test images right")
+    axes.set_title(f"{title}: {test.correct:,} of {test.n:,} test images correct")
     return figure
 
 
 def draw_confusion_matrix(axes: Any, test: Evaluation) -> Any:
-    """Draw an evaluation's confusion matrix into given axes; what a colour bar is made for."""
+    """Draw an evaluation's confusion matrix into the axes; return the image, for a colour bar."""
     counts = np.array(test.confusion_matrix)
+    labels = _labels(test)
     picture = axes.imshow(counts, cmap="Blues")
-    axes.set(
-        xticks=range(len(CLASS_NAMES)),
-        yticks=range(len(CLASS_NAMES)),
-        xlabel="predicted class",
-        ylabel="true class",
-    )
-    axes.set_xticklabels(CLASS_NAMES, rotation=45, ha="right")
-    axes.set_yticklabels(CLASS_NAMES)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    if len(labels) > MAX_WRITTEN_CLASSES:
+        return picture
+    axes.set(xticks=range(len(labels)), yticks=range(len(labels)))
+    axes.set_xticklabels(labels, rotation=45, ha="right")
+    axes.set_yticklabels(labels)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if count > counts.max() / 2 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     return picture
 
 
-def sample_predictions(title: str, split: Split, probabilities: Probabilities) -> Any:
-    """The first test images with the class given and its probability: green where right, red where wrong."""
+def sample_predictions(title: str, split: Split, probabilities: Probabilities, labels: Sequence[str]) -> Any:
+    """Show the first test images with predicted class and probability, green if correct and red if wrong."""
     figure, grid = plt.subplots(SAMPLE_ROWS, SAMPLE_COLUMNS, figsize=(12, 7.5))
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, label, row in zip(grid.flat, split.images, split.labels, probabilities, strict=False):
         axes.imshow(image, interpolation="nearest")
         given = int(row.argmax())
-        text = f"{CLASS_NAMES[given]} {row[given]:.2f}"
+        text = f"{labels[given]} {row[given]:.2f}"
         if given != label:
-            text += f"\n(is {CLASS_NAMES[label]})"
+            text += f"\n(is {labels[label]})"
         axes.set_title(text, fontsize=8, color="green" if given == label else "crimson")
     figure.suptitle(f"{title}: the first {SAMPLE_ROWS * SAMPLE_COLUMNS} test images")
     return figure
+
+
+def _labels(evaluation: Evaluation) -> list[str]:
+    return [result.label for result in evaluation.per_class]

@@ -1,4 +1,4 @@
-"""From uint8 pixels to what a network is trained on; the same arithmetic in NumPy and in the exported graph."""
+"""Scale uint8 pixels to a network's input, with the same arithmetic in NumPy and in the exported graph."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -6,13 +6,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from training.cifar10 import IMAGE_SHAPE
 from training.recipes.recipe import InputScaling
 
 
 @dataclass(frozen=True)
 class _Affine:
-    """(pixel - mean) / deviation of each channel, R, G, B; then perhaps the channels the other way round."""
+    """(pixel - mean) / deviation for each channel R, G, B; `bgr` then reverses the channels."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
@@ -25,13 +25,13 @@ SCALINGS: Final[dict[InputScaling, _Affine]] = {
     "standardize": _Affine((125.307, 122.950, 113.865), (62.993, 62.089, 66.705)),
     "bgr_minus_imagenet_mean": _Affine((123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=True),
 }
-"""`divide_by_255` gives 0..1, as the tutorial. `minus_one_to_one` is what Keras' ImageNet weights of MobileNetV2 and
-ResNet50V2 were trained with, `bgr_minus_imagenet_mean` those of VGG16. `standardize` takes CIFAR-10's own mean and
-deviation, over the 50,000 training images."""
+"""`divide_by_255` gives 0..1, as in the tutorial. Keras' ImageNet weights of MobileNetV2 and ResNet50V2 were trained
+with `minus_one_to_one`, those of VGG16 with `bgr_minus_imagenet_mean`. `standardize` uses CIFAR-10's own mean and
+deviation over the 50,000 training images."""
 
 
 def scale(images: NDArray[np.uint8], scaling: InputScaling) -> NDArray[np.float32]:
-    """Images (batch, 32, 32, 3) uint8 RGB 0..255 as the float32 that this scaling means."""
+    """Scale images (batch, 32, 32, 3) uint8 RGB 0..255 to float32."""
     affine = SCALINGS[scaling]
     pixels = images.astype(np.float32)
     if any(affine.mean):
@@ -41,12 +41,12 @@ def scale(images: NDArray[np.uint8], scaling: InputScaling) -> NDArray[np.float3
 
 
 def _of_an_image(channels: tuple[float, float, float]) -> NDArray[np.float32]:
-    """(32, 32, 3): NumPy is several times as fast along a whole image as along three channels."""
+    """Broadcast to (32, 32, 3): NumPy is several times as fast over a whole image as over three channels."""
     return np.broadcast_to(np.array(channels, np.float32), IMAGE_SHAPE).copy()
 
 
 def scale_in_graph(images: Any, scaling: InputScaling) -> Any:
-    """`scale` for a tensor (batch, 32, 32, 3) float32 RGB 0..255 inside a graph."""
+    """Apply `scale` to a tensor (batch, 32, 32, 3) float32 RGB 0..255 inside a graph."""
     affine = SCALINGS[scaling]
     pixels = images
     if any(affine.mean):

@@ -1,6 +1,6 @@
-"""Tells the one who waits how far a run is: a bar where there is a terminal, a line an epoch where there is none.
+"""Show the progress of a run: a progress bar on a terminal, otherwise one line per epoch.
 
-`training.fit` says what happened, the classes here what is shown of it. `Progress` itself shows nothing.
+`training.fit` reports the events, these classes show them. `Progress` itself shows nothing.
 """
 
 import sys
@@ -16,19 +16,19 @@ from cifar10_serving.artifacts.metadata import EpochResult
 
 
 class Progress:
-    """Hears of a run and shows nothing of it."""
+    """Receives the events of a run and shows nothing."""
 
     def start(self, what: str, images: int) -> None:
-        """Something begins that takes so many images; what was shown before is over."""
+        """Begin a new stage over this many images; the previous stage is finished."""
 
     def advance(self, images: int) -> None:
-        """So many more of them are done."""
+        """Count this many more images as done."""
 
     def epoch(self, result: EpochResult, epochs: int) -> None:
-        """An epoch of so many is over."""
+        """Report a finished epoch; `epochs` is the total."""
 
     def tell(self, line: str) -> None:
-        """Something worth a line."""
+        """Report a message."""
 
     def __enter__(self) -> Self:
         return self
@@ -36,23 +36,23 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """The run is over, one way or the other."""
+        """Finish, whether the run succeeded or failed."""
 
 
 class Lines(Progress):
-    """A line an epoch on standard output, nothing that a log file could not hold."""
+    """One line per epoch on standard output, suitable for a log file."""
 
     def epoch(self, result: EpochResult, epochs: int) -> None:
-        """Print it."""
+        """Print the epoch's results."""
         print(describe(result, epochs), flush=True)
 
     def tell(self, line: str) -> None:
-        """Print it."""
+        """Print the message."""
         print(line, flush=True)
 
 
 class Bar(Progress):
-    """A bar with rate and time left, and a line an epoch above it."""
+    """A progress bar with rate and remaining time, and one line per epoch above it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._bar = RichProgress(
@@ -67,21 +67,21 @@ class Bar(Progress):
         )
 
     def start(self, what: str, images: int) -> None:
-        """A bar of its own, in the place of the one before."""
+        """Replace the current bar with a new one."""
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
         self._task = self._bar.add_task(what, total=images)
 
     def advance(self, images: int) -> None:
-        """Move it."""
+        """Advance the bar."""
         self._bar.advance(self._task, images)
 
     def epoch(self, result: EpochResult, epochs: int) -> None:
-        """Print it above the bar."""
+        """Print the epoch's results above the bar."""
         self._bar.console.print(describe(result, epochs), highlight=False)
 
     def tell(self, line: str) -> None:
-        """Print it above the bar."""
+        """Print the message above the bar."""
         self._bar.console.print(line, highlight=False, markup=False)
 
     def __enter__(self) -> Self:
@@ -95,12 +95,12 @@ class Bar(Progress):
 
 
 def for_terminal() -> Progress:
-    """What suits standard output."""
+    """Return a progress bar if standard output is a terminal, otherwise `Lines`."""
     return Bar() if sys.stdout.isatty() else Lines()
 
 
 def describe(result: EpochResult, epochs: int) -> str:
-    """An epoch in one line."""
+    """Format an epoch's results as one line."""
     line = f"epoch {result.epoch}/{epochs}: loss {result.loss:.4f}, accuracy {result.accuracy:.4f}"
     if result.val_loss is not None and result.val_accuracy is not None:
         line += f", validation loss {result.val_loss:.4f}, accuracy {result.val_accuracy:.4f}"
@@ -108,7 +108,7 @@ def describe(result: EpochResult, epochs: int) -> str:
 
 
 class _ImagesPerSecond(ProgressColumn):
-    """The rate, as images a second."""
+    """Column with the rate in images per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

@@ -1,4 +1,4 @@
-"""Where a version came from: this project's commit, the packages' versions, the machine."""
+"""Provenance of a version: the project's commit, package versions, hardware."""
 
 import importlib.metadata
 import platform
@@ -13,7 +13,7 @@ PROJECT_ROOT: Final = Path(__file__).resolve().parent.parent
 
 
 def git_commit() -> str:
-    """The commit of this checkout, with `-dirty` where tracked files differ from it; `unknown` outside of one."""
+    """Return the commit of this checkout, with `-dirty` if tracked files are modified; `unknown` without git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
@@ -28,7 +28,7 @@ def git_commit() -> str:
 
 
 def package_versions(*more: str) -> dict[str, str]:
-    """Python's version and that of each package that the result depends on, `more` of them among those."""
+    """Return the versions of Python and of each installed package that affects the result, including `more`."""
     found = {"python": platform.python_version()}
     for package in (*PACKAGES, *more):
         try:
@@ -39,7 +39,7 @@ def package_versions(*more: str) -> dict[str, str]:
 
 
 def hardware() -> str:
-    """The processor and its usable cores, as the system names them."""
+    """Return the processor's name, its usable cores and the operating system."""
     model = platform.processor() or platform.machine()
     cpu_info = Path("/proc/cpuinfo")
     if cpu_info.exists():

@@ -1,11 +1,14 @@
-"""A published version as a trained model again, to be exported at the temperature that its recipe has now.
+"""Turn a published version back into a trained model, to be exported at its recipe's current temperature.
 
-Weights, history and where they came from stay what they are: nothing is trained, and no class changes. Finding the
-temperature is `training.commands.temperature`'s part, publishing `training.export`'s.
+Weights, history and provenance stay the same: nothing is trained, and no predicted class changes.
+`training.commands.temperature` finds the temperature, `training.export` publishes.
 """
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from cifar10_serving.artifacts.metadata import ModelMetadata
 from training.build import exported_network
 from training.data import Cifar10, split_rows
 from training.environment import Environment
@@ -17,22 +20,22 @@ from training.saved_model import read_weights
 
 
 def at_todays_temperature(folder: Path, data: Cifar10) -> TrainedModel:
-    """The version in a folder, with the temperature that the recipe of its name has now.
+    """Return the version in a folder with the current temperature of its recipe.
 
     Raises:
-        ArtifactError: the version is not whole.
-        DatasetError: the data is not what it was evaluated on.
-        ExportError: its SavedModel holds another network.
-        RecipeError: it has this temperature already.
+        ArtifactError: the version is incomplete or damaged.
+        DatasetError: the version was evaluated on other data.
+        ExportError: its SavedModel contains another network.
+        RecipeError: the version already has this temperature, or its recipe is not one of this project.
     """
     metadata = read_to_measure(folder, data)
-    published = Recipe.model_validate(metadata.recipe)
+    published = _recipe_of(metadata)
     temperature = get_recipe(published.name, published.model).temperature
     if temperature == published.temperature:
         raise RecipeError(
-            f"{metadata.name} version {metadata.version} has the temperature {temperature:g} already",
-            expected=f"another temperature in the recipe {published.name} of {published.model}",
-            remedy="find one with `python -m training temperature`, and put it into the recipe",
+            f"{metadata.name} version {metadata.version} already has the temperature {temperature:g}",
+            expected=f"a different temperature in the recipe {published.name} of {published.model}",
+            remedy="find one with `python -m training temperature` and put it into the recipe",
         )
     recipe = published.model_copy(update={"temperature": temperature})
     model = exported_network(recipe)
@@ -53,3 +56,16 @@ def at_todays_temperature(folder: Path, data: Cifar10) -> TrainedModel:
         environment=Environment(run.hardware, run.versions),
         backbone_sha256=run.backbone_sha256,
     )
+
+
+def _recipe_of(metadata: ModelMetadata) -> Recipe:
+    try:
+        return Recipe.model_validate(metadata.recipe)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"])) or "its fields"
+        raise RecipeError(
+            f"{metadata.name} version {metadata.version} has a recipe that can't be read: {field}: "
+            f"{error.errors()[0]['msg']}",
+            expected="a recipe of this project",
+            remedy="recalibrate it with the code that published it",
+        ) from None

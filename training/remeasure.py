@@ -1,6 +1,6 @@
-"""Measures a published version again and compares with what its metadata says.
+"""Evaluate a published version again and compare with its metadata.
 
-Every stored evaluation is repeated with the same runtime, precision and split, where this machine has them.
+Every stored evaluation is repeated with the same runtime, precision and split, if this machine supports them.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from training.evaluate import evaluate
 
 SHARE_OF_IMAGES: Final = 0.001
 LOSS_DIFFERENCE: Final = 0.001
-"""Another processor rounds otherwise, which may move an image that lies between two classes; more is another model."""
+"""Another processor rounds differently, which may move an image between two classes; more means another model."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A stored evaluation and the same one measured now; `now` is None where this machine can't, for `reason`."""
+    """A stored evaluation and its repetition; `now` is None if this machine can't repeat it, for `reason`."""
 
     stored: Evaluation
     now: Evaluation | None
@@ -31,7 +31,7 @@ class Comparison:
 
     @property
     def matches(self) -> bool:
-        """Whether both agree up to what another processor's rounding may change."""
+        """True if both agree within the rounding differences between processors."""
         if self.now is None:
             return True
         images = abs(self.now.correct - self.stored.correct)
@@ -43,21 +43,21 @@ def remeasure(folder: Path, data: Cifar10) -> list[Comparison]:
     """Repeat every stored evaluation of the version in a folder.
 
     Raises:
-        ArtifactError: the version is not whole.
-        ModelLoadError: it can't be loaded, or its golden answers are wrong.
-        DatasetError: the data is not what it was evaluated on.
+        ArtifactError: the version is incomplete or damaged.
+        ModelLoadError: it can't be loaded, or fails its golden check.
+        DatasetError: the version was evaluated on other data.
     """
     metadata = read_to_measure(folder, data)
     splits = stored_splits(metadata, data)
-    return [_repeat(stored, folder, metadata, splits[stored.split]) for stored in metadata.evaluations]
+    return [_repeat(stored, folder, metadata, splits.get(stored.split)) for stored in metadata.evaluations]
 
 
 def read_to_measure(folder: Path, data: Cifar10) -> ModelMetadata:
-    """The metadata of a whole version that was evaluated on this data.
+    """Return the metadata of a version after verifying its files and its data set.
 
     Raises:
-        ArtifactError: the version is not whole.
-        DatasetError: the data is not what it was evaluated on.
+        ArtifactError: the version is incomplete or damaged.
+        DatasetError: the version was evaluated on other data.
     """
     metadata = read_metadata(folder)
     verify(folder, metadata)
@@ -71,18 +71,25 @@ def read_to_measure(folder: Path, data: Cifar10) -> ModelMetadata:
 
 
 def stored_splits(metadata: ModelMetadata, data: Cifar10) -> dict[SplitName, Split]:
-    """The splits of the data that a version can have been evaluated on, by their names."""
-    recipe = metadata.recipe
-    _, validation = split_validation(data.train, fraction=recipe["validation_fraction"], seed=recipe["split_seed"])
+    """Return the splits that a version may have been evaluated on, by name.
+
+    Only `test` if the recipe doesn't say how the validation images were split off.
+    """
+    fraction, seed = metadata.recipe.get("validation_fraction"), metadata.recipe.get("split_seed")
+    if not isinstance(fraction, float | int) or not isinstance(seed, int):
+        return {"test": data.test}
+    _, validation = split_validation(data.train, fraction=fraction, seed=seed)
     return {"test": data.test, "validation": validation}
 
 
-def _repeat(stored: Evaluation, folder: Path, metadata: ModelMetadata, split: Split) -> Comparison:
+def _repeat(stored: Evaluation, folder: Path, metadata: ModelMetadata, split: Split | None) -> Comparison:
+    if split is None:
+        return Comparison(stored, None, f"the recipe doesn't say which images the {stored.split} split has")
     try:
         runtime = open_runtime(stored.runtime, stored.device, stored.precision)
     except RuntimeUnavailableError as error:
         return Comparison(stored, None, str(error))
     model = runtime.load(folder)
     check_golden(model, folder, metadata, stored.precision)
-    now, _ = evaluate(runtime, model, split, stored.split)
+    now, _ = evaluate(runtime, model, split, stored.split, metadata.labels)
     return Comparison(stored, now)

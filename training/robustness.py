@@ -1,6 +1,6 @@
-"""Measures a published version on shifted pictures and keeps the table beside it.
+"""Measure a published version on corrupted images and store the table beside it.
 
-What the shifts are is `training.corruptions`' part. The artifact is run as it is served on a CPU: OpenVINO, float32.
+`training.corruptions` defines the corruptions. The artifact runs as it serves on a CPU: OpenVINO, float32.
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ def measure_robustness(folder: Path, data: Cifar10) -> Robustness:
     """Run every corruption of the test images through the version in a folder.
 
     Raises:
-        ArtifactError: the version is not whole.
-        ModelLoadError: it can't be loaded, or its golden answers are wrong.
-        DatasetError: the data is not what it was evaluated on.
+        ArtifactError: the version is incomplete or damaged.
+        ModelLoadError: it can't be loaded, or fails its golden check.
+        DatasetError: the version was evaluated on other data.
     """
     metadata = read_to_measure(folder, data)
     runtime = OpenVinoRuntime()
@@ -61,7 +61,7 @@ def measure_robustness(folder: Path, data: Cifar10) -> Robustness:
 
 
 def keep(robustness: Robustness, models: Path) -> Path:
-    """Write the table beside the version, in place of an earlier one; where it is.
+    """Write the table beside the version, replacing an earlier one; return its path.
 
     Raises:
         PublishError: the folder can't be written to.

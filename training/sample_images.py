@@ -1,4 +1,4 @@
-"""The grid of sample images that the tutorial shows of the data set."""
+"""Draw a grid of sample images of the data set, as in the tutorial."""
 
 from pathlib import Path
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
+from training.cifar10 import CLASS_NAMES
 from training.data import Split
 from training.errors import PictureError
 
@@ -17,13 +17,15 @@ SUFFIXES: Final = (".svg", ".png")
 
 
 def write_sample_images(split: Split, file: Path) -> None:
-    """Write the first 25 images of a split with their class names, as SVG or PNG by the file's suffix.
+    """Write the first 25 images of a split with their class names, as SVG or PNG depending on the suffix.
 
     Raises:
-        PictureError: another suffix, or the file can't be written.
+        PictureError: the suffix is not supported, or the file can't be written.
     """
     if file.suffix.lower() not in SUFFIXES:
-        raise PictureError(f"'{file}' as a picture", expected=f"a file that ends in {' or '.join(SUFFIXES)}")
+        raise PictureError(
+            f"can't write an image to '{file}'", expected=f"a file name ending in {' or '.join(SUFFIXES)}"
+        )
     figure, grid = plt.subplots(SIDE, SIDE, figsize=(8, 9))
     for axes in grid.flat:
         axes.axis("off")
@@ -34,8 +36,6 @@ def write_sample_images(split: Split, file: Path) -> None:
         with mpl.rc_context({"svg.hashsalt": "cifar10-serving"}):
             figure.savefig(file, bbox_inches="tight", metadata={"Date": None} if file.suffix.lower() == ".svg" else {})
     except OSError as error:
-        raise PictureError(
-            f"can't write {file}: {error.strerror}", expected="a place that this user may write to"
-        ) from None
+        raise PictureError(f"can't write {file}: {error.strerror}", expected="a writable folder") from None
     finally:
         plt.close(figure)

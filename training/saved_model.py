@@ -1,8 +1,8 @@
-"""Writes a Keras model as the SavedModel that every runtime and server loads: frozen, half-size, uint8 in.
+"""Write a Keras model as the SavedModel that every runtime and server loads: frozen, half the size, uint8 input.
 
-Variables become constants, which lets the runtimes fold what can be folded; constants of 1,024 elements and
-more are stored as float16 behind a Cast to float32, which both runtimes fold at load: half the size on disk.
-What else belongs to a version is `training.export`'s part.
+Variables become constants, so that the runtimes can do constant folding. Constants of 1,024 elements and more are
+stored as float16 with a Cast to float32, which both runtimes fold at load: half the size on disk.
+`training.export` writes the rest of a version.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,10 +18,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
 from cifar10_serving.artifacts.metadata import SignatureSpec, TensorSpec
 from cifar10_serving.runtimes.base import Images
+from training.cifar10 import IMAGE_SHAPE
 from training.errors import ExportError
 from training.preprocessing import scale_in_graph
 from training.recipes.recipe import InputScaling
@@ -33,7 +33,7 @@ ENCODED_SIGNATURE: Final = "encoded_images"
 WARM_UP_BATCHES: Final = (1, 32)
 IMAGES_SPEC: Final = tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8, name="images")
 FROM_VARIABLE: Final = "ReadVariableOp"
-"""In the name of what TensorFlow makes a constant of a variable."""
+"""Part of the name of a constant that TensorFlow made from a variable."""
 
 PROBABILITIES_SPEC: Final = TensorSpec(
     name="probabilities", dtype="float32", shape=[-1, 10], description="softmax over the ten classes, in label order"
@@ -65,7 +65,7 @@ def write_saved_model(model: Any, scaling: InputScaling, folder: Path, *, temper
 
     Args:
         model: a `keras.Model` from scaled float32 images to probabilities.
-        scaling: how the graph turns uint8 pixels into what the model takes.
+        scaling: converts uint8 pixels to the model's input, inside the graph.
         temperature: divides the logits (training.temperature).
 
     Raises:
@@ -98,12 +98,12 @@ def write_saved_model(model: Any, scaling: InputScaling, folder: Path, *, temper
 
 
 def read_weights(model: Any, scaling: InputScaling, folder: Path) -> None:
-    """Give a `keras.Model` the weights of a SavedModel that `write_saved_model` wrote of the same network.
+    """Load the weights of a SavedModel by `write_saved_model` into a `keras.Model` of the same network.
 
-    Which constant is which weight is seen by freezing the model once with weights that are numbers counted up.
+    To match constants with weights, the model is frozen once with each weight filled with its index.
 
     Raises:
-        ExportError: the SavedModel holds another network.
+        ExportError: the SavedModel contains another network.
     """
     for number, variable in enumerate(model.variables):
         variable.assign(np.full(variable.shape, number))
@@ -114,7 +114,7 @@ def read_weights(model: Any, scaling: InputScaling, folder: Path) -> None:
     expected = [tuple(model.variables[number].shape) for number in numbers]
     if [values.shape for values in found] != expected or len(set(numbers)) != len(model.variables):
         raise ExportError(
-            f"{folder} holds another network than {model.name}",
+            f"{folder} contains another network than {model.name}",
             expected="a version of the same architecture, exported by this project",
         )
     for number, values in zip(numbers, found, strict=True):
@@ -122,7 +122,7 @@ def read_weights(model: Any, scaling: InputScaling, folder: Path) -> None:
 
 
 def halve_constants(graph: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
-    """The same graph with each float32 constant of 1,024 elements and more as float16 and a Cast to float32."""
+    """Replace each float32 constant of 1,024 or more elements with a float16 constant and a Cast to float32."""
     halved = graph_pb2.GraphDef(versions=graph.versions, library=graph.library)
     for node in graph.node:
         if node.op != "Const" or node.attr["dtype"].type != tf.float32.as_datatype_enum:
@@ -142,7 +142,7 @@ def halve_constants(graph: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
 
 
 def write_warm_up_requests(images: Images, model_name: str, file: Path) -> None:
-    """Write the requests that TensorFlow Serving replays at load: a TFRecord of PredictionLog protos.
+    """Write the warm-up requests that TensorFlow Serving replays at load, a TFRecord of PredictionLog protos.
 
     Args:
         images: (n, 32, 32, 3) uint8, as many as the largest batch.
@@ -162,7 +162,7 @@ def write_warm_up_requests(images: Images, model_name: str, file: Path) -> None:
 
 @contextmanager
 def _as_os_errors() -> Iterator[None]:
-    """TensorFlow writes files by itself, and has errors of its own for a disk that is full or may not be written to."""
+    """Convert TensorFlow's own errors for a full or read-only disk to OSError."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -170,7 +170,7 @@ def _as_os_errors() -> Iterator[None]:
 
 
 def _freeze(model: Any, scaling: InputScaling, temperature: float) -> Any:
-    """The concrete function from uint8 images to probabilities, its variables constants."""
+    """Return the concrete function from uint8 images to probabilities, with variables as constants."""
 
     @tf.function(input_signature=[IMAGES_SPEC])  # type: ignore[untyped-decorator]
     def with_variables(images: Any) -> Any:
@@ -181,7 +181,7 @@ def _freeze(model: Any, scaling: InputScaling, temperature: float) -> Any:
 
 
 def _weights(nodes: Iterable[Any]) -> list[NDArray[Any]]:
-    """The constants that were variables, in the order of a graph's nodes."""
+    """Return the constants that were variables, in the order of the graph's nodes."""
     return [
         tf.make_ndarray(node.attr["value"].tensor)
         for node in nodes
@@ -190,7 +190,7 @@ def _weights(nodes: Iterable[Any]) -> list[NDArray[Any]]:
 
 
 def _decode(encoded: Any) -> Any:
-    """(32, 32, 3) uint8 of one encoded image, by the rule that the signature's description states."""
+    """Decode one image to (32, 32, 3) uint8, as the signature's description says."""
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     side = tf.minimum(height, width)

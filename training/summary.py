@@ -1,7 +1,7 @@
-"""A network as a table: layers, output shapes, parameters, and how each layer changes the image's side.
+"""Table of a network: layers, output shapes, parameters, and the image's side after each layer.
 
-The side after a layer is worked out by N_out = floor((N_in + 2p - k) / s) + 1 with the numbers shown, beside the shape
-that Keras gives; where they differed, one of both would be wrong, which a test excludes for every layer of all six.
+The side is calculated by N_out = floor((N_in + 2p - k) / s) + 1 from the numbers shown, independently of the shape that
+Keras reports. A test checks that both agree for every layer of all six networks.
 """
 
 import math
@@ -12,8 +12,8 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from training.build import build, to_export
+from training.cifar10 import IMAGE_SHAPE
 from training.recipes import Recipe
 from training.recipes.recipe import NO_WEIGHTS
 
@@ -24,7 +24,7 @@ WINDOWED: Final = (layers.Conv2D, layers.DepthwiseConv2D, layers.MaxPooling2D, l
 
 @dataclass(frozen=True)
 class Side:
-    """What a layer makes of the image's side in pixels, and the sum that says so."""
+    """The image's side in pixels after a layer, and the calculation."""
 
     pixels: int
     formula: str
@@ -32,7 +32,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer; `side` where it moves a window over the image or pads it."""
+    """A layer; `side` is set if it slides a window over the image or pads it."""
 
     name: str
     type: str
@@ -43,7 +43,7 @@ class Row:
 
 
 def summarize(recipe: Recipe) -> str:
-    """The table of the network that a recipe exports. What the backbone's weights are makes no difference to it."""
+    """Return the table of the network that a recipe exports, whatever the backbone's weights are."""
     if recipe.backbone_weights is not None:
         recipe = recipe.model_copy(update={"backbone_weights": NO_WEIGHTS})
     model = to_export(build(recipe), recipe)
@@ -70,12 +70,12 @@ def summarize(recipe: Recipe) -> str:
 
 
 def rows(model: Any) -> list[Row]:
-    """Every layer in the order in which the image passes them, those of a backbone one step deeper."""
+    """List the layers in the order of the forward pass; those of a backbone are one level deeper."""
     return list(_rows(_in_order_of_call(model), depth=0))
 
 
 def side_after(layer: Any) -> Side | None:
-    """The side of a layer's output by the formula; None for layers that move no window over the image."""
+    """Calculate the side of a layer's output; None for layers that slide no window over the image."""
     if isinstance(layer, layers.ZeroPadding2D):
         (before, after), _ = layer.padding
         entering = layer.input.shape[1]
@@ -91,14 +91,14 @@ def side_after(layer: Any) -> Side | None:
 
 
 def _padding_of_both_sides(padding: str, entering: int, kernel: int, stride: int) -> int:
-    """2p: Keras' "same" pads so much that ceil(N / s) comes out, one side a pixel more where it is odd."""
+    """Return 2p: Keras' "same" pads to ceil(N / s), with the odd pixel on one side."""
     if padding == "valid":
         return 0
     return max((math.ceil(entering / stride) - 1) * stride + kernel - entering, 0)
 
 
 def _in_order_of_call(model: Any) -> Any:
-    """A subclass as the graph of its `call`: its own list of layers is that of its constructor, without shapes."""
+    """Trace a subclassed model into a graph: its own list of layers has the constructor's order and no shapes."""
     if hasattr(model, "inputs") and model.inputs:
         return model
     images = keras.Input(IMAGE_SHAPE)

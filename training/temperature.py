@@ -1,7 +1,7 @@
-"""Temperature scaling: one number by which the logits are divided, so that confidence is as high as accuracy.
+"""Temperature scaling: divide the logits by one number so that confidence matches accuracy.
 
-It changes no class (Guo et al. 2017, arXiv:1706.04599, section 4.2). A recipe says which temperature the exported
-graph has; which one is best is found on images that the model has not trained on.
+It changes no predicted class (Guo et al. 2017, arXiv:1706.04599, section 4.2). A recipe sets the temperature of the
+exported graph. The best one is found on images that the model was not trained on.
 """
 
 from typing import Any, Final
@@ -19,24 +19,24 @@ HIGHEST: Final = 5.0
 
 
 def at_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """Probabilities (n, 10) float32 as they are when their logits are divided by the temperature."""
+    """Return the probabilities (n, classes) float32 after dividing their logits by the temperature."""
     logits = np.log(np.maximum(probabilities.astype(np.float64), PROBABILITY_FLOOR)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def at_temperature_in_graph(probabilities: Any, temperature: float) -> Any:
-    """The same as operations of a graph; none at temperature 1."""
+    """Apply `at_temperature` inside a graph; adds no operation at temperature 1."""
     if temperature == 1:
         return probabilities
     return keras.ops.softmax(keras.ops.log(keras.ops.maximum(probabilities, PROBABILITY_FLOOR)) / temperature)
 
 
 def best_temperature(probabilities: Probabilities, labels: Labels) -> float:
-    """The temperature at which the cross-entropy of these answers is least, between 0.2 and 5.
+    """Find the temperature between 0.2 and 5 that minimizes the cross-entropy.
 
     Args:
-        probabilities: (n, 10) float32, of images that the model has not trained on.
+        probabilities: (n, classes) float32, for images that the model was not trained on.
         labels: (n,).
     """
     found = minimize_scalar(

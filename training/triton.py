@@ -1,6 +1,6 @@
-"""Writes published versions as the model repository that Triton's OpenVINO backend loads.
+"""Write published versions as a model repository for Triton's OpenVINO backend.
 
-Triton's TensorFlow backend is deprecated since 25.03. Its OpenVINO backend wants the SavedModel in a folder
+Triton's TensorFlow backend is deprecated since 25.03. Its OpenVINO backend expects the SavedModel in a folder
 `model.saved_model` and a config.pbtxt beside the versions
 (https://github.com/triton-inference-server/openvino_backend, "Loading non default model format").
 """
@@ -24,16 +24,16 @@ BACKEND: Final = "openvino"
 
 
 def write_triton_repository(models: Path, name: str, version: int, repository: Path) -> Path:
-    """Add a published version to a model repository, and return the folder of its model there.
+    """Add a published version to a model repository, and return the model's folder there.
 
-    The model's config.pbtxt and labels.txt are written again, for the version that is added.
+    The model's config.pbtxt and labels.txt are replaced by those of the added version.
 
     Args:
-        repository: is made where there is none; other models and versions in it stay.
+        repository: created if it doesn't exist; other models and versions in it are kept.
 
     Raises:
-        ArtifactError: the version is not whole.
-        PublishError: the repository can't be written to, or has this version already.
+        ArtifactError: the version is incomplete or damaged.
+        PublishError: the repository can't be written to, or already has this version.
     """
     source = version_folder(models, name, version)
     metadata = read_metadata(source)
@@ -42,7 +42,7 @@ def write_triton_repository(models: Path, name: str, version: int, repository: P
     target = model / str(version)
     staging = model / f"{STAGING_PREFIX}{version}"
     if target.exists():
-        raise PublishError(f"{target} is there already", remedy="delete it, or give another folder with --to")
+        raise PublishError(f"{target} already exists", remedy="delete it, or choose another folder with --to")
     try:
         (staging / MODEL_FOLDER).mkdir(parents=True)
         for file in metadata.files:
@@ -53,7 +53,7 @@ def write_triton_repository(models: Path, name: str, version: int, repository: P
         staging.rename(target)
     except OSError as error:
         raise PublishError(
-            f"can't write {target}: {error.strerror}", expected="a folder with room that this user may write to"
+            f"can't write {target}: {error.strerror}", expected="a writable folder with enough free space"
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -65,8 +65,8 @@ def write_triton_repository(models: Path, name: str, version: int, repository: P
 def triton_configuration(metadata: ModelMetadata) -> str:
     """Return a version's config.pbtxt, a `ModelConfig` in protobuf's text format.
 
-    `max_batch_size` is 0: with another the backend takes batches of exactly this size, with 0 the first dimension is
-    the model's own, which takes any.
+    `max_batch_size` is 0, so that the first dimension is the model's own and any batch size works. With another value
+    the backend accepts only batches of exactly that size.
     """
     signature = next(entry for entry in metadata.signatures if entry.name == SIGNATURE)
     return "\n".join(

@@ -1,5 +1,5 @@
-"""What a user would otherwise serve the same SavedModel with; a folder each, with its locked requirements.
+"""Alternatives for serving the same SavedModel, one folder each, with locked requirements.
 
-Each answers from TensorFlow's signature `serving_default` and is started by `bench.servers` in its own virtual
-environment. Its settings are the ones that its own documentation recommends, with the page beside them.
+Each uses TensorFlow's signature `serving_default`. `bench.servers` starts it in its own virtual environment. The
+settings are those that its documentation recommends, with a link to the page.
 """

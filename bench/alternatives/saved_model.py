@@ -1,6 +1,6 @@
-"""The SavedModel as the alternatives use it: TensorFlow's signature, images decoded by Pillow.
+"""The SavedModel as used by the alternatives: TensorFlow's signature, images decoded by Pillow.
 
-Shared, so that they differ in their server only. Nothing here is tuned for one of them.
+It is shared, so that the alternatives differ only in their server. Nothing here is tuned for one of them.
 """
 
 import io
@@ -19,7 +19,7 @@ FOLDER_VARIABLE = "BENCH_SAVED_MODEL"
 
 
 class SavedModel:
-    """The signature `serving_default` of a SavedModel, called as TensorFlow's guide does.
+    """The signature `serving_default` of a SavedModel, called as in TensorFlow's guide.
 
     https://www.tensorflow.org/guide/saved_model, "Loading and using a custom model"
     """
@@ -33,23 +33,23 @@ class SavedModel:
         self.predict(np.zeros((1, 32, 32, 3), np.uint8))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities (n, 10) of images (n, 32, 32, 3) in RGB."""
+        """Return probabilities (n, 10) for images (n, 32, 32, 3) in RGB."""
         outputs = self._signature(images=self._constant(images))
         return np.asarray(outputs["probabilities"].numpy(), np.float32)
 
 
 def load_saved_model() -> SavedModel:
-    """The one whose folder the environment names."""
+    """Load the SavedModel whose folder the environment names."""
     return SavedModel(Path(os.environ[FOLDER_VARIABLE]))
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
-    """The pixels (32, 32, 3) of an encoded 32x32 image."""
+    """Decode a 32x32 image to pixels (32, 32, 3)."""
     with Image.open(io.BytesIO(content)) as image:
         return np.asarray(image.convert("RGB"))
 
 
 def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """What is answered to one image, from its probabilities (10,)."""
+    """Build the answer for one image from its probabilities (10,)."""
     class_id = int(probabilities.argmax())
     return {"label": CLASS_NAMES[class_id], "class_id": class_id, "confidence": float(probabilities[class_id])}

@@ -1,1 +1,1 @@
-"""What no server can be better than: the bare ASGI server, the same with the form parsed, and the runtime alone."""
+"""Baselines that no server can beat: a bare ASGI server, the same with form parsing, and the runtime alone."""

@@ -1,4 +1,4 @@
-"""The constant that the floors answer: as long as a real answer of the service."""
+"""The constant answer of the HTTP baselines, as long as a real answer of the service."""
 
 BODY = (
     b'{"model":"sequential","version":1,"label":"cat","class_id":3,"confidence":0.997104823589325,"top":['

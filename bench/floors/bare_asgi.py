@@ -1,4 +1,4 @@
-"""An ASGI application that reads the upload and answers a constant: what uvicorn alone costs."""
+"""An ASGI application that reads the upload and returns a constant: the cost of uvicorn alone."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,7 +11,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """The constant, once the body is there."""
+    """Return the constant after reading the body."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])  # tells uvicorn that there is no lifespan
     while (await receive()).get("more_body"):

@@ -1,4 +1,4 @@
-"""The same with the form parsed by python-multipart into the file's bytes, in memory."""
+"""The same, with the form parsed by python-multipart into the file's bytes in memory."""
 
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -7,7 +7,7 @@ from bench.floors.bare_asgi import Message, Receive, Send
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
-    """The constant, once the form is parsed; 400 where it holds no file."""
+    """Return the constant after parsing the form; 400 if it has no file."""
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])  # tells uvicorn that there is no lifespan
     _, options = parse_options_header(dict(scope["headers"]).get(b"content-type", b""))

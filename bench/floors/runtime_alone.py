@@ -1,8 +1,9 @@
-"""OpenVINO without a server: images/s of a published version at each batch size. Prints JSON.
+"""Measure OpenVINO without a server: images/s of a published version at each batch size. Prints JSON.
 
 python runtime_alone.py FOLDER PRECISION SECONDS_PER_BATCH BATCH...
 
-One thread calls, as the service's own runtime does; compiled for latency, which on one socket gives a batch every core.
+One thread calls, like the service's own runtime. The model is compiled for latency, which on one socket uses every core
+for a batch.
 """
 
 import json
@@ -17,7 +18,7 @@ import openvino  # noqa: E402  # after the line above
 
 
 def main(arguments: list[str]) -> None:
-    """Measure and print {batch: images/s}, the outputs' greatest difference from golden.npz, and the load's time."""
+    """Measure and print {batch: images/s}, the largest difference from golden.npz, and the load time."""
     folder, precision = Path(arguments[0]), arguments[1]
     seconds_per_batch = float(arguments[2])
     start_s = time.perf_counter()

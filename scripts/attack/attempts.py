@@ -1,4 +1,4 @@
-"""The records of an attack: something to send, the answers that would be right, and what really came."""
+"""Records of an attack: the bytes to send, the expected answers, and the actual outcome."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -8,12 +8,12 @@ from typing import Final
 from urllib.parse import urlencode
 
 SENTINEL: Final = b"GET /livez HTTP/1.1\r\nHost: attack\r\nConnection: close\r\n\r\n"
-"""A request behind others: that its answer is the next one shows that nothing else was taken for a request."""
+"""A request sent after others. If its answer comes next, nothing else was parsed as a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer; the names of its headers in lower case."""
+    """An HTTP answer; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -21,17 +21,17 @@ class Answer:
 
 
 Check = Callable[[Answer], str]
-"""Says what is wrong with an answer with status 200; empty where nothing is."""
+"""Returns the problem with an answer of status 200; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An answer that must come.
+    """An answer that must arrive.
 
     Args:
-        statuses: those that it may have.
-        check: reads the body of a 200.
-        is_head: answers a HEAD request, so that no body follows.
+        statuses: the allowed statuses.
+        check: checks the body of a 200.
+        is_head: it answers a HEAD request, so it has no body.
     """
 
     statuses: frozenset[int]
@@ -40,33 +40,33 @@ class Due:
 
 
 class Ending(Enum):
-    """The client's behaviour once everything is sent."""
+    """The client's behaviour after sending everything."""
 
     READ = auto()
-    """It reads the answers."""
+    """Read the answers."""
     HALF_CLOSE = auto()
-    """It shuts down its sending side, then reads the answers."""
+    """Shut down the sending side, then read the answers."""
     LEAVE = auto()
-    """It closes the connection and reads nothing."""
+    """Close the connection without reading."""
     RESET = auto()
     """The same with a TCP reset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Bytes to send over a connection, and the answers that are due.
+    """Bytes to send over a connection, and the expected answers.
 
     Args:
         name: the variant within its kind.
-        content: everything that is sent.
-        due: one for each answer, in order; what comes beyond them is wrong.
-        may_close: the connection may also be closed without an answer.
-        must_close: the service must close the connection, after its answers or without any.
-        reuses: goes over a connection on which others were answered, and leaves it for the next.
+        content: all bytes to send.
+        due: one entry per answer, in order; any further answer is wrong.
+        may_close: the service may also close the connection without an answer.
+        must_close: the service must close the connection, with or without answers.
+        reuses: use an idle connection, and keep it open for the next attempt.
         cuts: offsets at which sending pauses.
-        pause_s: length of each pause, and of the one before `ending`.
-        is_slow: waits for the service more than it works, so it runs beside the other requests.
-        is_for_grpc: goes to the gRPC port.
+        pause_s: length of each pause, and of the pause before `ending`.
+        is_slow: mostly waits for the service, so it runs in addition to the clients' other requests.
+        is_for_grpc: send to the gRPC port.
     """
 
     name: str
@@ -83,16 +83,16 @@ class Attempt:
 
     @property
     def requests(self) -> int:
-        """The number of requests."""
+        """Number of requests."""
         return max(1, len(self.due))
 
 
 @dataclass(slots=True)
 class Outcome:
-    """The answers to an attempt and what is wrong with them.
+    """The answers to an attempt, and the problems with them.
 
     Args:
-        statuses: of HTTP as numbers, of gRPC as names; "left" and "closed" where there was no answer.
+        statuses: HTTP statuses as numbers, gRPC codes as names; "left" and "closed" if there was no answer.
     """
 
     statuses: list[str] = field(default_factory=list)
@@ -102,7 +102,7 @@ class Outcome:
 
     @property
     def is_right(self) -> bool:
-        """Everything that came was expected, and nothing is missing."""
+        """True if every answer was as expected, and none is missing."""
         return not (self.unexpected or self.wrong or self.lost)
 
 
@@ -112,14 +112,14 @@ def chance(draw: random.Random, share: float) -> bool:
 
 
 def due(*statuses: int, check: Check | None = None) -> tuple[Due, ...]:
-    """One answer with one of these statuses."""
+    """Expect one answer with one of these statuses."""
     return (Due(frozenset(statuses), check),)
 
 
 def request(
     method: str, target: str, body: bytes = b"", headers: Sequence[tuple[str, str]] = (), *, close: bool = False
 ) -> bytes:
-    """A request with a body of known length."""
+    """Build a request with a Content-Length body."""
     lines = [f"{method} {target} HTTP/1.1", "Host: attack", *(f"{name}: {value}" for name, value in headers)]
     if body or method == "POST":
         lines.append(f"Content-Length: {len(body)}")
@@ -129,7 +129,7 @@ def request(
 
 
 def chunked(method: str, target: str, chunks: Sequence[bytes], headers: Sequence[tuple[str, str]] = ()) -> bytes:
-    """A request whose body comes in chunks."""
+    """Build a request with a chunked body."""
     head = request(method, target, headers=[*headers, ("Transfer-Encoding", "chunked")]).replace(
         b"Content-Length: 0\r\n", b""
     )
@@ -137,6 +137,6 @@ def chunked(method: str, target: str, chunks: Sequence[bytes], headers: Sequence
 
 
 def query(path: str, **parameters: object) -> str:
-    """A target with those parameters that are not None."""
+    """Build a request target with the parameters that are not None."""
     given = {name: value for name, value in parameters.items() if value is not None}
     return f"{path}?{urlencode(given, doseq=True)}" if given else path

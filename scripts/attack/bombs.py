@@ -1,7 +1,7 @@
-"""Small files that cost much: pixels, segments, chunks, metadata, frames, compressed bodies.
+"""Decompression bombs and other small, expensive files: pixels, segments, chunks, metadata, frames, compressed bodies.
 
-None may be answered with 500, cost others their answers, or take much memory; which ones are decoded, and which are
-rejected, is the service's choice.
+None may cause a 500, make other requests fail, or use much memory. Which ones are decoded and which are rejected is the
+service's choice.
 """
 
 import base64
@@ -21,14 +21,14 @@ from scripts.attack.right import JSON, form, form_type
 from scripts.attack.world import World
 
 SIDE: Final = 7000
-"""Squared just less than the pixels that the service takes by default."""
+"""Its square is just below the service's default pixel limit."""
 ANSWERS: Final = due(200, 400, 413, 415, 503, 504)
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_SEGMENT_BYTES: Final = 65_533
 
 
 def bomb(draw: random.Random, world: World) -> Attempt:
-    """A file that costs much, as the body, in a form, in a batch, or in JSON."""
+    """Draw an expensive file, sent as the body, in a form, in a batch, or in JSON."""
     name = draw.choice(list(FILES))
     content = file_of(name)
     target = world.target(draw)
@@ -49,7 +49,7 @@ def bomb(draw: random.Random, world: World) -> Attempt:
 
 
 def compressed_body(draw: random.Random, world: World) -> Attempt:
-    """A JSON body that is a thousand times as long, decompressed."""
+    """Draw a JSON body that decompresses to a thousand times its size."""
     target = world.target(draw)
     content = gzip.compress(b'{"instances": [' + b" " * draw.choice([2**20, 19 * 2**20, 60 * 2**20]) + b"]}", 1)
     path = draw.choice([f"/v1/models/{target.model}:predict", f"/v2/models/{target.model}/infer"])
@@ -58,7 +58,7 @@ def compressed_body(draw: random.Random, world: World) -> Attempt:
 
 
 def nested_document(draw: random.Random, world: World) -> Attempt:
-    """JSON of some megabytes: deep, wide, or of very many numbers."""
+    """Draw a JSON document that is nested deeply or has very many elements."""
     target = world.target(draw)
     depth = draw.choice([500, 5_000, 200_000])
     inner = draw.choice([b"[" * depth + b"]" * depth, b"[]," * depth + b"0", b'{"a":' * depth + b"1" + b"}" * depth])
@@ -69,7 +69,7 @@ def nested_document(draw: random.Random, world: World) -> Attempt:
 
 @lru_cache
 def file_of(name: str) -> bytes:
-    """A file by its name; made once."""
+    """Return a file by its name; it is created once."""
     return FILES[name]()
 
 
@@ -116,7 +116,7 @@ def _animation(kind: str) -> bytes:
 
 
 def _giant_head(kind: str) -> bytes:
-    """A file whose head claims a giant image that isn't there."""
+    """Build a file whose header claims a giant image that isn't there."""
     if kind == "PNG":
         head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0))
         return PNG_SIGNATURE + head + _chunk(b"IDAT", zlib.compress(bytes(1000))) + _chunk(b"IEND")

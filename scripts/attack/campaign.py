@@ -1,4 +1,4 @@
-"""Performs the attempts of a plan with many clients at once, and adds up what came."""
+"""Perform the attempts of a plan with many concurrent clients, and sum up the outcomes."""
 
 import asyncio
 import json
@@ -16,14 +16,14 @@ from scripts.attack.wire import Service
 from scripts.attack.world import World
 
 MAX_SLOW: Final = 200
-"""Most attempts that wait for the service, beside those of the clients."""
+"""Maximum number of slow attempts in addition to those of the clients."""
 MAX_SAVED_PER_KIND: Final = 5
 SERVER_ERROR_CODES: Final = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS", "ABORTED"})
 
 
 @dataclass(slots=True)
 class Tally:
-    """The outcomes of one kind's attempts, added up."""
+    """The summed-up outcomes of one kind's attempts."""
 
     requests: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
@@ -50,7 +50,7 @@ class Tally:
 
 
 def allowing_rejection(attempt: Attempt | Call) -> Attempt | Call:
-    """The same attempt; it may also be rejected because the service has too much to do."""
+    """Also allow the attempt to be rejected because of overload."""
     if isinstance(attempt, Call):
         return replace(attempt, codes=attempt.codes | {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}, checks=())
     return replace(attempt, due=tuple(replace(one, statuses=one.statuses | {503}) for one in attempt.due))
@@ -61,10 +61,10 @@ class Campaign:
     """A run.
 
     Args:
-        clients: how many send at the same time.
-        time_limit_s: what hasn't been sent by then is left out.
-        folder: where unexpected attempts are saved; None: nowhere.
-        is_overloaded: 503 and UNAVAILABLE are expected of all.
+        clients: number of concurrent clients.
+        time_limit_s: attempts that haven't been sent by then are left out.
+        folder: unexpected attempts are saved here; None saves nothing.
+        is_overloaded: allow 503 and UNAVAILABLE everywhere.
     """
 
     service: Service
@@ -130,7 +130,7 @@ class Campaign:
             self._save(f"{kind.name}-{number}", kind, attempt, outcome)
 
     def _save(self, name: str, kind: Kind, attempt: Attempt | Call, outcome: Outcome) -> None:
-        """Keep the bytes, and how they were sent."""
+        """Save the bytes and the way they were sent."""
         self._saved[kind.name] += 1
         if self.folder is None or self._saved[kind.name] > MAX_SAVED_PER_KIND:
             return

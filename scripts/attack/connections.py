@@ -1,4 +1,4 @@
-"""Clients that pipeline, leave, close one side, are slow, or ask nothing at all."""
+"""Clients that pipeline, disconnect, half-close, are slow, or send nothing at all."""
 
 import random
 from typing import Final
@@ -16,7 +16,7 @@ CLOSE: Final = HOST + b"Connection: close\r\n"
 
 
 def pipelined(draw: random.Random, world: World) -> Attempt:
-    """Several requests at once: each gets its answer, in their order."""
+    """Send several requests at once: each must get its answer, in order."""
     asked = [predicting(draw, world) for _ in range(draw.randint(2, MAX_PIPELINED))]
     content = b"".join(content for content, _ in asked[:-1]) + asked[-1][0].replace(HOST, CLOSE, 1)
     answers = tuple(Due(frozenset({200}), check) for _, check in asked)
@@ -25,7 +25,7 @@ def pipelined(draw: random.Random, world: World) -> Attempt:
 
 
 def leaver(draw: random.Random, world: World) -> Attempt:
-    """Requests whose client leaves before, while or after they are answered."""
+    """Disconnect before, during or after the answers."""
     count = draw.choice([1, 1, 2, MAX_PIPELINED])
     content = b"".join(predicting(draw, world)[0] for _ in range(count))
     if chance(draw, 0.4):
@@ -40,7 +40,7 @@ def leaver(draw: random.Random, world: World) -> Attempt:
 
 
 def half_close(draw: random.Random, world: World) -> Attempt:
-    """A client that shuts down its sending side still gets its answers."""
+    """Half-close after the requests: the answers must still arrive."""
     asked = [predicting(draw, world) for _ in range(draw.choice([1, 1, 1, 3]))]
     content = b"".join(content for content, _ in asked)
     answers = tuple(Due(frozenset({200}), check) for _, check in asked)
@@ -48,27 +48,27 @@ def half_close(draw: random.Random, world: World) -> Attempt:
 
 
 def cut_off(draw: random.Random, world: World) -> Attempt:
-    """A client that shuts down its sending side within a request: the connection ends, with 400 or without a word."""
+    """Half-close within a request: the service must close the connection, with 400 or without an answer."""
     content, _ = predicting(draw, world)
     content = content[: draw.randrange(1, len(content))]
     return Attempt("cut off", content, due(400, 408), may_close=True, must_close=True, ending=Ending.HALF_CLOSE)
 
 
 def half_body(draw: random.Random, world: World) -> Attempt:
-    """A body that isn't finished: 408 after a while."""
+    """Send an incomplete body: 408 after the timeout."""
     content, _ = predicting(draw, world)
     end = content.index(b"\r\n\r\n") + 4
     return Attempt("half body", content[: draw.randrange(end, len(content))], due(408), must_close=True, is_slow=True)
 
 
 def unread(draw: random.Random, _world: World) -> Attempt:
-    """Requests for long answers, none of which is read: the answers must not pile up in the service's memory."""
+    """Request long answers without reading them: they must not pile up in the service's memory."""
     content = request("GET", draw.choice(["/openapi.json", "/docs", "/metrics", "/models"])) * MAX_UNREAD
     return Attempt("unread", content, (), ending=Ending.RESET, pause_s=2.0, is_slow=True)
 
 
 def slow_sender(draw: random.Random, world: World) -> Attempt:
-    """A body, or a head, that comes in many pieces."""
+    """Send a head and body slowly, in many pieces."""
     content, check = predicting(draw, world)
     cuts = tuple(sorted(draw.sample(range(1, len(content)), draw.randint(5, MAX_PIECES))))
     return Attempt(
@@ -77,5 +77,5 @@ def slow_sender(draw: random.Random, world: World) -> Attempt:
 
 
 def idle(_draw: random.Random, _world: World) -> Attempt:
-    """A connection on which nothing is asked: the service closes it after a while."""
+    """Send nothing: the service must close the connection after a while."""
     return Attempt("idle", b"", (), must_close=True, is_slow=True)

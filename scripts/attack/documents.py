@@ -1,4 +1,4 @@
-"""JSON and binary tensors that are not what the protocols say."""
+"""JSON documents and binary tensors that violate the protocols."""
 
 import base64
 import copy
@@ -28,11 +28,11 @@ BODIES: Final = (
 )  # fmt: skip
 LENGTHS: Final = (-1, 0, 1, 2**31, 2**32 - 1)
 ANSWERS: Final = due(200, 400, 413, 415, 422, 501, 504)
-"""An oddity may fall on something that means nothing, so 200 may be right; 504 where it falls on a deadline."""
+"""200 is allowed, because a change may have no effect; 504, because it may set a deadline."""
 
 
 def odd_json(draw: random.Random, world: World) -> Attempt:
-    """A right document with one part of it replaced, or no document at all."""
+    """Draw a valid document with one part replaced, or something that is not a document."""
     path, document = _right(draw, world)
     if chance(draw, 0.15):
         body = request("POST", path, draw.choice(BODIES), [JSON])
@@ -49,7 +49,7 @@ def odd_json(draw: random.Random, world: World) -> Attempt:
 
 
 def encodings(draw: random.Random, world: World) -> Attempt:
-    """A body that isn't encoded as it says."""
+    """Draw a body that doesn't match its Content-Encoding."""
     path, document = _right(draw, world)
     encoding = draw.choice(["gzip", "deflate", "br", "zstd", "x-gzip", "gzip, gzip", "identity", "é", "a" * 500])
     body = draw.choice([orjson.dumps(document), b"", b"\x1f\x8b\x08" + draw.randbytes(50), draw.randbytes(200)])
@@ -58,7 +58,7 @@ def encodings(draw: random.Random, world: World) -> Attempt:
 
 
 def wrong_sizes(draw: random.Random, world: World) -> Attempt:
-    """Binary tensors whose sizes don't fit one another."""
+    """Draw binary tensors with inconsistent sizes."""
     target = world.target(draw)
     head, tensor = binary_request([world.picture(draw) for _ in range(draw.randint(1, 3))], draw)
     length = str(len(head))
@@ -91,7 +91,7 @@ def _with_parameter(head: bytes, draw: random.Random) -> bytes:
 
 
 def _right(draw: random.Random, world: World) -> tuple[str, dict[str, Any]]:
-    """A path, and a document that is right for it."""
+    """Draw a path and a valid document for it."""
     target, picture = world.target(draw), world.picture(draw)
     if chance(draw, 0.5):
         given = open_inference_input([picture], draw)
@@ -105,7 +105,7 @@ def _right(draw: random.Random, world: World) -> tuple[str, dict[str, Any]]:
 
 
 def _replace(draw: random.Random, document: Any, value: Any) -> str:
-    """Replace, remove or double one part of a document; the name of the part."""
+    """Replace, remove or add one part of a document; return the part's name."""
     places: list[tuple[Any, Any]] = []
     waiting = [document]
     while waiting:

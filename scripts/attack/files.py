@@ -1,4 +1,4 @@
-"""Image files that are damaged, cut off, mixed up, or declared as something else."""
+"""Image files that are damaged, truncated, mixed up, or declared as something else."""
 
 import io
 import random
@@ -35,7 +35,7 @@ ANSWERS: Final = due(200, 400, 413, 415, 503, 504)
 
 @lru_cache(maxsize=256)
 def whole(kind: str, mode: str, side: int) -> bytes:
-    """A right file of a format."""
+    """Return a valid file of a format."""
     with Image.open(sorted(IMAGES.glob("*.png"))[side % 10]) as shipped:
         image = shipped.convert("L" if mode == "I;16" else mode).resize((side, side + side // 3))
     if mode == "I;16":
@@ -47,7 +47,7 @@ def whole(kind: str, mode: str, side: int) -> bytes:
 
 
 def damaged(draw: random.Random, world: World) -> Attempt:
-    """A file that was right, with parts of it changed."""
+    """Draw a valid file with parts of it changed."""
     kind = draw.choice(FORMATS)
     before = whole(kind, draw.choice(MODES[kind]), draw.choice(SIDES))
     start, name = draw.randrange(len(before)), draw.choice(list(DAMAGES))
@@ -63,7 +63,7 @@ def damaged(draw: random.Random, world: World) -> Attempt:
 
 
 def undamaged(draw: random.Random, _world: World) -> Attempt:
-    """A right file of an unusual mode or size; decoder threads may be busy with others' images."""
+    """Draw a valid file of an unusual mode or size; 503 and 504 are allowed, since decoder threads may be busy."""
     kind = draw.choice(FORMATS)
     content = whole(kind, draw.choice(MODES[kind]), draw.choice(SIDES))
     body = request("POST", "/predict", content, [("Content-Type", "application/octet-stream")])
@@ -72,7 +72,7 @@ def undamaged(draw: random.Random, _world: World) -> Attempt:
 
 
 Damage = Callable[[random.Random, bytearray, int, int], bytes]
-"""Changes a file somewhere between two offsets."""
+"""Damages a file between two offsets."""
 
 
 def _flipped(draw: random.Random, content: bytearray, _start: int, _end: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Multipart forms as real clients send them, and as none should."""
+"""Multipart forms: unusual but valid ones, and invalid ones."""
 
 import random
 from typing import Final
@@ -14,7 +14,7 @@ END: Final = b"--<boundary>--\r\n"
 
 
 def part(head: bytes = HEAD, content: bytes = FILE) -> bytes:
-    """One part with its boundary before it."""
+    """Build one part with the boundary before it."""
     return b"--<boundary>\r\n" + head + b"\r\n\r\n" + content + b"\r\n"
 
 
@@ -83,7 +83,7 @@ TYPES: Final = (
 
 
 def right_form(draw: random.Random, world: World) -> Attempt:
-    """Unusual and right: answered."""
+    """Draw an unusual but valid form, which must be answered."""
     name, picture, target, mark = draw.choice(list(RIGHT)), world.picture(draw), world.target(draw), boundary(draw)
     declared = (
         f'multipart/form-data; boundary="{mark}"' if chance(draw, 0.3) else f"multipart/form-data; boundary={mark}"
@@ -98,7 +98,7 @@ def right_form(draw: random.Random, world: World) -> Attempt:
 
 
 def wrong_form(draw: random.Random, world: World) -> Attempt:
-    """Broken, or with no image in it: an error of the client's; where it is read nevertheless, rightly."""
+    """Draw an invalid form or one without an image: a client error, or a correct answer if it can still be parsed."""
     name, picture, target, mark = draw.choice(list(WRONG)), world.picture(draw), world.target(draw), boundary(draw)
     path = draw.choice(["/predict", "/predict", "/predict/batch", "/compare"])
     check = world.predicts(target.model, picture) if path == "/predict" else None

@@ -1,4 +1,4 @@
-"""Calls over gRPC: right ones, ones that are no messages, and ones whose client gives up."""
+"""Calls over gRPC: valid ones, invalid ones, and ones that the client cancels."""
 
 import asyncio
 import random
@@ -32,18 +32,18 @@ METHODS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call over gRPC and what it may end with.
+    """A call over gRPC, and the allowed outcomes.
 
     Args:
         name: the variant within its kind.
-        method: of the service.
-        content: the message, right or wrong.
-        codes: names of status codes; every other one is unexpected.
-        check: reads the answer of a call that ended with OK.
-        timeout_s: the client's own deadline.
-        cancel_after_s: when the client gives up; None: it doesn't.
-        messages: those of a stream, instead of one.
-        checks: of the stream's answers, one for each message.
+        method: the method of the service.
+        content: the message, valid or not.
+        codes: names of the allowed status codes.
+        check: checks the answer of a call with status OK.
+        timeout_s: the client's deadline.
+        cancel_after_s: the client cancels after this time; None never.
+        messages: the messages of a stream, instead of `content`.
+        checks: checks of the stream's answers, one per message.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Call:
 
     @property
     def requests(self) -> int:
-        """The number of requests."""
+        """Number of requests."""
         return max(1, len(self.messages))
 
 
@@ -86,7 +86,7 @@ class Channels:
         """Make a call and judge its end."""
         self._next = (self._next + 1) % len(self._channels)
         channel, path, outcome = self._channels[self._next], f"/{SERVICE}/{asked.method}", Outcome()
-        # Without serializers bytes go in and bytes come out.
+        # Without serializers, calls take and return bytes.
         if asked.messages:
             call = channel.stream_stream(path)(iter(asked.messages), timeout=asked.timeout_s)
         else:
@@ -120,7 +120,7 @@ def _problems(asked: Call, answers: list[bytes]) -> list[str]:
 
 
 def right_call(draw: random.Random, world: World) -> Call:
-    """Files or pixels, raw or of their type."""
+    """Draw a valid call with files or pixels, as raw or typed contents."""
     target = world.target(draw)
     pictures = [world.picture(draw) for _ in range(draw.randint(1, 3))]
     mark = f"{draw.randrange(10**9)}"
@@ -149,7 +149,7 @@ def right_call(draw: random.Random, world: World) -> Call:
 
 
 def stream(draw: random.Random, world: World) -> Call:
-    """Several right messages in one stream; some clients give up in its middle."""
+    """Draw a stream of several valid messages; some clients cancel it halfway."""
     asked = [right_call(draw, world) for _ in range(draw.randint(1, 12))]
     after_s = draw.choice([None, None, None, 0.001, 0.01])
     codes = RIGHT if after_s is None else GIVEN_UP
@@ -167,7 +167,7 @@ def _in_stream(check: Callable[[bytes], str]) -> Callable[[bytes], str]:
 
 
 def wrong_call(draw: random.Random, world: World) -> Call:
-    """A message with parts that are wrong, bytes that are none, or a method that there is not."""
+    """Draw a message with invalid parts, bytes that are not a message, or an unknown method."""
     match draw.randrange(4):
         case 0:
             return Call("no message", INFER, draw.randbytes(draw.randrange(1, 300)), BAD)
@@ -186,14 +186,14 @@ def wrong_call(draw: random.Random, world: World) -> Call:
 
 
 def no_grpc(draw: random.Random, _world: World) -> Attempt:
-    """Bytes on the gRPC port that are no HTTP/2, or only its beginning."""
+    """Draw bytes for the gRPC port that are not HTTP/2, or only its preface."""
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     content = draw.choice([SENTINEL, preface, preface + draw.randbytes(100), draw.randbytes(300), b"\x16\x03\x01" * 50])
     return Attempt("bytes", content, (), ending=Ending.RESET, pause_s=0.05, is_for_grpc=True)
 
 
 def given_up(draw: random.Random, world: World) -> Call:
-    """A call whose client cancels it, or gives it a deadline of a millisecond."""
+    """Draw a call that the client cancels, or that has a deadline of a few milliseconds."""
     asked = right_call(draw, world)
     after_s = draw.choice([0.0, 0.0005, 0.002, 0.02])
     if chance(draw, 0.5):

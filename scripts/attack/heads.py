@@ -1,4 +1,4 @@
-"""Heads that are too long, never end, are malformed, or mean two things to two servers; offers to upgrade."""
+"""Request heads that are too long, endless, malformed or ambiguous (request smuggling); upgrade offers."""
 
 import random
 from typing import Final
@@ -11,7 +11,7 @@ GET: Final = b"GET /livez HTTP/1.1\r\n"
 HOST: Final = b"Host: attack\r\n"
 POST: Final = b"POST /predict HTTP/1.1\r\nHost: attack\r\nContent-Type: image/png\r\n"
 HIDDEN: Final = b"GET /models HTTP/1.1\r\nHost: attack\r\n\r\n"
-"""A request in a place where none is: an answer to it is an answer too many."""
+"""A request hidden inside another one's body: an answer to it is wrong."""
 MAX_HEAD_BYTES: Final = 64 * 2**10
 MAX_HEADERS: Final = 100
 MAX_TARGET_BYTES: Final = 8 * 2**10
@@ -69,16 +69,16 @@ OFFERS: Final = (
 
 
 def malformed(draw: random.Random, _world: World) -> Attempt:
-    """A head that is no request: 400, or another error of the client, and the connection ends."""
+    """Draw a malformed head: 400 or another client error, and the connection is closed."""
     name = draw.choice(list(MALFORMED))
     statuses = {400, 404, 405, 501, 505}
-    if name == "no version":  # HTTP/0.9, which parsers still take
+    if name == "no version":  # HTTP/0.9, which parsers still accept
         statuses.add(200)
     return Attempt(name, MALFORMED[name], due(*statuses), may_close=True)
 
 
 def too_long(draw: random.Random, _world: World) -> Attempt:
-    """A head beyond a limit: 431, or 414 for the target."""
+    """Draw a head beyond a limit: 431, or 414 for the target."""
     match draw.randrange(4):
         case 0:
             filler = b"X-Filler: " + b"a" * draw.randrange(MAX_HEAD_BYTES, 4 * MAX_HEAD_BYTES) + b"\r\n\r\n"
@@ -96,26 +96,26 @@ def too_long(draw: random.Random, _world: World) -> Attempt:
 
 
 def long_but_right(draw: random.Random, world: World) -> Attempt:
-    """A head within all limits is answered."""
+    """Draw a long head within all limits, which must be answered."""
     content, check = predicting(draw, world)
     headers = b"".join(b"X-%d: %b\r\n" % (index, b"a" * 300) for index in range(draw.randrange(50, 90)))
     return Attempt("long", content.replace(HOST, HOST + headers, 1), due(200, check=check), reuses=True)
 
 
 def smuggling(draw: random.Random, _world: World) -> Attempt:
-    """Two readings of where a body ends: no more than one answer, then a close; or the plain reading, exactly."""
+    """Draw a request whose body end is ambiguous: at most one answer, then the connection is closed."""
     name = draw.choice(list(SMUGGLING))
     content = POST + SMUGGLING[name] + HIDDEN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    if name == "a folded line":  # to a server that takes it for one header, what follows is a request of its own
+    if name == "a folded line":  # a server that unfolds it sees a complete request, and a second one after it
         return Attempt(name, content, (Due(frozenset({400})), Due(frozenset({200}))), may_close=True, must_close=True)
     return Attempt(name, content, due(400, 501), may_close=True, must_close=True)
 
 
 def upgrade(draw: random.Random, world: World) -> Attempt:
-    """An offer to upgrade is passed over; the body is the request's, and what follows is answered."""
+    """Draw a request with an upgrade offer, which must be ignored; the next request must be answered."""
     content, check = predicting(draw, world)
     if chance(draw, 0.3):
-        # The body looks like a request, so that it is answered where it is taken for one.
+        # The body looks like a request: a server that ends the request at its head would answer it.
         asked, mark = world.target(draw), boundary(draw)
         body = form([("file", "a.png", "image/png", HIDDEN)], mark)
         content = request("POST", query("/predict", model=asked.model), body, [form_type(mark)])
@@ -135,7 +135,7 @@ def upgrade(draw: random.Random, world: World) -> Attempt:
 
 
 def half_head(draw: random.Random, world: World) -> Attempt:
-    """A head that isn't finished: the service closes the connection after a while."""
+    """Send an incomplete head: the service must close the connection after the timeout."""
     content, _ = predicting(draw, world)
     head = content[: content.index(b"\r\n\r\n") + 2]
     return Attempt(

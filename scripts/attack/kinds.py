@@ -1,4 +1,4 @@
-"""Every kind of request, and how often it is drawn."""
+"""All kinds of requests, and their weights."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ class Kind:
     """A kind of request.
 
     Args:
-        weight: its share among all kinds' weights.
-        make: draws one.
-        is_costly: drawing takes so long that it is done before the run.
+        weight: relative frequency.
+        make: draws an attempt.
+        is_costly: drawing is slow, so it is done before the run.
     """
 
     name: str
@@ -79,7 +79,7 @@ GRPC_KINDS: Final = frozenset({"grpc", "grpc-stream", "wrong-grpc", "given-up-gr
 
 
 def planned(kinds: Sequence[Kind], requests: int, seed: int) -> list[tuple[Kind, int]]:
-    """Return the kinds to request, shuffled, each with its number within its kind; every kind occurs at least once."""
+    """Return a shuffled plan of kinds, each with its number within its kind; every kind occurs at least once."""
     weight = sum(kind.weight for kind in kinds)
     plan = [(kind, number) for kind in kinds for number in range(max(1, round(requests * kind.weight / weight)))]
     random.Random(seed).shuffle(plan)  # noqa: S311  # repeatable, on purpose
@@ -87,6 +87,6 @@ def planned(kinds: Sequence[Kind], requests: int, seed: int) -> list[tuple[Kind,
 
 
 def draw_attempt(kind: Kind, number: int, seed: int, world: World) -> Attempt | Call:
-    """The attempt with this number; the same for the same seed, whatever else is asked."""
+    """Draw the attempt with this number; it depends only on the seed, kind and number."""
     drawn = random.Random(f"{seed} {kind.name} {number}")  # noqa: S311  # repeatable, on purpose
     return kind.make(drawn, world)

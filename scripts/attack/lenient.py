@@ -1,4 +1,4 @@
-"""Right requests as other languages' clients write them: base64, compression, null, header values and media types."""
+"""Valid requests as written by other languages' clients: base64, compression, null, header values, media types."""
 
 import base64
 import gzip
@@ -22,7 +22,7 @@ NULLS: Final = ("id", "parameters", "outputs")
 
 
 def lenient(draw: random.Random, world: World) -> Attempt:
-    """Unusual, and right by the protocols' own words or by what their first servers take."""
+    """Draw an unusual request that the protocol, or its reference server, accepts."""
     picture, target = world.picture(draw), world.target(draw)
     match draw.randrange(4):
         case 0:

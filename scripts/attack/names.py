@@ -1,4 +1,4 @@
-"""Models, versions, routes, parameters and methods that there are not; deadlines too short to be met."""
+"""Unknown models, versions, routes, parameters and methods; deadlines that are too short."""
 
 import random
 from typing import Final
@@ -43,7 +43,7 @@ TOKENS: Final = ("", "Bearer", "Bearer wrong", "Basic YTpi", "bearer \xff\xfe", 
 
 
 def unknown(draw: random.Random, world: World) -> Attempt:
-    """A model or version that there is not, by any protocol."""
+    """Draw a request for an unknown model or version, over any protocol."""
     name = quote(draw.choice(NAMES), safe=draw.choice(["", "/"]))
     version = quote(draw.choice(VERSIONS), safe="")
     known = world.target(draw).model
@@ -59,13 +59,13 @@ def unknown(draw: random.Random, world: World) -> Attempt:
         "v1 label": f"/v1/models/{known}/labels/{version}:predict",
     }
     chosen = draw.choice(list(paths))
-    # By the default model where a name is empty; V1 and V2 read the body, which is an image, first or afterwards.
+    # An empty name means the default model; V1 and V2 may reject the body, an image, before the name.
     accepted = due(400, 404, 405, 415, 422) if name and version else due(200, 307, 400, 404, 405, 415, 422)
     return Attempt(chosen, request("POST", paths[chosen], body, [content_type]), accepted, reuses=True)
 
 
 def parameters(draw: random.Random, world: World) -> Attempt:
-    """Parameters misspelt, out of range or of another kind."""
+    """Draw a request with a parameter that is misspelt, out of range or of the wrong type."""
     body, content_type = image_body(world.picture(draw), draw)
     path = draw.choice(["/predict", "/predict/batch", "/compare", "/explain"])
     if chance(draw, 0.5):
@@ -78,7 +78,7 @@ def parameters(draw: random.Random, world: World) -> Attempt:
 
 
 def routes(draw: random.Random, _world: World) -> Attempt:
-    """Routes and methods that there are not."""
+    """Draw a request for an unknown route or with the wrong method."""
     if chance(draw, 0.3):
         path = draw.choice(["/admin/reload", "/v2/repository/index", "/v2/repository/models/sequential/unload"])
         headers = [("Authorization", draw.choice(TOKENS))]
@@ -90,7 +90,7 @@ def routes(draw: random.Random, _world: World) -> Attempt:
 
 
 def deadlines(draw: random.Random, world: World) -> Attempt:
-    """A deadline of a few milliseconds, beside all the others' ordinary ones."""
+    """Draw a request with a deadline of a few milliseconds."""
     content, check = predicting_or_failing(draw, world)
     timeout = draw.choice(["1", "1", "2", "3", "5", "20"])
     name, _, rest = content.partition(b"\r\n")
@@ -99,7 +99,7 @@ def deadlines(draw: random.Random, world: World) -> Attempt:
 
 
 def bad_deadlines(draw: random.Random, world: World) -> Attempt:
-    """A deadline that is none."""
+    """Draw a request with an invalid deadline."""
     content, _ = predicting(draw, world)
     name, _, rest = content.partition(b"\r\n")
     value = draw.choice(["-1", "0", "0.1", "abc", "nan", "inf", "1e999", "", "10,5", "9" * 400, "\xff"]).encode(

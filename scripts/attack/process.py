@@ -1,4 +1,4 @@
-"""The attacked process: its start and stop, its memory, and how fast it says that it lives."""
+"""The attacked process: start and stop, memory, and the latency of its liveness probe."""
 
 import contextlib
 import http.client
@@ -33,10 +33,10 @@ TOKEN: Final = "a-token-of-the-attack"  # noqa: S105  # of a service on loopback
 
 @dataclass(slots=True)
 class Attacked:
-    """A service that was started here.
+    """A service that this program started.
 
     Args:
-        exit_code: set once it has stopped; -9 where it had to be killed.
+        exit_code: set when it has stopped; -9 if it had to be killed.
     """
 
     process: "subprocess.Popen[bytes]"
@@ -48,7 +48,7 @@ class Attacked:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -56,11 +56,11 @@ def free_port() -> int:
 
 @contextmanager
 def started_service(models: Path, folder: Path, **settings: str) -> Iterator[Attacked]:
-    """Start a service, wait until it is ready, and stop it as an operator does.
+    """Start a service, wait until it is ready, and stop it with SIGTERM.
 
     Args:
-        folder: where its log goes.
-        settings: further variables, without their prefix.
+        folder: the folder of its log.
+        settings: more environment variables, without their prefix.
 
     Raises:
         RuntimeError: it doesn't start.
@@ -102,7 +102,7 @@ def wait_until_ready(attacked: Attacked) -> None:
 
 
 def status_of(host: str, port: int, path: str, timeout_s: float = 10.0) -> int:
-    """The status of an answer to a GET; 0 where there is none."""
+    """Return the status of a GET; 0 without an answer."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
@@ -117,38 +117,38 @@ def status_of(host: str, port: int, path: str, timeout_s: float = 10.0) -> int:
 
 
 def memory_bytes(process_id: int) -> int:
-    """The resident memory of a process and of those that it started (Linux)."""
+    """Return the resident memory of a process and its descendants (Linux)."""
     return sum(_resident_bytes(member) for member in family(process_id))
 
 
 def virtual_bytes(process_id: int) -> int:
-    """The address space of a process, which `ulimit -v` limits (Linux)."""
+    """Return the size of a process's address space, which `ulimit -v` limits (Linux)."""
     return int(Path(f"/proc/{process_id}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def family(process_id: int) -> list[int]:
-    """A process and its descendants (Linux)."""
+    """List a process and its descendants (Linux)."""
     found = [process_id]
     for member in found:
         try:
             found += map(int, Path(f"/proc/{member}/task/{member}/children").read_text().split())
         except OSError:
-            continue  # it has ended
+            continue  # it has exited
     return found
 
 
 def descriptors(process_id: int) -> int:
-    """Count the open descriptors of a process (Linux); 0 where it has ended."""
+    """Count the open descriptors of a process (Linux); 0 if it has exited."""
     with contextlib.suppress(OSError):
         return sum(1 for _ in Path(f"/proc/{process_id}/fd").iterdir())
     return 0
 
 
 class MemoryWatch:
-    """Samples the memory of a process; a context manager.
+    """Context manager that samples the memory of a process.
 
     Args:
-        process_id: None to watch nothing.
+        process_id: None samples nothing.
     """
 
     def __init__(self, process_id: int | None) -> None:
@@ -172,7 +172,7 @@ class MemoryWatch:
 
 @contextmanager
 def liveness_watch(host: str, port: int) -> Iterator[list[float]]:
-    """Ask `/livez` all the while from a process of its own; at the end the list holds every latency in seconds."""
+    """Poll `/livez` from a separate process; at the end, the list holds every latency in seconds."""
     latencies_s: list[float] = []
     spawn = multiprocessing.get_context("spawn")  # gRPC's threads don't survive a fork
     ours, theirs = spawn.Pipe()
@@ -205,7 +205,7 @@ def _resident_bytes(process_id: int) -> int:
 
 @contextmanager
 def folder_or_temporary(given: Path | None) -> Iterator[Path]:
-    """A folder that is kept, or one that is gone afterwards."""
+    """Use the given folder, or a temporary one that is deleted afterwards."""
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
         yield given
@@ -215,20 +215,20 @@ def folder_or_temporary(given: Path | None) -> Iterator[Path]:
 
 
 def loopback_address(text: str) -> tuple[str, int]:
-    """Host and port of an address on the loopback interface, the only one that may be attacked.
+    """Parse host and port of an address on the loopback interface; no other address may be attacked.
 
     Raises:
-        ValueError: it is any other.
+        ValueError: the address is not on the loopback interface.
     """
     address = urlsplit(text)
     host = "127.0.0.1" if address.hostname == "localhost" else address.hostname or ""
     if address.scheme != "http" or not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(f"{text} is not http:// and a loopback address")
+        raise ValueError(f"{text} is not http:// with a loopback address")
     return host, address.port or 80
 
 
 def small_models(folder: Path) -> Path:
-    """Make a models folder with the newest version of each small CNN: models that load fast, and differ."""
+    """Create a models folder with the newest version of each small CNN: models that load fast."""
     for name in SMALL_CNNS:
         version = published_versions(ROOT / "models", name)[-1]
         shutil.copytree(

@@ -1,4 +1,4 @@
-"""Right requests of every HTTP route and protocol; each answer must be 200 and say what was learnt at the start."""
+"""Valid requests of every HTTP route and protocol; each must get 200 with the answer learnt at the start."""
 
 import base64
 import gzip
@@ -22,12 +22,12 @@ MAX_PAUSE_S: Final = 0.01
 
 
 def boundary(draw: random.Random) -> str:
-    """A boundary as a client draws one for each form."""
+    """Draw a boundary, as clients do for each form."""
     return f"{'-' * draw.randrange(0, 27)}{''.join(draw.choices(BOUNDARY_LETTERS, k=draw.randint(8, 32)))}"
 
 
 def form(parts: Sequence[tuple[str, str, str, bytes]], mark: str) -> bytes:
-    """A multipart form of parts: field, file name, media type, content."""
+    """Build a multipart form from parts: field, file name, media type, content."""
     pieces = [
         f'--{mark}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'.encode()
         + (f"Content-Type: {media_type}\r\n\r\n".encode() if media_type else b"\r\n")
@@ -39,12 +39,12 @@ def form(parts: Sequence[tuple[str, str, str, bytes]], mark: str) -> bytes:
 
 
 def form_type(mark: str) -> tuple[str, str]:
-    """The header of a form."""
+    """Return the Content-Type header of a form."""
     return ("Content-Type", f"multipart/form-data; boundary={mark}")
 
 
 def image_body(picture: Picture, draw: random.Random, field: str = "file") -> tuple[bytes, tuple[str, str]]:
-    """An image as a form with a boundary and a file name of its own, or as it is, and its content type."""
+    """Draw a body with an image, as a form or as the file itself, and its content type."""
     if chance(draw, 0.5):
         return picture.content, ("Content-Type", draw.choice([picture.media_type, "application/octet-stream"]))
     mark, name = boundary(draw), f"{draw.randrange(10**9)}.{draw.choice(['png', 'PNG', 'x'])}"
@@ -52,7 +52,7 @@ def image_body(picture: Picture, draw: random.Random, field: str = "file") -> tu
 
 
 def predict(draw: random.Random, world: World) -> Attempt:
-    """A small image over a connection that stays open: the fast path."""
+    """Draw a prediction of a small image over a keep-alive connection: the fast path."""
     picture, target = world.picture(draw), world.target(draw)
     body, content_type = image_body(picture, draw)
     asked = query(
@@ -63,7 +63,7 @@ def predict(draw: random.Random, world: World) -> Attempt:
 
 
 def predict_otherwise(draw: random.Random, world: World) -> Attempt:
-    """The same as less usual clients send it."""
+    """Draw the same prediction as less common clients send it."""
     picture, target = world.picture(draw), world.target(draw)
     body, content_type = image_body(picture, draw)
     asked = query("/predict", model=target.model)
@@ -90,7 +90,7 @@ def predict_otherwise(draw: random.Random, world: World) -> Attempt:
 
 
 def photo(draw: random.Random, world: World) -> Attempt:
-    """A larger image, which decoder threads decode; they may be busy with others' images."""
+    """Draw a prediction of a larger image, which needs a decoder thread; these may be busy."""
     picture, target = draw.choice(world.photos), world.target(draw)
     body, content_type = image_body(picture, draw)
     content = request("POST", query("/predict", model=target.model), body, [content_type])
@@ -98,7 +98,7 @@ def photo(draw: random.Random, world: World) -> Attempt:
 
 
 def batch(draw: random.Random, world: World) -> Attempt:
-    """Several files in one form."""
+    """Draw a batch of several files in one form."""
     target, mark = world.target(draw), boundary(draw)
     pictures = [world.picture(draw) for _ in range(draw.randint(1, 8))]
     parts = [("files", f"{index}.png", picture.media_type, picture.content) for index, picture in enumerate(pictures)]
@@ -119,7 +119,7 @@ def batch(draw: random.Random, world: World) -> Attempt:
 
 
 def compare(draw: random.Random, world: World) -> Attempt:
-    """One image, the answers of several models."""
+    """Draw a comparison of several models' answers for one image."""
     picture = world.picture(draw)
     asked = draw.sample(world.targets, draw.randint(1, len(world.targets)))
     body, content_type = image_body(picture, draw)
@@ -136,7 +136,7 @@ def compare(draw: random.Random, world: World) -> Attempt:
 
 
 def explain(draw: random.Random, world: World) -> Attempt:
-    """The parts of one image that mattered."""
+    """Draw an explanation of one image."""
     picture, target = world.picture(draw), world.target(draw)
     body, content_type = image_body(picture, draw)
 
@@ -154,7 +154,7 @@ def explain(draw: random.Random, world: World) -> Attempt:
 
 
 def tensor_flow_serving(draw: random.Random, world: World) -> Attempt:
-    """`:predict` of TensorFlow Serving, files or numbers, rows or columns, compressed or not."""
+    """Draw a `:predict` of TensorFlow Serving: files or numbers, rows or columns, compressed or not."""
     target = world.target(draw)
     pictures = [world.picture(draw) for _ in range(draw.randint(1, 3))]
     key, answer_key = draw.choice([("instances", "predictions"), ("inputs", "outputs")])
@@ -174,7 +174,7 @@ def tensor_flow_serving(draw: random.Random, world: World) -> Attempt:
 
 
 def open_inference_json(draw: random.Random, world: World) -> Attempt:
-    """V2's infer in JSON."""
+    """Draw a V2 inference request in JSON."""
     target, mark = world.target(draw), f"{draw.randrange(10**9)}"
     pictures = [world.picture(draw) for _ in range(draw.randint(1, 3))]
     document = {"id": mark, "inputs": [open_inference_input(pictures, draw)]}
@@ -192,7 +192,7 @@ def open_inference_json(draw: random.Random, world: World) -> Attempt:
 
 
 def open_inference_input(pictures: Sequence[Picture], draw: random.Random) -> dict[str, Any]:
-    """An input of V2's JSON: files or numbers, flat or nested."""
+    """Draw an input of V2's JSON: files or numbers, flat or nested."""
     if chance(draw, 0.7):
         files = [base64.b64encode(picture.content).decode() for picture in pictures]
         return {"name": "image_bytes", "datatype": "BYTES", "shape": [len(files)], "data": files}
@@ -202,7 +202,7 @@ def open_inference_input(pictures: Sequence[Picture], draw: random.Random) -> di
 
 
 def open_inference_binary(draw: random.Random, world: World) -> Attempt:
-    """V2's infer with binary tensors, both ways."""
+    """Draw a V2 inference request with binary input and output."""
     target = world.target(draw)
     pictures = [world.picture(draw) for _ in range(draw.randint(1, 4))]
     head, tensor = binary_request(pictures, draw)
@@ -220,7 +220,7 @@ def open_inference_binary(draw: random.Random, world: World) -> Attempt:
 
 
 def binary_request(pictures: Sequence[Picture], draw: random.Random) -> tuple[bytes, bytes]:
-    """The JSON and the tensor of a V2 request in binary."""
+    """Draw the JSON and the tensor of a binary V2 request."""
     if chance(draw, 0.5):
         tensor = b"".join(pixels_of(picture).tobytes() for picture in pictures)
         given: dict[str, Any] = {"name": "images", "datatype": "UINT8", "shape": [len(pictures), 32, 32, 3]}
@@ -233,7 +233,7 @@ def binary_request(pictures: Sequence[Picture], draw: random.Random) -> tuple[by
 
 
 def question(draw: random.Random, world: World) -> Attempt:
-    """A GET or HEAD of what monitoring asks."""
+    """Draw a GET or HEAD of a monitoring route."""
     target = world.target(draw)
     path = draw.choice(
         [*QUESTIONS, *(f"{prefix}/{target.model}" for prefix in ("/models", "/v1/models", "/v2/models"))]
@@ -244,7 +244,7 @@ def question(draw: random.Random, world: World) -> Attempt:
 
 
 def description(draw: random.Random, world: World) -> Attempt:
-    """A GET of what people read, or of the API's description."""
+    """Draw a GET of a page or of the API's description."""
     target = world.target(draw)
     plot = f"/models/{target.model}/versions/{target.version}/plots/confusion_matrix.svg"
     path = draw.choice(["/", "/docs", "/openapi.json", f"/models/{target.model}/versions/{target.version}", plot])
@@ -252,26 +252,26 @@ def description(draw: random.Random, world: World) -> Attempt:
 
 
 def pixels_of(picture: Picture) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    """The pixels of a picture of 32 x 32."""
+    """Return the pixels of a 32x32 picture."""
     if picture.pixels is None:
         raise ValueError("a photo has no pixels of the models' size")
     return picture.pixels
 
 
 def in_chunks(content: bytes) -> bytes:
-    """The same request with its body in one chunk, with an extension and a trailer."""
+    """Rewrite a request to send its body in one chunk, with a chunk extension and a trailer."""
     head, _, body = content.partition(b"\r\n\r\n")
     head = head.replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked")
     return b"%b\r\n\r\n%x;name=value\r\n%b\r\n0\r\nX-Trailer: a\r\n\r\n" % (head, len(body), body)
 
 
 def predicting(draw: random.Random, world: World) -> tuple[bytes, Check | None]:
-    """A right request for predictions, of any route, and the check of its answer."""
+    """Draw a valid prediction request of any route, and the check of its answer."""
     return _request_of(draw.choice([*ALL_OR_NOTHING, batch, compare]), draw, world)
 
 
 def predicting_or_failing(draw: random.Random, world: World) -> tuple[bytes, Check | None]:
-    """The same of routes whose answer is right as a whole or an error as a whole."""
+    """Draw a valid prediction request of a route that succeeds or fails as a whole, and the check of its answer."""
     return _request_of(draw.choice(ALL_OR_NOTHING), draw, world)
 
 

@@ -1,6 +1,6 @@
-"""Sends attempts over TCP and reads their answers.
+"""Send attempts over TCP and read the answers.
 
-Plain sockets carry the bytes, since no HTTP client sends what is malformed; h11 reads the answers, strictly.
+Plain sockets send the bytes, since no HTTP client sends malformed requests; h11 parses the answers strictly.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from scripts.attack.attempts import Answer, Attempt, Due, Ending, Outcome
 
 READ_BYTES: Final = 256 * 2**10
 ANSWER_TIMEOUT_S: Final = 60.0
-"""Longer than any limit of the service: what hasn't come by then never comes."""
+"""Longer than any timeout of the service: an answer that hasn't arrived by then is lost."""
 MAX_IDLE_S: Final = 2.0
-"""Connections are taken again within this time; the service closes one after 5 s without a request."""
+"""Connections are reused within this time; the service closes them after 5 s without a request."""
 SERVER_ERRORS: Final = 500
 OK: Final = 200
 CONTINUE: Final = 100
@@ -38,22 +38,22 @@ class Connection:
         self.answered_s = time.monotonic()
 
     async def send(self, content: bytes | memoryview) -> None:
-        """Send all of it; nothing is said where the service doesn't take it."""
-        with contextlib.suppress(OSError):  # closed: reading tells of the rest
+        """Send everything; ignore errors, since the service may have closed the connection."""
+        with contextlib.suppress(OSError):  # reading reports the problem
             await self._loop.sock_sendall(self._socket, content)
 
     async def answer(self, *, is_head: bool = False) -> Answer | None:
-        """The next answer; None where the connection is closed before it.
+        """Read the next answer; None if the connection is closed before it.
 
         Raises:
-            h11.RemoteProtocolError: what came is no answer, or only the beginning of one.
+            h11.RemoteProtocolError: the bytes are not an answer, or an incomplete one.
         """
         if self.is_reusable:
             self._parser.start_next_cycle()
-        elif self._parser.our_state is not h11.IDLE:  # the last answer said that it was the last
+        elif self._parser.our_state is not h11.IDLE:  # the previous answer had Connection: close
             await self._expect_the_end()
             return None
-        # To h11 an answer belongs to a request; what was really sent went past it.
+        # h11 needs a request for each answer; the real bytes were sent without it.
         self._parser.send(HEAD_REQUEST if is_head else ANY_REQUEST)
         self._parser.send(h11.EndOfMessage())
         status, headers, body = 0, {}, bytearray()
@@ -80,16 +80,16 @@ class Connection:
 
     @property
     def is_reusable(self) -> bool:
-        """Another request may follow."""
+        """True if another request may follow."""
         return self._parser.their_state is h11.DONE and self._parser.our_state is h11.DONE
 
     def shut_down_sending(self) -> None:
-        """Tell the service that nothing more comes."""
+        """Half-close the connection."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self, *, reset: bool = False) -> None:
-        """Close it."""
+        """Close the connection."""
         if reset:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE_CLOSE)
         self._socket.close()
@@ -107,7 +107,7 @@ class Connection:
 
 
 class Service:
-    """The address of the service, and connections that may be used again.
+    """The address of the service, and a pool of idle connections.
 
     Args:
         host: an address on the loopback interface.
@@ -119,7 +119,7 @@ class Service:
         self._idle: deque[Connection] = deque()
 
     async def connect(self) -> Connection:
-        """A new connection."""
+        """Open a new connection."""
         fresh = socket.socket(self._family, socket.SOCK_STREAM)
         fresh.setblocking(False)
         try:
@@ -130,7 +130,7 @@ class Service:
         return Connection(fresh)
 
     async def perform(self, attempt: Attempt) -> Outcome:
-        """Send an attempt and judge what comes."""
+        """Send an attempt and judge the answers."""
         outcome = Outcome()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -171,9 +171,9 @@ async def _converse(connection: Connection, attempt: Attempt, outcome: Outcome) 
         await _send(connection, attempt)
         outcome.statuses.append("left")
         return
-    # Both at once: the service may answer, and close, before it has read everything.
+    # Concurrently: the service may answer and close before it has read everything.
     sending = asyncio.create_task(_send(connection, attempt))
-    rejected_last = False  # an expected error that ended the connection: nothing is due to what came behind
+    rejected_last = False  # an expected error closed the connection: no answer is due for later requests
     try:
         for expected in attempt.due:
             answer = await connection.answer(is_head=expected.is_head)

@@ -1,6 +1,6 @@
-"""The images that right requests carry, and the answers that they must get.
+"""The images of valid requests, and their expected answers.
 
-The answers are asked of the service at the start, one request at a time.
+The expected answers are learnt from the service at the start, one request at a time.
 """
 
 import io
@@ -25,7 +25,7 @@ IMAGE_COUNT: Final = 40
 PHOTO_COUNT: Final = 12
 PHOTO_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 TOLERANCE: Final = 1e-3
-"""Largest difference of a probability; the size of its batch changes the last digits of an image's answer."""
+"""Maximum difference of a probability; the batch size changes the last digits of an image's answer."""
 CLASS_COUNT: Final = len(CLASS_NAMES)
 MAX_MODELS: Final = 4
 
@@ -39,7 +39,7 @@ class Picture:
     """An image file.
 
     Args:
-        pixels: (32, 32, 3) uint8 RGB 0..255, where the file holds just them; None for a larger one.
+        pixels: (32, 32, 3) uint8 RGB 0..255 if the file has this size; None for a larger one.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model to ask, and the version that answers."""
+    """A model to query, and the version that answers."""
 
     model: str
     version: int
@@ -58,14 +58,14 @@ class Target:
 
 @dataclass(slots=True)
 class World:
-    """Images, models and right answers, for the generators.
+    """Images, models and expected answers, for the generators.
 
     Args:
-        pictures: of 32 x 32 pixels.
-        photos: of up to 700 x 700 pixels, in every format.
-        targets: the models that are asked.
-        default_model: answers where none is named.
-        grpc_address: of the gRPC port; empty where there is none.
+        pictures: images of 32x32 pixels.
+        photos: images of up to 700x700 pixels, in every format.
+        targets: the models to query.
+        default_model: answers requests without a model.
+        grpc_address: address of the gRPC port; empty without one.
     """
 
     pictures: list[Picture]
@@ -76,26 +76,26 @@ class World:
     _expected: dict[tuple[str, int], Probabilities] = field(default_factory=dict)
 
     def picture(self, draw: random.Random) -> Picture:
-        """One of 32 x 32 pixels."""
+        """Draw an image of 32x32 pixels."""
         return draw.choice(self.pictures)
 
     def target(self, draw: random.Random) -> Target:
-        """A model to ask."""
+        """Draw a model to query."""
         return draw.choice(self.targets)
 
     def expected(self, model: str, picture: Picture) -> Probabilities:
-        """The right probabilities, in the order of the labels."""
+        """Return the expected probabilities, in the order of the labels."""
         return self._expected[model, picture.number]
 
     def problem(self, model: str, picture: Picture, given: Sequence[float]) -> str:
-        """Say what is wrong with the probabilities of all classes; empty where nothing is."""
+        """Describe the problem with the probabilities of all classes; empty if there is none."""
         right = self.expected(model, picture)
         if len(given) == len(right) and all(abs(a - b) <= TOLERANCE for a, b in zip(given, right, strict=True)):
             return ""
         return f"{model}, image {picture.number}: {list(given)} instead of {list(right)}"
 
     def problem_of_prediction(self, model: str, picture: Picture, prediction: dict[str, Any]) -> str:
-        """The same for a prediction as the native routes write it."""
+        """Describe the problem with a prediction of the native routes; empty if there is none."""
         right = self.expected(model, picture)
         top = prediction["top"]
         best = prediction["class_id"]
@@ -114,11 +114,11 @@ class World:
         return lambda answer: self.problem_of_prediction(model, picture, json.loads(answer.body))
 
     def learnt(self) -> dict[tuple[str, int], Probabilities]:
-        """A copy of the right answers."""
+        """Return a copy of the expected answers."""
         return dict(self._expected)
 
     def agrees_with(self, others: dict[tuple[str, int], Probabilities]) -> bool:
-        """Compare the right answers with those learnt at another time."""
+        """Compare the expected answers with those learnt at another time."""
         return self._expected.keys() == others.keys() and all(
             abs(a - b) <= TOLERANCE
             for key, right in self._expected.items()
@@ -126,10 +126,10 @@ class World:
         )
 
     async def learn(self, service: Service) -> None:
-        """Ask for the models and for every right answer.
+        """Query the models and every expected answer.
 
         Raises:
-            RuntimeError: the service doesn't answer as it must, before anything was attacked.
+            RuntimeError: the service already fails before the attack.
         """
         listed = json.loads((await ask(service, request("GET", "/models"))).body)
         ready = [entry for entry in listed["models"] if entry["state"] == "ready"]
@@ -147,7 +147,7 @@ class World:
 
 
 def draw_world(seed: int) -> World:
-    """The images of a seed."""
+    """Draw the images for a seed."""
     drawn = np.random.default_rng(seed)
     shipped = [np.asarray(Image.open(file).convert("RGB")) for file in sorted(IMAGES.glob("*.png"))]
     pixels = list(shipped)
@@ -168,14 +168,14 @@ def draw_world(seed: int) -> World:
 
 
 def encode(pixels: NDArray[np.uint8], kind: str) -> bytes:
-    """An image file of pixels (height, width, 3) uint8 RGB."""
+    """Encode pixels (height, width, 3) uint8 RGB as an image file."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind)
     return stream.getvalue()
 
 
 async def ask(service: Service, content: bytes) -> Answer:
-    """Ask one question that must be answered with 200.
+    """Send one request that must be answered with 200.
 
     Raises:
         RuntimeError: it is not.

@@ -1,6 +1,6 @@
-"""Injects faults into a running service under load, and tells what happened and how long it took to recover.
+"""Inject faults into a running service under load, and report the effect and the recovery time.
 
     python -m scripts.faults
 
-Each fault has a service of its own on a loopback port. The table is in `docs/reliability.md`.
+Each fault gets its own service on a loopback port. The table is in `docs/reliability.md`.
 """

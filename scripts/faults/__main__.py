@@ -19,47 +19,63 @@ AT_ONCE_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault; its first line of documentation says what is injected.
+    """A fault.
 
     Args:
-        inject: injects it, and observes.
-        settings: of the service.
-        small_disk: compiled models are kept on a file system of 1 MB.
+        words: describes the fault in the table.
+        inject: injects the fault and observes the effect.
+        settings: settings of the service.
+        small_disk: put the compiled models on a file system of 1 MB.
     """
 
+    words: str
     inject: Callable[[Rig], Awaitable[Observed]]
     settings: dict[str, str] = field(default_factory=dict)
     small_disk: bool = False
 
     @property
     def name(self) -> str:
-        """Its name for `--only`."""
+        """The fault's name for `--only`."""
         return self.inject.__name__
-
-    @property
-    def words(self) -> str:
-        """The injected fault, in words."""
-        return str(self.inject.__doc__).partition("\n")[0].rstrip(".")
 
 
 FAULTS: Final = (
-    Fault(process_faults.worker_killed, process_faults.TWO_WORKERS),
-    Fault(process_faults.worker_stopped, process_faults.TWO_WORKERS),
-    Fault(process_faults.stop_under_load),
-    Fault(process_faults.stop_in_restart_pause, process_faults.TWO_WORKERS),
-    Fault(process_faults.memory_exhausted),
-    Fault(process_faults.reader_of_json_killed),
-    Fault(process_faults.descriptors_exhausted),
-    Fault(process_faults.disk_full, small_disk=True),
-    Fault(file_faults.broken_version, file_faults.QUICK_POLL),
-    Fault(file_faults.fifo_in_version, file_faults.QUICK_POLL),
-    Fault(file_faults.models_removed, file_faults.QUICK_POLL),
-    Fault(file_faults.version_removed, file_faults.QUICK_POLL),
-    Fault(client_faults.half_heads),
-    Fault(client_faults.idle_connections),
-    Fault(client_faults.flood),
-    Fault(client_faults.bombs),
-    Fault(client_faults.decoders_lost),
+    Fault("A worker is killed (`kill -9`), two workers", process_faults.worker_killed, process_faults.TWO_WORKERS),
+    Fault("A worker hangs (`kill -STOP`), two workers", process_faults.worker_stopped, process_faults.TWO_WORKERS),
+    Fault("SIGTERM under load", process_faults.stop_under_load),
+    Fault(
+        "SIGTERM right after a worker was killed, two workers",
+        process_faults.stop_in_restart_pause,
+        process_faults.TWO_WORKERS,
+    ),
+    Fault("Out of memory for a large image (`ulimit -v`)", process_faults.memory_exhausted),
+    Fault("The process that parses large JSON is killed at work", process_faults.reader_of_json_killed),
+    Fault(
+        "Out of file descriptors (`ulimit -n`): 200 clients connect, 20 descriptors are free",
+        process_faults.descriptors_exhausted,
+    ),
+    Fault("Disk full for compiled models (a tmpfs of 1 MB)", process_faults.disk_full, small_disk=True),
+    Fault(
+        "A version with a flipped bit is published, then a valid one",
+        file_faults.broken_version,
+        file_faults.QUICK_POLL,
+    ),
+    Fault(
+        "A version whose `metadata.json` is a FIFO, and a FIFO as `serving.json`; then a valid version",
+        file_faults.fifo_in_version,
+        file_faults.QUICK_POLL,
+    ),
+    Fault("The models folder is renamed for two seconds", file_faults.models_removed, file_faults.QUICK_POLL),
+    Fault(
+        "The only version of one of three models is deleted, then published again",
+        file_faults.version_removed,
+        file_faults.QUICK_POLL,
+    ),
+    Fault("1,000 connections that send half a request head", client_faults.half_heads),
+    Fault("1,000 connections that send nothing", client_faults.idle_connections),
+    Fault("Overload at three times the capacity, for 5 s (`/explain`, 50 images each)", client_faults.flood),
+    Fault("60 decompression bombs at the same time: pixels, segments, chunks, text, frames", client_faults.bombs),
+    Fault("12 images whose decoding takes longer than their deadline of 0.1 s", client_faults.decoders_lost),
 )
 
 

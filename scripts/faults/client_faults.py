@@ -1,4 +1,4 @@
-"""Clients that cost more than they should: half heads, idle connections, floods, bombs, slow images."""
+"""Faults of clients: incomplete heads, idle connections, overload, decompression bombs, slow images."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Faults of what is published: broken versions, files that never end, a models folder that is gone."""
+"""Faults of published files: broken versions, FIFOs, a missing models folder."""
 
 import asyncio
 import os
@@ -53,7 +53,7 @@ async def fifo_in_version(rig: Rig) -> Observed:
 
 
 async def models_removed(rig: Rig) -> Observed:
-    """The models folder is renamed for two seconds."""
+    """Rename the models folder for two seconds."""
     async with rig.load() as load:
         away = rig.models.rename(rig.models.with_name("away"))
         await asyncio.sleep(10 * POLL_S)
@@ -66,7 +66,7 @@ async def models_removed(rig: Rig) -> Observed:
 
 
 async def version_removed(rig: Rig) -> Observed:
-    """The only version of one of three models is deleted, then published again."""
+    """Delete the only version of one of three models, then publish it again."""
     folder = rig.models / MODEL / str(_serving(rig))
     kept = rig.folder / "kept"
     shutil.copytree(folder, kept)

@@ -1,4 +1,4 @@
-"""Faults of the processes and of what the system gives them: signals, descriptors, a full disk."""
+"""Faults of processes and system resources: signals, memory, descriptors, a full disk."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ LARGE_JSON_BYTES: Final = 2**20
 
 
 async def worker_killed(rig: Rig) -> Observed:
-    """A worker is killed (`kill -9`), two workers."""
+    """Kill one of two workers with SIGKILL."""
     before = set(rig.workers())
     async with rig.load() as load:
         killed_s = time.monotonic()
@@ -38,7 +38,7 @@ async def worker_killed(rig: Rig) -> Observed:
 
 
 async def worker_stopped(rig: Rig) -> Observed:
-    """A worker hangs (`kill -STOP`), two workers."""
+    """Stop one of two workers with SIGSTOP."""
     before = set(rig.workers())
     async with rig.load() as load:
         stopped_s = time.monotonic()
@@ -66,7 +66,7 @@ async def stop_under_load(rig: Rig) -> Observed:
 
 
 async def stop_in_restart_pause(rig: Rig) -> Observed:
-    """SIGTERM right after a worker was killed, two workers."""
+    """Send SIGTERM right after killing one of two workers."""
     os.kill(min(rig.workers()), signal.SIGKILL)
     await asyncio.sleep(PAUSE_S)
     stopped_s = time.monotonic()
@@ -145,7 +145,7 @@ async def disk_full(rig: Rig) -> Observed:
 
 
 def mount_small(folder: Path) -> bool:
-    """Mount a file system of 1 MB; False where this user may not."""
+    """Mount a file system of 1 MB; return False if this user may not."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False, capture_output=True
@@ -154,5 +154,5 @@ def mount_small(folder: Path) -> bool:
 
 
 def unmount(folder: Path) -> None:
-    """Take it away."""
+    """Unmount the file system."""
     subprocess.run(["umount", str(folder)], check=False, capture_output=True)

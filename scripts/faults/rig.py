@@ -1,4 +1,4 @@
-"""A service under steady load, into which a fault is injected."""
+"""A service under steady load, for fault injection."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from scripts.attack.world import World, draw_world
 CLIENTS: Final = 8
 SEED: Final = 1
 PAUSE_S: Final = 0.02
-"""Between two looks whether something has happened."""
+"""Pause between two checks of a condition."""
 WAIT_TIMEOUT_S: Final = 60.0
 LIVENESS_TIMEOUT_S: Final = 5.0
 PHOTO_TIMEOUT_S: Final = 90.0
@@ -34,8 +34,8 @@ class Observed:
     """The effect of a fault.
 
     Args:
-        happened: in words.
-        recovered_s: from the fault, or from its end where it lasts, until all is as before; None: it never was.
+        happened: description of the effect.
+        recovered_s: time from the fault, or from its end if it lasts, until everything is as before; None: never.
     """
 
     happened: str
@@ -44,10 +44,10 @@ class Observed:
 
 @dataclass(slots=True)
 class Load:
-    """Clients that ask for predictions all the while, and what they got.
+    """Clients that request predictions continuously, and the outcomes.
 
     Args:
-        failures: when an answer was missing or wrong, in seconds of `time.monotonic`, and what was wrong with it.
+        failures: for each missing or wrong answer, the time in seconds of `time.monotonic` and the problem.
     """
 
     right: int = 0
@@ -55,20 +55,20 @@ class Load:
     failures: list[tuple[float, str]] = field(default_factory=list)
 
     def failed_words(self) -> str:
-        """Say how many requests failed, and in which ways."""
+        """Describe how many requests failed, and how."""
         if not self.failures:
             return f"all {self.right:,} background requests succeeded"
         ways = ", ".join(f"{count} x {way}" for way, count in Counter(way for _, way in self.failures).most_common(3))
         return f"{len(self.failures)} of {self.right + len(self.failures):,} background requests failed ({ways})"
 
     def recovered_s(self, since_s: float) -> float:
-        """The time from a moment to the last failure."""
+        """Return the time from `since_s` to the last failure."""
         return max((failed_s - since_s for failed_s, _ in self.failures), default=0.0)
 
 
 @dataclass(slots=True)
 class Rig:
-    """A running service, and how to ask it."""
+    """A running service with its models and expected answers."""
 
     attacked: Attacked
     service: Service
@@ -82,15 +82,15 @@ class Rig:
         return self.attacked.process.pid
 
     def workers(self) -> list[int]:
-        """The processes that serve, where there are several."""
+        """List the worker processes, if there are several."""
         return [member for member in self.children() if b"spawn_main" in _command(member)]
 
     def children(self) -> list[int]:
-        """The processes that the service has started, and that haven't ended."""
+        """List the service's running child processes."""
         return [member for member in family(self.process_id)[1:] if not _has_ended(member)]
 
     async def is_live(self) -> bool:
-        """Ask `/livez` over a connection of its own."""
+        """Check `/livez` over a new connection."""
         asked = Attempt("livez", SENTINEL, due(200))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LIVENESS_TIMEOUT_S):
@@ -98,13 +98,13 @@ class Rig:
         return False
 
     def photo(self) -> Attempt:
-        """A request with an image that a decoder thread decodes."""
+        """Build a request with an image that needs a decoder thread."""
         picture = self.world.photos[0]
         content = request("POST", "/predict", picture.content, [("Content-Type", picture.media_type)], close=True)
         return Attempt("photo", content, due(200, 503, 504))
 
     async def photo_answers(self) -> float | None:
-        """Wait until a photo is answered with 200; the time in seconds, None where it never is."""
+        """Wait until a photo is answered with 200; return the time in seconds, None if it never is."""
         start_s = time.monotonic()
         while time.monotonic() - start_s < PHOTO_TIMEOUT_S:
             if "200" in await answers_of(self.service, [self.photo()]):
@@ -114,7 +114,7 @@ class Rig:
 
     @asynccontextmanager
     async def load(self, clients: int = CLIENTS, kind: "Draw | None" = None) -> AsyncIterator[Load]:
-        """Ask all the while, for a second before the fault; small images where no other kind is given."""
+        """Send requests continuously, starting one second before the fault; by default, predictions of small images."""
         make = kind or _small_image
         load, over = Load(), asyncio.Event()
 
@@ -143,7 +143,7 @@ class Rig:
 
 @asynccontextmanager
 async def running(models: Path, folder: Path, **settings: str) -> AsyncIterator[Rig]:
-    """A service on these models whose right answers are known."""
+    """Start a service on these models, and learn its expected answers."""
     with started_service(models, folder, **settings) as attacked:
         service, world = Service(attacked.host, attacked.port), draw_world(SEED)
         await world.learn(service)
@@ -155,7 +155,7 @@ async def running(models: Path, folder: Path, **settings: str) -> AsyncIterator[
 
 
 async def eventually(condition: Callable[[], object], timeout_s: float = WAIT_TIMEOUT_S) -> float | None:
-    """Wait for a condition; how long it took in seconds, None where it never came."""
+    """Wait for a condition; return the time in seconds, None if it never became true."""
     start_s = time.monotonic()
     while not condition():
         if time.monotonic() - start_s > timeout_s:
@@ -165,13 +165,13 @@ async def eventually(condition: Callable[[], object], timeout_s: float = WAIT_TI
 
 
 async def answers_of(service: Service, attempts: Sequence[Attempt]) -> Counter[str]:
-    """Send all of these at once; how often each status came."""
+    """Send all attempts concurrently; count the statuses."""
     outcomes = await asyncio.gather(*(service.perform(attempt) for attempt in attempts))
     return Counter(status for outcome in outcomes for status in (outcome.statuses or ["none"]))
 
 
 def in_words(statuses: Counter[str]) -> str:
-    """Statuses and how often each came."""
+    """Format the counts of statuses."""
     return ", ".join(f"{count:,} x {status}" for status, count in sorted(statuses.items()))
 
 

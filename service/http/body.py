@@ -20,8 +20,8 @@ from service.errors import (
     UnsupportedTypeError,
     UploadTimeoutError,
 )
-from service.http.content_type import FILES_WAY, WAYS, check_type
-from service.http.multipart_form import FormField, file_of_form, files_of_form
+from service.http.content_type import FILES_WAY, check_type
+from service.http.multipart_form import FormField, files_of_form
 from service.inference.admission import Slot
 
 FORM: Final = "multipart/form-data"
@@ -73,18 +73,6 @@ def image_type(headers: RawHeaders) -> ContentType:
     return kind
 
 
-def image_in(body: bytes, kind: ContentType) -> bytes:
-    """Return the encoded image in a body: the form's field `file`, or the whole body.
-
-    Raises:
-        RequestError: there is no image, or its declared type is not supported.
-    """
-    image = file_of_form(body, kind[1]) if kind[0] == FORM else body
-    if not image:
-        raise InvalidRequestError("the request has no image: its body has 0 bytes", expected=WAYS)
-    return image
-
-
 def form_type(headers: RawHeaders) -> ContentType:
     """Return the content type of a request with files in a form.
 
@@ -112,6 +100,8 @@ def content_codings(headers: RawHeaders) -> list[str]:
     Raises:
         UnsupportedTypeError: one of them is not supported.
     """
+    if CONTENT_ENCODING not in headers:
+        return []
     codings = _content_codings(headers)
     if len(codings) > MAX_CODINGS or any(coding not in COMPRESSIONS for coding in codings):
         raise _unread_coding(codings, f"{', '.join(COMPRESSIONS)} or none", ", ".join(COMPRESSIONS))

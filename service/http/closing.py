@@ -114,6 +114,13 @@ class ClosingProtocol(ReadingProtocol):
     def shutdown(self) -> None:
         """Let the last pending answer announce the close; `close_if_idle` closes idle connections."""
         self._announce_close()
+        if self._answer is not None:
+            self._have_waited_for(self._answer)
+
+    def _have_waited_for(self, answer: "asyncio.Future[Any]") -> None:
+        """Let the server wait for this as for its tasks, which it cancels when it has no more time."""
+        self.tasks.add(answer)  # type: ignore[arg-type]  # all that it asks of a task a future has, too
+        answer.add_done_callback(self.tasks.discard)
 
     def close_if_idle(self) -> None:
         """Close the connection if no request is pending and everything sent has been read."""

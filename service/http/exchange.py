@@ -11,10 +11,12 @@ from typing import Any, Final
 from starlette.types import Receive, Scope
 
 from cifar10_serving.schemas import InvalidParameter
-from service.errors import InvalidParameterError
+from service.errors import InvalidParameterError, InvalidRequestError
 from service.http.answers import Answer
-from service.http.body import image_in, image_type, raw_headers, read_stream, upload_timeout
+from service.http.body import FORM, image_type, raw_headers, read_stream, upload_timeout
 from service.http.client_watch import ClientWatch
+from service.http.content_type import WAYS
+from service.http.multipart_form import file_of_form
 from service.http.request_trace import ticket_of, trace_of
 from service.inference.admission import Slot, Ticket
 from service.inference.pipeline import Deadline
@@ -88,9 +90,12 @@ async def read_image(exchange: HttpExchange, slot: Slot) -> tuple[bytes, Deadlin
         ClientDisconnect: the client disconnected.
         RequestError: there is no image, its type is not supported, or `HttpExchange.read` failed.
     """
-    kind = image_type(exchange.headers)
+    content_type, options = image_type(exchange.headers)
     body, deadline = await exchange.read(slot)
-    return image_in(body, kind), deadline
+    image = file_of_form(body, options) if content_type == FORM else body
+    if not image:
+        raise InvalidRequestError("the request has no image: its body has 0 bytes", expected=WAYS)
+    return image, deadline
 
 
 Handler = Callable[[HttpExchange], Coroutine[Any, None, Answer]]

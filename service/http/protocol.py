@@ -26,7 +26,6 @@ from service.http.eager import EagerCall
 from service.http.early_rejection import rejectable, rejection_answer
 from service.http.exchange import HttpExchange
 from service.http.head import ConnectionLimits
-from service.http.hot_routes import HotRoute
 from service.http.middleware import Application, logged_error_answer
 from service.http.request_trace import TICKET_KEY, new_trace, notify_finished
 from service.inference.admission import Backlog, Ticket
@@ -178,10 +177,7 @@ class BacklogProtocol(ClosingProtocol):
             hot = self.application.routes.find(path) if len(cycle.body) <= MAX_WHOLE_BYTES else None
         if hot is None:
             self._start_asgi_task(cycle, self.app)
-        else:
-            self._answer_whole(cycle, hot, ticket, path)
-
-    def _answer_whole(self, cycle: RequestResponseCycle, hot: HotRoute, ticket: Ticket, path: str) -> None:
+            return
         scope, application = cast("Scope", cycle.scope), self.application
         scope["path_params"] = hot.path_params
         trace = new_trace(scope, path, application.request_ids.of(scope), ticket)
@@ -190,10 +186,10 @@ class BacklogProtocol(ClosingProtocol):
         EagerCall(hot.handler(exchange), partial(self._reply, cycle, exchange), self._wait_for).step()
 
     def _wait_for(self, answer: "asyncio.Future[Any]") -> None:
-        """Cancel this future when the client disconnects; a shutdown waits for it, and cancels it at the end."""
+        """Cancel this future when the client disconnects, or when a shutdown has no time left."""
         self._answer = answer
-        self.tasks.add(answer)  # type: ignore[arg-type]  # all that it asks of a task a future has, too
-        answer.add_done_callback(self.tasks.discard)
+        if self.stop.is_requested:
+            self._have_waited_for(answer)
 
     def _reply(self, cycle: RequestResponseCycle, exchange: HttpExchange, outcome: Answer | BaseException) -> None:
         """Send the complete answer to a request in one write."""

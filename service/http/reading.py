@@ -137,8 +137,13 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
         start, size = 0, len(data)
         self._waits_for_room = False
         while start < size and not self._ends:
-            if not self._is_at_head:
-                start = self._parse_chunks(data, start) if self._is_chunked else self._parse_body(data, start)
+            if not self._is_at_head and not self._is_chunked:
+                end = min(size, start + self._body_left_bytes)
+                self._body_left_bytes -= end - start
+                self.parser.feed_data(memoryview(data)[start:end])
+                start = end
+            elif not self._is_at_head:
+                start = self._parse_chunks(data, start)
             elif len(self.pipeline) >= MAX_PIPELINED:
                 self._unparsed, self._waits_for_room = data[start:], True
                 return
@@ -190,12 +195,6 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
         # asks to close the connection as well, the parser takes nothing more.
         self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(without_offer(head))
-
-    def _parse_body(self, data: bytes, start: int) -> int:
-        end = min(len(data), start + self._body_left_bytes)
-        self._body_left_bytes -= end - start
-        self.parser.feed_data(memoryview(data)[start:end])
-        return end
 
     def _parse_chunks(self, data: bytes, start: int) -> int:
         """Give the parser at most the rest of this request: only a chunked body or its content contains an empty line.

@@ -37,9 +37,11 @@ class Admission:
     Args:
         max_pending: slots.
         max_pending_bytes: of the bodies that are held in memory, together.
+        clock: by which answers, waits and rejections are timed.
     """
 
-    def __init__(self, max_pending: int, max_pending_bytes: int) -> None:
+    def __init__(self, max_pending: int, max_pending_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.max_pending = max_pending
         self.max_pending_bytes = max_pending_bytes
         self.pending = 0
@@ -78,7 +80,7 @@ class Admission:
 
     def leave(self, held_bytes: int = 0) -> None:
         """Give a slot back, and the bytes in it."""
-        now_s = time.monotonic()
+        now_s = self.clock()
         self.pending -= 1
         self.pending_bytes -= held_bytes
         self._seconds_between_answers += SMOOTHING * (now_s - self.last_answer_s - self._seconds_between_answers)
@@ -108,7 +110,7 @@ class Slot:
         if admission.pending >= admission.max_pending:
             raise admission.overloaded(admission.pending)
         if admission.pending == 0:
-            admission.last_answer_s = time.monotonic()
+            admission.last_answer_s = admission.clock()
         admission.pending += 1
         return self
 
@@ -159,10 +161,10 @@ class Rejection:
         self.error: UnavailableError
         self.made_s = -math.inf
 
-    def renew(self) -> None:
+    def renew(self, now_s: float) -> None:
         """Have it tell how it is now."""
         self.error = self.capacity_limit.error()
-        self.made_s = time.monotonic()
+        self.made_s = now_s
         self.responses: dict[tuple[bool, bool], bytes] = {}
         """Whole responses that say so, by their form; the protocol makes and keeps them."""
 
@@ -196,6 +198,7 @@ class Backlog:
 
     def __init__(self, admission: Admission, max_requests: int) -> None:
         self.admission = admission
+        self._clock = admission.clock
         self.on_tick: Callable[[], None] | None = None
         """Called in each turn of the event loop in which requests begin or wait."""
         self._max_requests = max_requests
@@ -220,8 +223,8 @@ class Backlog:
     @property
     def is_full(self) -> bool:
         """Whether requests are refused whatever they ask for."""
-        waiting, admission = len(self._waiting), self.admission
-        return waiting >= self._max_requests or admission.pending + waiting >= admission.max_pending
+        waiting = len(self._waiting)
+        return waiting >= self._max_requests or self.admission.pending + waiting >= self.admission.max_pending
 
     @property
     def rejects(self) -> bool:
@@ -242,7 +245,7 @@ class Backlog:
         Those in line that ask for the same count as if they were where they are on their way to: none that is let in
         waits in vain.
         """
-        now_s = time.monotonic()
+        now_s = self._clock()
         found = self._whole if self.is_full else self._full.get(target)
         if found is None:
             return None
@@ -251,14 +254,14 @@ class Backlog:
                 del self._full[target]
             return None
         if now_s > found.made_s + NEW_S:
-            found.renew()
+            found.renew(now_s)
         return found
 
     def reject_same_target(self, target: bytes, rejection: Rejection) -> None:
         """Refuse whatever asks for the same, whenever there is too little for it."""
         if len(self._full) >= MAX_TARGETS:
             self._full.clear()
-        rejection.renew()
+        rejection.renew(self._clock())
         self._full[target] = rejection
 
     def rejected(self, rejection: Rejection) -> None:
@@ -284,12 +287,12 @@ class Backlog:
             self._begun += 1
             begin(0.0)
         else:
-            self._waiting.append((target, begin, time.monotonic()))
+            self._waiting.append((target, begin, self._clock()))
             self._waiting_for[target] += 1
 
     def _turn(self) -> None:
         self._begun = 0
-        now_s = time.monotonic()
+        now_s = self._clock()
         try:
             while self._waiting and self._begun < MAX_STARTS_PER_TICK:
                 self._begun += 1

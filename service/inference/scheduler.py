@@ -105,6 +105,7 @@ class Scheduler:
         limits: of batches and queues.
         parallel_batches: how many batches are computed at once, of all versions together.
         batch_computed: told of each: model, version, rows, seconds.
+        clock: by which rows wait, expire and are timed.
     """
 
     def __init__(
@@ -113,9 +114,11 @@ class Scheduler:
         *,
         parallel_batches: int = 1,
         batch_computed: Callable[[str, int, int, float], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
         self._batch_computed = batch_computed
+        self._clock = clock
         self._lock = threading.Lock()
         """Guards the queues, their turns and counts, and what is being computed."""
         self._work = threading.Condition(self._lock)
@@ -127,7 +130,7 @@ class Scheduler:
         self._closed = False
         self._expiry_timer: asyncio.Handle | None = None
         self._expiry_due_s = math.inf
-        """When the timer is due, in `time.monotonic`'s time. Not asked of its handle: uvloop's may not know it."""
+        """When the timer is due, by the clock. Not asked of its handle: uvloop's may not know it."""
         self._call: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [
@@ -171,17 +174,18 @@ class Scheduler:
         Args:
             version: ready, and held by the caller until the future is done.
             images: (rows, 32, 32, 3) uint8 RGB 0..255.
-            expires_s: in `time.monotonic`'s time; rows that wait longer are never computed.
+            expires_s: in the clock's time; rows that wait longer are never computed.
 
         Raises:
             UnavailableError: the queue is full, or the service is stopping.
         """
-        now_s = time.monotonic()
-        loop = self._running_loop()
+        now_s = self._clock()
+        loop = self._loop or self._start()
         waiting = WaitingRows(images, loop.create_future(), now_s, expires_s)
         with self._lock:
-            queue = self._queue_of(version)
-            self._check_room(version, queue, len(images))
+            queue = self._queues.get(version) or self._add_queue(version)
+            if self._rows or self._closed:
+                self._check_room(version, queue, len(images))
             if not queue.rows:
                 self._turns.append(queue)
             queue.append(waiting)
@@ -207,14 +211,14 @@ class Scheduler:
         Returns:
             None where the rows should be submitted instead.
         """
-        queue = self._queue_of(version)
+        queue = self._queues.get(version) or self._add_queue(version)
         if not 0 < queue.seconds_per_row * len(images) <= QUICK_S or version.model is None:
             return None
         if self._closed or self._rows or self._computing or self._limits.max_batch_delay_s:
             return None
-        start_s = time.monotonic()
+        start_s = self._clock()
         probabilities = version.model.predict_alone(images)
-        compute_s = time.monotonic() - start_s
+        compute_s = self._clock() - start_s
         queue.measured(len(images), compute_s)
         if self._batch_computed is not None:
             self._batch_computed(version.name, version.version, len(images), compute_s)
@@ -231,10 +235,8 @@ class Scheduler:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
 
-    def _queue_of(self, version: ModelVersion) -> BatchQueue:
-        queue = self._queues.get(version)
-        if queue is None:
-            queue = self._queues[version] = BatchQueue(version)
+    def _add_queue(self, version: ModelVersion) -> BatchQueue:
+        queue = self._queues[version] = BatchQueue(version)
         return queue
 
     def _check_room(self, version: ModelVersion, queue: BatchQueue, rows: int) -> None:
@@ -246,11 +248,11 @@ class Scheduler:
         if self._rows and self._rows + rows > limits.max_queue_size:
             raise _AllQueuesFull(self).error()
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            for thread in self._threads:
-                thread.start()
+    def _start(self) -> asyncio.AbstractEventLoop:
+        """Start the threads; return the event loop that runs, to which they bring their results."""
+        self._loop = asyncio.get_running_loop()
+        for thread in self._threads:
+            thread.start()
         return self._loop
 
     def _call_thread(self) -> None:
@@ -260,7 +262,7 @@ class Scheduler:
 
     def _compute_forever(self) -> None:
         while (batch := self._next_batch()) is not None:
-            outcome = _compute(batch)
+            outcome = _compute(batch, self._clock)
             with self._lock:
                 batch.queue.free_calls += 1
             self._on_loop(self._finish, batch, outcome)
@@ -269,7 +271,7 @@ class Scheduler:
         """Wait for a batch, of each version in turn; None once there will be no more."""
         with self._lock:
             while not self._closed:
-                now_s = time.monotonic()
+                now_s = self._clock()
                 queue, wait_s = self._next_turn(now_s)
                 if queue is None:
                     self._idle_threads += 1
@@ -338,13 +340,14 @@ class Scheduler:
             self._expiry_timer.cancel()
         self._expiry_due_s = expires_s
         # Up to a whole millisecond: uvloop counts in these, and a timer that fired early would only be set again.
-        delay_s = math.ceil(max(0.0, expires_s - time.monotonic()) * 1000) / 1000
-        self._expiry_timer = self._running_loop().call_later(delay_s, self._expire)
+        delay_s = math.ceil(max(0.0, expires_s - self._clock()) * 1000) / 1000
+        loop = self._loop or self._start()
+        self._expiry_timer = loop.call_later(delay_s, self._expire)
 
     def _expire(self) -> None:
         """Answer those whose time is over; what is being computed for them keeps its thread until it returns."""
         self._expiry_timer, self._expiry_due_s = None, math.inf
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self._lock:
             pending = [*self._computing, *(waiting for queue in self._turns for waiting in queue)]
         unanswered = [waiting for waiting in pending if not waiting.answer.done()]
@@ -364,8 +367,8 @@ class Scheduler:
             self._turns = deque(queue for queue in self._turns if queue.rows)
 
 
-def _compute(batch: _Batch) -> _Outcome:
-    start_s = time.monotonic()
+def _compute(batch: _Batch, clock: Callable[[], float]) -> _Outcome:
+    start_s = clock()
     model, images = batch.version.model if batch.version is not None else None, batch.images
     results: list[Probabilities | Exception]
     if model is None:
@@ -377,7 +380,7 @@ def _compute(batch: _Batch) -> _Outcome:
     except Exception:
         logger.exception("a batch of %d requests failed; retrying each request alone", len(images))
         results = [_compute_alone(model, part) for part in images]
-    return _Outcome(results, time.monotonic() - start_s)
+    return _Outcome(results, clock() - start_s)
 
 
 def _compute_alone(model: LoadedModel, images: Images) -> Probabilities | Exception:

@@ -227,7 +227,8 @@ class Stats:
         if not trace.is_inference:
             return
         total_s = trace.total_s
-        version = self._of(NO_VERSION if trace.model is None else (trace.model, trace.version or 0))
+        key = NO_VERSION if trace.model is None else (trace.model, trace.version or 0)
+        version = self._versions.get(key) or self._add(key)
         version.statuses[trace.status] += 1
         version.request_s.observe(total_s)
         version.last_inference_s = self._wall_clock()
@@ -249,7 +250,7 @@ class Stats:
 
     def requests_rejected(self, key: VersionKey | None, requests: int) -> None:
         """Count prediction requests that were rejected unparsed; they have no durations."""
-        version = self._of(key or NO_VERSION)
+        version = self._versions.get(key or NO_VERSION) or self._add(key or NO_VERSION)
         version.statuses[HTTPStatus.SERVICE_UNAVAILABLE] += requests
         version.ends["rejected"] += requests
         version.fail.count += requests
@@ -257,7 +258,8 @@ class Stats:
 
     def batch_computed(self, model: str, version: int, size: int, compute_s: float) -> None:
         """Count a batch."""
-        stats = self._of((model, version))
+        key = (model, version)
+        stats = self._versions.get(key) or self._add(key)
         stats.compute_s.observe(compute_s)
         stats.batch_size.observe(size)
         stats.batches.setdefault(size, Duration()).add(compute_s)
@@ -277,10 +279,8 @@ class Stats:
             answered_s=[round(duration_s, 6) for duration_s in self._answered_s],
         )
 
-    def _of(self, key: VersionKey) -> VersionStats:
-        version = self._versions.get(key)
-        if version is None:
-            version = self._versions[key] = VersionStats()
+    def _add(self, key: VersionKey) -> VersionStats:
+        version = self._versions[key] = VersionStats()
         return version
 
     def _count(self, requests: int, *, rejected: bool) -> None:

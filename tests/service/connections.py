@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +21,9 @@ from service.settings import Settings
 from service.telemetry.trace import Trace
 
 LIMITS = ConnectionLimits()
+GET: Final = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED: Final = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+HIDDEN: Final = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class FakeTransport:
@@ -191,23 +193,13 @@ class Connection:
         return self.transport.closed or self.transport.had_eof
 
 
-@asynccontextmanager
-async def listening(app: ASGIApp, limits: ConnectionLimits = LIMITS) -> AsyncIterator[int]:
-    """Serve an application on a port of this machine, on the event loop that runs."""
-    settings = Settings()
-    protocol = protocol_with(open_backlog(settings), Application(app, HotRoutes(Settings()), settings), limits=limits)
-    config = uvicorn.Config(app, http=protocol, log_config=None, interface="asgi3")
-    state = ServerState()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
-        await asyncio.gather(*state.tasks, return_exceptions=True)
+def post(body: bytes, *headers: bytes, path: bytes = b"/p") -> bytes:
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: x", b"Content-Length: %d" % len(body), *headers, b"", b""]
+    return b"\r\n".join(lines) + body
+
+
+def get(*headers: bytes) -> bytes:
+    return b"\r\n".join([b"GET /a HTTP/1.1", *headers, b"", b""])
 
 
 async def settle() -> None:

@@ -97,7 +97,7 @@ except BackboneWeightsError as error:
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert "Keras could not bring VGG16's ImageNet weights: URL fetch failure on https://" in result.stdout
+    assert "Keras could not load VGG16's ImageNet weights: URL fetch failure on https://" in result.stdout
     assert "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5" in result.stdout
     assert "--backbone-weights FILE" in result.stdout
 

@@ -90,7 +90,7 @@ class RunsCode:
 def test_pickle_that_would_run_code_is_refused(small_records: Batches, tmp_path: Path) -> None:
     write_python(small_records, tmp_path)
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps(RunsCode()))
-    with pytest.raises(DatasetError, match=r"builtins\.eval has no place in a CIFAR-10 batch"):
+    with pytest.raises(DatasetError, match=r"builtins\.eval is not allowed in a CIFAR-10 batch"):
         load_cifar10(tmp_path)
 
 

@@ -5,6 +5,7 @@ from sklearn.metrics import log_loss
 from cifar10_serving.artifacts.layout import version_folder
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
+from training.cifar10 import CLASS_NAMES
 from training.data import Split
 from training.evaluate import calibration_error, cross_entropy, evaluate
 
@@ -12,7 +13,7 @@ from training.evaluate import calibration_error, cross_entropy, evaluate
 def test_evaluation_of_a_published_version_on_its_golden_images(golden_split: Split) -> None:
     runtime = OpenVinoRuntime()
     model = runtime.load(version_folder(MODELS, "sequential", 1))
-    evaluation, probabilities = evaluate(runtime, model, golden_split, "test")
+    evaluation, probabilities = evaluate(runtime, model, golden_split, "test", CLASS_NAMES)
     right = probabilities.argmax(axis=1) == golden_split.labels
     assert (evaluation.n, evaluation.correct, evaluation.accuracy) == (64, right.sum(), right.mean())
     normalised = probabilities.astype(np.float64) / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)

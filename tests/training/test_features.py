@@ -70,7 +70,7 @@ def test_features_are_kept_and_used_by_the_next_run(
     (file,) = features_folder.iterdir()
     assert np.load(file, mmap_mode="r").shape == (320, 512)
     again = fit(short_recipe(weights_file), small_cifar10.train, features_folder=features_folder, progress=Lines())
-    assert f"using the features in {file}" in capsys.readouterr().out
+    assert f"using cached features in {file}" in capsys.readouterr().out
     for one, other in zip(trained.model.get_weights(), again.model.get_weights(), strict=True):
         assert np.array_equal(one, other)
 

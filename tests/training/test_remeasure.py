@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from cifar10_serving.errors import ArtifactCorruptError
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
+from training.cifar10 import CLASS_NAMES
 from training.data import Cifar10, Split, load_cifar10
 from training.errors import DatasetError
 from training.evaluate import evaluate
@@ -20,7 +22,7 @@ def small_version(one_model: Path, golden_split: Split) -> tuple[Path, Cifar10]:
     metadata = read_metadata(folder)
     data = Cifar10(golden_split, golden_split, "golden images", metadata.dataset.sha256)
     runtime = OpenVinoRuntime()
-    stored, _ = evaluate(runtime, runtime.load(folder), golden_split, "test")
+    stored, _ = evaluate(runtime, runtime.load(folder), golden_split, "test", CLASS_NAMES)
     (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [stored]}).model_dump_json())
     return folder, data
 
@@ -69,6 +71,32 @@ def test_other_data_is_refused(small_version: tuple[Path, Cifar10]) -> None:
     folder, data = small_version
     with pytest.raises(DatasetError, match="on which sequential version 1 was evaluated"):
         remeasure(folder, Cifar10(data.train, data.test, data.source, "f" * 64))
+
+
+def test_labels_are_those_of_the_version(small_version: tuple[Path, Cifar10]) -> None:
+    folder, data = small_version
+    labels = [f"class {index}" for index in range(10)]
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["labels"] = labels
+    for label, result in zip(labels, metadata["evaluations"][0]["per_class"], strict=True):
+        result["label"] = label
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    (comparison,) = remeasure(folder, data)
+    assert comparison.matches
+    assert comparison.now is not None
+    assert [result.label for result in comparison.now.per_class] == labels
+
+
+def test_validation_images_of_an_unknown_recipe_are_told_and_not_counted(small_version: tuple[Path, Cifar10]) -> None:
+    folder, data = small_version
+    metadata = read_metadata(folder)
+    stored = metadata.evaluations[0].model_copy(update={"split": "validation"})
+    changed = metadata.model_copy(update={"evaluations": [stored], "recipe": {"name": "mine"}})
+    (folder / "metadata.json").write_text(changed.model_dump_json())
+    (comparison,) = remeasure(folder, data)
+    assert comparison.now is None
+    assert comparison.reason == "the recipe doesn't say which images the validation split has"
+    assert comparison.matches
 
 
 @pytest.mark.full_data

@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from cifar10_serving.artifacts.layout import published_versions, version_folder
-from cifar10_serving.artifacts.robustness import Robustness, robustness_file
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.robustness import Robustness, read_robustness, robustness_file
 from cifar10_serving.errors import PublishError
 from tests.conftest import MODELS
 from tests.training.commands.training_command import last_line, run
-from training.data import Cifar10
+from tests.training.report.conftest import add_version
+from training.data import Cifar10, Split
 from training.errors import DatasetError
 from training.robustness import keep, measure_robustness
 
@@ -22,6 +23,16 @@ def models(tmp_path: Path) -> Path:
 def test_other_data_than_it_was_evaluated_on_is_refused(models: Path, small_cifar10: Cifar10) -> None:
     with pytest.raises(DatasetError, match=r"on which subclassing version 1 was evaluated"):
         measure_robustness(version_folder(models, "subclassing", 1), small_cifar10)
+
+
+def test_model_of_any_name_is_measured(tmp_path: Path, golden_split: Split) -> None:
+    folder = add_version(tmp_path, "seventh-model.v2", 1)
+    data = Cifar10(golden_split, golden_split, "golden images", read_metadata(folder).dataset.sha256)
+    table = measure_robustness(folder, data)
+    assert (table.name, table.version, table.n) == ("seventh-model.v2", 1, 64)
+    assert read_robustness(tmp_path, "seventh-model.v2", 1) is None
+    keep(table, tmp_path)
+    assert read_robustness(tmp_path, "seventh-model.v2", 1) == table
 
 
 @pytest.mark.slow

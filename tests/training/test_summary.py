@@ -1,8 +1,7 @@
 import pytest
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES, ModelName
-from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from training.architectures import ARCHITECTURES
+from training.cifar10 import MODEL_NAMES, TUTORIAL_RESULTS
 from training.recipes import get_recipe
 from training.summary import rows, summarize
 
@@ -10,14 +9,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_formula_gives_the_side_that_keras_has_for_every_layer(name: ModelName) -> None:
+def test_formula_gives_the_side_that_keras_has_for_every_layer(name: str) -> None:
     worked_out = [row for row in rows(ARCHITECTURES[name]()) if row.side is not None]
     assert len(worked_out) >= 5
     assert [row.side.pixels for row in worked_out if row.side] == [row.output_shape[1] for row in worked_out]
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2", "resnet50v2"])
-def test_formula_holds_for_odd_sides_and_strides_too(name: ModelName) -> None:
+def test_formula_holds_for_odd_sides_and_strides_too(name: str) -> None:
     model = ARCHITECTURES[name](upsample_to=45)
     worked_out = [row for row in rows(model) if row.side is not None]
     assert [row.side.pixels for row in worked_out if row.side] == [row.output_shape[1] for row in worked_out]

@@ -5,13 +5,13 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from cifar10_serving.artifacts.layout import version_folder
 from cifar10_serving.errors import ArtifactError, PublishError
 from cifar10_serving.runtimes.golden import read_golden
 from tests.conftest import MODELS, newest_version
 from tests.training.commands.training_command import last_line, run
 from tests.version_copies import flip_a_bit
+from training.cifar10 import CLASS_NAMES
 from training.triton import write_triton_repository
 
 
@@ -63,7 +63,7 @@ def test_openvino_reads_it_by_the_names_of_the_configuration(repository: Path) -
 def test_other_version_is_added_and_the_same_one_is_not_overwritten(repository: Path) -> None:
     write_triton_repository(MODELS, "sequential", 3, repository)
     assert {entry.name for entry in (repository / "sequential").iterdir() if entry.is_dir()} == {"2", "3"}
-    with pytest.raises(PublishError, match="is there already"):
+    with pytest.raises(PublishError, match="already exists"):
         write_triton_repository(MODELS, "sequential", 3, repository)
 
 
@@ -84,5 +84,5 @@ def test_command_writes_the_newest_version_of_each_model(tmp_path: Path) -> None
     assert last_line(result.stdout) == f"tritonserver --model-repository={tmp_path / 'repository'}"
     nothing = run("export", "--for", "triton", "--models", tmp_path / "nowhere", "--to", tmp_path / "repository")
     assert nothing.returncode == 1
-    assert "nothing is published" in last_line(nothing.stderr)
+    assert "no published version of" in last_line(nothing.stderr)
     assert "no MODEL" in last_line(run("export").stderr)

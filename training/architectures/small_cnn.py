@@ -1,8 +1,8 @@
 """The tutorial's small CNN, one network of 582,026 parameters written in Keras' three styles.
 
 Conv 32 -> pool -> Conv 64 -> pool -> Conv 64 (3x3, ReLU, padding same; pool 2x2) -> Dense 128 ReLU -> Dense 10
-softmax. Takes (batch, 32, 32, 3) float32 as the recipe scales it, returns probabilities (batch, 10) float32. A recipe
-may train it of layers that are normalized meanwhile: the same styles, written of other `Parts`.
+softmax. Takes (batch, 32, 32, 3) float32 as scaled by the recipe, returns probabilities (batch, 10) float32. A recipe
+may train it with normalized layers: the same styles, built from other `Parts`.
 """
 
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT, IMAGE_SHAPE
 from training.batch_normalization import NormalizedConv2D, NormalizedDense
+from training.cifar10 import CLASS_COUNT, IMAGE_SHAPE
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The layers that a style is written of; each call makes one."""
+    """Factories of the layers that a style is built from."""
 
     pooled_convolution: Callable[[int], Any]
-    """A 3x3 convolution of so many filters with ReLU, which `pooling` follows."""
+    """A 3x3 convolution with this many filters and ReLU, followed by `pooling`."""
     pooling: Callable[[], Any]
     convolution: Callable[[int], Any]
-    """One that nothing is pooled after."""
+    """A 3x3 convolution with this many filters and ReLU, not followed by pooling."""
     dense: Callable[[int], Any]
-    """A dense layer of so many units with ReLU."""
+    """A dense layer with this many units and ReLU."""
 
 
 def _convolution(filters: int) -> Any:
@@ -46,11 +46,11 @@ NORMALIZED: Final = Parts(
     convolution=NormalizedConv2D,
     dense=NormalizedDense,
 )
-"""For training: layer by layer, `folded_weights` gives the weights of the same style of `PLAIN` parts."""
+"""For training. The layers' `folded_weights` are the weights of the same style built from `PLAIN` parts."""
 
 
 def sequential(parts: Parts = PLAIN) -> keras.Sequential:
-    """The stack of layers, and nothing else to say."""
+    """Build the network as a stack of layers."""
     return keras.Sequential(
         [
             keras.Input(IMAGE_SHAPE),
@@ -68,7 +68,7 @@ def sequential(parts: Parts = PLAIN) -> keras.Sequential:
 
 
 def functional(parts: Parts = PLAIN) -> keras.Model:
-    """The graph from input to output, drawn tensor by tensor."""
+    """Build the network as a graph, tensor by tensor."""
     images = keras.Input(IMAGE_SHAPE)
     x = parts.pooled_convolution(32)(images)
     x = parts.pooling()(x)
@@ -82,7 +82,7 @@ def functional(parts: Parts = PLAIN) -> keras.Model:
 
 
 class SubclassingModel(keras.Model):  # type: ignore[misc]  # keras has no type information
-    """The layers as attributes, the way through them as code in `call`."""
+    """The network with layers as attributes and the forward pass in `call`."""
 
     def __init__(self, parts: Parts = PLAIN) -> None:
         super().__init__(name="Sub_Classing_Model")
@@ -96,7 +96,7 @@ class SubclassingModel(keras.Model):  # type: ignore[misc]  # keras has no type 
         self.classifier = layers.Dense(CLASS_COUNT, activation="softmax", dtype="float32")
 
     def call(self, images: Any) -> Any:
-        """Probabilities (batch, 10) of images (batch, 32, 32, 3)."""
+        """Return probabilities (batch, 10) for images (batch, 32, 32, 3)."""
         x = self.pool_1(self.convolution_1(images))
         x = self.pool_2(self.convolution_2(x))
         x = self.flatten(self.convolution_3(x))
@@ -104,7 +104,7 @@ class SubclassingModel(keras.Model):  # type: ignore[misc]  # keras has no type 
 
 
 def subclassing(parts: Parts = PLAIN) -> keras.Model:
-    """The subclass with its weights made, which takes one symbolic call."""
+    """Build the subclass; one symbolic call creates its weights."""
     model = SubclassingModel(parts)
     model(keras.Input(IMAGE_SHAPE))
     return model

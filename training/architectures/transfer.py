@@ -1,8 +1,8 @@
-"""The tutorial's transfer models: a `keras.applications` backbone, and the same head on each.
+"""The tutorial's transfer models: a `keras.applications` backbone with the same head on each.
 
 Backbone without its top -> Flatten -> Dense 128 ReLU -> Dense 64 ReLU -> Dense 10 softmax. Takes (batch, 32, 32, 3)
-float32 as the recipe scales it, returns probabilities (batch, 10) float32. Which weights the backbone begins with,
-and which of its layers train, is `training.build`'s part.
+float32 as scaled by the recipe, returns probabilities (batch, 10) float32. `training.build` loads the backbone's
+weights and freezes layers.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT, IMAGE_SHAPE, ModelName
+from training.cifar10 import CLASS_COUNT, IMAGE_SHAPE
 
-BACKBONES: Final[dict[ModelName, Any]] = {
+BACKBONES: Final[dict[str, Any]] = {
     "vgg16": keras.applications.VGG16,
     "mobilenetv2": keras.applications.MobileNetV2,
     "resnet50v2": keras.applications.ResNet50V2,
@@ -25,16 +25,16 @@ ChangeBackbone = Callable[[keras.Model], keras.Model]
 
 
 def transfer_model(
-    name: ModelName, *, upsample_to: int | None = None, change_backbone: ChangeBackbone | None = None
+    name: str, *, upsample_to: int | None = None, change_backbone: ChangeBackbone | None = None
 ) -> keras.Model:
-    """A backbone and its head, all weights drawn from the global seed.
+    """Build a backbone with its head, all weights drawn from the global seed.
 
     Args:
         name: one of `BACKBONES`.
         upsample_to: side in pixels to which the graph enlarges the images first (bilinear). Every backbone divides
-            the side by 32, so that 32 pixels end as one position and 64 as two by two. The mean over the positions
-            keeps the features as many as they are at 32 pixels, and the head the size that the tutorial gives it.
-        change_backbone: gets the backbone as `keras.applications` builds it, and returns the one to use.
+            the side by 32: 32 pixels end as one position, 64 as two by two. Averaging over the positions keeps the
+            number of features, and so the size of the head, as it is at 32 pixels.
+        change_backbone: receives the backbone that `keras.applications` builds, and returns the one to use.
     """
     images = keras.Input(IMAGE_SHAPE, name="images")
     side = upsample_to or IMAGE_SHAPE[0]
@@ -56,12 +56,12 @@ def transfer_model(
 
 
 def backbone_of(model: keras.Model) -> keras.Model:
-    """The `keras.applications` part of a transfer model."""
+    """Return the `keras.applications` backbone of a transfer model."""
     return model.get_layer(BACKBONE_LAYER)
 
 
 def divide(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """A transfer model as two that share its layers: images to features (batch, n), features to probabilities."""
+    """Split a transfer model into two that share its layers: images to features (batch, n), and on to probabilities."""
     features = model.get_layer(FEATURES_LAYER).output
     names = [layer.name for layer in model.layers]
     head = keras.Sequential(

@@ -1,5 +1,5 @@
-"""The commands of `python -m training`, one file each: its options, and what it prints.
+"""The commands of `python -m training`, one file each, with their options and output.
 
-The work itself is done elsewhere in `training`. TensorFlow is imported when a command runs, not before, so that
-`--help` and `list` answer at once.
+The rest of `training` does the work. TensorFlow is imported only when a command runs, so that `--help` and `list` are
+fast.
 """

@@ -1,22 +1,22 @@
-"""What the commands' options have in common, and a parser that names what a mistyped word was meant to be."""
+"""Options shared by several commands, and a parser that suggests the close match of a mistyped word."""
 
 import argparse
 import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES
 from cifar10_serving.text import did_you_mean
+from training.cifar10 import MODEL_NAMES
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that takes options in full only, and suggests the close match of a wrong one."""
+    """An `ArgumentParser` without abbreviated options, which suggests the close match of a wrong one."""
 
     def __init__(self, **settings: object) -> None:
-        super().__init__(**{"allow_abbrev": False} | settings)  # type: ignore[arg-type]  # passed on as they came
+        super().__init__(**{"allow_abbrev": False} | settings)  # type: ignore[arg-type]  # passed on unchanged
 
     def words(self) -> set[str]:
-        """What this parser knows: its options, and its commands where it has some."""
+        """Return the parser's options and commands."""
         known: set[str] = set()
         for action in self._actions:
             known |= set(action.option_strings)
@@ -25,66 +25,70 @@ class Parser(argparse.ArgumentParser):
         return known
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Refuse what is unknown here: left to the parser above, a command's usage and options would be forgotten."""
+        """Reject unknown arguments here: the parent parser's error would not show the command's usage and options."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        """End with 2, the usage and one line."""
+        """Print the usage and one line, and exit with 2."""
         wrong = re.search(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'", message)
         suggestion = did_you_mean((wrong[1] or wrong[2]).partition("=")[0], self.words()) if wrong else ""
         super().error(f"{message}{suggestion}")
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
-    """MODEL."""
+    """Add MODEL."""
     command.add_argument("model", metavar="MODEL", help=f"one of {', '.join(MODEL_NAMES)}")
 
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
-    """--recipe, and what changes it."""
+    """Add --recipe and the options that change a recipe."""
     command.add_argument(
         "--recipe", default="tutorial", metavar="NAME", help="the recipe: tutorial (the default), tuned or distilled"
     )
-    command.add_argument("--seed", type=int, metavar="N", help="another seed than the recipe's")
+    command.add_argument("--seed", type=int, metavar="N", help="a seed that replaces the recipe's")
     command.add_argument(
         "--backbone-weights",
         metavar="WEIGHTS",
-        help="what a transfer model's backbone begins with: imagenet, none (drawn from the seed), or a file that "
-        "Keras saved of such a backbone; default: what the recipe says",
+        help="initial weights of a transfer model's backbone: imagenet, none (drawn from the seed), or a weights file "
+        "saved by Keras; default: the recipe's",
     )
     command.add_argument(
         "--held-out",
         action="store_true",
-        help="validate on a tenth of the training images, where the recipe trains on all of them",
+        help="hold out a tenth of the training images for validation, if the recipe trains on all of them",
     )
 
 
 def add_checkpoints(command: argparse.ArgumentParser) -> None:
-    """--checkpoints."""
+    """Add --checkpoints."""
     command.add_argument(
         "--checkpoints",
         type=Path,
         default=Path(".checkpoints"),
         metavar="FOLDER",
-        help="keeps the state after each epoch, a frozen backbone's features and teachers' answers: .checkpoints",
+        help="folder of checkpoints, cached features and cached teachers' answers; default: .checkpoints",
     )
 
 
 def add_data(command: argparse.ArgumentParser) -> None:
-    """--data."""
+    """Add --data."""
     command.add_argument(
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="holds the official CIFAR-10, binary or python version; without it Keras downloads the data",
+        help="folder of the official CIFAR-10, binary or python version; without it, Keras downloads the data",
     )
 
 
 def add_models(command: argparse.ArgumentParser) -> None:
-    """--models."""
+    """Add --models."""
     command.add_argument(
-        "--models", type=Path, default=Path("models"), metavar="FOLDER", help="the published versions: models"
+        "--models",
+        type=Path,
+        default=Path("models"),
+        metavar="FOLDER",
+        help="folder of the published versions; default: models",
     )

@@ -1,4 +1,4 @@
-"""How the commands word what they print."""
+"""Format evaluations and versions for the commands' output."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata
 
 
 def describe_evaluation(entry: Evaluation) -> str:
-    """One line."""
+    """Format an evaluation as one line."""
     return (
         f"{entry.split:<10} {entry.runtime} {entry.runtime_version} {entry.precision}: "
-        f"{entry.correct:,} of {entry.n:,} right ({entry.accuracy:.4f}), loss {entry.loss:.4f}"
+        f"{entry.correct:,} of {entry.n:,} correct ({entry.accuracy:.4f}), loss {entry.loss:.4f}"
     )
 
 
 def describe_published(metadata: ModelMetadata, models: Path) -> str:
-    """Where it lies, and a line for each evaluation."""
+    """Format a published version: its folder, and one line per evaluation."""
     lines = [f"published {version_folder(models, metadata.name, metadata.version)}"]
     lines += [f"  {describe_evaluation(entry)}" for entry in metadata.evaluations]
     return "\n".join(lines)

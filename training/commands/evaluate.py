@@ -1,4 +1,4 @@
-"""`python -m training evaluate VERSION_FOLDER`: measures a published version again."""
+"""`python -m training evaluate VERSION_FOLDER`: evaluate a published version again."""
 
 import argparse
 from pathlib import Path
@@ -15,23 +15,23 @@ MISMATCH: Final = 3
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
-    command.description = f"Ends with {MISMATCH} where a figure is not what the metadata says."
+    """Add the options."""
+    command.description = f"Exits with {MISMATCH} if a result doesn't match the metadata."
     command.add_argument("folder", type=Path, metavar="VERSION_FOLDER", help="such as models/sequential/1")
     add_data(command)
     command.add_argument(
         "--add",
         action="store_true",
-        help="then also measure it in the precisions of this machine that its metadata lacks, and add them",
+        help="then evaluate it in the precisions that its metadata lacks, and add them, if this machine has them",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print each stored evaluation and the same one measured now."""
+    """Print each stored evaluation and its repetition."""
     from training.data import load_cifar10
     from training.remeasure import remeasure
 
-    read_metadata(arguments.folder)  # a wrong folder is told before 180 MB are read
+    read_metadata(arguments.folder)  # reports a wrong folder before 180 MB are read
     data = load_cifar10(arguments.data)
     comparisons = remeasure(arguments.folder, data)
     for comparison in comparisons:
@@ -55,4 +55,4 @@ def _add(folder: Path, data: "Cifar10") -> None:
     for evaluation in added:
         print(f"added  {describe_evaluation(evaluation)}")
     if not added:
-        print("added  nothing: it is measured in each precision that this machine has")
+        print("added  nothing: it was already evaluated in every precision of this machine")

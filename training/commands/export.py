@@ -1,37 +1,38 @@
-"""`python -m training export MODEL`: publishes a run that has trained all its epochs and was not published.
+"""`python -m training export MODEL`: publish a finished run that was not published.
 
-With `--for triton` it writes what is published for that server instead.
+With `--for triton` it writes published versions as a model repository instead.
 """
 
 import argparse
 from pathlib import Path
 from typing import Final
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES
-from cifar10_serving.artifacts.layout import published_versions
 from cifar10_serving.errors import PublishError
+from training.cifar10 import MODEL_NAMES
 from training.commands.arguments import add_checkpoints, add_data, add_models, add_recipe
 from training.commands.describe import describe_published
 from training.commands.fit import chosen_recipe, command_line
+from training.published import published_models
 from training.triton import write_triton_repository
 
 TRITON: Final = "triton"
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options; the same as those of the run, or where a server's files are to be written."""
+    """Add the options: those of the run to publish, or of the model repository to write."""
     command.description = (
-        "Publishes a finished run by MODEL and its options. With --for triton the newest published version of MODEL, "
-        "or of every model, is written as a model repository of Triton's OpenVINO backend; nothing is trained."
+        "Publishes a finished run, identified by MODEL and the run's options. With --for triton, writes the newest "
+        "published version of MODEL, or of every model, as a model repository for Triton's OpenVINO backend. Nothing "
+        "is trained."
     )
     command.add_argument("model", nargs="?", metavar="MODEL", help=f"one of {', '.join(MODEL_NAMES)}")
-    command.add_argument("--for", dest="server", choices=[TRITON], help="write what is published for this server")
+    command.add_argument("--for", dest="server", choices=[TRITON], help="write a model repository for this server")
     command.add_argument(
         "--to",
         type=Path,
         default=Path("model_repository"),
         metavar="FOLDER",
-        help="with --for: the repository to write into: model_repository",
+        help="with --for: folder of the model repository; default: model_repository",
     )
     add_recipe(command)
     add_checkpoints(command)
@@ -40,7 +41,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Publish from the kept state; training nothing, and leaving the state where it is."""
+    """Publish from the checkpoint, without training; keep the checkpoint."""
     if arguments.server == TRITON:
         return _export_for_triton(arguments)
     if arguments.model is None:
@@ -60,26 +61,26 @@ def run(arguments: argparse.Namespace) -> int:
     done = checkpoint.epochs_done()
     if done < recipe.epochs:
         raise CheckpointError(
-            f"{done} of {recipe.epochs} epochs of this run are done in {arguments.checkpoints}",
-            expected="a run with all its epochs, by this recipe, seed and data",
+            f"{arguments.checkpoints} has {done} of {recipe.epochs} epochs of this run",
+            expected="a finished run with this recipe, seed and data",
             remedy=f"{command_line(recipe, arguments.data)} --checkpoints {arguments.checkpoints}",
         )
     trained = fit(recipe, data.train, checkpoint=checkpoint, features_folder=arguments.checkpoints)
     metadata = export(trained, data, arguments.models, command=command_line(recipe, arguments.data))
     print(describe_published(metadata, arguments.models))
-    print(f"the state stays in {checkpoint.file}")
+    print(f"the checkpoint is kept in {checkpoint.file}")
     return 0
 
 
 def _export_for_triton(arguments: argparse.Namespace) -> int:
-    names = [arguments.model] if arguments.model else list(MODEL_NAMES)
-    newest = {name: max(published_versions(arguments.models, name), default=None) for name in names}
-    found = {name: version for name, version in newest.items() if version is not None}
+    published = published_models(arguments.models) if arguments.models.is_dir() else {}
+    newest = {name: max(versions) for name, versions in published.items()}
+    found = newest if arguments.model is None else {name: newest[name] for name in newest if name == arguments.model}
     if not found:
         raise PublishError(
-            f"nothing is published of {', '.join(names)} in {arguments.models}",
-            expected="a published version",
-            remedy="give the folder of the published versions with --models",
+            f"no published version of {arguments.model or 'any model'} in {arguments.models}",
+            expected="at least one published version",
+            remedy="pass the folder of the published versions with --models",
         )
     for name, version in found.items():
         print(f"{write_triton_repository(arguments.models, name, version, arguments.to)}, version {version}")

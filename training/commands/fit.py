@@ -1,4 +1,4 @@
-"""`python -m training fit MODEL`: trains a model by a recipe and publishes it, or tries whether it would."""
+"""`python -m training fit MODEL`: train a model by a recipe and publish it, or test the whole process quickly."""
 
 import argparse
 import shlex
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from training.data import Cifar10
     from training.recipes import Recipe
 
-WHEN_STOPPED: Final = ": nothing was published; the same command resumes after the last whole epoch"
+WHEN_STOPPED: Final = ": nothing was published; the same command resumes after the last finished epoch"
 SMOKE_TRAIN: Final = 640
 SMOKE_TEST: Final = 256
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     add_model(command)
     add_recipe(command)
     command.add_argument(
         "--smoke",
         action="store_true",
-        help=f"try the whole way in seconds, on {SMOKE_TRAIN} training images, and keep nothing",
+        help=f"test the whole process in seconds on {SMOKE_TRAIN} training images, and keep nothing",
     )
     command.add_argument(
-        "--no-export", action="store_true", help="train only, and keep the state; `export` publishes it later"
+        "--no-export", action="store_true", help="train only, and keep the checkpoint; `export` publishes it later"
     )
     add_checkpoints(command)
     add_data(command)
@@ -37,10 +37,10 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, export, measure and publish."""
+    """Train, export, evaluate and publish."""
     if arguments.smoke:
-        arguments.when_stopped = ""  # there is nothing that another run could go on from
-    recipe = chosen_recipe(arguments)  # a mistyped name is told before anything slow is imported
+        arguments.when_stopped = ""  # a smoke run can't be resumed
+    recipe = chosen_recipe(arguments)  # reports a mistyped name before anything slow is imported
     from training.allocation import keep_memory
     from training.data import load_cifar10
     from training.recipes import smoke
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
-    """The recipe that MODEL, --recipe, --seed, --backbone-weights and --held-out name."""
+    """Return the recipe by MODEL, --recipe, --seed, --backbone-weights and --held-out."""
     from training.recipes import get_recipe, held_out, with_backbone_weights, with_seed
 
     recipe = get_recipe(arguments.recipe, arguments.model)
@@ -68,7 +68,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
 
 
 def command_line(recipe: "Recipe", data: Path | None) -> str:
-    """What repeats the run, without this machine's paths."""
+    """Return the command that repeats the run, without this machine's paths."""
     from training.recipes import get_recipe
 
     words = ["python -m training fit", recipe.model, "--recipe", recipe.name, "--seed", str(recipe.seed)]
@@ -92,7 +92,7 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkp
     if not arguments.no_export:
         require_tensorflow("exporting")
     with staging_folder(models, recipe.model):
-        pass  # a folder that can't be written to is told now, not after hours
+        pass  # reports a read-only folder now, not after hours
     data = load_cifar10(arguments.data)
     checkpoint = Checkpoint(checkpoints, recipe, data.sha256)
     checkpoint.require_writable()
@@ -101,9 +101,9 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkp
             recipe, data.train, checkpoint=checkpoint, features_folder=checkpoints, models=models, progress=progress
         )
     if arguments.no_export:
-        print(f"trained; the state is in {checkpoint.file}")
+        print(f"training finished; the checkpoint is in {checkpoint.file}")
         return
-    from training.export import export  # imports TensorFlow and OpenVINO, which training on JAX does without
+    from training.export import export  # imports TensorFlow and OpenVINO, which training on JAX doesn't need
 
     metadata = export(trained, data, models, command=command_line(recipe, arguments.data))
     print(describe_published(metadata, models))
@@ -123,7 +123,7 @@ def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path, *, teachers: Path)
     metadata = export(trained, data, folder / "models", command="smoke")
     for entry in metadata.evaluations:
         print(f"  {describe_evaluation(entry)}")
-    print(f"{recipe.model} by the recipe {recipe.name} trains, exports and answers; nothing of this was kept")
+    print(f"smoke run passed: {recipe.model} with recipe {recipe.name} trains, exports and predicts; nothing was kept")
 
 
 def _few(data: "Cifar10") -> "Cifar10":

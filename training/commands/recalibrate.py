@@ -1,4 +1,4 @@
-"""`python -m training recalibrate VERSION_FOLDER`: publishes a version again, at its recipe's temperature of today."""
+"""`python -m training recalibrate VERSION_FOLDER`: publish a version again at its recipe's current temperature."""
 
 import argparse
 from pathlib import Path
@@ -9,18 +9,18 @@ from training.commands.describe import describe_published
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.description = (
-        "The same weights become the next version, whose graph divides the logits by the temperature that the recipe "
-        "has now; `temperature` finds one. Nothing is trained."
+        "Publishes the same weights as the next version, whose graph divides the logits by the recipe's current "
+        "temperature; `temperature` finds one. Nothing is trained."
     )
     command.add_argument("folder", type=Path, metavar="VERSION_FOLDER", help="such as models/sequential/2")
     add_data(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Publish it beside the version."""
-    command = read_metadata(arguments.folder).training.command  # a wrong folder is told before 180 MB are read
+    """Publish the new version beside the old one."""
+    command = read_metadata(arguments.folder).training.command  # reports a wrong folder before 180 MB are read
     from training.backend import require_tensorflow
     from training.data import load_cifar10
     from training.recalibrate import at_todays_temperature

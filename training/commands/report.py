@@ -1,4 +1,4 @@
-"""`python -m training report`: writes the page of results."""
+"""`python -m training report`: write the results page."""
 
 import argparse
 from pathlib import Path
@@ -7,19 +7,19 @@ from training.commands.arguments import add_models
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     add_models(command)
     command.add_argument(
         "--output",
         type=Path,
         default=Path("docs/results"),
         metavar="FOLDER",
-        help="where results.md, results.html and plots/ go: docs/results",
+        help="folder for results.md, results.html and plots/; default: docs/results",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write it, and name what was written."""
+    """Write the page, and print the paths of the written files."""
     from training.report import write_report
 
     for file in write_report(arguments.models, arguments.output):

@@ -1,4 +1,4 @@
-"""`python -m training robustness VERSION_FOLDER`: measures a published version on shifted pictures."""
+"""`python -m training robustness VERSION_FOLDER`: evaluate a published version on corrupted images."""
 
 import argparse
 from pathlib import Path
@@ -8,18 +8,18 @@ from training.commands.arguments import add_data
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
-    command.description = "The table is kept beside the version's folder, and shown by `report`."
+    """Add the options."""
+    command.description = "Writes the table beside the version's folder; `report` shows it."
     command.add_argument("folder", type=Path, metavar="VERSION_FOLDER", help="such as models/sequential/1")
     add_data(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table, and keep it."""
+    """Print and store the table."""
     from training.data import load_cifar10
     from training.robustness import keep, measure_robustness
 
-    read_metadata(arguments.folder)  # a wrong folder is told before 180 MB are read
+    read_metadata(arguments.folder)  # reports a wrong folder before 180 MB are read
     robustness = measure_robustness(arguments.folder, load_cifar10(arguments.data))
     print(f"{robustness.name}/{robustness.version}, {robustness.n:,} test images: {robustness.clean_accuracy:.4f}")
     for result in robustness.results:

@@ -1,4 +1,4 @@
-"""`python -m training show-data`: draws the first images of the data set."""
+"""`python -m training show-data`: draw the first images of the data set."""
 
 import argparse
 from pathlib import Path
@@ -7,19 +7,19 @@ from training.commands.arguments import add_data
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     add_data(command)
     command.add_argument(
         "--output",
         type=Path,
         default=Path("sample_images.svg"),
         metavar="FILE",
-        help="an .svg or .png file: sample_images.svg",
+        help="an .svg or .png file; default: sample_images.svg",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the picture."""
+    """Write the image."""
     from training.data import load_cifar10
     from training.sample_images import write_sample_images
 

@@ -1,4 +1,4 @@
-"""`python -m training summary MODEL`: the layers of a network, their parameters and how the image shrinks."""
+"""`python -m training summary MODEL`: show a network's layers, parameters and output shapes."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from training.commands.arguments import add_model, add_recipe
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     add_model(command)
     add_recipe(command)
 

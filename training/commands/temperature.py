@@ -1,4 +1,4 @@
-"""`python -m training temperature MODEL`: finds the temperature that a recipe should export its model at."""
+"""`python -m training temperature MODEL`: find the best temperature for a recipe's export."""
 
 import argparse
 
@@ -7,10 +7,10 @@ from training.commands.fit import chosen_recipe
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.description = (
-        "Trains by the recipe, with a tenth of the images held out, and says at which temperature the answers for "
-        "those are calibrated best. Nothing is published: the recipe's field `temperature` takes the number."
+        "Trains by the recipe with a tenth of the images held out, and prints the temperature that calibrates the "
+        "answers for those images best. Nothing is published; put the number into the recipe's field `temperature`."
     )
     add_model(command)
     add_recipe(command)
@@ -20,7 +20,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, and print the calibration before and after."""
+    """Train, and print the calibration error before and after."""
     recipe = chosen_recipe(arguments)
     from training.allocation import keep_memory
     from training.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     validation = trained.validation
     answers = answers_of(trained, validation)
     temperature = best_temperature(answers, validation.labels)
-    print(f"{recipe.model}, {recipe.name}: {len(validation):,} images held out, temperature {temperature:.2f}")
+    print(f"{recipe.model}, {recipe.name}: {len(validation):,} held-out images, temperature {temperature:.2f}")
     for name, scaled in (("at 1", answers), (f"at {temperature:.2f}", at_temperature(answers, temperature))):
         print(
             f"  {name:7}  calibration error {calibration_error(scaled, validation.labels):.4f}, "

@@ -1,7 +1,7 @@
-"""What is trained, and how: one readable, immutable object for each model and recipe.
+"""Recipes: one immutable object with every hyper-parameter, for each model and recipe name.
 
-`tutorial` is the published recipe of a 2023 tutorial to the letter, `tuned` ours, aimed at the highest accuracy on the
-labels alone, `distilled` has the small CNNs learn from the transfer models. Every field goes into the metadata.
+`tutorial` reproduces a 2023 tutorial exactly. `tuned` is ours and aims at the highest accuracy from the labels alone.
+`distilled` trains the small CNNs on the transfer models' answers. Every field is stored in the metadata.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES, SMALL_CNNS, ModelName
 from cifar10_serving.text import did_you_mean
+from training.cifar10 import MODEL_NAMES, SMALL_CNNS
 from training.errors import RecipeError
 from training.recipes import distilled
 from training.recipes.recipe import (
@@ -21,7 +21,6 @@ from training.recipes.recipe import (
     Augmentation,
     Distillation,
     Recipe,
-    RecipeName,
 )
 from training.recipes.tuned import mobilenetv2, resnet50v2, small_cnn, vgg16
 from training.recipes.tutorial import tutorial
@@ -38,7 +37,7 @@ __all__ = [
     "with_seed",
 ]
 
-RECIPES: Final[dict[RecipeName, dict[ModelName, Callable[[ModelName], Recipe]]]] = {
+RECIPES: Final[dict[str, dict[str, Callable[[str], Recipe]]]] = {
     "tutorial": dict.fromkeys(MODEL_NAMES, tutorial),
     "tuned": {
         **dict.fromkeys(SMALL_CNNS, small_cnn),
@@ -48,45 +47,43 @@ RECIPES: Final[dict[RecipeName, dict[ModelName, Callable[[ModelName], Recipe]]]]
     },
     "distilled": dict.fromkeys(SMALL_CNNS, distilled.small_cnn),
 }
-"""Recipe name -> the models it is for, each with what makes it."""
+"""Recipe name -> model name -> function that returns the recipe."""
 SMOKE_EPOCHS: Final = 2
 WORDS: Final = (IMAGENET, NO_WEIGHTS)
 
 
 def get_recipe(name: str, model: str) -> Recipe:
-    """The recipe with this name for this model.
+    """Return the recipe with this name for this model.
 
     Raises:
-        RecipeError: no such recipe or model.
+        RecipeError: there is no such recipe or model.
     """
-    known_model = next((known for known in MODEL_NAMES if known == model), None)
-    if known_model is None:
+    if model not in MODEL_NAMES:
         raise RecipeError(
             f"no model '{model}'{did_you_mean(model, MODEL_NAMES)}", expected=f"one of {', '.join(MODEL_NAMES)}"
         )
-    known_recipe = next((known for known in RECIPES if known == name), None)
-    if known_recipe is None:
+    if name not in RECIPES:
         raise RecipeError(f"no recipe '{name}'{did_you_mean(name, RECIPES)}", expected=f"one of {', '.join(RECIPES)}")
-    recipes = RECIPES[known_recipe]
-    if known_model not in recipes:
+    recipes = RECIPES[name]
+    if model not in recipes:
         raise RecipeError(f"no recipe '{name}' for {model}", expected=f"one of the models {', '.join(recipes)}")
-    return recipes[known_model](known_model)
+    return recipes[model](model)
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """The same recipe with another seed.
+    """Return the recipe with another seed.
 
     Raises:
-        RecipeError: the seed is not legal.
+        RecipeError: the seed is out of range.
     """
     return _changed(recipe, "seed", seed, expected="a whole number from 0 to 4,294,967,295")
 
 
 def with_backbone_weights(recipe: Recipe, weights: str) -> Recipe:
-    """The same recipe beginning with other weights of the backbone: `imagenet`, `none`, or a file's path.
+    """Return the recipe with other initial weights of the backbone: `imagenet`, `none`, or a file's path.
 
     Raises:
-        RecipeError: the model has no backbone, or there is no such file.
+        RecipeError: the model has no backbone, or the file doesn't exist.
     """
     if recipe.backbone_weights is None:
         raise RecipeError(
@@ -98,21 +95,21 @@ def with_backbone_weights(recipe: Recipe, weights: str) -> Recipe:
         if not file.is_file():
             raise RecipeError(
                 f"'{weights}' is {'a folder' if file.is_dir() else 'no file'}{did_you_mean(weights, WORDS)}",
-                expected="imagenet, none, or a file with the weights of such a backbone, as Keras saves them",
+                expected="imagenet, none, or a file with weights of this backbone, saved by Keras",
             )
         weights = str(file)
     return _changed(recipe, "backbone_weights", weights, expected="imagenet, none, or the path of a file")
 
 
 def held_out(recipe: Recipe) -> Recipe:
-    """The same recipe with a tenth of the training images held out to validate, where it holds out none."""
+    """Return the recipe with a tenth of the training images held out for validation, unless it already has some."""
     if recipe.validation_fraction:
         return recipe
     return recipe.model_copy(update={"validation_fraction": HELD_OUT_FRACTION})
 
 
 def smoke(recipe: Recipe) -> Recipe:
-    """The same recipe cut down to show in seconds whether it runs; made to be used with a few hundred images."""
+    """Return the recipe reduced to a few epochs, to test with a few hundred images whether it runs."""
     epochs = min(recipe.epochs, SMOKE_EPOCHS)
     return recipe.model_copy(
         update={"smoke": True, "epochs": epochs, "warmup_epochs": min(recipe.warmup_epochs, epochs / 2)}

@@ -1,19 +1,19 @@
-"""The small CNN taught by this repository's own transfer models; validation images decided its settings.
+"""The small CNN trained on our own transfer models' answers; the settings were chosen on validation images.
 
 python -m training fit MODEL --recipe distilled --data FOLDER
 """
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES, ModelName
+from training.cifar10 import MODEL_NAMES
 from training.recipes.recipe import Augmentation, Distillation, Recipe
 
 
-def small_cnn(model: ModelName) -> Recipe:
-    """The small CNN on the mean of two teachers' answers, to four views of each image.
+def small_cnn(model: str) -> Recipe:
+    """Return the recipe of a small CNN: the mean of two teachers' answers for four views of each image.
 
-    A label names one class. A teacher says how much an image looks like the others too, and what a dog with half a ship
-    pasted over it is. VGG16 is the best of the published teachers, MobileNetV2 the fastest.
+    A label names one class. A teacher also says how similar an image is to the other classes, and how to classify a dog
+    with half a ship pasted over it. VGG16 is the most accurate of the published teachers, MobileNetV2 the fastest.
 
-    Not trained to its end yet.
+    No full run has been done yet.
     """
     return Recipe(
         name="distilled",

@@ -1,6 +1,6 @@
-"""The report: one page of results from the metadata of all published versions, as Markdown and as HTML, with plots.
+"""The report: a results page from the metadata of all published versions, as Markdown and HTML, with plots.
 
-The text of a part and its plots are in `sections`; the page is written once, in Markdown, and the HTML is made from it.
+`sections` has the text and plots of each section. The page is composed in Markdown and rendered to HTML.
 """
 
 import tempfile
@@ -24,24 +24,24 @@ HTML_FILE: Final = "results.html"
 
 
 def write_report(models: Path, folder: Path) -> list[Path]:
-    """Write the page of results; the files written: `results.md`, `results.html` and `plots/*.svg`.
+    """Write `results.md`, `results.html` and `plots/*.svg`; return their paths.
 
-    Takes about a second for each model and recipe, which goes into measuring milliseconds an image with OpenVINO.
-    Files of the same names are replaced, others are left alone.
+    Takes about a second per model and recipe, mostly for measuring the latency with OpenVINO. Existing files are
+    replaced; other files are kept.
 
     Args:
         models: the published versions, `models/<name>/<version>/`.
-        folder: where to write; made where it is not there.
+        folder: the output folder; created if it doesn't exist.
 
     Raises:
-        ReportError: nothing is published, no version can be used, or the folder can't be written to.
+        ReportError: nothing is published, no version is valid, or the folder can't be written to.
         RuntimeUnavailableError: OpenVINO isn't installed.
     """
     published = read_published(models)
     with _write_errors(folder):
         (folder / PLOTS_FOLDER).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            pass  # what can't be written is told before anything is measured
+            pass  # reports a read-only folder before anything is measured
     page = compose(published, measure_latencies(published.latest()))
     contents = {folder / PLOTS_FOLDER / f"{name}.svg": document for name, document in page.plots.items()}
     contents |= {folder / MARKDOWN_FILE: page.markdown, folder / HTML_FILE: render_html(page.markdown)}
@@ -59,6 +59,6 @@ def _write_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ReportError(
             f"can't write the report to {folder}: {error.strerror or error}",
-            expected="a folder with room that this user may write to",
-            remedy="make room, or give another folder",
+            expected="a writable folder with enough free space",
+            remedy="free up space, or choose another folder",
         ) from None

@@ -1,4 +1,4 @@
-"""The page as one HTML file: the Markdown rendered, with its style inside; no script, nothing from elsewhere."""
+"""Render the page as one self-contained HTML file with inline styles and without scripts."""
 
 from html import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ SCROLLING: Final = '<div class="scrolling" tabindex="0" role="region" aria-label
 
 
 def render_html(markdown: str) -> str:
-    """An HTML document of a Markdown page, whose first heading becomes the title."""
+    """Render a Markdown page as an HTML document; its first heading becomes the title."""
     parser = MarkdownIt("commonmark", {"html": True, "xhtmlOut": False}).enable("table")
     tokens = parser.parse(markdown)
     headings = [index for index, token in enumerate(tokens) if token.type == "heading_open"]
@@ -31,7 +31,7 @@ def render_html(markdown: str) -> str:
 
 
 def _scrolling_tables(tokens: list[Token]) -> list[Token]:
-    """Each table in a box of its own, which scrolls sideways where the screen is narrow."""
+    """Wrap each table in a box that scrolls sideways on narrow screens."""
     wrapped: list[Token] = []
     for token in tokens:
         if token.type == "table_open":

@@ -1,6 +1,6 @@
-"""How long a version takes for an image, measured with the runtime that serves on a CPU: OpenVINO in float32.
+"""Measure a version's latency per image with the runtime that serves on a CPU: OpenVINO in float32.
 
-Only the model's own computing is in it: no HTTP, no decoding. What those add is the service's matter.
+Only inference is measured, without HTTP and decoding.
 """
 
 import time
@@ -18,7 +18,7 @@ from training.report.versions import RUNTIME_TITLES, PublishedVersion
 
 BATCHES: Final = (1, 32)
 ROUNDS: Final = 5
-"""Rounds go through all versions, so that what else the machine does in the meantime falls on all of them."""
+"""Each round measures all versions, so that other load on the machine affects all of them."""
 CALLS_A_ROUND: Final = 3
 ROUND_DURATION_S: Final = 0.1
 WARM_UP_CALLS: Final = 2
@@ -26,7 +26,7 @@ WARM_UP_CALLS: Final = 2
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds an image in a batch of this size: the median over all calls, and the quartiles around it."""
+    """Milliseconds per image at a batch size: median and quartiles over all calls."""
 
     batch: int
     median_ms: float
@@ -36,7 +36,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class MeasuredLatencies:
-    """Version key -> one entry for each of `BATCHES`, or why there is none; and the runtime that computed."""
+    """Version key -> one entry for each of `BATCHES`, or the reason why it failed; and the runtime."""
 
     runtime: str
     by_version: dict[str, tuple[Latency, ...]]
@@ -44,7 +44,7 @@ class MeasuredLatencies:
 
 
 def measure_latencies(versions: Sequence[PublishedVersion]) -> MeasuredLatencies:
-    """Measure each version, once it has given its golden answers.
+    """Measure each version that passes its golden check.
 
     Raises:
         RuntimeUnavailableError: OpenVINO isn't installed.

@@ -1,8 +1,8 @@
-"""The whole page: title, what it says in short, links, and the sections in their order."""
+"""Compose the whole page: title, summary, table of contents, and the sections."""
 
 from dataclasses import dataclass
 
-from cifar10_serving.artifacts.labels import MODELS
+from training.cifar10 import MODEL_NAMES
 from training.report.latency import MeasuredLatencies
 from training.report.markdown import anchor, code, items, plain
 from training.report.sections.classes import class_results
@@ -22,14 +22,14 @@ from training.report.versions import Published
 
 @dataclass(frozen=True)
 class Page:
-    """The page's Markdown, and its plots: file name without ending -> SVG document."""
+    """The page's Markdown, and its plots: file name without suffix -> SVG document."""
 
     markdown: str
     plots: dict[str, str]
 
 
 def compose(published: Published, latencies: MeasuredLatencies) -> Page:
-    """Everything that the report says of these versions."""
+    """Compose the page about these versions."""
     sections = [
         against_the_tutorial(published),
         against_the_goals(published),
@@ -42,7 +42,8 @@ def compose(published: Published, latencies: MeasuredLatencies) -> Page:
         accuracy_against_cost(published, latencies),
         provenance(published),
     ]
-    blocks = ["# Results on CIFAR-10", _in_short(published), _contents(sections)]
+    datasets = dict.fromkeys(version.metadata.dataset.name for version in published.versions)
+    blocks = [f"# Results on {plain(' and '.join(datasets))}", _in_short(published), _contents(sections)]
     for section in sections:
         blocks += [f"## {section.title}", *section.blocks]
     plots = {name: document for section in sections for name, document in section.plots.items()}
@@ -52,11 +53,14 @@ def compose(published: Published, latencies: MeasuredLatencies) -> Page:
 def _in_short(published: Published) -> str:
     best = max(published.versions, key=lambda version: version.test.accuracy)
     models = {version.metadata.name for version in published.versions}
+    known = models.intersection(MODEL_NAMES)
+    others = f" and {_count(len(models - known), 'other model')}" if models - known else ""
     return (
-        f"The models of a 2023 tutorial, trained again and published by this project: {len(models)} of {len(MODELS)} "
-        f"models, {_count(len(published.versions), 'version')}. The highest test accuracy is "
-        f"**{best.test.accuracy:.4f}** ({plain(best.metadata.title)}, {code(best.key)}, recipe {plain(best.recipe)}). "
-        f"Every number is computed from the published files: [{PROVENANCE.lower()}](#{anchor(PROVENANCE)})."
+        f"This project reproduces the models of a 2023 tutorial, and also trains them with its own recipes. Published "
+        f"are {len(known)} of its {len(MODEL_NAMES)} models{others}, in {_count(len(published.versions), 'version')}. "
+        f"The highest test accuracy is **{best.test.accuracy:.4f}** ({plain(best.metadata.title)}, {code(best.key)}, "
+        f"recipe {plain(best.recipe)}). Every number is computed from the published files: see "
+        f"[{PROVENANCE.lower()}](#{anchor(PROVENANCE)})."
     )
 
 

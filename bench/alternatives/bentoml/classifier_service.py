@@ -1,4 +1,4 @@
-"""BentoML: one service whose method batches adaptively.
+"""BentoML: a service with adaptive batching.
 
 bentoml serve classifier_service:Classifier
 """
@@ -13,11 +13,11 @@ from PIL.Image import Image
 from bench.alternatives.saved_model import answer, load_saved_model
 
 # https://docs.bentoml.com/en/latest/get-started/adaptive-batching.html: `batchable`, `max_batch_size`,
-# `max_latency_ms` (above it, requests are refused; the page's default is 60,000).
+# `max_latency_ms` (above it, requests are rejected; the page's default is 60,000).
 MAX_BATCH_SIZE = 64
 MAX_LATENCY_MS = 60_000
 # https://docs.bentoml.com/en/latest/build-with-bentoml/parallelize-requests.html, "CPU workloads": several workers, to
-# use several cores in spite of the interpreter's lock.
+# use several cores despite the interpreter's lock.
 WORKERS = os.cpu_count() or 1
 
 
@@ -27,7 +27,7 @@ WORKERS = os.cpu_count() or 1
     workers=WORKERS, traffic={"timeout": 60}, logging={"access": {"enabled": False}}, metrics={"enabled": False}
 )
 class Classifier:
-    """The SavedModel behind one batchable method."""
+    """The SavedModel with one batchable method."""
 
     def __init__(self) -> None:
         self.model = load_saved_model()
@@ -35,6 +35,6 @@ class Classifier:
     # A list of images as the batch: https://docs.bentoml.com/en/latest/build-with-bentoml/iotypes.html, "Files"
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS)  # type: ignore[untyped-decorator]
     def predict(self, file: list[Image]) -> list[dict[str, Any]]:
-        """One answer for each image."""
+        """Return one answer per image."""
         images = np.stack([np.asarray(image.convert("RGB")) for image in file])
         return [answer(probabilities) for probabilities in self.model.predict(images)]

@@ -1,4 +1,4 @@
-"""LitServe: dynamic batching, one worker for each core.
+"""LitServe: dynamic batching, one worker per core.
 
 python server.py PORT
 """
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from bench.alternatives.saved_model import answer, decode, load_saved_model
 
 # https://lightning.ai/docs/litserve/features/batching: "max_batch_size" and "batch_timeout", seconds to wait for a
-# batch to fill. With 0 the worker polls without pause and takes a core from the others; longer than this costs single
-# requests more than it brings many.
+# batch to fill. With 0 the worker polls continuously and takes a core from the others; longer than this costs single
+# requests more than it gains for many.
 MAX_BATCH_SIZE = 64
 BATCH_TIMEOUT_S = 0.002
 # LitServer's docstring, "workers_per_device": "For CPU, set to the number of cores available on the machine".
@@ -25,37 +25,37 @@ WORKERS = os.cpu_count() or 1
 
 
 class Classifier(ls.LitAPI):  # type: ignore[misc]
-    """https://lightning.ai/docs/litserve/api-reference/litapi: setup, decode_request, batch, predict, unbatch."""
+    """LitServe's hooks, https://lightning.ai/docs/litserve/api-reference/litapi."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's own signature
-        """Once in each worker."""
+        """Load the model, once in each worker."""
         self.model = load_saved_model()
 
     def decode_request(self, request: Request) -> NDArray[np.uint8]:
-        """LitServe hands over the form; its files are in memory."""
+        """Decode the image from the form, whose files are in memory."""
         return decode(request["file"].file.read())
 
     def batch(self, inputs: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """One array of all the images that wait."""
+        """Stack the waiting images."""
         return np.stack(inputs)
 
     def predict(self, x: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One call for all of them."""
+        """Run the whole batch in one call."""
         return self.model.predict(x)
 
     def unbatch(self, output: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """One row for each request."""
+        """Split the batch into one row per request."""
         return list(output)
 
     def encode_response(self, output: NDArray[np.float32]) -> dict[str, Any]:
-        """The same answer as the others give."""
+        """Return the same answer as the other servers."""
         return answer(output)
 
 
 if __name__ == "__main__":
     # LitServer's docstring, "fast_queue": "Enable ZeroMQ for high-throughput scenarios (>100 RPS)". LitServe 0.2.19
-    # takes the usual queue in spite of it: https://github.com/Lightning-AI/LitServe/issues/751
-    # `num_api_servers` is left at its default, one for each worker.
+    # uses the standard queue anyway: https://github.com/Lightning-AI/LitServe/issues/751
+    # `num_api_servers` keeps its default, one per worker.
     server = ls.LitServer(
         Classifier(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_TIMEOUT_S),
         accelerator="cpu",

@@ -1,10 +1,10 @@
-"""Writes the folder that `mlserver start` serves."""
+"""Write the folder that `mlserver start` serves."""
 
 import json
 from pathlib import Path
 
 # https://docs.seldon.ai/mlserver/user-guide/adaptive-batching: `max_batch_size`, and `max_batch_time`, seconds to
-# wait for a batch to fill; without both nothing is batched.
+# wait for a batch to fill; without both, batching is off.
 MAX_BATCH_SIZE = 64
 MAX_BATCH_TIME_S = 0.0005
 
@@ -12,7 +12,7 @@ MAX_BATCH_TIME_S = 0.0005
 def write_repository(
     folder: Path, *, model: str, port: int, grpc_port: int, metrics_port: int, parallel_workers: int
 ) -> None:
-    """settings.json and model-settings.json, for one model.
+    """Write settings.json and model-settings.json, for one model.
 
     Args:
         parallel_workers: processes that infer; 0 turns them off, so that the server infers by itself:
@@ -25,7 +25,7 @@ def write_repository(
         "http_port": port,
         "grpc_port": grpc_port,
         "metrics_port": metrics_port,
-        # Of MLServer's settings.py: None turns metrics off; answers are compressed for clients that ask for it.
+        # MLServer's settings.py: None turns metrics off; answers are compressed only for clients that accept it.
         "metrics_endpoint": None,
         "gzip_enabled": False,
         "metrics_dir": str(folder / ".metrics"),

@@ -1,4 +1,4 @@
-"""The server that a FastAPI tutorial ends with; started by uvicorn, with one process or several."""
+"""The server at the end of a FastAPI tutorial; uvicorn starts it with one or several processes."""
 
 import os
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ models: dict[str, SavedModel] = {}
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Load once, before requests: https://fastapi.tiangolo.com/advanced/events/, "Lifespan"."""
+    """Load the model before the first request: https://fastapi.tiangolo.com/advanced/events/, "Lifespan"."""
     models["model"] = load_saved_model()
     yield
     models.clear()
@@ -28,12 +28,12 @@ app = FastAPI(lifespan=lifespan)
 # UploadFile: https://fastapi.tiangolo.com/tutorial/request-files/
 @app.post("/predict")
 def predict(file: UploadFile) -> dict[str, Any]:
-    """The class of one image."""
+    """Classify one image."""
     image = decode(file.file.read())
     return answer(models["model"].predict(np.expand_dims(image, 0))[0])
 
 
 @app.get("/health")
 async def health() -> dict[str, int]:
-    """Which process answers; with several, each is ready by itself."""
+    """Return the id of the process that answers; with several processes, each becomes ready on its own."""
     return {"pid": os.getpid()}

@@ -15,12 +15,12 @@ from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.runtimes.golden import GoldenAnswers, check_golden, read_golden
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
-from tests.made_up_model import MadeUpModel
+from tests.fakes import FakeModel
 
 FOLDER = version_folder(MODELS, "sequential", 1)
 
 
-class ShiftedModel(MadeUpModel):
+class ShiftedModel(FakeModel):
     """Answers as published, but a little off."""
 
     def __init__(self, shift: float) -> None:

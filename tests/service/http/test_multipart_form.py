@@ -21,6 +21,8 @@ def part(header: bytes, content: bytes = PICTURE) -> bytes:
         part(USUAL) + b"--XyZ--\r\n",
         part(USUAL) + b"--XyZ--",
         part(USUAL.replace(b"Content-Type: image/png", b"content-type:image/jpeg")) + b"--XyZ--\r\n",
+        part(USUAL.replace(b"image/png", b"application/octet-stream")) + b"--XyZ--\r\n",
+        part(b"\r\n".join(reversed(USUAL.split(b"\r\n")))) + b"--XyZ--\r\n",
         part(USUAL + b"\r\nContent-Transfer-Encoding: binary") + b"--XyZ--\r\n",
         part(USUAL.partition(b"\r\n")[0]) + b"--XyZ--\r\n",
         part(b'Content-Disposition: form-data; name=file; filename="file"\r\nContent-Type: image/png') + b"--XyZ--\r\n",

@@ -71,7 +71,7 @@ def test_document_is_made_once_and_runs_no_model(monkeypatch: pytest.MonkeyPatch
 
     with ready_client(Settings(models=SMALL_MODELS)) as client:
         monkeypatch.setattr("service.inference.scheduler.Scheduler.submit", never)
-        monkeypatch.setattr("cifar10_serving.runtimes.openvino.OpenVinoModel.predict", never)
+        monkeypatch.setattr("tests.fakes.PublishedModel.predict", never)
         first = client.get("/openapi.json")
         monkeypatch.setattr("service.http.openapi.get_openapi", never)
         assert first.status_code == 200

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from cifar10_serving.runtimes.base import Images, Probabilities
-from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from cifar10_serving.schemas import Prediction
 from service.api.predict import predict_routes
 from service.http.hot_routes import HotRoutes
@@ -22,7 +21,7 @@ from service.inference.scheduler import BatchLimits, Scheduler
 from service.registry.repository import ModelRepository
 from service.settings import Settings
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
-from tests.made_up_model import MadeUpModel
+from tests.fakes import FakeModel, FakeRuntime
 from tests.service.connections import Connection, settle
 
 pytestmark = pytest.mark.usefixtures("both_event_loops")
@@ -31,14 +30,14 @@ TARGET = b"/predict?model=sequential"
 SLOTS = 8
 
 
-class Failing(MadeUpModel):
+class Failing(FakeModel):
     """A model that can't compute."""
 
     def predict(self, images: Images) -> Probabilities:
         raise RuntimeError(f"no answer for {len(images)}")
 
 
-class OutOfMemory(MadeUpModel):
+class OutOfMemory(FakeModel):
     """A model for which there is too little memory."""
 
     def predict(self, images: Images) -> Probabilities:
@@ -92,7 +91,7 @@ def make_plane() -> Iterator[Callable[..., Plane]]:
     planes: list[Plane] = []
 
     def make(*, cache: PredictionCache | None = None, **limits: float) -> Plane:
-        repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime())
+        repository = ModelRepository(SMALL_MODELS, FakeRuntime())
         repository.load_all()
         admission = Admission(SLOTS, 2**20)
         scheduler = Scheduler(BatchLimits(**limits))  # type: ignore[arg-type]
@@ -166,6 +165,7 @@ def test_client_that_goes_is_noted_and_nothing_is_computed_for_it(
 def test_stop_without_time_left_answers_503_and_closes(make_plane: Callable[..., Plane]) -> None:
     def cancel(connections: list[Connection]) -> None:
         for connection in connections:
+            connection.protocol.shutdown()
             for task in connection.protocol.tasks:
                 task.cancel()
 
@@ -179,7 +179,7 @@ def test_stop_without_time_left_answers_503_and_closes(make_plane: Callable[...,
 @pytest.mark.parametrize("together", [1, 3])
 @pytest.mark.parametrize(("model", "status"), [(Failing(), 500), (OutOfMemory(), 503)])
 def test_failure_of_the_runtime_is_a_problem_document(
-    make_plane: Callable[..., Plane], together: int, model: MadeUpModel, status: int, caplog: pytest.LogCaptureFixture
+    make_plane: Callable[..., Plane], together: int, model: FakeModel, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     plane = make_plane()
     version = plane.repository.find("sequential")

@@ -4,15 +4,14 @@ import threading
 import time
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
 
 from service.errors import TooLargeError, UnavailableError
 from service.images.decode_threads import DecodeThreads, Pixels
+from tests.waiting import PATIENCE_S, ManualClock, wait_until
 
-PATIENCE_S = 30
 MIB = 2**20
 
 
@@ -34,14 +33,6 @@ class FakeImage:
         return np.zeros((32, 32, 3), np.uint8)
 
 
-@dataclass
-class Clock:
-    now_s: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def submit(threads: DecodeThreads, image: FakeImage, *, expires_s: float = 1e9) -> "Future[Pixels]":
     return threads.submit(lambda: image, expected_pixels=image.pixels, expires_s=expires_s)
 
@@ -50,25 +41,18 @@ def started(image: FakeImage) -> bool:
     return image.started.wait(PATIENCE_S)
 
 
-def until(condition: Any) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.002)
-
-
 def test_no_more_memory_is_taken_than_there_is() -> None:
     threads = DecodeThreads(threads=4, max_decode_bytes=100)
     images = [FakeImage(decode_bytes=40) for _ in range(4)]
     futures = [submit(threads, image) for image in images]
-    until(lambda: sum(image.started.is_set() for image in images) == 2)
+    wait_until(lambda: sum(image.started.is_set() for image in images) == 2)
     time.sleep(0.1)
     assert sum(image.started.is_set() for image in images) == 2
     assert threads.used_bytes == 80
     for image in images:
         image.finish.set()
     assert all(future.result(PATIENCE_S).shape == (32, 32, 3) for future in futures)
-    until(lambda: threads.used_bytes == 0)
+    wait_until(lambda: threads.used_bytes == 0)
 
 
 def test_image_that_takes_more_than_all_memory_is_too_large() -> None:
@@ -97,7 +81,7 @@ def test_memory_comes_back_from_an_image_that_is_damaged() -> None:
     for _ in range(3):
         with pytest.raises(ValueError, match="damaged"):
             submit(threads, image).result(PATIENCE_S)
-    until(lambda: threads.used_bytes == 0)
+    wait_until(lambda: threads.used_bytes == 0)
 
 
 def test_file_that_can_not_be_read_fails_alone() -> None:
@@ -114,7 +98,7 @@ def test_file_that_can_not_be_read_fails_alone() -> None:
 
 
 def test_work_whose_deadline_has_passed_is_never_started() -> None:
-    clock = Clock()
+    clock = ManualClock()
     threads = DecodeThreads(threads=1, max_decode_bytes=100, clock=clock)
     first, late = FakeImage(), FakeImage()
     running = submit(threads, first)
@@ -143,7 +127,7 @@ def test_work_that_was_cancelled_is_never_started() -> None:
 
 
 def test_lost_threads_are_replaced_up_to_a_bound_then_work_is_rejected() -> None:
-    clock = Clock()
+    clock = ManualClock()
     threads = DecodeThreads(threads=2, max_decode_bytes=100, clock=clock, overdue_after_s=10)
     stuck = [FakeImage() for _ in range(4)]
     for image in stuck:
@@ -156,18 +140,18 @@ def test_lost_threads_are_replaced_up_to_a_bound_then_work_is_rejected() -> None
         submit(threads, FakeImage(), expires_s=clock.now_s + 1000)
     assert rejected.value.retry_after_s >= 1
     stuck[0].finish.set()
-    until(lambda: threads.overdue == 3)
+    wait_until(lambda: threads.overdue == 3)
     image = FakeImage()
     image.finish.set()
     assert submit(threads, image, expires_s=clock.now_s + 1000).result(PATIENCE_S) is not None
     for other in stuck:
         other.finish.set()
-    until(lambda: threads.overdue == 0)
+    wait_until(lambda: threads.overdue == 0)
     assert not threads.is_exhausted
 
 
 def test_thread_is_replaced_for_work_that_waits_already() -> None:
-    clock = Clock()
+    clock = ManualClock()
     threads = DecodeThreads(threads=1, max_decode_bytes=100, clock=clock, overdue_after_s=10)
     stuck, waiting = FakeImage(), FakeImage()
     submit(threads, stuck, expires_s=clock.now_s + 1)
@@ -181,7 +165,7 @@ def test_thread_is_replaced_for_work_that_waits_already() -> None:
 
 
 def test_a_thread_that_is_late_by_little_is_not_given_up() -> None:
-    clock = Clock()
+    clock = ManualClock()
     threads = DecodeThreads(threads=1, max_decode_bytes=100, clock=clock, overdue_after_s=10)
     image = FakeImage()
     submit(threads, image, expires_s=clock.now_s + 0.001)
@@ -192,7 +176,7 @@ def test_a_thread_that_is_late_by_little_is_not_given_up() -> None:
 
 
 def test_work_that_can_not_be_ready_in_time_is_rejected_before_it_starts() -> None:
-    clock = Clock()
+    clock = ManualClock()
     threads = DecodeThreads(threads=1, max_decode_bytes=100, clock=clock)
     first, second, third = FakeImage(), FakeImage(), FakeImage()
     done = submit(threads, first)
@@ -200,7 +184,7 @@ def test_work_that_can_not_be_ready_in_time_is_rejected_before_it_starts() -> No
     clock.now_s += 4  # a thousand pixels take four seconds
     first.finish.set()
     assert done.result(PATIENCE_S) is not None
-    until(lambda: threads.used_bytes == 0)
+    wait_until(lambda: threads.used_bytes == 0)
     submit(threads, second)
     assert started(second)
     submit(threads, third)

@@ -4,6 +4,7 @@ import pytest
 
 from service.errors import UnavailableError
 from service.inference.admission import Admission
+from tests.waiting import ManualClock
 
 
 def test_one_more_than_the_slots_is_turned_away_until_one_leaves() -> None:
@@ -30,16 +31,15 @@ def test_work_that_outlives_its_request_keeps_a_slot() -> None:
         assert admission.pending == 1
 
 
-def test_retry_after_follows_the_rate_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 0.0
-    monkeypatch.setattr("service.inference.admission.time.monotonic", lambda: now_s)
-    admission = Admission(10, 100)
+def test_retry_after_follows_the_rate_of_answers() -> None:
+    clock = ManualClock()
+    admission = Admission(10, 100, clock)
     with ExitStack() as first_nine:
         for _ in range(9):
             first_nine.enter_context(admission.slot())
         for _ in range(100):
             with admission.slot():
-                now_s += 0.5
+                clock.now_s += 0.5
         with admission.slot(), pytest.raises(UnavailableError) as caught, admission.slot():
             pass
     assert caught.value.retry_after_s == 5

@@ -6,6 +6,7 @@ import pytest
 
 from service.errors import UnavailableError
 from service.inference.admission import MAX_STARTS_PER_TICK, Admission, Backlog, Rejection
+from tests.waiting import ManualClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_event_loops")]
 
@@ -108,15 +109,15 @@ async def test_what_one_was_refused_for_holds_for_its_like_while_there_is_too_li
     assert line.rejection(b"/predict?model=vgg16") is None
 
 
-def test_a_refusal_tells_how_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    line, queue, now_s = backlog(), FullQueue(), 100.0
-    monkeypatch.setattr("service.inference.admission.time.monotonic", lambda: now_s)
+def test_a_refusal_tells_how_it_is_now() -> None:
+    queue, clock = FullQueue(), ManualClock(100.0)
+    line = Backlog(Admission(1000, 1000, clock), 100)
     line.reject_same_target(b"/predict", Rejection(queue))
     for seconds, rows, told in ((0.05, 4, "3 wait"), (0.2, 5, "5 wait")):
-        now_s, queue.rows = 100 + seconds, rows
+        clock.now_s, queue.rows = 100 + seconds, rows
         rejection = line.rejection(b"/predict")
         assert rejection is not None
         assert rejection.error.problem == told
-    now_s, queue.rows = 110, 0
+    clock.now_s, queue.rows = 110, 0
     assert line.rejection(b"/predict") is None
     assert not line.rejects

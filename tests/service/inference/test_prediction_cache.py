@@ -1,10 +1,10 @@
 import numpy as np
 
 from cifar10_serving.runtimes.base import Images, Probabilities
-from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from service.inference.cache import ENTRY_BYTES, PredictionCache
 from service.registry.repository import ModelRepository
 from tests.conftest import SMALL_MODELS
+from tests.fakes import FakeRuntime
 
 
 def pixels(seed: int) -> Images:
@@ -16,7 +16,7 @@ def probabilities(seed: int) -> Probabilities:
 
 
 def test_least_recently_used_go_when_the_room_is_full() -> None:
-    repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime(), version_policy="all")
+    repository = ModelRepository(SMALL_MODELS, FakeRuntime(), version_policy="all")
     repository.load_all()
     version = repository.find("sequential")
     cache = PredictionCache(3 * ENTRY_BYTES)
@@ -32,7 +32,7 @@ def test_least_recently_used_go_when_the_room_is_full() -> None:
 
 
 def test_models_and_pixels_are_kept_apart() -> None:
-    repository = ModelRepository(SMALL_MODELS, OpenVinoRuntime(), version_policy="all")
+    repository = ModelRepository(SMALL_MODELS, FakeRuntime(), version_policy="all")
     repository.load_all()
     cache = PredictionCache(1000)
     keys = {

@@ -1,4 +1,5 @@
 import asyncio
+import math
 import threading
 import time
 from collections import Counter
@@ -13,21 +14,24 @@ from service.errors import UnavailableError
 from service.inference.batch_queue import Computed
 from service.inference.scheduler import BatchLimits, Scheduler
 from service.registry.version import ModelVersion
-from tests.made_up_model import MadeUpModel
+from tests.fakes import FakeModel
+from tests.waiting import PATIENCE_S, ManualClock, until, wait_until
 
 pytestmark = pytest.mark.usefixtures("both_event_loops")
 
 
-class Recorder(MadeUpModel):
-    """A model that answers with each image's first value, and remembers the sizes of its batches."""
+class Recorder(FakeModel):
+    """A model that answers with each image's first value, and remembers what it computed; one that is held waits."""
 
-    def __init__(self, *, takes_s: float = 0.0) -> None:
+    def __init__(self, *, held: bool = False) -> None:
         self.batches: list[int] = []
-        self.takes_s = takes_s
         self.order: list[str] = []
         self.name = ""
         self.active: Counter[str] = Counter()
         self.most_active: Counter[str] = Counter()
+        self.may_compute = threading.Event()
+        if not held:
+            self.may_compute.set()
 
     def predict(self, images: Images) -> Probabilities:
         self.batches.append(len(images))
@@ -35,7 +39,7 @@ class Recorder(MadeUpModel):
         for name in (self.name, "any"):
             self.active[name] += 1
             self.most_active[name] = max(self.most_active[name], self.active[name])
-        time.sleep(self.takes_s)
+        assert self.may_compute.wait(PATIENCE_S)
         self.active.subtract((self.name, "any"))
         if images.max() == 255:
             raise RuntimeError("a broken row")
@@ -54,20 +58,21 @@ def rows(*values: int) -> Images:
 
 
 def soon() -> float:
-    return time.monotonic() + 10
+    return time.monotonic() + PATIENCE_S
 
 
 def run(scenario: Callable[[], "asyncio.Future[object] | object"]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 20))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))  # type: ignore[arg-type]
 
 
 def test_each_caller_gets_its_own_rows_whatever_the_batch() -> None:
-    model = Recorder(takes_s=0.002)
+    model = Recorder(held=True)
     scheduler, version = Scheduler(BatchLimits(max_batch_size=8)), ready(model)
     requests = [tuple(range(first, first + size)) for first, size in ((1, 1), (10, 3), (20, 1), (30, 12), (50, 2))] * 5
 
     async def scenario() -> None:
         answers = [scheduler.submit(version, rows(*values), soon()) for values in requests]
+        model.may_compute.set()
         for values, computed in zip(requests, await asyncio.gather(*answers), strict=True):
             assert computed.probabilities[:, 0].tolist() == list(values)
 
@@ -85,47 +90,57 @@ def test_idle_runtime_waits_for_nobody() -> None:
     async def scenario() -> None:
         for _ in range(3):
             computed = await scheduler.submit(version, rows(1), soon())
-            assert computed.queue_s < 0.1
+            assert computed.batch_rows == 1
 
     run(scenario)
     assert model.batches == [1, 1, 1]
     scheduler.close()
 
 
-def test_batch_wait_fills_a_batch_and_no_longer_than_set() -> None:
+def test_batch_wait_ends_once_the_batch_is_full() -> None:
     model = Recorder()
-    scheduler, version = Scheduler(BatchLimits(max_batch_size=4, max_batch_delay_s=0.2)), ready(model)
+    scheduler = Scheduler(BatchLimits(max_batch_size=4, max_batch_delay_s=10 * PATIENCE_S))
+    version = ready(model)
 
     async def scenario() -> None:
-        start_s = time.monotonic()
         answers = []
         for value in range(4):
             answers.append(scheduler.submit(version, rows(value), soon()))
             await asyncio.sleep(0.005)
         await asyncio.gather(*answers)
-        assert time.monotonic() - start_s < 0.19  # full before its time
-        start_s = time.monotonic()
-        await scheduler.submit(version, rows(7), soon())
-        assert 0.19 < time.monotonic() - start_s < 2
 
     run(scenario)
-    assert model.batches == [4, 1]
+    assert model.batches == [4]
+    scheduler.close()
+
+
+def test_batch_wait_ends_after_its_time() -> None:
+    model = Recorder()
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=4, max_batch_delay_s=0.05)), ready(model)
+
+    async def scenario() -> None:
+        assert (await scheduler.submit(version, rows(7), soon())).queue_s >= 0.05
+
+    run(scenario)
+    assert model.batches == [1]
     scheduler.close()
 
 
 def test_flood_on_one_model_does_not_starve_another() -> None:
-    flooded, other = Recorder(takes_s=0.01), Recorder()
+    flooded, other = Recorder(held=True), Recorder()
+    other.order = flooded.order
     scheduler = Scheduler(BatchLimits(max_batch_size=4))
     version, other_version = ready(flooded), ready(other, "functional")
 
     async def scenario() -> None:
         flood = [scheduler.submit(version, rows(1), soon()) for _ in range(200)]
-        await asyncio.sleep(0.03)
-        await scheduler.submit(other_version, rows(1), soon())
-        assert sum(answer.done() for answer in flood) < 100
-        await asyncio.gather(*flood)
+        await until(lambda: flooded.batches)
+        others = scheduler.submit(other_version, rows(1), soon())
+        flooded.may_compute.set()
+        await asyncio.gather(others, *flood)
 
     run(scenario)
+    assert flooded.order.index("functional") <= 2  # the batch that was being computed, and the next in turn
     scheduler.close()
 
 
@@ -147,66 +162,78 @@ def test_broken_row_spoils_no_other_and_the_thread_lives_on() -> None:
 
 
 def test_expired_rows_get_their_error_in_time_and_are_not_computed() -> None:
-    model = Recorder(takes_s=0.3)
+    model = Recorder(held=True)
     scheduler, version = Scheduler(BatchLimits()), ready(model)
 
     async def scenario() -> None:
-        scheduler.submit(version, rows(1), soon())
-        await asyncio.sleep(0.05)
-        start_s = time.monotonic()
+        computing = scheduler.submit(version, rows(1), soon())
+        await until(lambda: model.batches)
         with pytest.raises(TimeoutError):
-            await scheduler.submit(version, rows(2), start_s + 0.05)
-        assert time.monotonic() - start_s < 0.2
-        await asyncio.sleep(0.3)
+            await scheduler.submit(version, rows(2), time.monotonic() + 0.05)
+        assert not computing.done()
+        model.may_compute.set()
+        await computing
+        assert (await scheduler.submit(version, rows(3), soon())).batch_rows == 1
 
     run(scenario)
-    assert model.batches == [1]
+    assert model.batches == [1, 1]
     scheduler.close()
 
 
 def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
-    model, other = Recorder(takes_s=0.05), Recorder()
-    scheduler = Scheduler(BatchLimits(max_batch_size=1, max_queue_size=5, max_queue_size_per_model=3))
+    clock = ManualClock()
+
+    class TwoSecondsARow(Recorder):
+        def predict(self, images: Images) -> Probabilities:
+            clock.now_s += 2 * len(images)
+            return super().predict(images)
+
+    model, other = TwoSecondsARow(), Recorder()
+    limits = BatchLimits(max_batch_size=1, max_queue_size=5, max_queue_size_per_model=3)
+    scheduler = Scheduler(limits, clock=clock)
     version, other_version = ready(model), ready(other, "functional")
+    never = math.inf
 
     async def scenario() -> None:
-        await scheduler.submit(version, rows(1), soon())  # so that the rate is known
-        answers = [scheduler.submit(version, rows(1), soon()) for _ in range(3)]
+        await scheduler.submit(version, rows(1), never)  # so that the rate is known
+        model.may_compute.clear()
+        answers = [scheduler.submit(version, rows(1), never)]
+        await until(lambda: len(model.batches) == 2)
+        answers += [scheduler.submit(version, rows(1), never) for _ in range(3)]
         with pytest.raises(UnavailableError, match="3 images are queued for sequential") as full:
-            scheduler.submit(version, rows(1), soon())
-        assert full.value.retry_after_s == 1
-        answers += [scheduler.submit(other_version, rows(1), soon()) for _ in range(2)]
+            scheduler.submit(version, rows(1), never)
+        assert full.value.retry_after_s == 6
+        answers += [scheduler.submit(other_version, rows(1), never) for _ in range(2)]
         with pytest.raises(UnavailableError, match="5 images are queued"):
-            scheduler.submit(other_version, rows(1), soon())
+            scheduler.submit(other_version, rows(1), never)
+        model.may_compute.set()
         await asyncio.gather(*answers)
         assert scheduler.queue_rows == 0
-        await scheduler.submit(version, rows(1), soon())
+        await scheduler.submit(version, rows(1), never)
 
     run(scenario)
     scheduler.close()
 
 
 def test_closing_answers_those_who_wait_and_ends_the_threads() -> None:
-    model = Recorder(takes_s=0.1)
+    model = Recorder(held=True)
     others = set(threading.enumerate())
     scheduler, version = Scheduler(BatchLimits()), ready(model)
 
     async def scenario() -> None:
         started = scheduler.submit(version, rows(1), soon())
-        await asyncio.sleep(0.05)
+        await until(lambda: model.batches)
         waiting = scheduler.submit(version, rows(2), soon())
         scheduler.close()
         with pytest.raises(UnavailableError, match="stopping"):
             await waiting
         with pytest.raises(UnavailableError, match="stopping"):
             scheduler.submit(version, rows(3), soon())
+        model.may_compute.set()
         await started
 
     run(scenario)
-    deadline_s = time.monotonic() + 5
-    while set(threading.enumerate()) - others:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    wait_until(lambda: set(threading.enumerate()) <= others)
     assert model.batches == [1]
 
 
@@ -254,13 +281,16 @@ def test_model_that_is_slow_or_unknown_never_computes_in_place(row_s: float) -> 
 
 
 def test_version_computes_no_more_batches_at_once_than_its_runtime_has_calls_for() -> None:
-    model, other = Recorder(takes_s=0.05), Recorder(takes_s=0.05)
-    other.active, other.most_active = model.active, model.most_active
+    model, other = Recorder(held=True), Recorder()
+    other.active, other.most_active, other.may_compute = model.active, model.most_active, model.may_compute
     scheduler = Scheduler(BatchLimits(max_batch_size=1), parallel_batches=3)
     versions = [ready(model), ready(other, "functional")] * 3
 
     async def scenario() -> None:
-        await asyncio.gather(*(scheduler.submit(version, rows(1), soon()) for version in versions))
+        answers = [scheduler.submit(version, rows(1), soon()) for version in versions]
+        await until(lambda: model.active["any"] == 2)
+        model.may_compute.set()
+        await asyncio.gather(*answers)
 
     run(scenario)
     assert model.most_active == {"sequential": 1, "functional": 1, "any": 2}
@@ -285,23 +315,23 @@ def test_deadlines_of_any_length_harm_no_other_request() -> None:
 
 
 def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
-    model = Recorder(takes_s=0.5)
-    scheduler, version = Scheduler(BatchLimits(max_batch_size=1)), ready(model)
+    model, clock = Recorder(held=True), ManualClock()
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=1), clock=clock), ready(model)
 
     async def scenario() -> None:
-        computing = scheduler.submit(version, rows(1), soon())
-        await asyncio.sleep(0.05)
-        start_s = time.monotonic()
+        computing = scheduler.submit(version, rows(1), math.inf)
+        await until(lambda: model.batches)
+        start_s = clock.now_s
         late, early, hurried = (
-            scheduler.submit(version, rows(2), start_s + seconds) for seconds in (0.15, 0.05, 0.0004)
+            scheduler.submit(version, rows(2), start_s + seconds) for seconds in (0.02, 0.01, 0.0004)
         )
-        ended: list[object] = []
-        for answer in (late, early, hurried):
-            answer.add_done_callback(ended.append)
-        outcomes = await asyncio.gather(late, early, hurried, return_exceptions=True)
-        assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
-        assert ended == [hurried, early, late]
+        for passed_s, ended, waiting in ((0.005, hurried, {early, late}), (0.015, early, {late}), (0.025, late, set())):
+            clock.now_s = start_s + passed_s
+            with pytest.raises(TimeoutError):
+                await ended
+            assert not any(answer.done() for answer in waiting)
         assert not computing.done()
+        model.may_compute.set()
         await computing
 
     run(scenario)
@@ -310,13 +340,13 @@ def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
 
 
 def test_expired_requests_leave_room_for_others() -> None:
-    model = Recorder(takes_s=0.5)
+    model = Recorder(held=True)
     scheduler = Scheduler(BatchLimits(max_batch_size=1, max_queue_size=4, max_queue_size_per_model=4))
     version = ready(model)
 
     async def scenario() -> None:
         computing = scheduler.submit(version, rows(1), soon())
-        await asyncio.sleep(0.05)
+        await until(lambda: model.batches)
         for _ in range(5):
             in_a_hurry = [scheduler.submit(version, rows(2), time.monotonic() + 0.001) for _ in range(4)]
             outcomes = await asyncio.gather(*in_a_hurry, return_exceptions=True)
@@ -324,6 +354,7 @@ def test_expired_requests_leave_room_for_others() -> None:
             assert scheduler.queue_rows == 0
         patient = scheduler.submit(version, rows(3), soon())
         assert not computing.done()
+        model.may_compute.set()
         assert (await patient).probabilities[0, 0] == 3
 
     run(scenario)

@@ -1,27 +1,26 @@
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cifar10_serving.runtimes.base import Images, Probabilities
-from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from cifar10_serving.schemas import ShadowStatus
 from service.inference.shadow import MAX_WAITING, Shadow
 from service.registry.repository import ModelRepository
 from service.registry.version import ModelVersion
 from tests.conftest import SAMPLES
+from tests.fakes import FakeModel, FakeRuntime
 from tests.leases import lease
-from tests.made_up_model import MadeUpModel
 from tests.version_copies import publish_copy, write_rollout
+from tests.waiting import wait_until
 
 
 @pytest.fixture
 def repository(one_model: Path) -> ModelRepository:
     publish_copy(one_model, 2, source=2)
     write_rollout(one_model, shadow=2)
-    repository = ModelRepository(one_model, OpenVinoRuntime())
+    repository = ModelRepository(one_model, FakeRuntime())
     repository.load_all()
     return repository
 
@@ -33,11 +32,12 @@ def counts(repository: ModelRepository) -> ShadowStatus:
 
 
 def wait_for(repository: ModelRepository, count: int) -> ShadowStatus:
-    deadline_s = time.monotonic() + 60
-    while (status := counts(repository)).agreed + status.disagreed + status.failed < count:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
-    return status
+    def compared() -> int:
+        status = counts(repository)
+        return status.agreed + status.disagreed + status.failed
+
+    wait_until(lambda: compared() >= count)
+    return counts(repository)
 
 
 def offer_all(repository: ModelRepository, shadow: Shadow) -> int:
@@ -54,7 +54,7 @@ def offer_all(repository: ModelRepository, shadow: Shadow) -> int:
     return agreed
 
 
-class StuckModel(MadeUpModel):
+class StuckModel(FakeModel):
     def __init__(self) -> None:
         self.release = threading.Event()
 

@@ -6,27 +6,27 @@ import pytest
 
 from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from cifar10_serving.runtimes.golden import GoldenAnswers, read_golden
-from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from cifar10_serving.schemas import VersionState
 from service.errors import SettingsError, UnavailableError, UnknownModelError
 from service.registry.loading import VersionLoader
 from service.registry.repository import RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 from tests.conftest import MODELS, PUBLISHED, SMALL_MODELS, newest_version
+from tests.fakes import FakeRuntime
 from tests.version_copies import flip_a_bit, publish_copy, rewrite_checksums
 
 
 @pytest.fixture(scope="module")
-def runtime() -> OpenVinoRuntime:
-    return OpenVinoRuntime()
+def runtime() -> FakeRuntime:
+    return FakeRuntime()
 
 
-def loaded(models: Path, runtime: OpenVinoRuntime, version_policy: str = "latest(1)") -> ModelRepository:
+def loaded(models: Path, runtime: FakeRuntime, version_policy: str = "latest(1)") -> ModelRepository:
     repository = ModelRepository(models, runtime, version_policy=version_policy)
     repository.load_all()
     return repository
 
 
-def test_every_published_model_of_the_clone_is_ready(runtime: OpenVinoRuntime) -> None:
+def test_every_published_model_of_the_clone_is_ready(runtime: FakeRuntime) -> None:
     repository = loaded(MODELS, runtime)
     assert repository.not_ready_reason is None
     for name in PUBLISHED:
@@ -35,7 +35,7 @@ def test_every_published_model_of_the_clone_is_ready(runtime: OpenVinoRuntime) -
         assert entry.model is not None
 
 
-def test_nothing_is_ready_before_loading(runtime: OpenVinoRuntime) -> None:
+def test_nothing_is_ready_before_loading(runtime: FakeRuntime) -> None:
     repository = ModelRepository(MODELS, runtime)
     assert repository.not_ready_reason == "models are being loaded"
     with pytest.raises(UnavailableError, match=r"no model is ready"):
@@ -64,7 +64,7 @@ def found_while_loading(repository: ModelRepository, monkeypatch: pytest.MonkeyP
 
 
 def test_best_model_that_is_ready_answers_while_others_are_loaded(
-    runtime: OpenVinoRuntime, monkeypatch: pytest.MonkeyPatch
+    runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = ModelRepository(SMALL_MODELS, runtime)
     found = found_while_loading(repository, monkeypatch)
@@ -75,19 +75,19 @@ def test_best_model_that_is_ready_answers_while_others_are_loaded(
         assert found[name] == max(order[:count], key=accuracy.__getitem__)
 
 
-def test_default_model_that_is_set_is_waited_for(runtime: OpenVinoRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_model_that_is_set_is_waited_for(runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = ModelRepository(SMALL_MODELS, runtime, "subclassing")
     assert set(found_while_loading(repository, monkeypatch).values()) == {RETRY_WHILE_LOADING_S}
     assert repository.find().name == "subclassing"
 
 
-def test_default_is_the_most_accurate(runtime: OpenVinoRuntime) -> None:
+def test_default_is_the_most_accurate(runtime: FakeRuntime) -> None:
     repository = loaded(SMALL_MODELS, runtime)
     accuracy = {model.name: model.versions[0].test_accuracy or 0 for model in repository.status().models}
     assert repository.default_name() == max(accuracy, key=lambda name: accuracy[name])
 
 
-def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime: OpenVinoRuntime) -> None:
+def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime: FakeRuntime) -> None:
     shutil.copytree(version_folder(MODELS, "functional", 1), version_folder(one_model, "functional", 1))
     flip_a_bit(version_folder(one_model, "functional", 1) / "saved_model.pb")
     repository = ModelRepository(one_model, runtime, "functional")
@@ -100,18 +100,18 @@ def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime:
     assert repository.find("sequential").name == "sequential"
 
 
-def test_default_model_that_is_not_published_stops_the_start(one_model: Path, runtime: OpenVinoRuntime) -> None:
-    with pytest.raises(SettingsError, match=r"default model 'vgg16' has no published version. Expected: auto"):
+def test_default_model_that_is_not_published_stops_the_start(one_model: Path, runtime: FakeRuntime) -> None:
+    with pytest.raises(SettingsError, match=r"default model 'vgg16': no version of it is published. Expected: auto"):
         ModelRepository(one_model, runtime, "vgg16")
 
 
-def test_other_entries_of_the_folder_are_passed_over(one_model: Path, runtime: OpenVinoRuntime) -> None:
+def test_other_entries_of_the_folder_are_passed_over(one_model: Path, runtime: FakeRuntime) -> None:
     (one_model / "lost+found").mkdir()
     (one_model / "README.md").write_text("a file")
     assert [model.name for model in loaded(one_model, runtime).status().models] == ["sequential"]
 
 
-def test_loading_can_be_stopped_between_versions(one_model: Path, runtime: OpenVinoRuntime) -> None:
+def test_loading_can_be_stopped_between_versions(one_model: Path, runtime: FakeRuntime) -> None:
     repository = ModelRepository(one_model, runtime)
     repository.stop_loading()
     repository.load_all()
@@ -119,7 +119,7 @@ def test_loading_can_be_stopped_between_versions(one_model: Path, runtime: OpenV
     assert repository.get("sequential", 1).state is VersionState.LOADING
 
 
-def test_unknown_model_and_version_name_what_there_is(one_model: Path, runtime: OpenVinoRuntime) -> None:
+def test_unknown_model_and_version_name_what_there_is(one_model: Path, runtime: FakeRuntime) -> None:
     repository = loaded(one_model, runtime)
     with pytest.raises(UnknownModelError, match=r"no model 'nope'. Expected: one of sequential"):
         repository.find("nope")
@@ -127,7 +127,7 @@ def test_unknown_model_and_version_name_what_there_is(one_model: Path, runtime: 
         repository.find("sequential", 4)
 
 
-def test_latest_ready_version_answers(one_model: Path, runtime: OpenVinoRuntime) -> None:
+def test_latest_ready_version_answers(one_model: Path, runtime: FakeRuntime) -> None:
     publish_copy(one_model, 2)
     publish_copy(one_model, 10)
     repository = loaded(one_model, runtime, "all")
@@ -136,7 +136,7 @@ def test_latest_ready_version_answers(one_model: Path, runtime: OpenVinoRuntime)
     assert [entry.version for entry in repository.model_status("sequential").versions] == [10, 2, 1]
 
 
-def test_broken_newer_version_leaves_the_old_one_answering(one_model: Path, runtime: OpenVinoRuntime) -> None:
+def test_broken_newer_version_leaves_the_old_one_answering(one_model: Path, runtime: FakeRuntime) -> None:
     publish_copy(one_model, 2, broken=True)
     repository = loaded(one_model, runtime)
     assert repository.find("sequential").version == 1
@@ -148,7 +148,7 @@ def test_broken_newer_version_leaves_the_old_one_answering(one_model: Path, runt
         repository.find("sequential", 2)
 
 
-def test_version_whose_golden_answers_differ_never_serves(one_model: Path, runtime: OpenVinoRuntime) -> None:
+def test_version_whose_golden_answers_differ_never_serves(one_model: Path, runtime: FakeRuntime) -> None:
     folder = version_folder(one_model, "sequential", 1)
     golden = read_golden(folder / "golden.npz")
     GoldenAnswers(golden.images, golden.labels, np.roll(golden.probabilities, 1, axis=1)).save(folder / "golden.npz")
@@ -159,7 +159,7 @@ def test_version_whose_golden_answers_differ_never_serves(one_model: Path, runti
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_golden_file_with_too_few_answers_is_not_a_pass(one_model: Path, runtime: OpenVinoRuntime, rows: int) -> None:
+def test_golden_file_with_too_few_answers_is_not_a_pass(one_model: Path, runtime: FakeRuntime, rows: int) -> None:
     folder = version_folder(one_model, "sequential", 1)
     golden = read_golden(folder / "golden.npz")
     GoldenAnswers(golden.images[:rows], golden.labels[:rows], golden.probabilities[:rows]).save(folder / "golden.npz")
@@ -167,7 +167,7 @@ def test_golden_file_with_too_few_answers_is_not_a_pass(one_model: Path, runtime
     assert "Expected: 64 of each" in (loaded(one_model, runtime).get("sequential", 1).reason or "")
 
 
-def test_version_without_checksums_never_serves(one_model: Path, runtime: OpenVinoRuntime) -> None:
+def test_version_without_checksums_never_serves(one_model: Path, runtime: FakeRuntime) -> None:
     folder = version_folder(one_model, "sequential", 1)
     metadata = read_metadata(folder).model_copy(update={"files": {}})
     (folder / "metadata.json").write_text(metadata.model_dump_json())
@@ -177,14 +177,14 @@ def test_version_without_checksums_never_serves(one_model: Path, runtime: OpenVi
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"name": "sequential"}'])
-def test_unreadable_metadata_is_a_reason_not_a_crash(one_model: Path, runtime: OpenVinoRuntime, content: str) -> None:
+def test_unreadable_metadata_is_a_reason_not_a_crash(one_model: Path, runtime: FakeRuntime, content: str) -> None:
     (version_folder(one_model, "sequential", 1) / "metadata.json").write_text(content)
     entry = loaded(one_model, runtime).get("sequential", 1)
     assert entry.state is VersionState.FAILED
     assert "metadata.json" in (entry.reason or "")
 
 
-def test_empty_folder_is_not_ready_and_says_so(tmp_path: Path, runtime: OpenVinoRuntime) -> None:
+def test_empty_folder_is_not_ready_and_says_so(tmp_path: Path, runtime: FakeRuntime) -> None:
     repository = loaded(tmp_path, runtime)
     assert repository.not_ready_reason == f"there is no published version in {tmp_path}"
     assert repository.status().models == []

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES
 from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from tests.conftest import MODELS, ROOT, every_published_version
 from tests.training.commands.training_command import last_line, run
+from training.cifar10 import MODEL_NAMES
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES
 from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from tests.conftest import MODELS, PUBLISHED, ROOT
+from training.cifar10 import MODEL_NAMES
 
 RESULTS = ROOT / "docs/results"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from cifar10_serving.artifacts.layout import read_metadata, version_folder
-from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from cifar10_serving.artifacts.robustness import Robustness
 from cifar10_serving.errors import ProjectError
 from tests.conftest import MODELS, PUBLISHED, every_published_version
 from tests.training.report.conftest import Report, add_version
+from training.cifar10 import TUTORIAL_RESULTS
 from training.report import ReportError, write_report
 
 
@@ -103,13 +103,13 @@ def test_tuned_versions_stand_beside_their_goals(report: Report) -> None:
             goal, reached, difference = float(row[2]), float(row[3].strip("*")), float(row[4])
             assert reached == test.accuracy
             assert difference == pytest.approx(reached - goal, abs=1e-9)
-            assert row[5] == ("met" if reached >= goal else "short of the goal")
+            assert row[5] == ("met" if reached >= goal else "not met")
         else:
             assert found == []
 
 
 def test_shifted_pictures_are_those_that_were_measured(report: Report) -> None:
-    _, _, section = report.markdown.partition("## On shifted pictures")
+    _, _, section = report.markdown.partition("## On corrupted images")
     section, _, _ = section.partition("\n## ")
     measured = [Robustness.model_validate_json(file.read_bytes()) for file in MODELS.glob("*/robustness-*.json")]
     assert measured
@@ -192,13 +192,13 @@ def test_other_recipes_have_plots_of_their_own_and_a_broken_version_is_named(one
     assert {f"learning_curves_small_cnns_{recipe}" for recipe in ("tutorial", "tuned")} <= names
     assert "learning_curves_transfer_models_tuned" in names
     assert {"confusion_matrix_sequential_1", "confusion_matrix_sequential_2", "confusion_matrix_vgg16_1"} <= names
-    assert "hence without a validation part: Sequential CNN." in written.markdown
+    assert "Trained on all training images, without validation: Sequential CNN." in written.markdown
     assert rows(written.markdown, first_cell="VGG16")[0][1:3] == ["1", "tuned, backbone `none`"]
-    assert "VGG16 trained from random weights by the recipe tuned reaches 0.7063, +0.1026" in written.markdown
+    assert "VGG16 trained from random weights with the recipe tuned reaches 0.7063, +0.1026" in written.markdown
     assert "- `vgg16/2`: models/vgg16/2/metadata.json: the document: Invalid JSON" in written.markdown
     assert "- `functional/1`: models/functional/1/saved_model.pb is not what was published" in written.markdown
     assert "- `subclassing/1`: a smoke run" in written.markdown
-    assert "**Not checked:** it takes the tutorial's recipe for all three" in written.markdown
+    assert "**Not checked:** this needs published versions of all three" in written.markdown
     assert written.html.cells == table_cells(written.markdown)
 
 
@@ -224,7 +224,7 @@ def test_nothing_published_is_a_clear_error_that_leaves_nothing(tmp_path: Path) 
 
 def test_only_broken_versions_are_an_error_that_names_them(one_model: Path, tmp_path: Path) -> None:
     (version_folder(one_model, "sequential", 1) / "metadata.json").unlink()
-    with pytest.raises(ProjectError, match=r"no version in .* sequential/1: .*metadata\.json is not there"):
+    with pytest.raises(ProjectError, match=r"no valid version in .* sequential/1: .*metadata\.json is not there"):
         write_report(one_model, tmp_path / "report")
 
 

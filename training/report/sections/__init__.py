@@ -1,1 +1,1 @@
-"""The parts of the page, one file each: what it says, and the plots that it shows."""
+"""The sections of the page, one file each, with their text and plots."""

@@ -1,10 +1,9 @@
-"""Which class is taken for which: the confusion matrices, and the most frequent mistakes in words."""
+"""Confusion matrices, and the most frequent confusions in words."""
 
 from typing import Any, Final
 
 import numpy as np
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from training.plots import draw_confusion_matrix
 from training.report.figures import new_figure, svg
 from training.report.markdown import Column, code, picture, plain, table
@@ -15,17 +14,17 @@ MISTAKES: Final = 3
 
 
 def confusion_matrices(published: Published) -> Section:
-    """The matrices of the latest version of each model and recipe, on the test set."""
+    """Draw the matrices of the latest version of each model and recipe, on the test set."""
     latest = published.latest()
     columns: list[Column[PublishedVersion]] = [
         Column("version", lambda version: code(version.key), numeric=False),
         Column("recipe", lambda version: plain(version.recipe), numeric=False),
-        Column("most frequent mistakes, in images", _mistakes, numeric=False),
+        Column("most frequent confusions: true → predicted, images", _mistakes, numeric=False),
     ]
     pictures = [picture(f"Confusion matrix of {version.key}", _name(version)) for version in latest]
     return Section(
         "Confusion matrices",
-        ["A row is the true class, a column the class that was given.", table(columns, latest), "\n".join(pictures)],
+        ["Rows are true classes, columns are predicted classes.", table(columns, latest), "\n".join(pictures)],
         {_name(version): svg(_figure(version)) for version in latest},
     )
 
@@ -35,12 +34,13 @@ def _name(version: PublishedVersion) -> str:
 
 
 def _mistakes(version: PublishedVersion) -> str:
+    labels = version.labels
     counts = np.array(version.test.confusion_matrix)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MISTAKES]
-    pairs = [(index // len(CLASS_NAMES), index % len(CLASS_NAMES)) for index in order.tolist()]
+    pairs = [(index // len(labels), index % len(labels)) for index in order.tolist()]
     return ", ".join(
-        f"{CLASS_NAMES[true]} taken for {CLASS_NAMES[given]} {counts[true, given]}"
+        f"{plain(labels[true])} → {plain(labels[given])} {counts[true, given]}"
         for true, given in pairs
         if counts[true, given]
     )
@@ -50,5 +50,5 @@ def _figure(version: PublishedVersion) -> Any:
     figure = new_figure(5.6, 5.6)
     axes = figure.subplots()
     draw_confusion_matrix(axes, version.test)
-    axes.set_title(f"{version.title}\n{version.test.correct:,} of {version.test.n:,} right", fontsize=11)
+    axes.set_title(f"{version.title}\n{version.test.correct:,} of {version.test.n:,} correct", fontsize=11)
     return figure

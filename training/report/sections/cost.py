@@ -1,4 +1,4 @@
-"""What accuracy costs: parameters, bytes, and milliseconds an image on the machine that wrote the page."""
+"""Accuracy against cost: parameters, bytes, and milliseconds per image on the machine that wrote the page."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,10 +6,9 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from cifar10_serving.artifacts.labels import identity
-from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
+from training.cifar10 import TUTORIAL_RESULTS, identity
 from training.provenance import hardware
-from training.report.figures import COLOURS, new_figure, svg
+from training.report.figures import COLOURS, colours_of, new_figure, svg
 from training.report.latency import BATCHES, CALLS_A_ROUND, ROUND_DURATION_S, ROUNDS, Latency, MeasuredLatencies
 from training.report.markdown import Column, code, items, picture, plain, table
 from training.report.sections.section import Section
@@ -17,17 +16,17 @@ from training.report.versions import TRANSFER_MODELS, TUTORIAL, Published, Publi
 
 
 def accuracy_against_cost(published: Published, latencies: MeasuredLatencies) -> Section:
-    """Table and plots of the latest version of each model and recipe."""
+    """Build the table and plots of the latest version of each model and recipe."""
     latest = published.latest()
     how = (
-        f"Milliseconds an image were measured by `python -m training report` itself on {plain(hardware())}, with "
-        f"{latencies.runtime} in float32, for one image at a time and for batches of {BATCHES[-1]}: the median over "
-        f"{ROUNDS} rounds through all versions, each of at least {CALLS_A_ROUND} calls and {ROUND_DURATION_S} s, "
-        "quartiles in brackets. It is the model's computing alone, without HTTP and decoding."
+        f"`python -m training report` measured the milliseconds per image on {plain(hardware())}, with "
+        f"{latencies.runtime} in float32, for single images and for batches of {BATCHES[-1]}: the median over {ROUNDS} "
+        f"rounds through all versions, with at least {CALLS_A_ROUND} calls and {ROUND_DURATION_S} s per round; "
+        "quartiles in brackets. This is inference alone, without HTTP and decoding."
     )
     pictures = [
         picture("Test accuracy against parameters", "accuracy_parameters"),
-        picture("Test accuracy against milliseconds an image", "accuracy_latency"),
+        picture("Test accuracy against milliseconds per image", "accuracy_latency"),
     ]
     blocks = [how, table(_columns(latencies), latest), "\n".join(pictures)]
     if latencies.failures:
@@ -51,7 +50,7 @@ def _columns(latencies: MeasuredLatencies) -> list[Column[PublishedVersion]]:
         Column("`saved_model.pb`, MB", lambda version: f"{version.metadata.export.size_bytes / 1e6:.2f}"),
         *(
             Column(
-                "ms an image, alone" if batch == 1 else f"ms an image, batch of {batch}",
+                "ms per image, single" if batch == 1 else f"ms per image, batch of {batch}",
                 partial(_cell, latencies=latencies, batch=batch),
             )
             for batch in BATCHES
@@ -79,7 +78,7 @@ def _parameters_figure(versions: list[PublishedVersion]) -> Any:
         axes.scatter(*place, s=70, facecolors="none", edgecolors=COLOURS[name])
         if name in TRANSFER_MODELS.models:
             axes.annotate(identity(name).title, place, (0, 8), textcoords="offset points", ha="center", fontsize=9)
-    axes.scatter([], [], s=70, facecolors="none", edgecolors="grey", label="as the tutorial reports")
+    axes.scatter([], [], s=70, facecolors="none", edgecolors="grey", label="the tutorial's results")
     _finish(figure, axes)
     return figure
 
@@ -87,12 +86,13 @@ def _parameters_figure(versions: list[PublishedVersion]) -> Any:
 def _latency_figure(versions: list[PublishedVersion], latencies: MeasuredLatencies) -> Any:
     measured = [(version, _latency(version, latencies, 1)) for version in versions]
     points = [(version, latency.median_ms) for version, latency in measured if latency is not None]
-    figure, axes = _scatter("milliseconds", "milliseconds an image, alone", points)
+    figure, axes = _scatter("milliseconds", "milliseconds per image, single", points)
     _finish(figure, axes)
     return figure
 
 
 def _scatter(cost: str, label: str, points: Sequence[tuple[PublishedVersion, float]]) -> tuple[Any, Any]:
+    colours = colours_of(version.metadata.name for version, _ in points)
     figure = new_figure(5.6, 5)
     axes = figure.subplots()
     axes.set(xscale="log", xlabel=label, ylabel="test accuracy", title=f"Accuracy against {cost}")
@@ -101,7 +101,7 @@ def _scatter(cost: str, label: str, points: Sequence[tuple[PublishedVersion, flo
             value,
             version.test.accuracy,
             s=70,
-            color=COLOURS[version.metadata.name],
+            color=colours[version.metadata.name],
             marker="o" if version.recipe == TUTORIAL else "s",
             label=f"{version.metadata.title} ({version.recipe})",
         )
@@ -109,7 +109,7 @@ def _scatter(cost: str, label: str, points: Sequence[tuple[PublishedVersion, flo
 
 
 def _finish(figure: Any, axes: Any) -> None:
-    # Wide enough for a round number on the axis, however close to each other the points are.
+    # Wide enough for a round number on the axis, even if the points are close together.
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
     axes.set_xlim(left / 2, right * 2)

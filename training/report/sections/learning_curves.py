@@ -1,24 +1,22 @@
-"""Loss and accuracy by epoch: one plot for each family of models and recipe, its models side by side."""
+"""Learning curves: one plot for each family of models and recipe."""
 
 from typing import Any
 
-from training.report.figures import COLOURS, new_figure, svg
+from training.report.figures import colours_of, new_figure, svg
 from training.report.markdown import file_part, picture, plain
 from training.report.sections.section import Section
-from training.report.versions import FAMILIES, Family, Published, PublishedVersion
+from training.report.versions import Family, Published, PublishedVersion
 
 
 def learning_curves(published: Published) -> Section:
-    """The curves of the latest version of each model and recipe, as Keras reported them while training."""
+    """Plot loss and accuracy by epoch of the latest version of each model and recipe."""
     latest = published.latest()
-    blocks = [
-        "As Keras reported them while training. Dashed lines are the training part, solid ones the validation part."
-    ]
+    blocks = ["Loss and accuracy as Keras reported them during training. Dashed: training. Solid: validation."]
     plots: dict[str, str] = {}
-    for family in FAMILIES:
+    for family in published.families():
         members = [version for version in latest if version.metadata.name in family.models]
         if not members:
-            blocks += [f"### {family.title}", "Nothing is published of them."]
+            blocks += [f"### {family.title}", "Not published."]
         for recipe in dict.fromkeys(version.recipe for version in members):
             shown = [version for version in members if version.recipe == recipe]
             name = f"learning_curves_{family.slug}_{file_part(recipe)}"
@@ -31,7 +29,7 @@ def learning_curves(published: Published) -> Section:
             unvalidated = [version for version in shown if not _has_validation(version)]
             if unvalidated:
                 names = ", ".join(plain(version.metadata.title) for version in unvalidated)
-                blocks.append(f"Trained on all training images, hence without a validation part: {names}.")
+                blocks.append(f"Trained on all training images, without validation: {names}.")
     return Section("Learning curves", blocks, plots)
 
 
@@ -40,10 +38,11 @@ def _has_validation(version: PublishedVersion) -> bool:
 
 
 def _figure(family: Family, recipe: str, versions: list[PublishedVersion]) -> Any:
+    colours = colours_of(family.models)
     figure = new_figure(6.2, 7)
     loss_axes, accuracy_axes = figure.subplots(2, 1, sharex=True)
     for version in versions:
-        colour, title = COLOURS[version.metadata.name], version.metadata.title
+        colour, title = colours[version.metadata.name], version.metadata.title
         history = version.metadata.training.history
         epochs = [entry.epoch for entry in history]
         loss_axes.plot(epochs, [entry.loss for entry in history], "--", color=colour, label=f"{title}, training")
@@ -54,7 +53,7 @@ def _figure(family: Family, recipe: str, versions: list[PublishedVersion]) -> An
             loss_axes.plot(epochs, [entry.val_loss for entry in validated], color=colour, label=f"{title}, validation")
             accuracy_axes.plot(epochs, [entry.val_accuracy for entry in validated], color=colour)
     loss_axes.set(ylabel="cross-entropy", title="Loss")
-    accuracy_axes.set(xlabel="epoch", ylabel="share correct", title="Accuracy")
+    accuracy_axes.set(xlabel="epoch", ylabel="accuracy", title="Accuracy")
     for axes in (loss_axes, accuracy_axes):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

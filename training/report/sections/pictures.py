@@ -1,12 +1,10 @@
-"""Test images with right and wrong answers, from the golden images that each version carries."""
+"""Test images with right and wrong answers, from the golden images of each version."""
 
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
-from cifar10_serving.runtimes.golden import GoldenAnswers
 from training.report.figures import new_figure, svg
 from training.report.markdown import picture
 from training.report.sections.section import Section
@@ -16,16 +14,13 @@ COLUMNS: Final = 5
 
 
 def right_and_wrong(published: Published) -> Section:
-    """The first right and the first wrong answers of the latest version of each model and recipe."""
+    """Draw the first right and wrong answers of the latest version of each model and recipe."""
     latest = published.latest()
     sizes = " or ".join(sorted({str(len(version.golden.labels)) for version in latest}))
-    pictures = [
-        picture(f"Test images that {version.key} gives the right and the wrong class", _name(version))
-        for version in latest
-    ]
+    pictures = [picture(f"Right and wrong answers of {version.key}", _name(version)) for version in latest]
     choice = (
-        f"Of the {sizes} test images that a version carries in its `golden.npz`, the first {COLUMNS} that it gives "
-        f"the right class and the first {COLUMNS} that it gives a wrong one, with the probability that it gave."
+        f"Each version contains {sizes} test images in its `golden.npz`. Shown are the first {COLUMNS} that it "
+        f"classifies correctly and the first {COLUMNS} that it gets wrong, with the predicted probability."
     )
     return Section(
         "Right and wrong answers",
@@ -45,17 +40,18 @@ def _figure(version: PublishedVersion) -> Any:
     grid = figure.subplots(2, COLUMNS)
     for axes in grid.flat:
         axes.axis("off")
-    _fill(grid[0], golden, np.flatnonzero(right)[:COLUMNS], "green")
-    _fill(grid[1], golden, np.flatnonzero(~right)[:COLUMNS], "crimson")
-    figure.suptitle(f"{version.title}: {int(right.sum())} of {len(right)} right", fontsize=11)
+    _fill(grid[0], version, np.flatnonzero(right)[:COLUMNS], "green")
+    _fill(grid[1], version, np.flatnonzero(~right)[:COLUMNS], "crimson")
+    figure.suptitle(f"{version.title}: {int(right.sum())} of {len(right)} correct", fontsize=11)
     return figure
 
 
-def _fill(row: NDArray[Any], golden: GoldenAnswers, indices: NDArray[np.int64], colour: str) -> None:
+def _fill(row: NDArray[Any], version: PublishedVersion, indices: NDArray[np.int64], colour: str) -> None:
+    golden, labels = version.golden, version.labels
     for axes, index in zip(row, indices, strict=False):
         given, label = int(golden.probabilities[index].argmax()), int(golden.labels[index])
-        words = f"{CLASS_NAMES[given]} {golden.probabilities[index, given]:.2f}"
+        words = f"{labels[given]} {golden.probabilities[index, given]:.2f}"
         if given != label:
-            words += f"\nis {CLASS_NAMES[label]}"
+            words += f"\nis {labels[label]}"
         axes.imshow(golden.images[index], interpolation="nearest")
         axes.set_title(words, fontsize=9, color=colour)

@@ -1,4 +1,4 @@
-"""Where the numbers come from: the run behind each version, and what made this page."""
+"""Provenance of the numbers: the training run of each version, and how this page was made."""
 
 import importlib.metadata
 from typing import Final
@@ -23,17 +23,17 @@ COLUMNS: Final[tuple[Column[PublishedVersion], ...]] = (
 
 
 def provenance(published: Published) -> Section:
-    """The runs, and the command, machine and packages of this page."""
+    """List the training runs, and the command, machine and packages that made this page."""
     versions = package_versions() | {name: importlib.metadata.version(name) for name in RENDERING_PACKAGES}
     this_page = (
         f"`python -m training report` wrote this page and its plots (project version {__version__}, on "
-        f"{plain(hardware())}; {plain(_listed(versions))}). It read `models/*/*/metadata.json` and `golden.npz`, "
-        "where each figure stands with more digits; only the milliseconds were measured anew. The tutorial's figures "
-        "are in `cifar10_serving/artifacts/published_results.py`."
+        f"{plain(hardware())}; {plain(_listed(versions))}). The numbers come from `models/*/*/metadata.json` and "
+        "`golden.npz`, which have more digits. Only the latencies were measured for this page. The tutorial's results "
+        "are in `training/cifar10.py`."
     )
     runs = (
-        "`python -m training evaluate models/NAME/VERSION --data FOLDER` measures a version again on the official "
-        "CIFAR-10 and says whether it still is what its metadata says. The runs that made the versions:"
+        "`python -m training evaluate models/NAME/VERSION --data FOLDER` evaluates a version again on the official "
+        "CIFAR-10 and compares with its metadata. The training runs:"
     )
     return Section(
         TITLE,
@@ -41,7 +41,7 @@ def provenance(published: Published) -> Section:
             this_page,
             runs,
             table(COLUMNS, published.versions),
-            "The packages of those runs:",
+            "Packages of those runs:",
             items(_by_packages(published.versions)),
         ],
     )

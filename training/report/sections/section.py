@@ -1,11 +1,11 @@
-"""A part of the page."""
+"""A section of the page."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, the blocks of Markdown below it, and its plots: file name without ending -> SVG document."""
+    """A heading, its Markdown blocks, and its plots: file name without suffix -> SVG document."""
 
     title: str
     blocks: list[str]

@@ -1,11 +1,11 @@
-"""Our results beside the tutorial's: one row for each published version, and for each model that has none."""
+"""Our results compared with the tutorial's: one row per published version, and per tutorial model without one."""
 
 import math
 from dataclasses import dataclass
 from typing import Final
 
-from cifar10_serving.artifacts.labels import ModelIdentity
-from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS, TutorialResult
+from cifar10_serving.artifacts.published_results import TutorialResult
+from training.cifar10 import DATASET_NAME, MODEL_NAMES, TUTORIAL_RESULTS
 from training.report.markdown import Column, code, items, plain, table
 from training.report.sections.section import Section
 from training.report.versions import RUNTIME_TITLES, TRANSFER_MODELS, Published, PublishedVersion
@@ -16,60 +16,69 @@ Z_95: Final = 1.96
 
 @dataclass(frozen=True)
 class Row:
-    """A model with one of its versions, or with none."""
+    """A published version, or a model of the tutorial without one."""
 
-    model: ModelIdentity
+    name: str
+    title: str
     version: PublishedVersion | None
-
-    @property
-    def tutorial(self) -> TutorialResult:
-        """The tutorial's row."""
-        return TUTORIAL_RESULTS[self.model.name]
+    tutorial: TutorialResult | None
 
 
-def tutorial_of(version: PublishedVersion) -> TutorialResult:
-    """What the tutorial reports of the same model."""
-    return TUTORIAL_RESULTS[version.metadata.name]
-
-
-def accuracy_difference(version: PublishedVersion) -> float:
-    """Our test accuracy less the tutorial's."""
-    return version.test.accuracy - tutorial_of(version).test_accuracy
+def tutorial_of(version: PublishedVersion) -> TutorialResult | None:
+    """Return the tutorial's result for the same model; None for other models and other data sets."""
+    metadata = version.metadata
+    return TUTORIAL_RESULTS.get(metadata.name) if metadata.dataset.name == DATASET_NAME else None
 
 
 def sampling_error(accuracy: float, images: int) -> float:
-    """Standard error of an accuracy that was measured on so many images."""
+    """Return the standard error of an accuracy measured on this many images."""
     return math.sqrt(accuracy * (1 - accuracy) / images)
 
 
-def margin_of_difference(version: PublishedVersion) -> float:
-    """How far our accuracy and the tutorial's may lie apart by the choice of the test images alone (95 %)."""
-    ours = sampling_error(version.test.accuracy, version.test.n)
-    theirs = sampling_error(tutorial_of(version).test_accuracy, version.test.n)
-    return Z_95 * math.hypot(ours, theirs)
-
-
 def described_recipe(version: PublishedVersion) -> str:
-    """The recipe's name, and of a transfer model the weights that its backbone began with."""
+    """Return the recipe's name, with the initial backbone weights of a transfer model."""
     if version.backbone_weights is None:
         return plain(version.recipe)
     return f"{plain(version.recipe)}, backbone {code(version.backbone_weights)}"
 
 
+def _cell(value: float | None, form: str, missing: str = "") -> str:
+    return missing if value is None else format(value, form)
+
+
+def _tutorial_accuracy(row: Row) -> float | None:
+    return row.tutorial.test_accuracy if row.tutorial else None
+
+
+def _tutorial_loss(row: Row) -> float | None:
+    return row.tutorial.test_loss if row.tutorial else None
+
+
+def _difference(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours - theirs
+
+
+def _accuracy(row: Row) -> float | None:
+    return row.version.test.accuracy if row.version else None
+
+
+def _loss(row: Row) -> float | None:
+    return row.version.test.loss if row.version else None
+
+
+NOT_PUBLISHED: Final = "not published"
 RESULTS: Final[tuple[Column[Row], ...]] = (
-    Column("model", lambda row: plain(row.model.title), numeric=False),
+    Column("model", lambda row: plain(row.title), numeric=False),
     Column("version", lambda row: str(row.version.metadata.version) if row.version else ""),
     Column("recipe", lambda row: described_recipe(row.version) if row.version else "", numeric=False),
-    Column("accuracy, tutorial", lambda row: f"{row.tutorial.test_accuracy:.4f}"),
-    Column("accuracy, ours", lambda row: f"**{row.version.test.accuracy:.4f}**" if row.version else "not published"),
-    Column("accuracy, difference", lambda row: f"{accuracy_difference(row.version):+.4f}" if row.version else ""),
-    Column("loss, tutorial", lambda row: f"{row.tutorial.test_loss:.4f}"),
-    Column("loss, ours", lambda row: f"{row.version.test.loss:.4f}" if row.version else "not published"),
-    Column(
-        "loss, difference", lambda row: f"{row.version.test.loss - row.tutorial.test_loss:+.4f}" if row.version else ""
-    ),
+    Column("accuracy, tutorial", lambda row: _cell(_tutorial_accuracy(row), ".4f")),
+    Column("accuracy, ours", lambda row: f"**{row.version.test.accuracy:.4f}**" if row.version else NOT_PUBLISHED),
+    Column("accuracy, difference", lambda row: _cell(_difference(_accuracy(row), _tutorial_accuracy(row)), "+.4f")),
+    Column("loss, tutorial", lambda row: _cell(_tutorial_loss(row), ".4f")),
+    Column("loss, ours", lambda row: _cell(_loss(row), ".4f", NOT_PUBLISHED)),
+    Column("loss, difference", lambda row: _cell(_difference(_loss(row), _tutorial_loss(row)), "+.4f")),
 )
-"""Another figure to compare is another entry here."""
+"""Add a column here to compare another result."""
 
 TRAINING: Final[tuple[Column[PublishedVersion], ...]] = (
     Column("version", lambda version: code(version.key), numeric=False),
@@ -84,17 +93,29 @@ TRAINING: Final[tuple[Column[PublishedVersion], ...]] = (
 
 
 def against_the_tutorial(published: Published) -> Section:
-    """The table of results, how much of a difference is chance, and what is missing."""
-    rows = [Row(version.model, version) for version in published.versions]
-    rows += [Row(model, None) for model in published.unpublished()]
-    rows.sort(key=lambda row: list(TUTORIAL_RESULTS).index(row.model.name))
+    """Build the table of results, with the sampling error and the missing versions."""
+    rows = [_row(version) for version in published.versions]
+    rows += [Row(model.name, model.title, None, TUTORIAL_RESULTS[model.name]) for model in published.unpublished()]
+    rows.sort(key=_position)
     blocks = [_measured(published), table(RESULTS, rows)]
-    followers = [version for version in published.versions if version.follows_tutorial]
+    followers = [
+        (version, result)
+        for version in published.versions
+        if version.follows_tutorial and (result := tutorial_of(version)) is not None
+    ]
     if followers:
         blocks.append(_margin(followers))
     blocks += _missing(published)
-    blocks += ["### How they were trained", table(TRAINING, published.versions)]
+    blocks += ["### Training", table(TRAINING, published.versions)]
     return Section("Against the tutorial", blocks)
+
+
+def _row(version: PublishedVersion) -> Row:
+    return Row(version.metadata.name, version.metadata.title, version, tutorial_of(version))
+
+
+def _position(row: Row) -> int:
+    return MODEL_NAMES.index(row.name) if row.name in MODEL_NAMES else len(MODEL_NAMES)
 
 
 def _measured(published: Published) -> str:
@@ -102,19 +123,28 @@ def _measured(published: Published) -> str:
     sizes = " or ".join(sorted({f"{test.n:,}" for test in tests}))
     runtimes = " and ".join(sorted({f"{RUNTIME_TITLES[test.runtime]} {test.runtime_version}" for test in tests}))
     return (
-        f"Ours is what the published artifact itself answers over the {sizes} test images, run by {runtimes} in "
-        "float32; the loss is the mean cross-entropy. The tutorial's figures are what it prints (TensorFlow 2.10)."
+        f"Our results are the published artifact's own answers for the {sizes} test images, computed by {runtimes} in "
+        "float32. The loss is the mean cross-entropy. The tutorial's results are the ones that it prints "
+        "(TensorFlow 2.10)."
     )
 
 
-def _margin(followers: list[PublishedVersion]) -> str:
-    within = sum(abs(accuracy_difference(version)) <= margin_of_difference(version) for version in followers)
-    widest = max(margin_of_difference(version) for version in followers)
+def _margin(followers: list[tuple[PublishedVersion, TutorialResult]]) -> str:
+    differences = [abs(version.test.accuracy - result.test_accuracy) for version, result in followers]
+    margins = [_margin_of_difference(version, result) for version, result in followers]
+    within = sum(difference <= margin for difference, margin in zip(differences, margins, strict=True))
     return (
-        f"**{within} of {len(followers)}** versions trained by the tutorial's recipe lie within the sampling error of "
-        f"its accuracy: two accuracies measured on as many images each lie up to {widest:.4f} apart by the choice of "
-        "the images alone (95\u00a0% interval, taken as independent). What another seed changes comes on top."
+        f"**{within} of {len(followers)}** versions trained with the tutorial's recipe match its accuracy within the "
+        f"sampling error: the choice of the test images alone can make two such accuracies differ by up to "
+        f"{max(margins):.4f} (95\u00a0% interval, assuming independence). Different seeds add to that."
     )
+
+
+def _margin_of_difference(version: PublishedVersion, result: TutorialResult) -> float:
+    """Return the largest difference of the accuracies that the choice of the test images explains (95 %)."""
+    ours = sampling_error(version.test.accuracy, version.test.n)
+    theirs = sampling_error(result.test_accuracy, version.test.n)
+    return Z_95 * math.hypot(ours, theirs)
 
 
 def _missing(published: Published) -> list[str]:
@@ -125,15 +155,15 @@ def _missing(published: Published) -> list[str]:
         commands = [code(f"python -m training fit {model.name} --recipe tutorial") for model in unpublished]
         transfer = any(model.name in TRANSFER_MODELS.models for model in unpublished)
         needs = (
-            " The tutorial's recipe for the transfer models begins with Keras' ImageNet weights, so it needs a machine "
-            "that reaches them, or the file."
+            " The tutorial's recipe for the transfer models starts from Keras' ImageNet weights, so it needs network "
+            "access to them, or the weights file."
             if transfer
             else ""
         )
-        blocks += [f"Nothing is published of {names}.{needs} What trains and publishes them:", items(commands)]
+        blocks += [f"Not published: {names}.{needs} To train and publish them:", items(commands)]
     if published.left_out:
         blocks += [
-            "Published and not in this report:",
+            "Published, but not in this report:",
             items([f"{code(f'{entry.name}/{entry.version}')}: {plain(entry.reason)}" for entry in published.left_out]),
         ]
     return blocks

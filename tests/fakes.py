@@ -1,0 +1,106 @@
+"""Stand-ins for runtimes and models, so that what stands above the runtimes is tested without loading a framework.
+
+`FakeRuntime` loads the versions of the clone in no time, and they give the answers that were published with them. The
+real runtimes are tested in `tests/cifar10_serving/runtimes` and end to end.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+from cifar10_serving.errors import ModelLoadError
+from cifar10_serving.runtimes.base import Images, Probabilities
+from cifar10_serving.runtimes.golden import read_golden
+
+CLONE: Final = Path(__file__).resolve().parent.parent / "models"
+PATIENCE_S: Final = 60.0
+"""Ends a test whose model is never let go."""
+
+
+class FakeModel(ABC):
+    """A `cifar10_serving.runtimes.base.LoadedModel` of which a test writes `predict`."""
+
+    parallel_calls = 1
+    warm_up_rows: tuple[int, ...] = (1,)
+
+    @abstractmethod
+    def predict(self, images: Images) -> Probabilities: ...
+
+    def predict_alone(self, images: Images) -> Probabilities:
+        return self.predict(images)
+
+
+class PublishedModel(FakeModel):
+    """Gives golden images the answers that were published with a version, and others one that depends on their pixels.
+
+    Args:
+        folder: of a version of the clone.
+        may_compute: every call waits for it.
+    """
+
+    def __init__(self, folder: Path, may_compute: threading.Event) -> None:
+        golden = read_golden(folder / "golden.npz")
+        self._answers = dict(zip(map(bytes, golden.images), golden.probabilities, strict=True))
+        seed = [*f"{folder.parent.name}/{folder.name}".encode()]
+        shape = (golden.images[0].size, golden.probabilities.shape[1])
+        self._weights = np.random.default_rng(seed).integers(-8, 8, shape)
+        self._may_compute = may_compute
+
+    def predict(self, images: Images) -> Probabilities:
+        assert self._may_compute.wait(PATIENCE_S)
+        return np.stack([self._answer(image) for image in images])
+
+    def _answer(self, image: Images) -> Probabilities:
+        published: Probabilities | None = self._answers.get(bytes(image))
+        if published is not None:
+            return published
+        logits = (image.ravel().astype(np.int64) - 128) @ self._weights / 10_000
+        exponentials = np.exp(logits - logits.max())
+        return np.asarray(exponentials / exponentials.sum(), np.float32)
+
+
+class FakeRuntime:
+    """A `cifar10_serving.runtimes.base.Runtime` that knows the clone's versions, wherever copies of them lie.
+
+    `may_compute` holds every call of its models back while it is cleared; `may_load` every load.
+    """
+
+    name: RuntimeName = "openvino"
+    version = "1.0.fake"
+    device = "cpu"
+    precision: Precision = "float32"
+
+    def __init__(self) -> None:
+        self.may_compute, self.may_load = threading.Event(), threading.Event()
+        self.may_compute.set()
+        self.may_load.set()
+
+    def load(self, folder: Path) -> PublishedModel:
+        """Load a version whose model file is that of a version of the clone."""
+        assert self.may_load.wait(PATIENCE_S)
+        original = _originals().get(_digest(folder))
+        if original is None:
+            raise ModelLoadError(f"{folder} holds no model of the clone", remedy="publish a copy of one")
+        return PublishedModel(original, self.may_compute)
+
+
+@cache
+def _originals() -> dict[str, Path]:
+    """The clone's versions by the digest of their model file."""
+    folders = (
+        version_folder(CLONE, model.name, version)
+        for model in CLONE.iterdir()
+        for version in published_versions(CLONE, model.name)
+    )
+    return {_digest(folder): folder for folder in folders}
+
+
+def _digest(folder: Path) -> str:
+    """The digest in a version's metadata, which are compared with the file before a runtime loads it."""
+    return read_metadata(folder).files[SAVED_MODEL_FILE].sha256
