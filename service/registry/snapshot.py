@@ -23,6 +23,7 @@ class Snapshot:
 
     Args:
         models: models by name.
+        names: names of all models, in the order in which they are listed.
         routes: routes by name.
         default_name: the default model: the best one that is ready so far, or the configured one, ready or not; None if
             none is ready.
@@ -32,6 +33,7 @@ class Snapshot:
     """
 
     models: Mapping[str, ServedModel]
+    names: tuple[str, ...]
     routes: Mapping[str, Route]
     default_name: str | None
     loaded: bool

@@ -3,10 +3,11 @@
 `service.registry.loading` loads it; `service.registry.routing` decides which version answers.
 """
 
+import math
 import threading
 from pathlib import Path
 
-from cifar10_serving.artifacts.metadata import ModelMetadata
+from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata
 from cifar10_serving.runtimes.base import LoadedModel
 from cifar10_serving.schemas import ShadowStatus, VersionState
 
@@ -20,6 +21,8 @@ class ModelVersion:
 
     `model` is set while the version is loaded. `row_s` is the time for one image, 0 if it was not measured.
     `may_recover` is true if the version failed because something hung. States change only in the loading thread.
+    `labels`, `input_shape` (height, width, channels) and `image_bytes` (size of an image's pixels) are from the
+    metadata.
 
     Args:
         signature: the signatures of its files.
@@ -33,7 +36,10 @@ class ModelVersion:
         self.state = VersionState.PUBLISHED
         self.reason: str | None = None
         self.may_recover = False
-        self.metadata: ModelMetadata | None = None
+        self.labels: tuple[str, ...] = ()
+        self.input_shape: InputShape = (0, 0, 0)
+        self.image_bytes = 0
+        self._metadata: ModelMetadata | None = None
         self.model: LoadedModel | None = None
         self.row_s = 0.0
         self.load_time_ms: float | None = None
@@ -45,6 +51,18 @@ class ModelVersion:
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
+
+    @property
+    def metadata(self) -> ModelMetadata | None:
+        """What was published about it; None until it was read."""
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, metadata: ModelMetadata | None) -> None:
+        self._metadata = metadata
+        if metadata is not None:
+            self.labels, self.input_shape = tuple(metadata.labels), metadata.input_shape
+            self.image_bytes = math.prod(self.input_shape)
 
     def acquire(self) -> bool:
         """Take a lease, which keeps the version loaded until `release`; False if it is being unloaded. Thread-safe."""
