@@ -75,8 +75,8 @@ class Tally:
         true, found = self._place(true_label), self._place(label)
         if true is None or found is None:
             raise CommandLineError(
-                f"{model} version {version} answers '{label}', which is no class of the version that was asked first",
-                remedy="name the version to ask: --model NAME --version N",
+                f"{model} version {version} answers '{label}', which is not a class of the first version",
+                remedy="name the version: --model NAME --version N",
             )
         self._counts[true, found] += 1
         self.versions[model, version] += 1
@@ -149,8 +149,8 @@ def evaluation_lines(tally: Tally, stored: Iterable[StoredEvaluation]) -> list[s
 def _matrix_lines(tally: Tally) -> list[str]:
     labels = tally.labels
     if len(labels) > MOST_COLUMNS:
-        return [f"the confusion matrix of {len(labels):,} classes is left to --json"]
-    header = ["true \\ found", *(label[:SHOWN_LETTERS] for label in labels)]
+        return [f"the confusion matrix of {len(labels):,} classes is only in --json"]
+    header = ["true \\ predicted", *(label[:SHOWN_LETTERS] for label in labels)]
     rows = [[label, *(str(count or ".") for count in row)] for label, row in zip(labels, tally.matrix, strict=True)]
     return aligned([header, *rows], right=frozenset(range(1, len(labels) + 1)))
 

@@ -232,7 +232,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _folder_labels(arguments: argparse.Namespace, images: list[NamedImage], options: dict[str, Any]) -> FolderLabels:
     if any(image.path is None for image in images):
-        raise CommandLineError("standard input has no folder that could name its class")
+        raise CommandLineError("standard input has no folder that names its class")
     with Client(**options) as client:
         labels = FolderLabels(asked_metadata(client, arguments.model, arguments.version).labels)
     labels.check(image.path for image in images if image.path)
