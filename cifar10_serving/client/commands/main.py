@@ -1,6 +1,6 @@
-"""Reads the command line, runs the command that it names, and turns what it raises into a line and an exit code.
+"""Parses the command line, runs the command, and turns errors into one line and an exit code.
 
-What each command does is in the module of its name.
+Each command is in the module of its name.
 """
 
 import signal
@@ -16,7 +16,7 @@ from cifar10_serving.errors import ProjectError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments name; an `ExitCode`."""
+    """Run the command; return an `ExitCode`."""
     has_output = prepare_streams()
     say_waits()
     try:
