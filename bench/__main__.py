@@ -17,6 +17,7 @@ from typing import Final
 
 from bench.environments import ROOT, WORK, install, versions
 from bench.errors import BenchError
+from bench.goals import GOAL_MODELS
 from bench.load import require_wrk
 from bench.machine import commit, describe_machine, wrk_version
 from bench.measurements import Machine, Results, read_results
@@ -24,8 +25,7 @@ from bench.report import ROUNDS, goals_table, write_report
 from bench.rounds import Measuring
 from bench.servers import BFLOAT16_CPU_FEATURES, SERVERS, Server
 from bench.visits import RUNTIME_BATCHES, WARM_UP_SHARE, prepare
-from cifar10_serving.artifacts.labels import MODEL_NAMES
-from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.layout import published_models, published_versions, read_metadata, version_folder
 from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.errors import ProjectError
 
@@ -77,9 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     require_wrk()
-    published: dict[str, int] = {
-        name: found[-1] for name in MODEL_NAMES if (found := published_versions(parsed.models_folder, name))
-    }
+    folder = parsed.models_folder
+    published = {name: published_versions(folder, name)[-1] for name in published_models(folder)}
     plan = plan_from(parsed, list(published))
     whole = not (parsed.quick or parsed.servers or parsed.models or parsed.concurrency or parsed.seconds)
     whole = whole and parsed.rounds is None and parsed.models_folder == ROOT / "models"
@@ -103,7 +102,7 @@ def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
         concurrency=list(plan.concurrency),
         servers=[server.name for server in servers],
         models=bench.versions,
-        unpublished=[name for name in MODEL_NAMES if name not in published],
+        unpublished=[name for name in GOAL_MODELS if name not in published],
         unavailable=unavailable,
         versions={server.title: versions(server.environment) for server in servers} | {"load": {"wrk": wrk_version()}},
         machine=machine,
@@ -176,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a part, in under 10 minutes: one round, short loads")
     parser.add_argument("--servers", nargs="+", choices=list(SERVERS), metavar="SERVER", help=", ".join(SERVERS))
-    parser.add_argument("--models", nargs="+", choices=MODEL_NAMES, metavar="MODEL", help="default: all published")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="default: all published")
     parser.add_argument("--concurrency", nargs="+", type=_positive, metavar="N", help=f"default: {CONCURRENCY}")
     parser.add_argument("--seconds", type=_positive, help=f"of each load; default: {SECONDS}")
     parser.add_argument("--rounds", type=_positive, help=f"default: {ROUND_COUNT}")

@@ -7,7 +7,7 @@ from typing import Final
 from bench.measurements import Results
 from bench.ratios import median, over_rounds, rate_to_baseline
 from bench.servers import SERVERS
-from cifar10_serving.artifacts.labels import MODELS
+from bench.titles import titles
 
 COLUMNS: Final = 3
 PANEL_INCHES: Final = (3.6, 2.9)
@@ -39,12 +39,12 @@ def _draw(results: Results, lines: dict[str, dict[str, dict[int, float]]], file:
         rows, columns, figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows + 0.5), squeeze=False, sharey=True
     )
     colours = dict(zip((name for name, server in SERVERS.items() if server.serves_models), COLOURS, strict=True))
-    titles: dict[str, str] = {model.name: model.title for model in MODELS}
+    title_of = titles(lines)
     for panel, (model, servers) in zip(axes.flat, lines.items(), strict=False):
         for name, points in servers.items():
             places = [results.concurrency.index(concurrency) for concurrency in points]
             panel.plot(places, list(points.values()), marker="o", markersize=3, color=colours[name], label=name)
-        panel.set_title(titles.get(model, model))
+        panel.set_title(title_of[model])
         panel.set_yscale("log", base=2)
         panel.yaxis.set_major_formatter(lambda value, _position: f"{value:g}")
         panel.set_xticks(range(len(results.concurrency)), [str(concurrency) for concurrency in results.concurrency])

@@ -25,12 +25,11 @@ from bench.ratios import (
     runtime_rate,
 )
 from bench.servers import BASELINE, HTTP_FLOORS, SERVERS
-from cifar10_serving.artifacts.labels import MODELS
+from bench.titles import titles
 
 REPORT: Final = "performance.md"
 ROUNDS: Final = "performance/rounds.json"
 PLOT: Final = "performance/rates.svg"
-TITLES: Final[dict[str, str]] = {model.name: model.title for model in MODELS}
 
 
 def write_report(results: Results, folder: Path) -> Path:
@@ -116,21 +115,22 @@ def _floors(results: Results) -> Iterator[str]:
     ]
     if rows:
         yield table(["HTTP only", "concurrency", "requests/s", "p50 ms", "p99 ms"], rows)
+    title_of = titles(results.models)
     precisions = sorted({found.precision for one in results.rounds for found in one.runtime_alone}, reverse=True)
     yield table(
         ["runtime only, images/s at its best batch size", *precisions],
         [
-            [TITLES.get(model, model), *(_number(results, runtime_rate(model, p), "{:,.0f}") for p in precisions)]
+            [title_of[model], *(_number(results, runtime_rate(model, p), "{:,.0f}") for p in precisions)]
             for model in results.models
         ],
     )
 
 
 def _binary_infer(results: Results) -> Iterator[str]:
-    fields = ("client_ms", "service_ms", "runtime_ms")
+    fields, title_of = ("client_ms", "service_ms", "runtime_ms"), titles(results.models)
     rows = [
         [
-            TITLES.get(model, model),
+            title_of[model],
             *(_number(results, binary_infer_ms(model, field), "{:,.2f}") for field in fields),
             *(
                 _number(results, ratio(binary_infer_ms(model, field), binary_infer_ms(model, "runtime_ms")), "{:.3f}")
@@ -150,7 +150,7 @@ def _binary_infer(results: Results) -> Iterator[str]:
 
 
 def _model(results: Results, model: str) -> Iterator[str]:
-    yield f"## {TITLES.get(model, model)}\n"
+    yield f"## {titles([model])[model]}\n"
     names = [name for name in results.servers if SERVERS[name].serves_models]
     yield table(
         [

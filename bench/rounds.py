@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.errors import BenchError
+from bench.goals import SMALL_CNNS
 from bench.measurements import Results, Round, RuntimeAlone, Visit
 from bench.servers import HTTP_FLOORS, OUR_SERVER, Server
 from bench.visits import Bench, overload, runtime_alone, visit, whole_start
-from cifar10_serving.artifacts.labels import SMALL_CNNS
 
 Item = TypeVar("Item")
 

@@ -23,8 +23,7 @@ from bench.open_loop import run_open_loop
 from bench.processes import Running, free_port, post, running, tail
 from bench.servers import COMPILED_MODELS, OUR_SERVER, SERVERS, Server, Start
 from bench.uploads import BodyKind, Upload, body, golden_images, varied_uploads, write_bodies
-from cifar10_serving.artifacts.labels import MODEL_NAMES
-from cifar10_serving.artifacts.layout import published_versions
+from cifar10_serving.artifacts.layout import published_models
 
 IMAGES: Final = ROOT / "tests/images"
 RUNTIME_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -142,7 +141,7 @@ def whole_start(bench: Bench) -> WholeStart:
         float(subprocess.run([str(OURS.python), "-c", program], cwd=ROOT, capture_output=True, check=True).stdout)
         for _ in range(IMPORT_TIMES + 1)
     ][1:]  # the first import may compile
-    models = [name for name in MODEL_NAMES if published_versions(bench.models_folder, name)]
+    models = published_models(bench.models_folder)
     shutil.rmtree(COMPILED_MODELS, ignore_errors=True)
     name = next(iter(bench.versions))
     with _started(bench, server, name, bench.models_folder) as process:

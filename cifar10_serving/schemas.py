@@ -5,15 +5,22 @@ Here and not in the service, so that the client's results are the same classes. 
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
-from cifar10_serving.artifacts.metadata import Count, Precision, Probability, Record, RuntimeName, Version
-from cifar10_serving.artifacts.published_results import TutorialResult
+from cifar10_serving.artifacts.metadata import (
+    MAX_SIDE,
+    ClassId,
+    Count,
+    Precision,
+    Probability,
+    Record,
+    RuntimeName,
+    Version,
+)
+from cifar10_serving.artifacts.tutorial import TutorialResult
 
-SIDE: Final = IMAGE_SHAPE[0]
 Milliseconds = Annotated[float, Field(ge=0)]
 
 
@@ -28,7 +35,7 @@ class ClassProbability(Record):
     """A class and the probability that the model gives it."""
 
     label: str
-    class_id: Annotated[int, Field(ge=0, le=9)]
+    class_id: ClassId
     probability: Probability
 
 
@@ -36,7 +43,7 @@ class Prediction(VersionReference):
     """One image's answer, and which model and version gave it."""
 
     label: Annotated[str, Field(description="the most probable class")]
-    class_id: Annotated[int, Field(ge=0, le=9)]
+    class_id: ClassId
     confidence: Annotated[Probability, Field(description="the probability of `label`")]
     top: Annotated[list[ClassProbability], Field(description="the `top_k` most probable classes, best first")]
 
@@ -93,7 +100,7 @@ class ModelAnswer(VersionReference):
 
 
 class Agreement(Record):
-    """How many models say the same."""
+    """How many models say the same; of models with different labels, the largest group that has the same ones."""
 
     label: Annotated[
         str | None,
@@ -110,7 +117,12 @@ class Comparison(Record):
     agreement: Agreement
     decode_ms: Milliseconds
     model_input: Annotated[
-        str, Field(description=f"what the models saw: {SIDE}x{SIDE} pixels, as a PNG in a data URL", pattern="^data:")
+        str,
+        Field(
+            description="what the models saw, as a PNG in a data URL; where they take images of different sizes, "
+            "what the first one saw",
+            pattern="^data:",
+        ),
     ]
 
 
@@ -118,15 +130,15 @@ class Explanation(VersionReference):
     """What mattered to a model: how much less sure of a class it is where a patch hides a part of the picture."""
 
     label: Annotated[str, Field(description="the class that is explained")]
-    class_id: Annotated[int, Field(ge=0, le=9)]
+    class_id: ClassId
     confidence: Annotated[Probability, Field(description="of that class, of the whole picture")]
-    patch_pixels: Annotated[int, Field(ge=1, le=SIDE, description="side of the square that hides")]
-    stride_pixels: Annotated[int, Field(ge=1, le=SIDE, description="from one square to the next")]
+    patch_pixels: Annotated[int, Field(ge=1, le=MAX_SIDE, description="side of the square that hides")]
+    stride_pixels: Annotated[int, Field(ge=1, le=MAX_SIDE, description="from one square to the next")]
     importance: Annotated[
         list[list[float]],
         Field(
-            description=f"{SIDE} rows of {SIDE}, from the top left: how much the probability falls, -1 to 1, the mean "
-            "over all squares that hide the pixel"
+            description="for each pixel of the model's input, row by row from the top left: how much the probability "
+            "falls, -1 to 1, the mean over all squares that hide the pixel"
         ),
     ]
     images: Annotated[Count, Field(description="how many were computed: the whole picture and one for each square")]
@@ -154,6 +166,10 @@ class VersionStatus(Record):
     ] = None
     test_images: Annotated[Count | None, Field(description="how many images the accuracy was measured on")] = None
     parameters: Count | None = None
+    classes: Annotated[Count | None, Field(description="how many labels it has")] = None
+    input_shape: Annotated[
+        list[int] | None, Field(description="height, width and channels of the images that it takes")
+    ] = None
     size_bytes: Annotated[Count | None, Field(description="saved_model.pb")] = None
     load_time_ms: Annotated[float | None, Field(ge=0, description="verify, load, golden check, warm-up")] = None
 

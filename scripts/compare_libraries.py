@@ -28,13 +28,15 @@ from service.api.kserve.codec import parse_infer_request
 from service.api.large_requests import RequestReader
 from service.errors import RequestError
 from service.http.multipart_form import file_of_form
-from service.images.encoded import JPEG_DRAFT_SIDE, EncodedImage
+from service.images.encoded import JPEG_DRAFT_FACTOR, EncodedImage
 from service.images.fast_decode import decode_unchanged
 from service.inference.pipeline import Deadline
 
 ROUNDS: Final = 7
 ROUND_S: Final = 0.2
 MAX_PIXELS: Final = 10**8
+SHAPE: Final = (32, 32, 3)
+"""Of the pixels that are made of each file."""
 SIZES: Final = ((32, 32), (128, 128), (640, 480), (4000, 3000))
 """Width and height of the JPEGs that are timed."""
 COMPARED_SIZES: Final = ((32, 32), (33, 47), (1, 1), (257, 511), (640, 480), (1030, 513))
@@ -138,11 +140,11 @@ def _time_jpeg(content: bytes, size: str) -> None:
     candidates: dict[str, Callable[[], object]] = {
         "Pillow": lambda: _central_square(_by_pillow(content)),
         "simplejpeg": lambda: _central_square(Image.fromarray(_by_simplejpeg(content, "RGB"))),
-        "service.images.encoded": lambda: EncodedImage(content, max_pixels=MAX_PIXELS).decode(),
+        "service.images.encoded": lambda: EncodedImage(content, SHAPE, max_pixels=MAX_PIXELS).decode(),
     }
-    if decode_unchanged(content) is not None:
+    if decode_unchanged(content, SHAPE) is not None:
         candidates["Pillow's decoder alone"] = lambda: _unchanged_by_pillow(content)
-        candidates["service.images.fast_decode"] = lambda: decode_unchanged(content)
+        candidates["service.images.fast_decode"] = lambda: decode_unchanged(content, SHAPE)
     _print_times(f"JPEG of {size}, to 32x32 pixels", _best_of(candidates))
 
 
@@ -161,7 +163,7 @@ def _compare_pixels(mode: str, options: Mapping[str, Any]) -> None:
 
 def _by_pillow(content: bytes) -> Image.Image:
     image = Image.open(BytesIO(content), formats=("JPEG",))
-    image.draft(None, (JPEG_DRAFT_SIDE, JPEG_DRAFT_SIDE))
+    image.draft(None, ((JPEG_DRAFT_FACTOR * SHAPE[0]), (JPEG_DRAFT_FACTOR * SHAPE[0])))
     image.load()
     return image
 
@@ -175,7 +177,7 @@ def _central_square(image: Image.Image) -> Image.Image:
 def _by_simplejpeg(content: bytes, kind: str) -> NDArray[np.uint8]:
     """Return the pixels at the scale that Pillow's `draft` chooses."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(content)
-    scale = next((scale for scale in SCALES if min(width, height) // JPEG_DRAFT_SIDE >= scale), 1)
+    scale = next((scale for scale in SCALES if min(width, height) // (JPEG_DRAFT_FACTOR * SHAPE[0]) >= scale), 1)
     smallest = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
     return np.asarray(simplejpeg.decode_jpeg(content, kind, **smallest))
 

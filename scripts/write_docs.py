@@ -11,10 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES
-from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.layout import published_models, published_versions, read_metadata, version_folder
 from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata
-from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
+from cifar10_serving.artifacts.tutorial import read_tutorial
 from scripts.openapi_examples import are_equivalent, make_examples
 from service.http.openapi import EXAMPLES
 from service.settings import DEPRECATED_NAMES, REMOVED_IN, Settings, flag, legal_values, variable
@@ -97,7 +96,7 @@ def stored_versions() -> list[ModelMetadata]:
     """Return the metadata of all versions in models/."""
     return [
         read_metadata(version_folder(ROOT / "models", name, version))
-        for name in MODEL_NAMES
+        for name in published_models(ROOT / "models")
         for version in published_versions(ROOT / "models", name)
     ]
 
@@ -106,7 +105,7 @@ def results_table(versions: list[ModelMetadata]) -> str:
     """Return a table of our test results next to the tutorial's."""
     rows = []
     for metadata in versions:
-        published = TUTORIAL_RESULTS[metadata.name]
+        published = read_tutorial(ROOT / "models", metadata.name)
         ours = stored(metadata)
         reduced = metadata.evaluation("test", "bfloat16", "openvino")
         rows.append(
@@ -114,10 +113,10 @@ def results_table(versions: list[ModelMetadata]) -> str:
                 f"{metadata.title} (`{metadata.name}`, version {metadata.version})",
                 str(metadata.recipe["name"]),
                 f"{metadata.parameters.total:,}",
-                f"{published.test_accuracy:.4f}",
+                f"{published.test_accuracy:.4f}" if published else "",
                 f"**{ours.accuracy:.4f}**",
                 f"{reduced.accuracy:.4f}" if reduced else "",
-                f"{published.test_loss:.4f}",
+                f"{published.test_loss:.4f}" if published else "",
                 f"{ours.loss:.4f}",
                 f"{metadata.training.wall_time_s / 60:.1f}",
             ]

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
-from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from cifar10_serving.runtimes.golden import read_golden
 from service.api.page import WEB
 
@@ -32,9 +31,10 @@ POSITIONS = {
 
 def main() -> int:
     """Write the files."""
-    golden = read_golden(version_folder(ROOT / "models", "sequential", 1) / "golden.npz")
+    folder = version_folder(ROOT / "models", "sequential", 1)
+    golden, labels = read_golden(folder / "golden.npz"), read_metadata(folder).labels
     for label, position in POSITIONS.items():
-        if CLASS_NAMES[golden.labels[position]] != label:
+        if labels[golden.labels[position]] != label:
             raise ValueError(f"test image {position} is not labelled {label}")
         file = WEB / "samples" / f"{label}_{position:04}.png"
         Image.fromarray(golden.images[position]).save(file, optimize=True)

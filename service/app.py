@@ -46,7 +46,7 @@ from service.telemetry.prometheus import StateSources, current_states
 from service.telemetry.stats import Stats
 from service.telemetry.telemetry import Telemetry
 
-DESCRIPTION = """Send an image, get its CIFAR-10 class.
+DESCRIPTION = """Send an image, get its class.
 
 Select a model with the query parameter `model`; every answer names the model and the version.
 Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents."""

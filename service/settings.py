@@ -14,8 +14,7 @@ from pydantic import AfterValidator, AliasChoices, AliasGenerator, Field, Secret
 from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
-from cifar10_serving.artifacts.labels import ModelName
-from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+from cifar10_serving.artifacts.metadata import NAME_PATTERN, Precision, RuntimeName
 from cifar10_serving.artifacts.rollout import POLICY_PATTERN
 from cifar10_serving.text import closest
 from service.errors import SettingsError
@@ -108,9 +107,11 @@ class Settings(BaseSettings):
         description="Number of worker processes. Each loads every model into its own memory. Only 1 on a GPU.",
     )
     models: Path = Field(Path("models"), description="Model repository: the folder that contains NAME/VERSION/.")
-    default_model: Literal["auto"] | ModelName = Field(
+    default_model: str = Field(
         "auto",
+        pattern=NAME_PATTERN,
         description="Model for requests that don't name one. auto: the ready model with the highest test accuracy.",
+        json_schema_extra={"legal": "auto, or a published model's name"},
     )
     version_policy: str = Field(
         "latest(1)",

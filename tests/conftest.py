@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -18,13 +19,13 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar10_serving.artifacts.labels import MODEL_NAMES, SMALL_CNNS
-from cifar10_serving.artifacts.layout import published_versions, version_folder
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
 from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.runtimes.golden import read_golden
 from service.app import create_app
 from service.settings import Settings
 from tests.fakes import FakeRuntime
+from training.cifar10 import SMALL_CNNS
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and processes that the tests start and interrupt would inherit it.
@@ -49,7 +50,18 @@ os.environ["CIFAR10_COMPILED_MODELS"] = str(COMPILED_MODELS)
 os.environ["SSL_CERT_FILE"] = str(Path(os.environ[SHARED], "one.pem"))
 """HTTP clients read it whenever one is made, and all authorities of the world take 50 ms. No test asks one of them."""
 LOAD_TIMEOUT_S = 60
-PUBLISHED = tuple(name for name in MODEL_NAMES if published_versions(MODELS, name))
+
+
+def _first_published(model: str) -> datetime:
+    return read_metadata(version_folder(MODELS, model, published_versions(MODELS, model)[0])).published_at
+
+
+PUBLISHED = tuple(
+    sorted(
+        (folder.name for folder in MODELS.iterdir() if published_versions(MODELS, folder.name)), key=_first_published
+    )
+)
+"""The models of the clone, in the order in which the service lists them."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ version.
 from dataclasses import dataclass
 from typing import Final
 
-from cifar10_serving.artifacts.published_results import TutorialResult
+from cifar10_serving.artifacts.tutorial import TutorialResult
 
 DATASET_NAME: Final = "CIFAR-10"
 CLASS_NAMES: Final[tuple[str, ...]] = (

@@ -4,15 +4,15 @@ It is shared, so that the alternatives differ only in their server. Nothing here
 """
 
 import io
+import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 
 FOLDER_VARIABLE = "BENCH_SAVED_MODEL"
 """The environment variable that names the version's folder."""
@@ -33,7 +33,7 @@ class SavedModel:
         self.predict(np.zeros((1, 32, 32, 3), np.uint8))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (n, 10) for images (n, 32, 32, 3) in RGB."""
+        """Return probabilities (n, classes) for images (n, 32, 32, 3) in RGB."""
         outputs = self._signature(images=self._constant(images))
         return np.asarray(outputs["probabilities"].numpy(), np.float32)
 
@@ -50,6 +50,13 @@ def decode(content: bytes) -> NDArray[np.uint8]:
 
 
 def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """Build the answer for one image from its probabilities (10,)."""
+    """Build the answer for one image from its probabilities (classes,)."""
     class_id = int(probabilities.argmax())
-    return {"label": CLASS_NAMES[class_id], "class_id": class_id, "confidence": float(probabilities[class_id])}
+    return {"label": _labels()[class_id], "class_id": class_id, "confidence": float(probabilities[class_id])}
+
+
+@cache
+def _labels() -> list[str]:
+    metadata = Path(os.environ[FOLDER_VARIABLE]) / "metadata.json"
+    labels: list[str] = json.loads(metadata.read_text(encoding="utf-8"))["labels"]
+    return labels

@@ -12,13 +12,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from cifar10_serving.artifacts.documents import DocumentError, parse_document, printable
 from cifar10_serving.artifacts.files import read_regular, regular_files, sha256_regular
 from cifar10_serving.artifacts.metadata import MAX_VERSION_DIGITS, FileRecord, ModelMetadata
-from cifar10_serving.errors import ArtifactCorruptError, ArtifactMissingError, MetadataError, PublishError
+from cifar10_serving.errors import (
+    ArtifactCorruptError,
+    ArtifactError,
+    ArtifactMissingError,
+    MetadataError,
+    PublishError,
+)
 
 METADATA_FILE: Final = "metadata.json"
 SAVED_MODEL_FILE: Final = "saved_model.pb"
@@ -46,6 +53,22 @@ def published_versions(models: Path, name: str) -> list[int]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(int(entry.name) for entry in entries if is_version_name(entry.name) and entry.is_dir())
+
+
+def published_models(models: Path) -> list[str]:
+    """The names of the models below a folder that have a version, in the order in which they were first published.
+
+    Those whose oldest version can't be read are last.
+    """
+    versions = {name: published_versions(models, name) for name in sorted(entry.name for entry in models.iterdir())}
+
+    def first_published(name: str) -> datetime:
+        try:
+            return read_metadata(version_folder(models, name, versions[name][0])).published_at.replace(tzinfo=None)
+        except ArtifactError:
+            return datetime.max  # noqa: DTZ901  # compared alone
+
+    return sorted((name for name, found in versions.items() if found), key=first_published)
 
 
 def is_version_name(name: str) -> bool:

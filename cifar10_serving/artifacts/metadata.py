@@ -5,11 +5,9 @@ these classes. Reading and writing files is `cifar10_serving.artifacts.layout`'s
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-from cifar10_serving.artifacts.labels import CLASS_COUNT, ModelName
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["float32", "bfloat16"]
 RuntimeName = Literal["openvino", "tensorflow"]
@@ -22,15 +20,49 @@ MAX_VERSION_DIGITS: Final = 9
 Version = Annotated[int, Field(ge=1, lt=10**MAX_VERSION_DIGITS, description="1 and up, in the order of publishing")]
 MAX_FILE_BYTES: Final = 2**31
 """Limit of a protobuf message, such as saved_model.pb."""
-
-
-Entry = TypeVar("Entry")
-OfEachClass = Annotated[list[Entry], Field(min_length=CLASS_COUNT, max_length=CLASS_COUNT)]
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+ModelName = Annotated[str, Field(pattern=NAME_PATTERN, description="of the folder, and in URLs", examples=["vgg16"])]
 MAX_TITLE: Final = 200
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 SIGNATURE: Final = "serving_default"
 IMAGES: Final = "images"
 """The input of that signature, which takes pixels."""
+PROBABILITIES: Final = "probabilities"
+"""Its output."""
+MIN_CLASSES: Final = 2
+MAX_CLASSES: Final = 10_000
+MAX_LABEL: Final = 200
+MIN_SIDE: Final = 8
+MAX_SIDE: Final = 1024
+"""Limits of an image's height and width in pixels."""
+CHANNELS: Final = 3
+MAX_SIGNATURES: Final = 16
+MAX_TENSORS: Final = 16
+MAX_DIMENSIONS: Final = 8
+
+InputShape = tuple[int, int, int]
+"""Height, width and channels of an image that a version takes."""
+
+
+def _printable(label: str) -> str:
+    if not label.isprintable() or label.strip() != label:
+        raise ValueError("should be printable text without blanks around it")
+    return label
+
+
+def _distinct(labels: list[str]) -> list[str]:
+    if len(set(labels)) < len(labels):
+        raise ValueError("should name each class once")
+    return labels
+
+
+Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL), AfterValidator(_printable)]
+Labels = Annotated[
+    list[Label],
+    Field(min_length=MIN_CLASSES, max_length=MAX_CLASSES, description="of the classes, in the order of the output"),
+    AfterValidator(_distinct),
+]
+ClassId = Annotated[int, Field(ge=0, lt=MAX_CLASSES, description="the class's place among the model's labels")]
 
 
 def _inside(name: str) -> str:
@@ -58,7 +90,7 @@ class TensorSpec(Record):
 
     name: ServedName
     dtype: Literal["uint8", "float32", "string"]
-    shape: list[int]
+    shape: Annotated[list[int], Field(max_length=MAX_DIMENSIONS)]
     description: str
 
 
@@ -66,14 +98,32 @@ class SignatureSpec(Record):
     """One signature of the SavedModel, as a client of any server would call it."""
 
     name: ServedName
-    inputs: Annotated[list[TensorSpec], Field(min_length=1)]
-    outputs: Annotated[list[TensorSpec], Field(min_length=1)]
+    inputs: Annotated[list[TensorSpec], Field(min_length=1, max_length=MAX_TENSORS)]
+    outputs: Annotated[list[TensorSpec], Field(min_length=1, max_length=MAX_TENSORS)]
+
+
+def _answering(signatures: list[SignatureSpec]) -> SignatureSpec | None:
+    """Return the signature that turns pixels into probabilities."""
+    return next((known for known in signatures if (known.name, known.inputs[0].name) == (SIGNATURE, IMAGES)), None)
 
 
 def _with_images(signatures: list[SignatureSpec]) -> list[SignatureSpec]:
-    if not any((known.name, known.inputs[0].name) == (SIGNATURE, IMAGES) for known in signatures):
+    answering = _answering(signatures)
+    if answering is None:
         raise ValueError(f"should have the signature '{SIGNATURE}' with the input '{IMAGES}'")
+    if not _takes_images(answering.inputs[0]):
+        raise ValueError(
+            f"should have the input '{IMAGES}' of the type uint8 and the shape [-1, height, width, {CHANNELS}], "
+            f"height and width from {MIN_SIDE} to {MAX_SIDE}"
+        )
     return signatures
+
+
+def _takes_images(tensor: TensorSpec) -> bool:
+    match tensor.shape:
+        case [-1, height, width, channels] if tensor.dtype == "uint8" and channels == CHANNELS:
+            return all(MIN_SIDE <= side <= MAX_SIDE for side in (height, width))
+    return False
 
 
 class Parameters(Record):
@@ -109,10 +159,8 @@ class Evaluation(Record):
     expected_calibration_error: Annotated[
         Probability, Field(description="15 equal-width bins of confidence, weighted by their counts")
     ]
-    confusion_matrix: Annotated[
-        OfEachClass[OfEachClass[Count]], Field(description="row = true class, column = predicted class")
-    ]
-    per_class: OfEachClass[ClassResult]
+    confusion_matrix: Annotated[list[list[Count]], Field(description="row = true class, column = predicted class")]
+    per_class: Annotated[list[ClassResult], Field(description="in the order of the labels")]
     duration_s: Seconds
 
 
@@ -201,8 +249,8 @@ class ModelMetadata(Record):
     architecture: Annotated[str, Field(max_length=MAX_TITLE)]
     recipe: Annotated[dict[str, Any], Field(description="every hyper-parameter; `name` says which recipe it is")]
     parameters: Parameters
-    signatures: Annotated[list[SignatureSpec], AfterValidator(_with_images)]
-    labels: OfEachClass[str]
+    signatures: Annotated[list[SignatureSpec], Field(max_length=MAX_SIGNATURES), AfterValidator(_with_images)]
+    labels: Labels
     evaluations: list[Evaluation]
     training: TrainingRun
     dataset: Dataset
@@ -212,6 +260,43 @@ class ModelMetadata(Record):
     project_version: str
     published_at: datetime
     files: Annotated[dict[FileName, FileRecord], Field(description="every file of the version but metadata.json")]
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> Self:
+        """Check that everything that lists the classes lists those of `labels`."""
+        count = self.class_count
+        outputs = [(spec.name, spec.dtype, spec.shape) for spec in self.serving_signature.outputs]
+        if (PROBABILITIES, "float32", [-1, count]) not in outputs:
+            raise ValueError(
+                f"signatures: '{SIGNATURE}' should have the output '{PROBABILITIES}' of the type float32 and the shape "
+                f"[-1, {count}], for as many labels"
+            )
+        for index, evaluation in enumerate(self.evaluations):
+            if [entry.label for entry in evaluation.per_class] != self.labels:
+                raise ValueError(f"evaluations.{index}.per_class should have an entry for each label, in their order")
+            matrix = evaluation.confusion_matrix
+            if len(matrix) != count or any(len(row) != count for row in matrix):
+                raise ValueError(f"evaluations.{index}.confusion_matrix should have {count} rows of {count} counts")
+        return self
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+    @property
+    def serving_signature(self) -> SignatureSpec:
+        """The signature that turns pixels into probabilities."""
+        answering = _answering(self.signatures)
+        if answering is None:
+            raise AssertionError("checked when the metadata was read")
+        return answering
+
+    @property
+    def input_shape(self) -> InputShape:
+        """Height, width and channels of the images that the version takes."""
+        _, height, width, channels = self.serving_signature.inputs[0].shape
+        return height, width, channels
 
     def evaluation(self, split: SplitName, precision: Precision, runtime: RuntimeName) -> Evaluation | None:
         """The stored evaluation of a split at a precision, this runtime's before another's."""

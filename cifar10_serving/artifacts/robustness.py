@@ -11,8 +11,16 @@ from pydantic import Field
 
 from cifar10_serving.artifacts.documents import DocumentError, parse_document
 from cifar10_serving.artifacts.files import read_regular
-from cifar10_serving.artifacts.labels import ModelName
-from cifar10_serving.artifacts.metadata import Count, Precision, Probability, Record, RuntimeName, Sha256, Version
+from cifar10_serving.artifacts.metadata import (
+    Count,
+    ModelName,
+    Precision,
+    Probability,
+    Record,
+    RuntimeName,
+    Sha256,
+    Version,
+)
 
 MAX_ROBUSTNESS_BYTES: Final = 2**20
 

@@ -111,7 +111,7 @@ class Client:
                 width, 3) uint8 RGB 0..255. Files are sent as they are, pixels as PNG.
             model: its name; without it the service's default.
             version: a number or a label; without it the one that serves.
-            top_k: how many classes to list, 1 to 10; 3 by default.
+            top_k: how many classes to list, at most as many as the model has; 3 by default.
         """
         call = _calls.predict(encode_image(image), model=model, version=version, top_k=top_k)
         return self._ask(call, self._retries)
@@ -185,7 +185,7 @@ class Client:
 
         Args:
             class_id: the class to explain, 0 to 9; by default the most probable one.
-            patch: side of the square that hides a part, in pixels of the 32x32.
+            patch: side of the square that hides a part, in pixels of the model's input.
             stride: from one square to the next, in pixels.
         """
         call = _calls.explain(

@@ -32,7 +32,7 @@ class LoadedModel(Protocol):
         ...
 
     def predict(self, images: Images) -> Probabilities:
-        """Class probabilities (batch, 10) float32 of images (batch, 32, 32, 3) uint8 RGB 0..255."""
+        """Class probabilities (batch, classes) float32 of images (batch, height, width, 3) uint8 RGB 0..255."""
         ...
 
     def predict_alone(self, images: Images) -> Probabilities:
@@ -82,10 +82,10 @@ def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
 def compute_in_sizes(
     compute: Callable[[Images], Probabilities], images: Images, sizes: tuple[int, ...]
 ) -> Probabilities:
-    """What `compute` answers for the images (batch, 32, 32, 3) uint8, called with batches of these sizes alone.
+    """What `compute` answers for the images (batch, height, width, 3) uint8, called with batches of these sizes alone.
 
     Args:
-        compute: answers (batch, 10) float32 for (batch, 32, 32, 3) uint8.
+        compute: answers (batch, classes) float32 for (batch, height, width, 3) uint8.
         sizes: ascending.
     """
     parts = [compute(padded)[:rows] for padded, rows in _padded(images, sizes)]

@@ -17,14 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_serving.artifacts.files import open_regular
-from cifar10_serving.artifacts.labels import CLASS_COUNT, IMAGE_SHAPE
-from cifar10_serving.artifacts.metadata import ModelMetadata, Precision
+from cifar10_serving.artifacts.metadata import (
+    CHANNELS,
+    MAX_CLASSES,
+    MAX_SIDE,
+    MIN_CLASSES,
+    MIN_SIDE,
+    ModelMetadata,
+    Precision,
+)
 from cifar10_serving.errors import ArtifactCorruptError, ModelLoadError
 from cifar10_serving.runtimes.base import Images, LoadedModel, Probabilities
 
 GOLDEN_BATCH: Final = 8
 """Images in one call: a runtime keeps the memory of the largest that it has seen."""
 MAX_ARRAY_BYTES: Final = 2**26
+SIDES: Final = range(MIN_SIDE, MAX_SIDE + 1)
+CLASS_COUNTS: Final = range(MIN_CLASSES, MAX_CLASSES + 1)
 UNREADABLE: Final = (
     OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError, MemoryError, OverflowError, struct.error,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
@@ -34,7 +43,10 @@ UNREADABLE: Final = (
 
 @dataclass(frozen=True)
 class GoldenAnswers:
-    """Images (n, 32, 32, 3) uint8, their labels (n,) int64, and probabilities (n, 10) float32 given at publishing."""
+    """Images (n, height, width, 3) uint8, their labels (n,) int64, and the answers given at publishing.
+
+    `probabilities` are (n, classes) float32.
+    """
 
     images: Images
     labels: NDArray[np.int64]
@@ -55,9 +67,9 @@ def read_golden(file: Path) -> GoldenAnswers:
     """
     try:
         with open_regular(file.parent, file.name) as stream, zipfile.ZipFile(stream) as archive:
-            images = _read_array(archive, "images", np.dtype(np.uint8), IMAGE_SHAPE)
+            images = _read_array(archive, "images", np.dtype(np.uint8), (SIDES, SIDES, range(CHANNELS, CHANNELS + 1)))
             labels = _read_array(archive, "labels", np.dtype(np.int64), ())
-            probabilities = _read_array(archive, "probabilities", np.dtype(np.float32), (CLASS_COUNT,))
+            probabilities = _read_array(archive, "probabilities", np.dtype(np.float32), (CLASS_COUNTS,))
         if not len(images) == len(labels) == len(probabilities):
             raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(probabilities)} answers")
     except UNREADABLE as error:
@@ -69,8 +81,8 @@ def read_golden(file: Path) -> GoldenAnswers:
     return GoldenAnswers(images, labels, probabilities)
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> NDArray[Any]:
-    """Read an array (n, *row) of a type that is never made of objects."""
+def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: tuple[range, ...]) -> NDArray[Any]:
+    """Read an array of a type that is never made of objects; `row` has the legal sizes of all dimensions but one."""
     member = archive.getinfo(f"{name}.npy")
     if member.file_size > MAX_ARRAY_BYTES:
         raise ValueError(f"{name} takes {member.file_size:,} bytes, more than {MAX_ARRAY_BYTES:,}")
@@ -79,8 +91,12 @@ def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: 
         if version != (1, 0):
             raise ValueError(f"{name} is of the format {version}, not (1, 0)")
         shape, fortran_order, found = np.lib.format.read_array_header_1_0(stream)
-        if found != dtype or fortran_order or shape[1:] != row or len(shape) != len(row) + 1:
-            raise ValueError(f"{name} is {found} {shape}, not {dtype} (n, {str(row)[1:]}")
+        is_legal = len(shape) == len(row) + 1 and all(size in sizes for size, sizes in zip(shape[1:], row, strict=True))
+        if found != dtype or fortran_order or not is_legal:
+            sizes = ", ".join(
+                ["n", *(f"{sizes[0]}..{sizes[-1]}" if len(sizes) > 1 else str(sizes[0]) for sizes in row)]
+            )
+            raise ValueError(f"{name} is {found} {shape}, not {dtype} ({sizes})")
         expected_bytes = math.prod(shape) * dtype.itemsize
         content = stream.read(expected_bytes + 1) if expected_bytes <= member.file_size else b""
     if len(content) != expected_bytes:
@@ -114,9 +130,22 @@ def check_golden(
             expected=f"{metadata.golden.n} of each",
             remedy="restore the version from where it was published",
         )
+    held = golden.images.shape[1:], golden.probabilities.shape[1:]
+    if held != (metadata.input_shape, (metadata.class_count,)):
+        raise ArtifactCorruptError(
+            f"{folder / metadata.golden.file} holds images {held[0]} and answers {held[1]}",
+            expected=f"{metadata.input_shape} and ({metadata.class_count},), as metadata.json says",
+            remedy="restore the version from where it was published",
+        )
     images, probabilities = golden.images[:most_images], golden.probabilities[:most_images]
     batches = range(0, len(images), GOLDEN_BATCH)
     answers = np.concatenate([model.predict(images[first : first + GOLDEN_BATCH]) for first in batches])
+    if answers.shape != probabilities.shape:
+        raise ModelLoadError(
+            f"{metadata.name} version {metadata.version} answers {answers.shape}",
+            expected=f"{probabilities.shape}: a probability for each of its labels",
+            remedy="restore the version, or publish it again",
+        )
     difference = float(np.abs(answers - probabilities).max())
     if not difference <= tolerance:  # NaN passes no comparison
         raise ModelLoadError(

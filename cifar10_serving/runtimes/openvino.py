@@ -18,11 +18,10 @@ import numpy as np
 import openvino
 
 from cifar10_serving.artifacts.graph_ops import check_graph
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
-from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+from cifar10_serving.artifacts.metadata import CHANNELS, MAX_SIDE, MIN_SIDE, InputShape, Precision, RuntimeName
 from cifar10_serving.artifacts.saved_model import open_saved_model
-from cifar10_serving.errors import ArtifactError, ModelLoadError, RuntimeUnavailableError
+from cifar10_serving.errors import ArtifactCorruptError, ArtifactError, ModelLoadError, RuntimeUnavailableError
 from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Images, Probabilities, batch_sizes
 from cifar10_serving.runtimes.compiled_models import CompiledModels, KeptModel, key_of
 from cifar10_serving.runtimes.machine import usable_cores
@@ -180,10 +179,15 @@ class _Network:
 class OpenVinoModel:
     """A compiled model and the calls that threads borrow from it.
 
+    `input_shape` is height, width and channels of an image.
+
     Args:
         parallel_calls: how many calls at once are worth it.
         alone: computes what is alone; None: this one.
         imported_from: its weights may lie there.
+
+    Raises:
+        ArtifactCorruptError: it takes something else than images of one size.
     """
 
     warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_SIZE)
@@ -200,6 +204,7 @@ class OpenVinoModel:
         self._alone = alone
         self._imported_from = imported_from
         self._compiled = compiled
+        self.input_shape = _input_shape(compiled)
         self._idle_calls: deque[_Call] = deque()
 
     def predict(self, images: Images) -> Probabilities:
@@ -207,7 +212,7 @@ class OpenVinoModel:
         try:
             call = self._idle_calls.pop()
         except IndexError:
-            call = _Call(self._compiled.create_infer_request())
+            call = _Call(self._compiled.create_infer_request(), self.input_shape)
         try:
             return call.compute(images)
         finally:
@@ -222,7 +227,7 @@ class OpenVinoModel:
         if self._imported_from is not None:
             for model in (self, self._alone):
                 if model is not None:
-                    model.predict(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+                    model.predict(np.zeros((1, *self.input_shape), np.uint8))
             self._imported_from.release_pages()
 
     def exported(self) -> bytes:
@@ -235,9 +240,9 @@ class OpenVinoModel:
 class _Call:
     """An inference request with an input of its own; handing arrays to OpenVINO takes longer than copying them."""
 
-    def __init__(self, request: openvino.InferRequest) -> None:
+    def __init__(self, request: openvino.InferRequest, input_shape: InputShape) -> None:
         self._request = request
-        self._input = openvino.Tensor(openvino.Type.u8, [0, *IMAGE_SHAPE])
+        self._input = openvino.Tensor(openvino.Type.u8, [0, *input_shape])
 
     def compute(self, images: Images) -> Probabilities:
         if self._input.shape[0] != len(images):
@@ -248,9 +253,21 @@ class _Call:
         return np.array(self._request.get_output_tensor(0).data, np.float32)
 
 
+def _input_shape(compiled: openvino.CompiledModel) -> InputShape:
+    """Return the size of the images that a network takes, as it says itself; an untrusted one's is bounded here."""
+    found = [None if size.is_dynamic else size.get_length() for size in compiled.input(0).partial_shape]
+    match found:
+        case [_, int(height), int(width), int(channels)] if channels == CHANNELS:
+            if all(MIN_SIDE <= side <= MAX_SIDE for side in (height, width)):
+                return height, width, channels
+    raise ArtifactCorruptError(
+        f"its input has the shape {found}", expected=f"[-1, height, width, 3], {MIN_SIDE} to {MAX_SIDE} pixels a side"
+    )
+
+
 def _image_s(model: OpenVinoModel, quick_s: float) -> float:
     """The time for an image among others: of a few calls the shortest, or the first that leaves no doubt."""
-    images = np.zeros((TIMED_ROWS, *IMAGE_SHAPE), np.uint8)
+    images = np.zeros((TIMED_ROWS, *model.input_shape), np.uint8)
     model.predict(images)  # the first prepares what the others find ready
     shortest_s = math.inf
     for _ in range(TIMED_CALLS):

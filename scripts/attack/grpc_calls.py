@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from scripts.attack.attempts import SENTINEL, Attempt, Ending, Outcome, chance
 from scripts.attack.right import pixels_of
-from scripts.attack.world import CLASS_COUNT, World
+from scripts.attack.world import World
 from service.api.kserve.generated import open_inference_pb2 as pb2
 
 CHANNELS: Final = 4
@@ -141,7 +141,7 @@ def right_call(draw: random.Random, world: World) -> Call:
             flat = np.frombuffer(answered.raw_output_contents[0], "<f4")
         else:
             flat = np.array(answered.outputs[0].contents.fp32_contents, "<f4")
-        rows = flat.reshape(len(pictures), CLASS_COUNT).tolist()
+        rows = flat.reshape(len(pictures), len(target.labels)).tolist()
         problems = [world.problem(target.model, picture, row) for picture, row in zip(pictures, rows, strict=True)]
         return next(filter(None, problems), "")
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
-from cifar10_serving.artifacts.labels import SMALL_CNNS
-from cifar10_serving.artifacts.layout import published_versions, version_folder
+from cifar10_serving.artifacts.layout import published_models, published_versions, read_metadata, version_folder
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+SMALL_PARAMETERS: Final = 1_000_000
 START_TIMEOUT_S: Final = 180.0
 STOP_TIMEOUT_S: Final = 60.0
 PROBE_PAUSE_S: Final = 0.05
@@ -228,10 +228,10 @@ def loopback_address(text: str) -> tuple[str, int]:
 
 
 def small_models(folder: Path) -> Path:
-    """Create a models folder with the newest version of each small CNN: models that load fast."""
-    for name in SMALL_CNNS:
+    """Create a models folder with the newest version of each small model: they load fast."""
+    for name in published_models(ROOT / "models"):
         version = published_versions(ROOT / "models", name)[-1]
-        shutil.copytree(
-            version_folder(ROOT / "models", name, version), version_folder(folder, name, version), dirs_exist_ok=True
-        )
+        source = version_folder(ROOT / "models", name, version)
+        if read_metadata(source).parameters.total <= SMALL_PARAMETERS:
+            shutil.copytree(source, version_folder(folder, name, version), dirs_exist_ok=True)
     return folder

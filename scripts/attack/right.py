@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from scripts.attack.attempts import Answer, Attempt, Check, Due, chance, chunked, due, query, request
-from scripts.attack.world import CLASS_COUNT, TOLERANCE, Picture, Target, World
+from scripts.attack.world import TOLERANCE, Picture, Target, World
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 BOUNDARY_LETTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -212,7 +212,7 @@ def open_inference_binary(draw: random.Random, world: World) -> Attempt:
         document, content = json.loads(answer.body[:length]), answer.body[length:]
         if document["model_name"] != target.model:
             return f"another model's answer: {document}"
-        rows = np.frombuffer(content, "<f4").reshape(len(pictures), CLASS_COUNT)
+        rows = np.frombuffer(content, "<f4").reshape(len(pictures), len(target.labels))
         return _problem_of_rows(world, target, pictures, rows.tolist())
 
     content = request("POST", _infer_path(target, draw), head + tensor, [(HEADER_LENGTH, str(len(head)))])

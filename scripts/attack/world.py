@@ -16,7 +16,6 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from scripts.attack.attempts import Answer, Attempt, Check, due, query, request
 from scripts.attack.wire import Service
 
@@ -26,7 +25,6 @@ PHOTO_COUNT: Final = 12
 PHOTO_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 TOLERANCE: Final = 1e-3
 """Maximum difference of a probability; the batch size changes the last digits of an image's answer."""
-CLASS_COUNT: Final = len(CLASS_NAMES)
 MAX_MODELS: Final = 4
 
 pillow_heif.register_heif_opener()
@@ -50,10 +48,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model to query, and the version that answers."""
+    """A model to query, the version that answers, and the version's labels."""
 
     model: str
     version: int
+    labels: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -97,15 +96,16 @@ class World:
     def problem_of_prediction(self, model: str, picture: Picture, prediction: dict[str, Any]) -> str:
         """Describe the problem with a prediction of the native routes; empty if there is none."""
         right = self.expected(model, picture)
+        labels = next(target.labels for target in self.targets if target.model == model)
         top = prediction["top"]
         best = prediction["class_id"]
         is_right = (
             prediction["model"] == model
-            and prediction["label"] == CLASS_NAMES[best]
+            and prediction["label"] == labels[best]
             and right[best] >= max(right) - TOLERANCE
             and abs(prediction["confidence"] - right[best]) <= TOLERANCE
             and all(abs(entry["probability"] - right[entry["class_id"]]) <= TOLERANCE for entry in top)
-            and all(entry["label"] == CLASS_NAMES[entry["class_id"]] for entry in top)
+            and all(entry["label"] == labels[entry["class_id"]] for entry in top)
         )
         return "" if is_right else f"{model}, image {picture.number}: {prediction} instead of {list(right)}"
 
@@ -135,15 +135,23 @@ class World:
         ready = [entry for entry in listed["models"] if entry["state"] == "ready"]
         self.default_model = listed["default_model"]
         ready.sort(key=lambda entry: (entry["name"] != self.default_model, entry["versions"][0]["parameters"] or 0))
-        self.targets = [Target(entry["name"], entry["serving_version"]) for entry in ready[:MAX_MODELS]]
+        self.targets = [await _target(service, entry) for entry in ready[:MAX_MODELS]]
         for target in self.targets:
             for picture in (*self.pictures, *self.photos):
-                asked = query("/predict", model=target.model, version=target.version, top_k=CLASS_COUNT)
+                asked = query("/predict", model=target.model, version=target.version, top_k=len(target.labels))
                 answer = await ask(
                     service, request("POST", asked, picture.content, [("Content-Type", picture.media_type)])
                 )
                 by_class = {entry["class_id"]: float(entry["probability"]) for entry in json.loads(answer.body)["top"]}
-                self._expected[target.model, picture.number] = tuple(by_class[index] for index in range(CLASS_COUNT))
+                self._expected[target.model, picture.number] = tuple(
+                    by_class[index] for index in range(len(target.labels))
+                )
+
+
+async def _target(service: Service, listed: dict[str, Any]) -> Target:
+    name, version = listed["name"], listed["serving_version"]
+    metadata = json.loads((await ask(service, request("GET", f"/models/{name}/versions/{version}"))).body)
+    return Target(name, version, tuple(metadata["labels"]))
 
 
 def draw_world(seed: int) -> World:

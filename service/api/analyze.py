@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT
+from cifar10_serving.artifacts.metadata import MAX_CLASSES, MAX_SIDE, InputShape
 from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
-from cifar10_serving.schemas import Comparison, Explanation, InvalidParameter, ModelAnswer, Prediction, Timings
-from service.api.predict import DEFAULT_TOP_K, VersionChoice
+from cifar10_serving.schemas import Comparison, Explanation, InvalidParameter, ModelAnswer, Timings
+from service.api.predict import DEFAULT_TOP_K, ModelChoice, TopK, VersionChoice, above, check_top_k
 from service.errors import InvalidParameterError, RequestError
 from service.http.answers import Answer, record_answer
 from service.http.declarations import HEADERS, IMAGE_BODY, problem_responses
@@ -20,8 +20,8 @@ from service.http.errors import problem_of
 from service.http.exchange import HttpExchange, read_image
 from service.http.hot_routes import respond
 from service.images.encoded import encode_png
-from service.inference.comparison import Answered, Candidate, agreement, candidates, compare
-from service.inference.explanation import SIDE, explain, patch_starts
+from service.inference.comparison import Answered, Candidate, agreement, candidates, comparable, compare, decode_for
+from service.inference.explanation import explain, patch_starts
 from service.inference.pipeline import Pipeline
 from service.registry.repository import ModelRepository
 from service.settings import Settings
@@ -51,7 +51,9 @@ class CompareParameters(BaseModel):
         max_length=64,
         description="NAME or NAME/VERSION; repeat it for several. Default: every ready model",
     )
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="number of classes in `top`, for each model")
+    top_k: TopK = Field(
+        DEFAULT_TOP_K, description="number of classes in `top`, for each model; at most as many as the models have"
+    )
 
 
 def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Settings) -> APIRouter:
@@ -67,16 +69,21 @@ def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Se
         openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
     )
     async def compare_models(request: Request, parameters: Annotated[CompareParameters, Query()]) -> Response:
-        """Send the image as to `/predict`. It is decoded once; the models compute one after the other."""
+        """Send the image as to `/predict`. It is decoded once; the models compute one after the other.
+
+        Whether they agree is told of those that have the same labels.
+        """
 
         async def answer(exchange: HttpExchange) -> Answer:
             exchange.trace.request_model(", ".join(parameters.model) or None, None)
             with pipeline.admit(exchange) as slot:
                 content, deadline = await read_image(exchange, slot)
                 versions = candidates(repository, [_parsed(text) for text in parameters.model])
-                images = await pipeline.decode(content, exchange.trace, deadline)
-                answers = await compare(pipeline, images, versions, top_k=parameters.top_k, deadline=deadline)
-                return record_answer(comparison(answers, images[0], exchange.trace.decode_s or 0.0))
+                check_top_k(parameters.top_k, max(len(version.labels) for version in versions))
+                pixels = await decode_for(pipeline, content, versions, exchange.trace, deadline)
+                answers = await compare(pipeline, pixels, versions, top_k=parameters.top_k, deadline=deadline)
+                seen = pixels[versions[0].input_shape][0]
+                return record_answer(comparison(answers, seen, exchange.trace.decode_s or 0.0))
 
         return await respond(request, settings, answer)
 
@@ -87,12 +94,12 @@ def comparison(answers: list[Answered], image: NDArray[np.uint8], decode_s: floa
     """The answer's record.
 
     Args:
-        image: (32, 32, 3) uint8 RGB 0..255.
+        image: (height, width, 3) uint8 RGB 0..255.
         decode_s: from the file to it.
     """
     return Comparison(
         answers=[_model_answer(answered, decode_s) for answered in answers],
-        agreement=agreement([answered.result for answered in answers if isinstance(answered.result, Prediction)]),
+        agreement=agreement(comparable(answers)),
         decode_ms=_ms(decode_s),
         model_input=f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}",
     )
@@ -121,6 +128,9 @@ def _ms(duration_s: float) -> float:
 
 
 EXPLAIN_PATH: Final = "/explain"
+DEFAULT_PATCHES: Final = 4
+DEFAULT_STRIDES: Final = 8
+"""So many make the smaller side of the picture."""
 
 
 class ExplainParameters(BaseModel):
@@ -128,19 +138,43 @@ class ExplainParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(
+    model: ModelChoice | None = Field(
         None, description="name of the model; default: the one that /models marks as default", examples=["sequential"]
     )
     version: VersionChoice | None = Field(
         None, description="number or label of the version; default: the serving version"
     )
-    patch: int = Field(8, ge=1, le=SIDE, description="side of the square that hides a part of the image, in pixels")
-    stride: int = Field(
-        4, ge=1, le=SIDE, description="distance between squares, in pixels; at most `patch`. Smaller is finer"
+    patch: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SIDE,
+        description="side of the square that hides a part of the image, in pixels of the model's input; default: a "
+        "quarter of the smaller side, 8 of 32",
+    )
+    stride: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SIDE,
+        description="distance between squares, in pixels; at most `patch`. Smaller is finer; default: an eighth of the "
+        "smaller side, 4 of 32",
     )
     class_id: int | None = Field(
-        None, ge=0, lt=CLASS_COUNT, description="the class to explain; default: the most probable one"
+        None, ge=0, lt=MAX_CLASSES, description="the class to explain; default: the most probable one"
     )
+
+    def occlusions_of(self, shape: InputShape, *, most_images: int) -> tuple[int, int]:
+        """Return `patch` and `stride` for images of this height and width.
+
+        Raises:
+            InvalidParameterError: these squares leave pixels that none hides, or are too many.
+        """
+        side = min(shape[:2])
+        patch, stride = self.patch or side // DEFAULT_PATCHES, self.stride or side // DEFAULT_STRIDES
+        for name, pixels in (("patch", patch), ("stride", stride)):
+            if pixels > side:
+                raise above(name, pixels, side)
+        check_occlusions(shape, patch, stride, most_images=most_images)
+        return patch, stride
 
 
 def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
@@ -160,33 +194,41 @@ def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
 
         Where the class becomes less probable, what was hidden spoke for it. Each square costs one image.
         """
-        check_occlusions(parameters.patch, parameters.stride, most_images=pipeline.max_images_per_request)
 
         async def answer(exchange: HttpExchange) -> Answer:
             exchange.trace.request_model(parameters.model, parameters.version)
             with pipeline.admit(exchange) as slot:
                 content, deadline = await read_image(exchange, slot)
-                return record_answer(
-                    await explain(
-                        pipeline,
-                        content,
-                        exchange.trace,
-                        deadline,
-                        model=parameters.model,
-                        version=parameters.version,
-                        patch=parameters.patch,
-                        stride=parameters.stride,
-                        class_id=parameters.class_id,
+                with pipeline.lease(exchange.trace, model=parameters.model, version=parameters.version) as version:
+                    most_images = pipeline.max_images(version)
+                    patch, stride = parameters.occlusions_of(version.input_shape, most_images=most_images)
+                    if parameters.class_id is not None and parameters.class_id >= len(version.labels):
+                        raise _no_class(parameters.class_id, len(version.labels))
+                    return record_answer(
+                        await explain(
+                            pipeline,
+                            version,
+                            content,
+                            exchange.trace,
+                            deadline,
+                            patch=patch,
+                            stride=stride,
+                            class_id=parameters.class_id,
+                        )
                     )
-                )
 
         return await respond(request, settings, answer)
 
     return routes
 
 
-def check_occlusions(patch: int, stride: int, *, most_images: int) -> None:
-    """Whether these squares hide every pixel, and are few enough.
+def _no_class(class_id: int, classes: int) -> InvalidParameterError:
+    expected = f"should be less than {classes}"
+    return InvalidParameterError([InvalidParameter(name="class_id", value=str(class_id), expected=expected)])
+
+
+def check_occlusions(shape: InputShape, patch: int, stride: int, *, most_images: int) -> None:
+    """Check that these squares hide every pixel of images of this height and width, and are few enough.
 
     Raises:
         InvalidParameterError: they don't, or are not.
@@ -194,7 +236,8 @@ def check_occlusions(patch: int, stride: int, *, most_images: int) -> None:
     if stride > patch:
         expected = f"at most patch = {patch}: a larger stride leaves pixels that no square hides"
         raise InvalidParameterError([InvalidParameter(name="stride", value=str(stride), expected=expected)])
-    images = 1 + len(patch_starts(patch, stride)) ** 2
+    height, width, _ = shape
+    images = 1 + len(patch_starts(height, patch, stride)) * len(patch_starts(width, patch, stride))
     if images > most_images:
         expected = (
             f"a larger stride: with patch = {patch} this one needs {images:,} images, and the limit is {most_images:,}"

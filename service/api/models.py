@@ -10,6 +10,7 @@ from cifar10_serving.artifacts.layout import read_plot
 from cifar10_serving.artifacts.metadata import ModelMetadata
 from cifar10_serving.errors import ArtifactError
 from cifar10_serving.schemas import ModelList, ModelStatus, VersionState
+from service.api.predict import ModelChoice
 from service.errors import UnavailableError, UnknownModelError
 from service.http.declarations import problem_responses
 from service.registry.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
@@ -23,7 +24,7 @@ PLOT_HEADERS: Final = {
 
 logger = logging.getLogger(__name__)
 
-ModelPath = Annotated[str, Path(description="the model's name", examples=["sequential"])]
+ModelPath = Annotated[ModelChoice, Path(description="the model's name", examples=["sequential"])]
 VersionPath = Annotated[int, Path(ge=1, description="the version's number", examples=[1])]
 
 

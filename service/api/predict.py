@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT
+from cifar10_serving.artifacts.metadata import MAX_CLASSES, NAME_PATTERN
 from cifar10_serving.artifacts.rollout import LABEL_PATTERN, LEGAL_VERSION, parse_version
-from cifar10_serving.schemas import BatchPrediction, BatchResult, Prediction
+from cifar10_serving.schemas import BatchPrediction, BatchResult, InvalidParameter, Prediction
 from service.errors import InvalidParameterError, InvalidRequestError, RequestError
 from service.http.answers import Answer, record_answer
 from service.http.body import files_in, form_type
@@ -41,11 +41,30 @@ VersionChoice = Annotated[
     ),
 ]
 """A version's number or label."""
+ModelChoice = Annotated[str, WithJsonSchema({"type": "string", "pattern": NAME_PATTERN, "examples": ["sequential"]})]
+"""A model's name. A text that can be none is not known, like any other."""
+DEFAULT_TOP_K: Final = 3
+TopK = Annotated[int, Field(ge=1, le=MAX_CLASSES)]
+
+
+def check_top_k(top_k: int, classes: int) -> None:
+    """Check that there are so many classes; what is listed where nothing is asked for may be all of them.
+
+    Raises:
+        InvalidParameterError: there are fewer.
+    """
+    if top_k > DEFAULT_TOP_K and top_k > classes:
+        raise above("top_k", top_k, classes)
+
+
+def above(name: str, value: int, most: int) -> InvalidParameterError:
+    """Return the error of a parameter that is too large for the version that is asked."""
+    expected = f"should be less than or equal to {most}"
+    return InvalidParameterError([InvalidParameter(name=name, value=str(value), expected=expected)])
 
 
 PATH: Final = "/predict"
 BATCH_PATH: Final = "/predict/batch"
-DEFAULT_TOP_K: Final = 3
 MAX_KEPT_QUERIES: Final = 256
 """Of the query strings that were read last; the protocol takes at most 8 KiB in each."""
 
@@ -55,13 +74,13 @@ class PredictParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str | None = Field(
+    model: ModelChoice | None = Field(
         None, description="name of the model; default: the one that /models marks as default", examples=["sequential"]
     )
     version: VersionChoice | None = Field(
         None, description="number or label of the version; default: the serving version"
     )
-    top_k: int = Field(DEFAULT_TOP_K, ge=1, le=CLASS_COUNT, description="number of classes in `top`")
+    top_k: TopK = Field(DEFAULT_TOP_K, description="number of classes in `top`; at most as many as the model has")
 
 
 @lru_cache(MAX_KEPT_QUERIES)
@@ -120,17 +139,17 @@ def predict_handler(pipeline: Pipeline) -> Handler:
         """Send the image as the multipart field `file`, or as the body with its `image/…` type.
 
         PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF of any size (first frame or page); it becomes the central square
-        at 32x32 pixels.
+        at the model's own size.
         """
         asked = read_parameters(exchange.query)
         exchange.trace.request_model(asked.model, asked.version)
         with pipeline.admit(exchange) as slot:
             image, deadline = await read_image(exchange, slot)
             inferred = await pipeline.infer([image], exchange.trace, deadline, model=asked.model, version=asked.version)
+            if asked.top_k > DEFAULT_TOP_K:
+                check_top_k(asked.top_k, len(inferred.version.labels))
             probabilities = inferred.require_all(name_index=False).probabilities[0]
-            return Answer(
-                encode_prediction(inferred.version.name, inferred.version.version, probabilities, asked.top_k)
-            )
+            return Answer(encode_prediction(inferred.version, probabilities, asked.top_k))
 
     return predict
 
@@ -155,16 +174,17 @@ def batch_handler(pipeline: Pipeline) -> Handler:
                 model=asked.model,
                 version=asked.version,
             )
-            model, version, computed = inferred.version.name, inferred.version.version, inferred.results()
+            version, computed = inferred.version, inferred.results()
+            check_top_k(asked.top_k, len(version.labels))
             results = []
             for file, error in zip(files, rejected, strict=True):
                 result = next(computed) if error is None else error
                 results.append(
                     BatchResult(name=file.filename, error=problem_of(result))
                     if isinstance(result, RequestError)
-                    else BatchResult(name=file.filename, prediction=name_classes(model, version, result, asked.top_k))
+                    else BatchResult(name=file.filename, prediction=name_classes(version, result, asked.top_k))
                 )
-            return record_answer(BatchPrediction(model=model, version=version, results=results))
+            return record_answer(BatchPrediction(model=version.name, version=version.version, results=results))
 
     return predict_batch
 

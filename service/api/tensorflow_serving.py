@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES, IMAGE_SHAPE
-from cifar10_serving.artifacts.metadata import SignatureSpec
+from cifar10_serving.artifacts.metadata import IMAGES, SIGNATURE, InputShape, ModelMetadata
 from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
 from cifar10_serving.artifacts.saved_model import SignatureTensor, read_signatures
 from cifar10_serving.errors import ArtifactError
@@ -26,7 +25,7 @@ from cifar10_serving.text import did_you_mean
 from service.api.kserve.routes import COMPUTING_ERRORS, error_responses
 from service.api.large_requests import RequestReader
 from service.api.models import metadata_of
-from service.api.tensors import DATATYPES, IMAGES, TensorHead, decode_base64, images_from_values, shown
+from service.api.tensors import DATATYPES, TensorHead, decode_base64, images_from_values, shown
 from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
 from service.http.answers import Answer
 from service.http.body import content_codings, decompress
@@ -38,11 +37,8 @@ from service.inference.pipeline import Pipeline
 from service.registry.repository import RETRY_AFTER_FAILURE_S, ModelRepository
 from service.registry.version import ModelVersion
 
-DEFAULT_SIGNATURE: Final = "serving_default"
 BASE64: Final = "b64"
 FORMS: Final = ("instances", "inputs")
-WAYS: Final = '{"instances": [image, …]} or {"inputs": [image, …]}; an image is 32x32x3 numbers, or {"b64": "…"}'
-EXAMPLES_WAY: Final = '{"examples": [{"images": [3,072 numbers]}, …]}, or {"image_bytes": {"b64": "…"}} for a file'
 
 Document = dict[str, Any]
 
@@ -52,7 +48,7 @@ class PredictRequest:
     """What is to be predicted.
 
     Args:
-        images: (rows, 32, 32, 3) uint8 RGB 0..255; None where there are files.
+        images: (rows, height, width, 3) uint8 RGB 0..255; None where there are files.
         files: encoded images; None where there are pixels.
         form: the key that the answer has its values under.
     """
@@ -67,62 +63,97 @@ class PredictRequest:
         return self.images if self.images is not None else self.files or []
 
 
-def _document(body: bytes) -> Document:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a version takes.
+
+    Args:
+        inputs: the name of each signature's input, by the signature's name.
+        shape: height, width and channels of an image.
+    """
+
+    inputs: Mapping[str, str]
+    shape: InputShape
+
+    @classmethod
+    def of(cls, metadata: ModelMetadata) -> Self:
+        """Return what a version takes by its metadata: the signatures whose input is one that is understood here."""
+        inputs = {known.name: known.inputs[0].name for known in metadata.signatures}
+        return cls({name: given for name, given in inputs.items() if given in DATATYPES}, metadata.input_shape)
+
+    @property
+    def ways(self) -> str:
+        """The ways to send images, in words."""
+        numbers = "x".join(map(str, self.shape))
+        return (
+            f'{{"instances": [image, …]}} or {{"inputs": [image, …]}}; an image is {numbers} numbers, or {{"b64": "…"}}'
+        )
+
+    @property
+    def examples_way(self) -> str:
+        """The way to send examples, in words."""
+        numbers = f'{{"examples": [{{"images": [{prod(self.shape):,} numbers]}}, …]}}'
+        return f'{numbers}, or {{"image_bytes": {{"b64": "…"}}}} for a file'
+
+
+def _document(body: bytes, served: Served) -> Document:
     """The JSON of a request; members that are null are left out.
 
     Raises:
         InvalidRequestError: it is none, or no object.
     """
-    document = parse_json(body, expected=WAYS)
+    document = parse_json(body, expected=served.ways)
     if not isinstance(document, dict):
-        raise InvalidRequestError(f"the request is {shown(document)}", expected=f"an object: {WAYS}")
+        raise InvalidRequestError(f"the request is {shown(document)}", expected=f"an object: {served.ways}")
     return {name: value for name, value in document.items() if value is not None}
 
 
-def predict_request(body: bytes, signatures: Sequence[SignatureSpec]) -> PredictRequest:
+def predict_request(body: bytes, served: Served) -> PredictRequest:
     """A `:predict` request, in row or column form.
 
     Args:
         body: the JSON.
-        signatures: of the version that is asked.
+        served: by the version that is asked.
 
     Raises:
         InvalidRequestError: naming what is wrong with it.
     """
-    document = _document(body)
-    name = _input_of(document, signatures)
+    document = _document(body, served)
+    name = _input_of(document, served)
     if ("instances" in document) == ("inputs" in document):
         both = "both" if "inputs" in document else "neither"
         meant = "" if "inputs" in document else _misspelt(document, FORMS)
-        raise InvalidRequestError(f"the request has {both} of 'instances' and 'inputs'{meant}", expected=f"one: {WAYS}")
+        raise InvalidRequestError(
+            f"the request has {both} of 'instances' and 'inputs'{meant}", expected=f"one: {served.ways}"
+        )
     if "instances" in document:
-        return _read(name, _rows(name, document["instances"]), "predictions")
+        return _read(name, _rows(name, document["instances"], served), "predictions", served)
     given = document["inputs"]
-    return _read(name, _named(name, given) if isinstance(given, dict) else given, "outputs")
+    return _read(name, _named(name, given) if isinstance(given, dict) else given, "outputs", served)
 
 
-def classify_request(body: bytes, signatures: Sequence[SignatureSpec]) -> PredictRequest:
+def classify_request(body: bytes, served: Served) -> PredictRequest:
     """A `:classify` request: examples with features, and a context that all of them share; otherwise the same.
 
     Raises:
         InvalidRequestError: naming what is wrong with it.
     """
-    document = _document(body)
-    name = _input_of(document, signatures)
+    document = _document(body, served)
+    name = _input_of(document, served)
     examples, context = document.get("examples"), document.get("context", {})
     if not isinstance(examples, list) or not isinstance(context, dict):
         meant = _misspelt(document, ["examples"])
-        raise InvalidRequestError(f"the request has no list 'examples'{meant}", expected=EXAMPLES_WAY)
+        raise InvalidRequestError(f"the request has no list 'examples'{meant}", expected=served.examples_way)
     features: list[Any] = []
     for index, example in enumerate(examples):
         feature = {**context, **example}.get(name) if isinstance(example, dict) else None
         if feature is None:
-            raise InvalidRequestError(f"example {index} has no feature '{name}'", expected=EXAMPLES_WAY)
+            raise InvalidRequestError(f"example {index} has no feature '{name}'", expected=served.examples_way)
         features.append(feature)
-    if name == IMAGES and _are_flat(features):
+    if name == IMAGES and _are_flat(features, served.shape):
         flat = list(chain.from_iterable(features))
-        return PredictRequest(images_from_values(_head(name, len(features)), flat), None, "result")
-    return _read(name, features, "result")
+        return PredictRequest(images_from_values(_head(name, len(features), served), flat), None, "result")
+    return _read(name, features, "result", served)
 
 
 def _misspelt(document: Document, known: Sequence[str]) -> str:
@@ -130,23 +161,23 @@ def _misspelt(document: Document, known: Sequence[str]) -> str:
     return next((f": {shown(name)}{meant}" for name in document if (meant := did_you_mean(name, known))), "")
 
 
-def _input_of(document: Document, signatures: Sequence[SignatureSpec]) -> str:
+def _input_of(document: Document, served: Served) -> str:
     """The name of the one input of the signature that is asked for."""
     asked = document.get("signature_name")
     if asked is None or asked == "":
-        asked = DEFAULT_SIGNATURE
-    for signature in signatures:
-        if signature.name == asked:
-            return signature.inputs[0].name
-    names = [signature.name for signature in signatures]
-    meant = did_you_mean(asked, names) if isinstance(asked, str) else ""
-    raise InvalidRequestError(f"there is no signature {shown(asked)}{meant}", expected=f"one of {', '.join(names)}")
+        asked = SIGNATURE
+    if isinstance(asked, str) and asked in served.inputs:
+        return served.inputs[asked]
+    meant = did_you_mean(asked, served.inputs) if isinstance(asked, str) else ""
+    raise InvalidRequestError(
+        f"there is no signature {shown(asked)}{meant}", expected=f"one of {', '.join(served.inputs)}"
+    )
 
 
-def _rows(name: str, instances: object) -> list[Any]:
+def _rows(name: str, instances: object, served: Served) -> list[Any]:
     """The values of the rows, which may each name their input."""
     if not isinstance(instances, list):
-        raise InvalidRequestError("'instances' is not a list", expected=WAYS)
+        raise InvalidRequestError("'instances' is not a list", expected=served.ways)
     if not instances or not isinstance(instances[0], dict) or BASE64 in instances[0]:
         return instances
     return [_named(name, row) if isinstance(row, dict) else row for row in instances]
@@ -161,10 +192,12 @@ def _named(name: str, values: Document) -> Any:
     return values[name]
 
 
-def _read(name: str, values: object, form: Literal["predictions", "outputs", "result"]) -> PredictRequest:
+def _read(
+    name: str, values: object, form: Literal["predictions", "outputs", "result"], served: Served
+) -> PredictRequest:
     if not isinstance(values, list):
-        raise InvalidRequestError(f"the values of '{name}' are not a list", expected=WAYS)
-    head = _head(name, len(values))
+        raise InvalidRequestError(f"the values of '{name}' are not a list", expected=served.ways)
+    head = _head(name, len(values), served)
     if head.is_pixels:
         return PredictRequest(images_from_values(head, values), None, form)
     return PredictRequest(
@@ -178,13 +211,13 @@ def _base64(index: int, value: object) -> object:
     return value[BASE64]
 
 
-def _head(name: str, rows: int) -> TensorHead:
-    return TensorHead(name, DATATYPES[name], [rows, *IMAGE_SHAPE] if name == IMAGES else [rows])
+def _head(name: str, rows: int, served: Served) -> TensorHead:
+    return TensorHead(name, DATATYPES[name], [rows, *served.shape] if name == IMAGES else [rows])
 
 
-def _are_flat(features: Sequence[object]) -> bool:
+def _are_flat(features: Sequence[object], shape: InputShape) -> bool:
     """Whether each is a list of as many numbers as an image has."""
-    return all(isinstance(feature, list) and len(feature) == prod(IMAGE_SHAPE) for feature in features)
+    return all(isinstance(feature, list) and len(feature) == prod(shape) for feature in features)
 
 
 STATES: Final = {
@@ -235,11 +268,11 @@ def model_metadata(entry: ModelVersion) -> dict[str, Any]:
     }
 
 
-def prediction_answer(request: PredictRequest, probabilities: Probabilities) -> Answer:
+def prediction_answer(request: PredictRequest, probabilities: Probabilities, labels: Sequence[str]) -> Answer:
     """Return the answer to `:predict`, and to `:classify`, whose rows are pairs of label and score."""
     rows: Any = np.ascontiguousarray(probabilities)
     if request.form == "result":
-        rows = [list(zip(CLASS_NAMES, row, strict=True)) for row in probabilities.tolist()]
+        rows = [list(zip(labels, row, strict=True)) for row in probabilities.tolist()]
     return Answer(orjson.dumps({request.form: rows}, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
@@ -286,7 +319,7 @@ class Classifications(BaseModel):
     result: list[list[tuple[str, float]]]
 
 
-ReadRequest = Callable[[bytes, Sequence[SignatureSpec]], PredictRequest]
+ReadRequest = Callable[[bytes, Served], PredictRequest]
 
 
 def tensorflow_serving_routes(
@@ -302,18 +335,18 @@ def tensorflow_serving_routes(
             codings = content_codings(exchange.headers)
             body, deadline = await exchange.read(slot)
             body = await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes)
-            metadata = metadata_of(repository.find(model, version))
-            asked = await reader.read(len(body), deadline, read_request, body, metadata.signatures)
-            del body
-            inferred = await pipeline.infer(asked.inputs, exchange.trace, deadline, model=model, version=version)
-            return prediction_answer(asked, inferred.require_all().probabilities)
+            with pipeline.lease(exchange.trace, model=model, version=version) as leased:
+                asked = await reader.read(len(body), deadline, read_request, body, Served.of(metadata_of(leased)))
+                del body
+                inferred = await pipeline.infer(asked.inputs, exchange.trace, deadline, leased=leased)
+                return prediction_answer(asked, inferred.require_all().probabilities, leased.labels)
 
     async def predict(exchange: HttpExchange) -> Answer:
         """Row form `{"instances": […]}` or column form `{"inputs": […]}`; `encoded_images` takes files."""
         return await answer(exchange, predict_request)
 
     async def classify(exchange: HttpExchange) -> Answer:
-        """`{"examples": [{"images": […]}, …]}`; each answer is the ten classes with their probabilities."""
+        """`{"examples": [{"images": […]}, …]}`; each answer is every class with its probability."""
         return await answer(exchange, classify_request)
 
     async def regress(_: HttpExchange) -> Answer:

@@ -13,21 +13,19 @@ from typing import Final, cast
 
 import numpy as np
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES, IMAGE_SHAPE
+from cifar10_serving.artifacts.metadata import CHANNELS, IMAGES, MAX_CLASSES, MAX_DIMENSIONS
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.text import did_you_mean
 from service.errors import InvalidRequestError
 from service.http.json_bodies import whole_number
 from service.inference.pipeline import check_rows, top_classes
 
-IMAGES: Final = "images"
 IMAGE_BYTES: Final = "image_bytes"
-PROBABILITIES: Final = "probabilities"
 DATATYPES: Final = {IMAGES: "UINT8", IMAGE_BYTES: "BYTES"}
-BYTES_PER_IMAGE: Final = prod(IMAGE_SHAPE)
 MAX_SHOWN_CHARACTERS: Final = 60
 EXPECTED_INPUT: Final = (
-    f"one input: '{IMAGES}', UINT8 [n, 32, 32, 3], RGB 0..255; or '{IMAGE_BYTES}', BYTES [n], PNG or JPEG files"
+    f"one input: '{IMAGES}', UINT8 [n, height, width, {CHANNELS}], RGB 0..255; or '{IMAGE_BYTES}', BYTES [n], PNG or "
+    "JPEG files"
 )
 EXPECTED_VALUES: Final = "whole numbers from 0 to 255, in one flat list or nested as the shape says"
 EXPECTED_BASE64: Final = "base64 strings, in one flat list or nested as the shape says"
@@ -56,15 +54,11 @@ class TensorHead:
             raise InvalidRequestError(
                 f"input '{self.name}' has the datatype {shown(self.datatype)}", expected=EXPECTED_INPUT
             )
-        is_legal = bool(self.shape) and self.shape[0] >= 0
-        if self.name == IMAGES:
-            is_legal = is_legal and tuple(self.shape[1:]) == IMAGE_SHAPE
-        else:
+        is_legal = 0 < len(self.shape) <= MAX_DIMENSIONS and min(self.shape) >= 0
+        if not self.is_pixels:
             is_legal = is_legal and tuple(self.shape[1:]) in ((), (1,))
         if not is_legal:
-            raise InvalidRequestError(
-                f"input '{self.name}' has the shape {shown(list(self.shape))}", expected=EXPECTED_INPUT
-            )
+            raise wrong_shape(self.name, self.shape, EXPECTED_INPUT)
 
     @property
     def rows(self) -> int:
@@ -83,17 +77,25 @@ class TensorHead:
 
 
 def images_from_bytes(head: TensorHead, content: bytes | memoryview) -> Images:
-    """The images in raw bytes, row-major, not copied.
+    """The images in raw bytes, row-major, not copied; of any shape.
 
     Raises:
         InvalidRequestError: there are more or fewer bytes than the shape says.
     """
-    if len(content) != head.rows * BYTES_PER_IMAGE:
+    if len(content) != head.elements:
         raise InvalidRequestError(
             f"input '{head.name}' has {len(content):,} bytes of data",
-            expected=f"{head.rows * BYTES_PER_IMAGE:,} bytes, as the shape {list(head.shape)} says",
+            expected=f"{head.elements:,} bytes, as the shape {list(head.shape)} says",
         )
-    return np.frombuffer(content, np.uint8).reshape(-1, *IMAGE_SHAPE)
+    try:
+        return np.frombuffer(content, np.uint8).reshape(head.shape)
+    except ValueError:  # no bytes, and dimensions beyond all bounds
+        raise wrong_shape(head.name, head.shape, EXPECTED_INPUT) from None
+
+
+def wrong_shape(name: str, shape: Sequence[int], expected: str) -> InvalidRequestError:
+    """Return the error of an input that has a shape which is not taken."""
+    return InvalidRequestError(f"input '{name}' has the shape {shown(list(shape))}", expected=expected)
 
 
 def images_from_values(head: TensorHead, values: object) -> Images:
@@ -204,31 +206,32 @@ def bytes_of_elements(elements: Iterable[bytes]) -> bytes:
     return b"".join(ELEMENT_LENGTH.pack(len(element)) + element for element in elements)
 
 
-def classifications(probabilities: Probabilities, classes: int) -> list[str]:
+def classifications(probabilities: Probabilities, labels: Sequence[str], classes: int) -> list[str]:
     """The best classes of each row as Triton writes them, "value:index:label", all rows one after the other.
 
     Args:
-        classes: how many of each row, 1 to 10.
+        labels: of the classes.
+        classes: how many of each row, from 1.
 
     https://docs.nvidia.com/deeplearning/triton-inference-server, "Classification Extension"
     """
     return [
-        f"{value:.6f}:{index}:{CLASS_NAMES[index]}"
-        for row in probabilities
-        for index, value in top_classes(row, classes)
+        f"{value:.6f}:{index}:{labels[index]}" for row in probabilities for index, value in top_classes(row, classes)
     ]
 
 
 def class_count(asked: object) -> int:
-    """How many classes the parameter `classification` asks for; more than there are means all, as Triton does it.
+    """How many classes the parameter `classification` asks for; more than a version has mean all, as Triton does it.
 
     Raises:
         InvalidRequestError: it is no whole number above 0.
     """
     asked = whole_number(asked)
     if type(asked) is not int or asked < 1:
-        raise InvalidRequestError(f"classification = {shown(asked)}", expected=f"a whole number, 1 to {CLASS_COUNT}")
-    return min(asked, CLASS_COUNT)
+        raise InvalidRequestError(
+            f"classification = {shown(asked)}", expected="a whole number, 1 to the number of classes"
+        )
+    return min(asked, MAX_CLASSES)
 
 
 def shown(value: object) -> str:

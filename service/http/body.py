@@ -260,5 +260,7 @@ def upload_timeout(upload_timeout_s: float) -> UploadTimeoutError:
 
 def _too_large(problem: str, max_body_bytes: int) -> TooLargeError:
     return TooLargeError(
-        problem, expected=f"at most {max_body_bytes:,} bytes", remedy="send a smaller file: the models use 32x32 pixels"
+        problem,
+        expected=f"at most {max_body_bytes:,} bytes",
+        remedy="send a smaller file: the models scale images down",
     )

@@ -43,7 +43,7 @@ class Decodable(Protocol):
         """The most memory that `decode` takes."""
 
     def decode(self) -> Pixels:
-        """Return its pixels (32, 32, 3) uint8 RGB 0..255."""
+        """Return its pixels (height, width, 3) uint8 RGB 0..255."""
 
 
 @dataclass(eq=False, slots=True)
@@ -130,7 +130,7 @@ class DecodeThreads:
         return self.overdue >= self._max_threads
 
     def submit(self, read: Callable[[], Decodable], *, expected_pixels: int, expires_s: float) -> "Future[Pixels]":
-        """Return the future pixels (32, 32, 3) of an image.
+        """Return the future pixels (height, width, 3) of an image.
 
         Args:
             read: gives the image; called in a thread.
@@ -275,7 +275,7 @@ class DecodeThreads:
             raise TooLargeError(
                 f"decoding the image takes up to {image.decode_bytes:,} bytes of memory",
                 expected=f"at most {self._max_decode_bytes:,} bytes",
-                remedy="send a smaller image, or a JPEG: the models use 32x32 pixels",
+                remedy="send a smaller image, or a JPEG: the models scale images down",
             )
         with self._changed:
             if not self._read and self._take_memory(job):

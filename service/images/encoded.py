@@ -1,8 +1,9 @@
-"""From an uploaded file to the (32, 32, 3) uint8 RGB pixels that a model takes, with every limit on the way.
+"""From an uploaded file to the (height, width, 3) uint8 RGB pixels that a version takes, with every limit on the way.
 
 The rule, the same for every format (docs/images.md): first frame; 16-bit channels by their upper 8 bits; grey,
-palette and CMYK to RGB; the central square, resized to 32x32 by antialiased bicubic interpolation; transparency
-over white; turned upright by the EXIF orientation. A 32x32 RGB image is passed through unchanged.
+palette and CMYK to RGB; the central square (of a version that takes no squares: the largest part in the middle of its
+shape), resized to the version's size by antialiased bicubic interpolation; transparency over white; turned upright by
+the EXIF orientation. An RGB image of the version's own size is passed through unchanged.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from cifar10_serving.artifacts.metadata import InputShape
 from service.errors import RequestError, out_of_memory
 from service.images.formats.image_file import READABLE_FORMATS, UPRIGHT, damaged
 from service.images.formats.image_file import ImageFile as ReadFile
@@ -25,10 +26,9 @@ from service.images.formats.reading import READABLE_TYPES, check_pixels, read_im
 
 __all__ = ["READABLE_FORMATS", "READABLE_TYPES", "EncodedImage", "encode_png"]
 
-SIDE: Final = IMAGE_SHAPE[0]
-JPEG_DRAFT_SIDE: Final = 4 * SIDE
-"""libjpeg may decode at 1/2 to 1/8 size as long as both sides keep this many pixels: a phone's photo in a quarter
-of the time, and the resize still averages over 4x4 pixels or more."""
+JPEG_DRAFT_FACTOR: Final = 4
+"""libjpeg may decode at 1/2 to 1/8 size as long as both sides keep this many times the pixels of the input's longer
+side: a phone's photo in a quarter of the time, and the resize still averages over 4x4 pixels or more."""
 SIMPLEJPEG_COLOURS: Final = frozenset({"YCbCr", "RGB", "Gray"})
 """Colour spaces whose pixels are the same by simplejpeg and by Pillow; those of CMYK differ."""
 SLOW_FORMATS: Final = frozenset({"TIFF", "HEIF", "AVIF"})
@@ -43,6 +43,8 @@ TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+ON_ITS_SIDE: Final = 5
+"""From this EXIF orientation on, the picture's rows are columns."""
 
 Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
 
@@ -52,6 +54,7 @@ class EncodedImage:
 
     Args:
         content: the file.
+        shape: height, width and channels of the pixels to make of it.
         max_pixels: greatest width times height.
 
     Raises:
@@ -59,8 +62,10 @@ class EncodedImage:
         TooLargeError: more pixels than `max_pixels`, or in more parts than any program writes.
     """
 
-    def __init__(self, content: bytes, *, max_pixels: int) -> None:
-        self._file = read_image_file(content, max_pixels=max_pixels, draft_side=JPEG_DRAFT_SIDE)
+    def __init__(self, content: bytes, shape: InputShape, *, max_pixels: int) -> None:
+        self._height, self._width, _ = shape
+        self._draft_side = JPEG_DRAFT_FACTOR * max(self._height, self._width)
+        self._file = read_image_file(content, max_pixels=max_pixels, draft_side=self._draft_side)
         self._orientation = self._file.orientation
         self._max_pixels = max_pixels
 
@@ -80,7 +85,7 @@ class EncodedImage:
         return self._file.format in SLOW_FORMATS
 
     def decode(self) -> NDArray[np.uint8]:
-        """Return the pixels (32, 32, 3) uint8 RGB 0..255, by this module's rule.
+        """Return the pixels (height, width, 3) uint8 RGB 0..255, by this module's rule.
 
         Raises:
             UndecodableError: the file is cut off or damaged.
@@ -99,10 +104,12 @@ class EncodedImage:
 
     def _decode(self) -> NDArray[np.uint8]:
         # Each step lets go of what the step before it made.
-        square = _central_square(_colours(self._load_whole(), self._file))
-        # Turning the small square needs no copy of the picture; the crop moves by a pixel of it at most.
+        colours = _colours(self._load_whole(), self._file)
+        size = (self._height, self._width) if self._orientation >= ON_ITS_SIDE else (self._width, self._height)
+        middle = _resized_middle(colours, size)
+        # Turning the small picture needs no copy of the large one; the crop moves by a pixel of it at most.
         turn = TRANSPOSITIONS.get(self._orientation)
-        return np.asarray(square.transpose(turn) if turn is not None else square, np.uint8)
+        return np.asarray(middle.transpose(turn) if turn is not None else middle, np.uint8)
 
     def _load_whole(self) -> Image.Image:
         ending, *others = self._file.endings
@@ -120,7 +127,7 @@ class EncodedImage:
         image = _open(self._file, ending)
         check_pixels(*image.size, self._max_pixels)
         if self._file.format == "JPEG":
-            image.draft(None, (JPEG_DRAFT_SIDE, JPEG_DRAFT_SIDE))
+            image.draft(None, (self._draft_side, self._draft_side))
         if self._file.format == "AVIF":  # Pillow leaves it to us, and tells by EXIF what the boxes say
             self._orientation = exif_orientation(image.info.get("exif", b"")) or UPRIGHT
         image.load()
@@ -202,15 +209,16 @@ def _upper_bits(image: Image.Image, file: ReadFile) -> Image.Image:
     return grey
 
 
-def _central_square(colours: Image.Image) -> Image.Image:
-    """Return the central square as (32, 32) RGB over white."""
-    side = min(colours.size)
-    left, top = (colours.width - side) // 2, (colours.height - side) // 2
-    square = colours.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    if square.mode in {"LA", "RGBA"}:
+def _resized_middle(colours: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return the largest part in the middle that has the shape of `size` (width, height), in that size, over white."""
+    width = min(colours.width, max(1, colours.height * size[0] // size[1]))
+    height = min(colours.height, max(1, colours.width * size[1] // size[0]))
+    left, top = (colours.width - width) // 2, (colours.height - height) // 2
+    middle = colours.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
+    if middle.mode in {"LA", "RGBA"}:
         # Pillow weighs colours by their alpha when it resizes, so that this is the same as before, on fewer pixels.
-        square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square.convert("RGBA"))
-    return square.convert("RGB")
+        middle = Image.alpha_composite(Image.new("RGBA", middle.size, "white"), middle.convert("RGBA"))
+    return middle.convert("RGB")
 
 
 def _is_out_of_memory(error: Exception, needed_bytes: int) -> bool:

@@ -1,4 +1,4 @@
-"""Fast path of decoding: files that are 32x32 RGB already, as CIFAR-10's are, without most of Pillow's Python.
+"""Fast path of decoding: files that are RGB of a version's own size already, without most of Pillow's Python.
 
 Hands the compressed data straight to the decoders: a PNG's to Pillow's, a JPEG to simplejpeg, which like Pillow wraps
 libjpeg-turbo and makes the same pixels, in a third of the time (`python -m scripts.compare_libraries jpeg`). Every
@@ -6,6 +6,7 @@ other file, and one that is cut off or damaged, is left to `service.images.encod
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 from zlib import crc32
 
@@ -14,22 +15,25 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
+from cifar10_serving.artifacts.metadata import InputShape
 
-SIZE: Final = (IMAGE_SHAPE[1], IMAGE_SHAPE[0])
+KEPT_SHAPES: Final = 64
 MAX_BYTES: Final = 16 * 2**10
-"""A file of so few pixels has 3 kB. A long one would hold up the event loop, on which it is decoded."""
+MAX_PIXELS: Final = 128 * 128
+"""What is larger would hold up the event loop, on which it is decoded. A file of 32x32 pixels has 3 kB."""
 
-PNG_HEADER: Final = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x20\x00\x00\x00\x20\x08\x02\x00\x00\x00"
-"""32x32 pixels, 8 bits, RGB, not interlaced. https://www.w3.org/TR/png-3/#11IHDR"""
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER: Final = PNG_SIGNATURE + b"\x00\x00\x00\rIHDR%b%b\x08\x02\x00\x00\x00"
+"""Width and height in 4 bytes each, 8 bits, RGB, not interlaced. https://www.w3.org/TR/png-3/#11IHDR"""
 PNG_FIRST_CHUNK: Final = 8
 IGNORABLE_PNG_CHUNKS: Final = frozenset({b"IHDR", b"sRGB", b"gAMA", b"cHRM", b"iCCP", b"pHYs", b"tIME", b"sBIT"})
 """Pillow applies none of them to the pixels. Others might: transparency, orientation (in text, too), animation."""
 
 JPEG_HEADER: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
 """JFIF: three components are YCbCr. https://www.w3.org/Graphics/JPEG/jfif3.pdf"""
-JPEG_FRAME: Final = b"\xff\xc0\x00\x11\x08\x00\x20\x00\x20\x03"
-"""Baseline, 8 bits, 32x32 pixels, three components. https://www.w3.org/Graphics/JPEG/itu-t81.pdf, B.2.2"""
+JPEG_FRAME: Final = b"\xff\xc0\x00\x11\x08%b%b\x03"
+"""Baseline, 8 bits, height and width in 2 bytes each, three components. https://www.w3.org/Graphics/JPEG/itu-t81.pdf,
+B.2.2"""
 JPEG_SCAN: Final = b"\xff\xda\x00\x0c\x03"
 JPEG_END: Final = b"\xff\xd9"
 JPEG_MARKERS: Final = re.compile(rb"\xff[\xc0\xda\xe1\xe2\xee]")
@@ -37,29 +41,45 @@ JPEG_MARKERS: Final = re.compile(rb"\xff[\xc0\xda\xe1\xe2\xee]")
 PLAIN_JPEG_MARKERS: Final = [JPEG_FRAME[:2], JPEG_SCAN[:2]]
 
 
-def decode_unchanged(content: bytes) -> NDArray[np.uint8] | None:
-    """Return the pixels (32, 32, 3) uint8 RGB 0..255 of a file that holds just these; None for any other file."""
+def decode_unchanged(content: bytes, shape: InputShape) -> NDArray[np.uint8] | None:
+    """Return the pixels uint8 RGB 0..255 of a file that holds just these; None for any other file.
+
+    Args:
+        content: the file.
+        shape: height, width and channels of the pixels.
+    """
     if len(content) > MAX_BYTES:
         return None
+    png_header, jpeg_frame = _headers(shape)
     try:
-        if content.startswith(PNG_HEADER):
-            return _decode_png(content)
-        return _decode_jpeg(content) if content.startswith(JPEG_HEADER) else None
+        if png_header and content.startswith(png_header):
+            return _decode_png(content, shape)
+        return _decode_jpeg(content, jpeg_frame) if content.startswith(JPEG_HEADER) else None
     except Exception:  # noqa: BLE001  # decoders raise whatever they meet; `encoded` says what is damaged
         return None
 
 
-def _decode_png(content: bytes) -> NDArray[np.uint8] | None:
+@lru_cache(KEPT_SHAPES)
+def _headers(shape: InputShape) -> tuple[bytes, bytes]:
+    """Return how PNGs of pixels of this shape begin and the frame of such JPEGs; nothing where they are too large."""
+    height, width, _ = shape
+    if height * width > MAX_PIXELS:
+        return b"", b""
+    png_header = PNG_HEADER % (width.to_bytes(4), height.to_bytes(4))
+    return png_header, JPEG_FRAME % (height.to_bytes(2), width.to_bytes(2))
+
+
+def _decode_png(content: bytes, shape: InputShape) -> NDArray[np.uint8] | None:
     compressed = _png_data(content)
     if not compressed:
         return None
-    image = Image.frombytes("RGB", SIZE, compressed, "zip", "RGB")
-    return np.frombuffer(image.tobytes(), np.uint8).reshape(IMAGE_SHAPE)
+    image = Image.frombytes("RGB", (shape[1], shape[0]), compressed, "zip", "RGB")
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(shape)
 
 
-def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
+def _decode_jpeg(content: bytes, frame: bytes) -> NDArray[np.uint8] | None:
     # Strict: of a damaged scan, libjpeg would make pixels with no more than a warning.
-    return np.asarray(simplejpeg.decode_jpeg(content, strict=True)) if _is_plain_jpeg(content) else None
+    return np.asarray(simplejpeg.decode_jpeg(content, strict=True)) if _is_plain_jpeg(content, frame) else None
 
 
 def _png_data(content: bytes) -> bytes | None:
@@ -81,9 +101,10 @@ def _png_data(content: bytes) -> bytes | None:
         start = end + 4
 
 
-def _is_plain_jpeg(content: bytes) -> bool:
+def _is_plain_jpeg(content: bytes, frame: bytes) -> bool:
     return (
-        JPEG_FRAME in content
+        bool(frame)
+        and frame in content
         and JPEG_SCAN in content
         and content.endswith(JPEG_END)
         and JPEG_MARKERS.findall(content) == PLAIN_JPEG_MARKERS

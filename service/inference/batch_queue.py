@@ -28,7 +28,7 @@ class Computed:
 
 @dataclass(eq=False, slots=True)
 class WaitingRows:
-    """The rows of one request: images (rows, 32, 32, 3) uint8, until when they are wanted, and who waits."""
+    """The rows of one request: images (rows, height, width, 3) uint8, until when they are wanted, and who waits."""
 
     images: Images
     answer: asyncio.Future[Computed]

@@ -12,8 +12,8 @@ from cifar10_serving.runtimes.base import Images, Probabilities
 from service.registry.version import ModelVersion
 
 DIGEST_BYTES: Final = 16
-ENTRY_BYTES: Final = 400
-"""What an entry takes in memory: key, digest, ten float32 in an array, and its place in the dictionary."""
+ENTRY_BYTES: Final = 360
+"""Memory of an entry beside its probabilities: key, digest, array, and its place in the dictionary."""
 
 Key = tuple[str, int, str, bytes]
 
@@ -26,7 +26,8 @@ class PredictionCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_entries = max_bytes // ENTRY_BYTES
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
         self._entries: OrderedDict[Key, Probabilities] = OrderedDict()
         self.hits = 0
         self.misses = 0
@@ -34,21 +35,21 @@ class PredictionCache:
     @property
     def size_bytes(self) -> int:
         """What the entries take, by estimate."""
-        return len(self._entries) * ENTRY_BYTES
+        return self._size_bytes
 
     def key(self, version: ModelVersion, images: Images) -> Key:
         """What identifies an answer: the version, by its file too, since a number can be published again; the pixels.
 
         Args:
             version: ready.
-            images: (rows, 32, 32, 3) uint8 RGB 0..255, contiguous.
+            images: (rows, height, width, 3) uint8 RGB 0..255, contiguous.
         """
         record = version.metadata.files.get("saved_model.pb") if version.metadata else None
         digest = blake2b(images.data, digest_size=DIGEST_BYTES).digest()
         return version.name, version.version, record.sha256 if record else "", digest
 
     def get(self, key: Key) -> Probabilities | None:
-        """The probabilities (rows, 10) float32 kept under this key, or None."""
+        """The probabilities (rows, classes) float32 kept under this key, or None."""
         probabilities = self._entries.get(key)
         if probabilities is None:
             self.misses += 1
@@ -59,7 +60,10 @@ class PredictionCache:
 
     def put(self, key: Key, probabilities: Probabilities) -> None:
         """Keep probabilities, and let the least recently used go where there is no room."""
+        if (former := self._entries.pop(key, None)) is not None:
+            self._size_bytes -= ENTRY_BYTES + former.nbytes
         self._entries[key] = probabilities.copy()  # else a row keeps its whole batch in memory
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
+        self._size_bytes += ENTRY_BYTES + probabilities.nbytes
+        while self._size_bytes > self._max_bytes:
+            _, unused = self._entries.popitem(last=False)
+            self._size_bytes -= ENTRY_BYTES + unused.nbytes

@@ -1,15 +1,16 @@
 """One picture, several models: each computes by itself, one after the other, so that its times are its own.
 
-Which versions there are is `repository`'s part, how one computes `inference`'s; records are made in `service.api`.
+Which versions there are is `repository`'s part, how one computes `pipeline`'s; records are made in `service.api`.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cifar10_serving.artifacts.metadata import InputShape
 from cifar10_serving.runtimes.base import Images
 from cifar10_serving.schemas import Agreement, Prediction, VersionState
-from service.errors import RequestError, UnknownModelError
+from service.errors import RequestError, UnavailableError, UnknownModelError
 from service.inference.batch_queue import Computed
 from service.inference.pipeline import Deadline, Pipeline, name_classes
 from service.registry.repository import ModelRepository, ModelVersion
@@ -45,18 +46,43 @@ def candidates(repository: ModelRepository, asked: Sequence[Candidate]) -> list[
                 chosen.append(repository.find(name))
             except UnknownModelError:  # withdrawn at this moment
                 continue
-    return chosen
+    return chosen or [repository.find()]
+
+
+async def decode_for(
+    pipeline: Pipeline, content: bytes, versions: Sequence[ModelVersion], trace: Trace, deadline: Deadline
+) -> dict[InputShape, Images]:
+    """Return a picture's pixels (1, height, width, 3) uint8 RGB 0..255, once for each size that versions take.
+
+    Args:
+        trace: of the request; the time for all of them is noted in it.
+
+    Raises:
+        RequestError: it can't be decoded, or not in time.
+    """
+    pixels: dict[InputShape, Images] = {}
+    decode_s = 0.0
+    for shape in dict.fromkeys(version.input_shape for version in versions):
+        pixels[shape] = await pipeline.decode(content, shape, trace, deadline)
+        decode_s += trace.decode_s or 0.0
+    trace.decode_s = decode_s
+    return pixels
 
 
 async def compare(
-    pipeline: Pipeline, images: Images, versions: Sequence[ModelVersion], *, top_k: int, deadline: Deadline
+    pipeline: Pipeline,
+    pixels: Mapping[InputShape, Images],
+    versions: Sequence[ModelVersion],
+    *,
+    top_k: int,
+    deadline: Deadline,
 ) -> list[Answered]:
     """Return each version's answer for one picture; called while admitted.
 
     Args:
-        images: (1, 32, 32, 3) uint8 RGB 0..255.
+        pixels: from `decode_for` these versions.
         versions: in the order in which they are to answer.
-        top_k: how many classes of each, 1 to 10.
+        top_k: how many classes of each, from 1; all where a version has fewer.
         deadline: of all of them; those that are not done by then have an error.
     """
     answers = []
@@ -64,12 +90,28 @@ async def compare(
         trace = Trace()
         result: Prediction | RequestError
         try:
-            inferred = await pipeline.infer(images, trace, deadline, model=version.name, version=version.version)
-            result = name_classes(version.name, inferred.version.version, inferred.probabilities[0], top_k)
+            with pipeline.lease(trace, model=version.name, version=version.version) as chosen:
+                if chosen.input_shape not in pixels:
+                    raise _replaced(chosen)
+                inferred = await pipeline.infer(pixels[chosen.input_shape], trace, deadline, leased=chosen)
+            result = name_classes(chosen, inferred.probabilities[0], top_k)
         except RequestError as error:
             result = error
         answers.append(Answered(version, result, trace.computed))
     return answers
+
+
+def comparable(answers: Sequence[Answered]) -> list[Prediction]:
+    """Return what versions with the same labels say; of several such groups the largest, or the first of these."""
+    groups: defaultdict[frozenset[str], list[Prediction]] = defaultdict(list)
+    for answered in answers:
+        if isinstance(answered.result, Prediction):
+            groups[frozenset(answered.chosen.labels)].append(answered.result)
+    return max(groups.values(), key=len, default=[])
+
+
+def _replaced(version: ModelVersion) -> UnavailableError:
+    return UnavailableError(f"{version} was replaced while it was asked", retry_after_s=1)
 
 
 def agreement(predictions: Sequence[Prediction]) -> Agreement:

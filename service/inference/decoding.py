@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Final
 
+from cifar10_serving.artifacts.metadata import InputShape
 from cifar10_serving.runtimes.base import Images
 from cifar10_serving.runtimes.machine import usable_cores
 from service.images.decode_threads import DecodeThreads, Pixels
@@ -55,21 +56,22 @@ class Decoder:
         """The threads in which large images are decoded."""
         return self._threads
 
-    async def decode(self, content: bytes, expires_s: float) -> Images:
-        """The pixels (1, 32, 32, 3) uint8 RGB 0..255 of an encoded image.
+    async def decode(self, content: bytes, shape: InputShape, expires_s: float) -> Images:
+        """The pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image.
 
         Args:
             content: a file in one of `service.images.encoded.READABLE_FORMATS`.
+            shape: height, width and channels of the pixels to make of it.
             expires_s: in `time.monotonic`'s time.
 
         Raises:
             TimeoutError: it was not decoded by then; where its thread goes on, it keeps a slot until it is.
             RequestError: see `service.images.encoded`; an `UnavailableError` where it can't be decoded in time.
         """
-        read = partial(EncodedImage, content, max_pixels=self._max_image_pixels)
+        read = partial(EncodedImage, content, shape, max_pixels=self._max_image_pixels)
         expected_pixels = PIXELS_PER_BYTE * len(content)
-        if len(content) <= IN_PLACE_BYTES:
-            pixels = decode_unchanged(content)
+        if len(content) <= IN_PLACE_BYTES and shape[0] * shape[1] <= IN_PLACE_PIXELS:
+            pixels = decode_unchanged(content, shape)
             if pixels is not None:
                 return pixels[None]
             image = read()

@@ -1,18 +1,19 @@
-"""From a version's probabilities to the answer for one image: the most probable classes, by name."""
+"""The data plane of a request, whatever its protocol: choose a version, decode, compute, name the best classes."""
 
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import orjson
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES
+from cifar10_serving.artifacts.metadata import IMAGES, InputShape
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.schemas import Prediction
-from service.errors import DeadlineError, RequestError, TooLargeError, clear_traceback
+from service.errors import DeadlineError, InvalidRequestError, RequestError, TooLargeError, clear_traceback
 from service.images.fast_decode import decode_unchanged
 from service.inference.admission import Admission, Exchange, Slot
 from service.inference.batch_queue import Computed
@@ -23,7 +24,8 @@ from service.inference.shadow import Shadow
 from service.registry.repository import ModelRepository, ModelVersion
 from service.telemetry.trace import Trace
 
-CLASSES: Final = range(len(CLASS_NAMES))
+FEW_CLASSES: Final = 64
+"""Up to here Python's own sort is quicker than numpy's."""
 
 
 def top_classes(probabilities: Probabilities, top_k: int) -> list[tuple[int, float]]:
@@ -31,23 +33,27 @@ def top_classes(probabilities: Probabilities, top_k: int) -> list[tuple[int, flo
 
     Args:
         probabilities: (classes,) float32; what rounding took past 0 or 1 is put back.
-        top_k: how many, from 1.
+        top_k: how many, from 1; all where there are fewer.
     """
+    if len(probabilities) > FEW_CLASSES:
+        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        return [(index, min(1.0, max(0.0, float(probabilities[index])))) for index in best.tolist()]
     values: list[float] = probabilities.tolist()
-    best = sorted(CLASSES, key=values.__getitem__, reverse=True)[:top_k]
-    return [(index, min(1.0, max(0.0, values[index]))) for index in best]
+    order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:top_k]
+    return [(index, min(1.0, max(0.0, values[index]))) for index in order]
 
 
-def prediction_document(model: str, version: int, probabilities: Probabilities, top_k: int) -> dict[str, Any]:
+def prediction_document(version: ModelVersion, probabilities: Probabilities, top_k: int) -> dict[str, Any]:
     """Return a `cifar10_serving.schemas.Prediction` as JSON's types."""
+    labels = version.labels
     top = [
-        {"label": CLASS_NAMES[index], "class_id": index, "probability": value}
+        {"label": labels[index], "class_id": index, "probability": value}
         for index, value in top_classes(probabilities, top_k)
     ]
     best = top[0]
     return {
-        "model": model,
-        "version": version,
+        "model": version.name,
+        "version": version.version,
         "label": best["label"],
         "class_id": best["class_id"],
         "confidence": best["probability"],
@@ -55,17 +61,22 @@ def prediction_document(model: str, version: int, probabilities: Probabilities, 
     }
 
 
-def encode_prediction(model: str, version: int, probabilities: Probabilities, top_k: int) -> bytes:
+def encode_prediction(version: ModelVersion, probabilities: Probabilities, top_k: int) -> bytes:
     """Return the answer for one image as JSON."""
-    return orjson.dumps(prediction_document(model, version, probabilities, top_k))
+    return orjson.dumps(prediction_document(version, probabilities, top_k))
 
 
-def name_classes(model: str, version: int, probabilities: Probabilities, top_k: int) -> Prediction:
+def name_classes(version: ModelVersion, probabilities: Probabilities, top_k: int) -> Prediction:
     """Return the answer for one image as a record."""
-    return Prediction.model_validate(prediction_document(model, version, probabilities, top_k))
+    return Prediction.model_validate(prediction_document(version, probabilities, top_k))
 
 
 DEFAULT_MAX_IMAGES_PER_REQUEST: Final = 512
+MAX_REQUEST_PROBABILITIES: Final = 2**20
+"""In one answer; as JSON they take some 20 bytes each."""
+MAX_REQUEST_PIXEL_BYTES: Final = 2**29
+SMALL_IMAGE_BYTES: Final = 2**16
+"""Pixels of larger images are counted among the bytes that requests hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +181,31 @@ class Pipeline:
         """
         return Slot(self._admission, exchange)
 
-    async def decode(self, content: bytes, trace: Trace, deadline: Deadline) -> Images:
+    @contextmanager
+    def lease(
+        self, trace: Trace, *, model: str | None = None, version: int | str | None = None
+    ) -> Iterator[ModelVersion]:
+        """Hold the version that a request asks for while a `with` block runs; for what must know it before `infer`.
+
+        Raises:
+            RequestError: there is none, or it is not ready.
+        """
+        chosen = self._repository.acquire(model, version)
+        trace.model, trace.version = chosen.name, chosen.version
+        try:
+            yield chosen
+        finally:
+            chosen.release()
+
+    def max_images(self, version: ModelVersion) -> int:
+        """Return the most images in one request: fewer than the setting where the images or the answer are large."""
+        return min(
+            self.max_images_per_request,
+            MAX_REQUEST_PROBABILITIES // max(1, len(version.labels)),
+            MAX_REQUEST_PIXEL_BYTES // max(1, version.image_bytes),
+        )
+
+    async def decode(self, content: bytes, shape: InputShape, trace: Trace, deadline: Deadline) -> Images:
         """Return the pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image; called while admitted.
 
         Raises:
@@ -178,7 +213,7 @@ class Pipeline:
         """
         start_s = time.monotonic()
         try:
-            images = await self._decoder.decode(content, deadline.expires_s)
+            images = await self._decoder.decode(content, shape, deadline.expires_s)
         except TimeoutError:
             raise deadline.passed() from None
         trace.decode_s = time.monotonic() - start_s
@@ -192,32 +227,40 @@ class Pipeline:
         *,
         model: str | None = None,
         version: int | str | None = None,
+        leased: ModelVersion | None = None,
         is_shadowed: bool = True,
     ) -> Inferred:
         """Compute the probabilities of images; called while admitted. A file that can't be decoded harms no other.
 
         Args:
-            inputs: (rows, height, width, 3) uint8 RGB 0..255, or encoded images.
+            inputs: (rows, height, width, 3) uint8 RGB 0..255 of the version's own height and width, or encoded images.
             trace: of the request; what is learned on the way is noted in it.
             deadline: of the answer.
             model: None for the default model.
             version: a number or a label; None for the one that answers where none is asked for.
+            leased: the version that is to answer, where the caller holds it already.
             is_shadowed: False for images that nobody sent, which would bias what a shadow is compared on.
 
         Raises:
             RequestError: no image can be answered; see the tree in `service.errors`.
         """
-        check_rows(len(inputs), self.max_images_per_request)
-        chosen = self._repository.acquire(model, version)
+        chosen = leased or self._repository.acquire(model, version)
         trace.model, trace.version = chosen.name, chosen.version
         errors: dict[int, RequestError] = {}
+        rows, held_bytes = len(inputs), 0
         try:
+            if rows > 1:
+                check_rows(rows, self.max_images(chosen))
+            if chosen.image_bytes > SMALL_IMAGE_BYTES:
+                held_bytes = self._hold_bytes(rows * chosen.image_bytes)
             if isinstance(inputs, np.ndarray):
+                if inputs.shape[1:] != chosen.input_shape:
+                    raise wrong_shape(inputs.shape, chosen.input_shape)
                 # Pixels always go through the queue, so that the same pixels get the same bits, as /compare has it.
                 images = inputs
                 probabilities = await self._compute_many(chosen, images, trace, deadline)
             else:
-                images = await self._decode(inputs, errors, trace, deadline)
+                images = await self._decode(inputs, chosen.input_shape, errors, trace, deadline)
                 probabilities = await self._compute(chosen, images, trace, deadline)
             if is_shadowed and self._shadow is not None and self._repository.has_shadows:
                 for pixels, row in zip(images, probabilities, strict=True):
@@ -225,32 +268,52 @@ class Pipeline:
         except TimeoutError:
             raise deadline.passed() from None
         finally:
-            chosen.release()
+            if held_bytes:
+                self._admission.pending_bytes -= held_bytes
+            if leased is None:
+                chosen.release()
         return Inferred(chosen, probabilities, errors)
 
+    def _hold_bytes(self, size_bytes: int) -> int:
+        """Count pixels among the bytes that requests hold.
+
+        Raises:
+            UnavailableError: all requests together would hold too many.
+        """
+        admission = self._admission
+        if admission.pending_bytes and admission.pending_bytes + size_bytes > admission.max_pending_bytes:
+            raise admission.too_many_bytes()
+        admission.pending_bytes += size_bytes
+        return size_bytes
+
     async def _decode(
-        self, files: Sequence[bytes], errors: dict[int, RequestError], trace: Trace, deadline: Deadline
+        self,
+        files: Sequence[bytes],
+        shape: InputShape,
+        errors: dict[int, RequestError],
+        trace: Trace,
+        deadline: Deadline,
     ) -> Images:
         """Return the images that can be decoded, in order, and put why the others can't into `errors`."""
         start_s = time.monotonic()
         if len(files) == 1:
-            pixels = decode_unchanged(files[0])
+            pixels = decode_unchanged(files[0], shape)
             if pixels is not None:
                 trace.decode_s = time.monotonic() - start_s
                 return pixels[None]
-            decoded = [await self._decode_or_error(files[0], deadline.expires_s)]
+            decoded = [await self._decode_or_error(files[0], shape, deadline.expires_s)]
         else:
-            decoded = await asyncio.gather(*(self._decode_or_error(file, deadline.expires_s) for file in files))
+            decoded = await asyncio.gather(*(self._decode_or_error(file, shape, deadline.expires_s) for file in files))
         trace.decode_s = time.monotonic() - start_s
         errors |= {index: error for index, error in enumerate(decoded) if isinstance(error, RequestError)}
         images = [pixels for pixels in decoded if not isinstance(pixels, RequestError)]
         if len(images) == 1:
             return images[0]
-        return np.concatenate(images) if images else np.zeros((0, 32, 32, 3), np.uint8)
+        return np.concatenate(images) if images else np.zeros((0, *shape), np.uint8)
 
-    async def _decode_or_error(self, content: bytes, expires_s: float) -> Images | RequestError:
+    async def _decode_or_error(self, content: bytes, shape: InputShape, expires_s: float) -> Images | RequestError:
         try:
-            return await self._decoder.decode(content, expires_s)
+            return await self._decoder.decode(content, shape, expires_s)
         except RequestError as error:
             clear_traceback(error)
             return error
@@ -290,7 +353,7 @@ class Pipeline:
             for start in range(0, len(images), size)
         ]
         if not parts:
-            return np.zeros((0, CLASS_COUNT), np.float32)
+            return np.zeros((0, len(version.labels)), np.float32)
         trace.computed = Computed(
             np.concatenate([part.probabilities for part in parts]),
             queue_s=sum(part.queue_s for part in parts),
@@ -305,6 +368,16 @@ class Pipeline:
             self._shadow.close()
         self._decoder.close()
         self._scheduler.close()
+
+
+def wrong_shape(given: Sequence[int], shape: InputShape) -> InvalidRequestError:
+    """Return the error of pixels that have another shape than a version takes."""
+    dimensions = ", ".join(map(str, shape))
+    return InvalidRequestError(
+        f"input '{IMAGES}' has the shape {list(given)}",
+        expected=f"one input: '{IMAGES}', UINT8 [n, {dimensions}], RGB 0..255; "
+        "or 'image_bytes', BYTES [n], PNG or JPEG files",
+    )
 
 
 def check_rows(rows: int, max_rows: int) -> None:

@@ -173,7 +173,7 @@ class Scheduler:
 
         Args:
             version: ready, and held by the caller until the future is done.
-            images: (rows, 32, 32, 3) uint8 RGB 0..255.
+            images: (rows, height, width, 3) uint8 RGB 0..255.
             expires_s: in the clock's time; rows that wait longer are never computed.
 
         Raises:
@@ -206,7 +206,7 @@ class Scheduler:
 
         Args:
             version: ready, and held by the caller.
-            images: (rows, 32, 32, 3) uint8 RGB 0..255.
+            images: (rows, height, width, 3) uint8 RGB 0..255.
 
         Returns:
             None where the rows should be submitted instead.

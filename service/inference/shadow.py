@@ -42,11 +42,14 @@ class Shadow:
 
         Args:
             chosen: the version that answered.
-            pixels: its input, (32, 32, 3) uint8 RGB 0..255.
-            probabilities: its answer, (10,) float32.
+            pixels: its input, (height, width, 3) uint8 RGB 0..255.
+            probabilities: its answer, (classes,) float32.
         """
         shadow = self._repository.shadow_of(chosen.name)
         if shadow is None or shadow is chosen:
+            return
+        if shadow.input_shape != chosen.input_shape:  # the two can't be compared
+            shadow.comparison.failed()
             return
         if self._is_busy() or not self._waiting.acquire(blocking=False):
             shadow.comparison.dropped()

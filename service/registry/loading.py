@@ -14,11 +14,10 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from cifar10_serving.artifacts.documents import printable
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from cifar10_serving.artifacts.layout import read_metadata, verify
-from cifar10_serving.artifacts.metadata import ModelMetadata
+from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata
 from cifar10_serving.errors import ProjectError
-from cifar10_serving.runtimes.base import LoadedModel, Runtime
+from cifar10_serving.runtimes.base import Images, LoadedModel, Runtime
 from cifar10_serving.runtimes.golden import check_golden
 from cifar10_serving.schemas import VersionState
 from service.inference.scheduler import MAX_BATCH_S
@@ -190,7 +189,7 @@ class VersionLoader:
     def _load(self, folder: Path, metadata: ModelMetadata) -> _Loaded:
         model = self._runtime.load(folder)
         difference = check_golden(model, folder, metadata, self._runtime.precision, most_images=GOLDEN_IMAGES)
-        return _Loaded(model, difference, _warm(model))
+        return _Loaded(model, difference, _warm(model, metadata.input_shape))
 
     def _fail(self, entry: ModelVersion, error: Exception) -> None:
         if isinstance(error, UnresponsiveError):
@@ -205,7 +204,7 @@ class VersionLoader:
         logger.error("%s can't serve: %s", entry, entry.reason)
 
 
-def _warm(model: LoadedModel) -> float:
+def _warm(model: LoadedModel, shape: InputShape) -> float:
     """Compute each batch size once: what a runtime prepares for a size is prepared before the first request.
 
     Sizes that take longer than any batch may are left out.
@@ -213,15 +212,16 @@ def _warm(model: LoadedModel) -> float:
     Returns:
         How long one image alone takes, in seconds.
     """
-    model.predict_alone(np.zeros((1, *IMAGE_SHAPE), np.uint8))
-    row_s = min(_duration_s(model) for _ in range(TIMED_CALLS))
+    image = np.zeros((1, *shape), np.uint8)
+    model.predict_alone(image)
+    row_s = min(_duration_s(model, image) for _ in range(TIMED_CALLS))
     for rows in model.warm_up_rows:
         if rows == 1 or rows <= MAX_BATCH_S / row_s:
-            model.predict(np.zeros((rows, *IMAGE_SHAPE), np.uint8))
+            model.predict(np.zeros((rows, *shape), np.uint8))
     return row_s
 
 
-def _duration_s(model: LoadedModel) -> float:
+def _duration_s(model: LoadedModel, image: Images) -> float:
     start_s = time.perf_counter()
-    model.predict_alone(np.zeros((1, *IMAGE_SHAPE), np.uint8))
+    model.predict_alone(image)
     return time.perf_counter() - start_s

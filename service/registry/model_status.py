@@ -1,21 +1,22 @@
 """What the service tells of its models and versions (`GET /models`), and the stored accuracy that it goes by."""
 
-from typing import Final
+from collections.abc import Mapping
+from datetime import datetime
 
-from cifar10_serving.artifacts.labels import MODELS
 from cifar10_serving.artifacts.metadata import Evaluation
-from cifar10_serving.artifacts.published_results import TUTORIAL_RESULTS
 from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.schemas import ModelStatus, VersionState, VersionStatus
 from service.registry.routing import Route, ServedModel, describe_policy
 from service.registry.version import ModelVersion
 
-MODEL_ORDER: Final[dict[str, int]] = {known.name: place for place, known in enumerate(MODELS)}
 
+def in_order(models: Mapping[str, ServedModel]) -> tuple[str, ...]:
+    """The names in the order in which the models were first published; those whose metadata can't be read last."""
 
-def in_order(names: list[str]) -> list[str]:
-    """The catalog's order, unknown names last."""
-    return sorted(names, key=lambda name: (MODEL_ORDER.get(name, len(MODEL_ORDER)), name))
+    def place(name: str) -> tuple[datetime, str]:
+        return models[name].first_published() or datetime.max, name  # noqa: DTZ901  # never told, compared alone
+
+    return tuple(sorted(models, key=place))
 
 
 def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default: bool, policy: str) -> ModelStatus:
@@ -27,7 +28,7 @@ def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default:
     rollout, shadow = model.in_force or model.rollout, route.shadow
     return ModelStatus(
         name=model.name,
-        title=next((known.title for known in MODELS if known.name == model.name), model.name),
+        title=model.title(route),
         state=model.state(route),
         default=default,
         serving_version=route.default.version if route.default else None,
@@ -36,7 +37,7 @@ def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default:
         split=rollout.split,
         shadow=shadow.comparison.status(shadow.version) if shadow else None,
         problem=model.problem,
-        tutorial=next((result for name, result in TUTORIAL_RESULTS.items() if name == model.name), None),
+        tutorial=model.tutorial,
         versions=[_version_status(entry, model, runtime) for entry in model.listed()],
     )
 
@@ -63,6 +64,8 @@ def _version_status(entry: ModelVersion, model: ServedModel, runtime: Runtime) -
         test_accuracy=evaluation.accuracy if evaluation else None,
         test_images=evaluation.n if evaluation else None,
         parameters=metadata.parameters.total if metadata else None,
+        classes=metadata.class_count if metadata else None,
+        input_shape=list(metadata.input_shape) if metadata else None,
         size_bytes=metadata.export.size_bytes if metadata else None,
         load_time_ms=entry.load_time_ms,
     )

@@ -1,6 +1,7 @@
 """What lies in the models folder: names, version numbers, and signatures that tell when files changed.
 
-Looks at names, sizes and times only, so that looking every few seconds costs nothing; reads no file but serving.json.
+Looks at names, sizes and times only, so that looking every few seconds costs nothing; reads no file but serving.json
+and tutorial.json.
 What can't be read at a moment counts as unchanged, not as gone. A folder of a model or a version may be a link, since
 people deploy that way; a linked folder inside a version is not entered.
 """
@@ -18,6 +19,7 @@ from cifar10_serving.artifacts.documents import printable
 from cifar10_serving.artifacts.files import MAX_ENTRIES
 from cifar10_serving.artifacts.layout import is_version_name
 from cifar10_serving.artifacts.rollout import SERVING_FILE, Rollout, read_rollout
+from cifar10_serving.artifacts.tutorial import TUTORIAL_FILE, TutorialResult, read_tutorial
 from cifar10_serving.errors import RolloutError
 from service.errors import SettingsError
 from service.registry.loading import BoundedCalls, UnresponsiveError
@@ -34,10 +36,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One model's folder: its versions, and its serving.json (an empty signature where there is none)."""
+    """One model's folder: its versions, its serving.json and its tutorial.json; empty signatures for no file."""
 
     versions: Mapping[int, FileSignature]
     rollout: FileSignature
+    tutorial: FileSignature = ()
 
 
 class ModelsFolder:
@@ -80,6 +83,13 @@ class ModelsFolder:
         except UnresponsiveError as error:
             raise RolloutError(f"{name}/{SERVING_FILE}: {error.strerror}") from None
 
+    def read_tutorial(self, name: str) -> TutorialResult | None:
+        """Read a model's tutorial.json; None where there is none that can be read."""
+        try:
+            return self._calls.run(f"{name}/{TUTORIAL_FILE}", lambda: read_tutorial(self.path, name), LOOK_LIMIT_S)
+        except UnresponsiveError:
+            return None
+
     def stop(self) -> None:
         """Give up a look that is under way, and all others."""
         self._calls.stop()
@@ -118,10 +128,13 @@ def _model(folder: Path, known: ModelFolder | None) -> ModelFolder:
     versions = {
         number: _version(folder / str(number), known.versions.get(number) if known else None) for number in folders
     }
-    rollout: FileSignature = ()
+    return ModelFolder(versions, _signatures(entries, SERVING_FILE), _signatures(entries, TUTORIAL_FILE))
+
+
+def _signatures(entries: Mapping[str, "os.DirEntry[str]"], name: str) -> FileSignature:
     with suppress(FileNotFoundError):  # being replaced at this moment
-        rollout = (_signature(entries[SERVING_FILE], SERVING_FILE),) if SERVING_FILE in entries else ()
-    return ModelFolder(versions, rollout)
+        return (_signature(entries[name], name),) if name in entries else ()
+    return ()
 
 
 def _may_be_folder(entry: "os.DirEntry[str]") -> bool:

@@ -148,7 +148,7 @@ class Reconciler:
                 version: self._entry(model, version, signature, retry_failed=name in retry)
                 for version, signature in found.get(name, NOTHING).versions.items()
             }
-            model = replace(model, published=published)
+            model = replace(model, published=published, tutorial=self._folder.read_tutorial(name))
             self._models[name] = self._with_rollout(model) if published else model
         self._found = found
 

@@ -9,11 +9,11 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from cifar10_serving.artifacts.labels import ModelName
 from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.schemas import ModelList, ModelStatus, Readiness, ReloadReport
+from cifar10_serving.text import did_you_mean
 from service.errors import SettingsError, UnavailableError
 from service.registry.loading import DEFAULT_LOAD_LIMIT_S, VersionLoader
 from service.registry.model_status import in_order, model_status, stored_evaluation
@@ -25,6 +25,7 @@ from service.registry.version import ModelVersion
 
 __all__ = ["RETRY_AFTER_FAILURE_S", "RETRY_WHILE_LOADING_S", "ModelRepository", "ModelVersion"]
 
+AUTO: Final = "auto"
 DEFAULT_POLICY: Final = "latest(1)"
 DEFAULT_DRAIN_LIMIT_S: Final = 20.0
 
@@ -49,7 +50,7 @@ class ModelRepository:
         self,
         models: Path,
         runtime: Runtime,
-        default_model: ModelName | Literal["auto"] = "auto",
+        default_model: str = AUTO,
         *,
         version_policy: str = DEFAULT_POLICY,
         drain_limit_s: float = DEFAULT_DRAIN_LIMIT_S,
@@ -63,7 +64,7 @@ class ModelRepository:
         self._readiness_checks: list[Callable[[], str | None]] = []
         self.has_shadows = False
         """True while a model has a shadow version; see `shadow_of`."""
-        self._snapshot = Snapshot({}, {}, None, loaded=False, default_policy=version_policy, generation=0)
+        self._snapshot = Snapshot({}, (), {}, None, loaded=False, default_policy=version_policy, generation=0)
         self._reconciler = Reconciler(
             ModelsFolder(models),
             VersionLoader(models, runtime, load_limit_s=load_limit_s),
@@ -72,9 +73,9 @@ class ModelRepository:
             on_change=self._swap,
         )
         published = self._snapshot.models
-        if default_model != "auto" and default_model not in published:
+        if default_model != AUTO and default_model not in published:
             raise SettingsError(
-                f"default model '{default_model}' has no published version",
+                f"default model '{default_model}' has no published version{did_you_mean(default_model, published)}",
                 expected=f"auto, or one of {', '.join(published)}" if published else "auto",
                 remedy="change the setting default_model, or publish a version",
             )
@@ -197,14 +198,14 @@ class ModelRepository:
         """Whether requests are answered, and the state of each model."""
         snapshot = self._snapshot
         reason = self.not_ready_reason
-        states = {name: snapshot.models[name].state(snapshot.routes[name]) for name in in_order(list(snapshot.models))}
+        states = {name: snapshot.models[name].state(snapshot.routes[name]) for name in snapshot.names}
         return Readiness(ready=reason is None, reason=reason, models=states)
 
     def status(self) -> ModelList:
-        """Every model with every version, in the catalog's order."""
+        """Every model with every version, in the order in which the models were first published."""
         snapshot = self._snapshot
         return ModelList(
-            models=[self._model_status(snapshot, name) for name in in_order(list(snapshot.models))],
+            models=[self._model_status(snapshot, name) for name in snapshot.names],
             default_model=snapshot.default_name,
             runtime=self.runtime.name,
             runtime_version=self.runtime.version,
@@ -233,11 +234,12 @@ class ModelRepository:
 
     def _swap(self, models: Mapping[str, ServedModel], loaded: bool) -> None:
         routes = {name: model.route() for name, model in models.items()}
-        default = self._best(routes) if self._default_model == "auto" else self._default_model
+        default = self._best(routes) if self._default_model == AUTO else self._default_model
         before = self._snapshot
         self.has_shadows = any(route.shadow is not None for route in routes.values())
         self._snapshot = Snapshot(
             models,
+            in_order(models),
             routes,
             default,
             loaded=loaded or before.loaded,

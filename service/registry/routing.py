@@ -4,8 +4,10 @@ import random
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from cifar10_serving.artifacts.rollout import STABLE_LABEL, Rollout
+from cifar10_serving.artifacts.tutorial import TutorialResult
 from cifar10_serving.schemas import VersionState
 from service.registry.version import ModelVersion
 
@@ -104,6 +106,7 @@ class ServedModel:
         published: what the folder holds.
         serving: what is loaded and answers; also what was withdrawn or replaced, until something else answers.
         is_unloaded: whether the operator took it out of service, whatever its policy says.
+        tutorial: what the tutorial that was reproduced reports of it.
     """
 
     name: str
@@ -113,6 +116,7 @@ class ServedModel:
     published: Mapping[int, ModelVersion] = field(default_factory=dict)
     serving: Mapping[int, ModelVersion] = field(default_factory=dict)
     is_unloaded: bool = False
+    tutorial: TutorialResult | None = None
 
     def route(self) -> Route:
         """Which version answers."""
@@ -158,6 +162,17 @@ class ServedModel:
         """Every version that there is to tell of, the newest first."""
         entries = {**self.serving, **self.published}
         return [entries[version] for version in sorted(entries, reverse=True)]
+
+    def title(self, route: Route) -> str:
+        """The title of the version that answers; else of the newest whose metadata was read; else the name."""
+        entries = [route.default, *self.listed()]
+        return next((entry.metadata.title for entry in entries if entry and entry.metadata), self.name)
+
+    def first_published(self) -> datetime | None:
+        """When the oldest version that there is was published; None where no metadata was read."""
+        metadata = (entry.metadata for entry in self.listed())
+        # Not all that is published by others says in which zone.
+        return min((known.published_at.replace(tzinfo=None) for known in metadata if known), default=None)
 
     def state(self, route: Route) -> VersionState:
         """The state of the model: ready as soon as one version is."""

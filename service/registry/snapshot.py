@@ -23,6 +23,7 @@ class Snapshot:
 
     Args:
         models: by name.
+        names: of all models, in the order in which they are listed.
         routes: by name; as many.
         default_name: the model that answers where none is asked for: the best that is ready so far, or the one set,
             ready or not; None where none is ready.
@@ -32,6 +33,7 @@ class Snapshot:
     """
 
     models: Mapping[str, ServedModel]
+    names: tuple[str, ...]
     routes: Mapping[str, Route]
     default_name: str | None
     loaded: bool

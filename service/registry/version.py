@@ -3,10 +3,11 @@
 Loading it is `service.registry.loading`'s part, which version answers `service.registry.routing`'s.
 """
 
+import math
 import threading
 from pathlib import Path
 
-from cifar10_serving.artifacts.metadata import ModelMetadata
+from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata
 from cifar10_serving.runtimes.base import LoadedModel
 from cifar10_serving.schemas import ShadowStatus, VersionState
 
@@ -20,7 +21,8 @@ class ModelVersion:
 
     `model` is there from the moment it is ready until it is unloaded; `row_s` is the time that it takes for one image
     alone, 0 where it was not measured; `may_recover` is true where it failed because something hung. States change in
-    the loading thread only.
+    the loading thread only. For requests: `labels` and `input_shape` (height, width, channels) of its metadata, and
+    `image_bytes`, which an image's pixels take.
 
     Args:
         signature: its files as they were found.
@@ -34,7 +36,10 @@ class ModelVersion:
         self.state = VersionState.PUBLISHED
         self.reason: str | None = None
         self.may_recover = False
-        self.metadata: ModelMetadata | None = None
+        self.labels: tuple[str, ...] = ()
+        self.input_shape: InputShape = (0, 0, 0)
+        self.image_bytes = 0
+        self._metadata: ModelMetadata | None = None
         self.model: LoadedModel | None = None
         self.row_s = 0.0
         self.load_time_ms: float | None = None
@@ -46,6 +51,18 @@ class ModelVersion:
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
+
+    @property
+    def metadata(self) -> ModelMetadata | None:
+        """What was published about it; None until it was read."""
+        return self._metadata
+
+    @metadata.setter
+    def metadata(self, metadata: ModelMetadata | None) -> None:
+        self._metadata = metadata
+        if metadata is not None:
+            self.labels, self.input_shape = tuple(metadata.labels), metadata.input_shape
+            self.image_bytes = math.prod(self.input_shape)
 
     def acquire(self) -> bool:
         """Take a lease: until `release`, the version stays loaded. False where it is being unloaded; any thread."""

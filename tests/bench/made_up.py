@@ -1,7 +1,7 @@
 """Results of a run that never was: round numbers, so that ratios can be told by eye."""
 
 from bench.measurements import BinaryInfer, Load, Machine, Overload, Results, Round, RuntimeAlone, Visit, WholeStart
-from cifar10_serving.artifacts.labels import MODEL_NAMES
+from training.cifar10 import MODEL_NAMES
 
 SERVERS = ["ours", "plain_fastapi", "plain_fastapi_2", "bare_asgi", "multipart_asgi"]
 BINARY = BinaryInfer(rows=32, requests=100, client_ms=2.5, service_ms=2.2, runtime_ms=2.0)

@@ -41,6 +41,6 @@ def test_a_plan_leaves_nothing_published_out() -> None:
 
 def test_quick_takes_under_ten_minutes_with_all_six_models() -> None:
     from bench.__main__ import _parser, plan_from
-    from cifar10_serving.artifacts.labels import MODEL_NAMES
+    from training.cifar10 import MODEL_NAMES
 
     assert plan_from(_parser().parse_args(["--quick"]), MODEL_NAMES).estimate_s < 600

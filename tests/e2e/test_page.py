@@ -12,11 +12,12 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.artifacts.tutorial import TUTORIAL_FILE
 from tests.conftest import MODELS, SAMPLES, golden_class
 from tests.e2e.browser import chromium
 from tests.e2e.server import Server, running_server
+from training.cifar10 import CLASS_NAMES
 
 pytestmark = pytest.mark.browser
 
@@ -53,6 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("page")
     for name, version in VERSIONS:
         shutil.copytree(version_folder(MODELS, name, version), version_folder(folder / "models", name, version))
+        shutil.copy(MODELS / name / TUTORIAL_FILE, folder / "models" / name)
     settings = {"CIFAR10_MODELS": str(folder / "models"), "CIFAR10_VERSION_POLICY": "all"}
     with running_server(folder / "log", **settings) as running:
         yield running

@@ -29,12 +29,12 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from cifar10_serving.artifacts.layout import version_folder
 from cifar10_serving.runtimes.golden import read_golden
 from tests.conftest import MODELS, ROOT, SAMPLES, golden_class, newest_version
 from tests.e2e.server import free_port, running_server
 from tests.version_copies import publish_copy
+from training.cifar10 import CLASS_NAMES
 
 pytestmark = pytest.mark.slow
 MODEL = "sequential"

@@ -100,7 +100,7 @@ def test_redirects_stay_below_the_prefix(site: str, path: str) -> None:
 def test_prefix_without_a_slash_leads_to_the_page(site: str) -> None:
     response = httpx.get(site, follow_redirects=True)
     assert response.status_code == 200
-    assert "<title>CIFAR-10" in response.text
+    assert "<title>cifar10-serving" in response.text
 
 
 def test_server_of_the_document_is_below_the_prefix(site: str) -> None:

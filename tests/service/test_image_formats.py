@@ -151,7 +151,7 @@ def test_first_frame_of_an_avif_counts() -> None:
 @pytest.mark.parametrize("kind", ["HEIC", "AVIF", "TIFF"])
 def test_size_is_known_before_anything_is_decoded(kind: str) -> None:
     with pytest.raises(TooLargeError, match="300 x 200 = 60,000 pixels"):
-        EncodedImage(encode(noise(300, 200), kind), max_pixels=59_999)
+        EncodedImage(encode(noise(300, 200), kind), (32, 32, 3), max_pixels=59_999)
 
 
 @pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
@@ -268,7 +268,7 @@ configure_malloc()
 kind = sys.argv[1]
 stream = BytesIO()
 Image.new("RGB", (4000, 4000), (1, 2, 3)).save(stream, kind, **({"speed": 10} if kind == "AVIF" else {}))
-files = EncodedImage(stream.getvalue(), max_pixels=10**9)
+files = EncodedImage(stream.getvalue(), (32, 32, 3), max_pixels=10**9)
 files.decode()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 8 * 2**20, resource.RLIM_INFINITY))

@@ -52,7 +52,7 @@ def test_flag_wins_over_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CIFAR10_RUNTIME", "onnx", "auto, openvino, tensorflow"),
         ("CIFAR10_DEVICE", "cuda", "auto, cpu, gpu, gpu:N"),
         ("CIFAR10_PRECISION", "int8", "float32, bfloat16"),
-        ("CIFAR10_DEFAULT_MODEL", "alexnet", "auto, sequential, functional, subclassing"),
+        ("CIFAR10_DEFAULT_MODEL", "models/vgg16", "auto, or a published model's name"),
         ("CIFAR10_VERSION_POLICY", "latest", "latest(N), all"),
         ("CIFAR10_POLL_INTERVAL_S", "-1", "number from 0 to 3,600"),
         ("CIFAR10_REQUEST_TIMEOUT_S", "0", "number above 0, up to 3,600"),

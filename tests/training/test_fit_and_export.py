@@ -143,7 +143,7 @@ def test_encoded_signature_answers_for_a_file_as_the_default_one_for_its_pixels(
 ) -> None:
     loaded = tf.saved_model.load(str(folder))
     content = sample.file.read_bytes()
-    pixels = EncodedImage(content, max_pixels=1024).decode()
+    pixels = EncodedImage(content, (32, 32, 3), max_pixels=1024).decode()
     by_file = loaded.signatures["encoded_images"](image_bytes=tf.constant([content] * 2))["probabilities"]
     by_pixels = loaded.signatures["serving_default"](images=tf.constant(pixels[None]))["probabilities"]
     assert by_file.numpy() == pytest.approx(np.repeat(by_pixels.numpy(), 2, axis=0), abs=1e-6)

@@ -96,9 +96,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 def add_top_k(command: argparse.ArgumentParser) -> None:
     """--top-k."""
-    command.add_argument(
-        "--top-k", type=positive_number, metavar="K", help="number of classes to show, 1 to 10; default: 3"
-    )
+    command.add_argument("--top-k", type=positive_number, metavar="K", help="number of classes to show; default: 3")
 
 
 def add_json(command: argparse.ArgumentParser) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from cifar10_serving.client._async_client import AsyncClient
+from cifar10_serving.client._client import Client
 from cifar10_serving.client._config import NO_RETRIES
 from cifar10_serving.client._errors import ClientError
 from cifar10_serving.client._images import encode_image
@@ -27,6 +27,7 @@ from cifar10_serving.client.commands.arguments import (
     rate,
     seconds,
 )
+from cifar10_serving.client.commands.asked_version import asked_metadata
 from cifar10_serving.client.commands.exit_codes import ExitCode, exit_code
 from cifar10_serving.client.commands.files import find_images
 from cifar10_serving.client.commands.output import aligned
@@ -163,7 +164,7 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     found = find_images(arguments.files).images
-    images = [encode_image(named.image).content for named in found] or _random_images()
+    images = [encode_image(named.image).content for named in found] or _random_images(arguments)
     measured = asyncio.run(_measure(arguments, images))
     print(json.dumps(_record(arguments, measured)) if arguments.json else "\n".join(_lines(arguments, measured)))
     if not measured.errors and not measured.not_sent:
@@ -236,6 +237,8 @@ def _record(arguments: argparse.Namespace, measured: Measured) -> dict[str, obje
     }
 
 
-def _random_images() -> list[bytes]:
-    height, width, channels = IMAGE_SHAPE
+def _random_images(arguments: argparse.Namespace) -> list[bytes]:
+    """Make images of the size that the version takes."""
+    with Client(**client_options(arguments) | {"retries": NO_RETRIES}) as client:
+        height, width, channels = asked_metadata(client, arguments.model, arguments.version).input_shape
     return [encode_png(os.urandom(height * width * channels), height=height, width=width) for _ in range(RANDOM_IMAGES)]

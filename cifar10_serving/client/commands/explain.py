@@ -3,15 +3,19 @@
 import argparse
 from typing import Final
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from cifar10_serving.client._client import Client
 from cifar10_serving.client.commands.arguments import add_json, add_model, add_service, client_options, positive_number
+from cifar10_serving.client.commands.asked_version import asked_metadata
+from cifar10_serving.client.commands.exit_codes import CommandLineError
 from cifar10_serving.client.commands.files import one_image
 from cifar10_serving.client.commands.output import percent, printable_lines
 from cifar10_serving.schemas import Explanation
+from cifar10_serving.text import did_you_mean
 
 SHADES: Final = " ░▒▓█"
 """From what does not matter to what matters most."""
+MOST_SHOWN: Final = 20
+"""Labels in an error."""
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -22,11 +26,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="an image, or - for standard input")
     add_model(command)
     command.add_argument(
-        "--class",
-        dest="label",
-        choices=CLASS_NAMES,
-        metavar="NAME",
-        help="the class to explain; default: the most probable one",
+        "--class", dest="label", metavar="NAME", help="the class to explain; default: the most probable one"
     )
     command.add_argument(
         "--patch", type=positive_number, metavar="PIXELS", help="side of the hidden square in pixels; default: 8"
@@ -45,12 +45,23 @@ def run(arguments: argparse.Namespace) -> int:
             one_image(arguments.file),
             model=arguments.model,
             version=arguments.version,
-            class_id=None if arguments.label is None else CLASS_NAMES.index(arguments.label),
+            class_id=None if arguments.label is None else _class_id(client, arguments),
             patch=arguments.patch,
             stride=arguments.stride,
         )
     print(explanation.model_dump_json() if arguments.json else printable_lines(_describe(explanation)))
     return 0
+
+
+def _class_id(client: Client, arguments: argparse.Namespace) -> int:
+    metadata = asked_metadata(client, arguments.model, arguments.version)
+    if arguments.label not in metadata.labels:
+        shown = ", ".join(metadata.labels[:MOST_SHOWN])
+        raise CommandLineError(
+            f"{metadata.name} has no class '{arguments.label}'{did_you_mean(arguments.label, metadata.labels)}",
+            expected=f"{shown} and others" if len(metadata.labels) > MOST_SHOWN else f"one of {shown}",
+        )
+    return metadata.labels.index(arguments.label)
 
 
 def _describe(explanation: Explanation) -> str:

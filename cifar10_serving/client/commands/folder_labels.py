@@ -2,71 +2,110 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from cifar10_serving.artifacts.labels import CLASS_COUNT, CLASS_NAMES
 from cifar10_serving.artifacts.metadata import Evaluation
 from cifar10_serving.client.commands.exit_codes import CommandLineError
 from cifar10_serving.client.commands.output import aligned
-from cifar10_serving.schemas import Prediction
+from cifar10_serving.text import printable
 
 NORMAL_95_PERCENT: Final = 1.959964
 SHOWN_LETTERS: Final = 5
+MOST_COLUMNS: Final = 40
+"""A confusion matrix of more classes is left to programs."""
 
 
-def true_label(path: Path) -> str | None:
-    """The class that the nearest folder above a file is named by; None where none is."""
-    return next((part for part in reversed(path.absolute().parts[:-1]) if part in CLASS_NAMES), None)
+class FolderLabels:
+    """The classes that folders may be named by.
 
-
-def check_labels(paths: Iterable[Path]) -> None:
-    """Whether every file is in a folder named by a class.
-
-    Raises:
-        CommandLineError: one is not; names the folder, and the class that it may mean.
+    Args:
+        labels: of the model that is asked, in its order.
     """
-    outside = [path for path in paths if true_label(path) is None]
-    if not outside:
-        return
-    folder = outside[0].absolute().parent.name
-    close = get_close_matches(folder.lower(), CLASS_NAMES, n=1)
-    raise CommandLineError(
-        f"{len(outside)} of the files are not in a folder named by a class; the first is {outside[0]}",
-        expected=f"folders named {', '.join(CLASS_NAMES)}",
-        remedy=f"did you mean '{close[0]}' instead of '{folder}'?" if close else "",
-    )
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+        self._places = {label: place for place, label in enumerate(labels)}
+
+    def of(self, path: Path) -> str | None:
+        """Return the class that the nearest folder above a file is named by; None where none is."""
+        return next((part for part in reversed(path.absolute().parts[:-1]) if part in self._places), None)
+
+    def place(self, label: str) -> int | None:
+        """Return the place of a class; None where there is none of this name."""
+        return self._places.get(label)
+
+    def check(self, paths: Iterable[Path]) -> None:
+        """Check that every file is in a folder named by a class.
+
+        Raises:
+            CommandLineError: one is not; names the folder, and the class that it may mean.
+        """
+        outside = [path for path in paths if self.of(path) is None]
+        if not outside:
+            return
+        folder = outside[0].absolute().parent.name
+        close = get_close_matches(folder.lower(), self.labels, n=1)
+        more = f" and {len(self.labels) - MOST_COLUMNS:,} more" if len(self.labels) > MOST_COLUMNS else ""
+        raise CommandLineError(
+            f"{len(outside)} of the files are not in a folder named by a class; the first is {outside[0]}",
+            expected=f"folders named {', '.join(self.labels[:MOST_COLUMNS])}{more}",
+            remedy=f"did you mean '{close[0]}' instead of '{folder}'?" if close else "",
+        )
 
 
-@dataclass
 class Tally:
     """How often which class was found for which, and by which version."""
 
-    matrix: list[list[int]] = field(default_factory=lambda: [[0] * CLASS_COUNT for _ in range(CLASS_COUNT)])
-    """Row = true class, column = predicted class."""
-    versions: Counter[tuple[str, int]] = field(default_factory=Counter)
+    def __init__(self, labels: FolderLabels) -> None:
+        self.labels = labels.labels
+        self.versions: Counter[tuple[str, int]] = Counter()
+        self._place = labels.place
+        self._counts: Counter[tuple[int, int]] = Counter()
 
-    def add(self, label: str, prediction: Prediction) -> None:
-        """One more answer."""
-        self.matrix[CLASS_NAMES.index(label)][prediction.class_id] += 1
-        self.versions[prediction.model, prediction.version] += 1
+    def add(self, true_label: str, model: str, version: int, label: str) -> None:
+        """Count one more answer.
+
+        Raises:
+            CommandLineError: it is a class that the others don't have.
+        """
+        true, found = self._place(true_label), self._place(label)
+        if true is None or found is None:
+            raise CommandLineError(
+                f"{model} version {version} answers '{label}', which is no class of the version that was asked first",
+                remedy="name the version to ask: --model NAME --version N",
+            )
+        self._counts[true, found] += 1
+        self.versions[model, version] += 1
+
+    @property
+    def matrix(self) -> list[list[int]]:
+        """The confusion matrix: row = true class, column = predicted class."""
+        classes = range(len(self.labels))
+        return [[self._counts[true, found] for found in classes] for true in classes]
 
     @property
     def n(self) -> int:
         """Images counted."""
-        return sum(map(sum, self.matrix))
+        return self._counts.total()
 
     @property
     def correct(self) -> int:
         """Those whose most probable class is their folder's."""
-        return sum(self.matrix[label][label] for label in range(CLASS_COUNT))
+        return sum(count for (true, found), count in self._counts.items() if true == found)
 
 
-StoredEvaluation = tuple[str, int, Evaluation | None]
-"""A model, its version, and what was measured of it at publishing; None where that can't be had."""
+@dataclass(frozen=True, slots=True)
+class StoredEvaluation:
+    """A model, its version, and what was measured of it at publishing; None where that can't be had."""
+
+    model: str
+    version: int
+    evaluation: Evaluation | None = None
+    dataset: str = ""
 
 
 def evaluation_record(tally: Tally, stored: Iterable[StoredEvaluation]) -> dict[str, object]:
@@ -83,9 +122,14 @@ def evaluation_record(tally: Tally, stored: Iterable[StoredEvaluation]) -> dict[
             for (model, version), images in tally.versions.items()
         ],
         "stored": [
-            {"model": model, "version": version, "accuracy": found.accuracy, "n": found.n}
-            for model, version, found in stored
-            if found is not None
+            {
+                "model": entry.model,
+                "version": entry.version,
+                "accuracy": entry.evaluation.accuracy,
+                "n": entry.evaluation.n,
+            }
+            for entry in stored
+            if entry.evaluation is not None
         ],
     }
 
@@ -93,15 +137,22 @@ def evaluation_record(tally: Tally, stored: Iterable[StoredEvaluation]) -> dict[
 def evaluation_lines(tally: Tally, stored: Iterable[StoredEvaluation]) -> list[str]:
     """An evaluation of at least one image, for people."""
     low, high = wilson_interval(tally.correct, tally.n)
-    header = ["true \\ predicted", *(name[:SHOWN_LETTERS] for name in CLASS_NAMES)]
-    rows = [[name, *(str(count or ".") for count in row)] for name, row in zip(CLASS_NAMES, tally.matrix, strict=True)]
     counts = f"{tally.correct:,} of {tally.n:,} images, 95 % interval {low:.4f} to {high:.4f}"
     return [
-        *aligned([header, *rows], right=frozenset(range(1, CLASS_COUNT + 1))),
+        *_matrix_lines(tally),
         "",
         f"accuracy {tally.correct / tally.n:.4f}: {counts}",
-        *(_stored_line(*entry) for entry in stored),
+        *(printable(_stored_line(entry)) for entry in stored),
     ]
+
+
+def _matrix_lines(tally: Tally) -> list[str]:
+    labels = tally.labels
+    if len(labels) > MOST_COLUMNS:
+        return [f"the confusion matrix of {len(labels):,} classes is left to --json"]
+    header = ["true \\ found", *(label[:SHOWN_LETTERS] for label in labels)]
+    rows = [[label, *(str(count or ".") for count in row)] for label, row in zip(labels, tally.matrix, strict=True)]
+    return aligned([header, *rows], right=frozenset(range(1, len(labels) + 1)))
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -113,10 +164,11 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def _stored_line(model: str, version: int, stored: Evaluation | None) -> str:
+def _stored_line(entry: StoredEvaluation) -> str:
+    stored = entry.evaluation
     if stored is None:
-        return f"no stored accuracy for {model} version {version}"
+        return f"no stored accuracy for {entry.model} version {entry.version}"
     return (
-        f"stored   {stored.accuracy:.4f}: {stored.correct:,} of {stored.n:,} images of CIFAR-10's test set, "
-        f"{model} version {version} in {stored.precision}"
+        f"stored   {stored.accuracy:.4f}: {stored.correct:,} of {stored.n:,} images of {entry.dataset}'s test set, "
+        f"{entry.model} version {entry.version} in {stored.precision}"
     )

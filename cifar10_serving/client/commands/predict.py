@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, aclosing, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from cifar10_serving.artifacts.metadata import Evaluation
 from cifar10_serving.client._async_client import AsyncClient
+from cifar10_serving.client._client import Client
 from cifar10_serving.client._errors import (
     AddressError,
     AnswerTimeoutError,
@@ -25,9 +25,10 @@ from cifar10_serving.client._errors import (
 from cifar10_serving.client._images import ImageSource
 from cifar10_serving.client._many import ImageResult
 from cifar10_serving.client.commands.arguments import add_model, add_service, add_top_k, client_options, concurrency
+from cifar10_serving.client.commands.asked_version import asked_metadata
 from cifar10_serving.client.commands.exit_codes import CommandLineError, ExitCode, exit_code
 from cifar10_serving.client.commands.files import NamedImage, find_images
-from cifar10_serving.client.commands.folder_labels import StoredEvaluation, Tally, check_labels, true_label
+from cifar10_serving.client.commands.folder_labels import FolderLabels, StoredEvaluation, Tally
 from cifar10_serving.client.commands.output import progress, say, say_error
 from cifar10_serving.client.commands.resume import ResumeFile, wants_csv
 from cifar10_serving.client.commands.rows import CsvRows, JsonRows, NoRows, Row, Rows, TableRows
@@ -51,7 +52,7 @@ class PredictionRun:
     Args:
         rows: writes each image's answer.
         thumbnails: draws each image that was answered.
-        labelled: the images' folders name their true classes.
+        labels: of which the images' folders name their true ones; None where they don't.
         saved: has answers of an earlier run, and gets those of this one.
     """
 
@@ -61,7 +62,7 @@ class PredictionRun:
         rows: Rows,
         thumbnails: Thumbnails,
         *,
-        labelled: bool,
+        labels: FolderLabels | None,
         saved: ResumeFile | None = None,
     ) -> None:
         self._saved = saved
@@ -72,7 +73,8 @@ class PredictionRun:
         self._earlier = [(images[place], prediction) for place, prediction in earlier.items()]
         self._rows = rows
         self._thumbnails = thumbnails
-        self._tally = Tally() if labelled else None
+        self._labels = labels
+        self._tally = Tally(labels) if labels is not None else None
         self._stored: list[StoredEvaluation] = []
         self._concurrency = 1
         self._first_error: ClientError | None = None
@@ -81,8 +83,8 @@ class PredictionRun:
         self._seen = 0
         self.total = len(images)
         self.answered = len(self._earlier)
-        for image, prediction in self._earlier:
-            self._count(image, prediction)
+        for image, answer in self._earlier:
+            self._count(image, answer.model, answer.version, answer.label)
 
     async def ask(self, client_options: Mapping[str, Any], options: Mapping[str, Any], concurrency: int) -> None:
         """Ask about every image, until all are answered or nothing more can be.
@@ -102,7 +104,7 @@ class PredictionRun:
                         if self._is_away:  # those that are being asked about would take as long
                             break
             if self._tally is not None and self._stopped_by is None:
-                self._stored = [(*version, await _stored(client, *version)) for version in self._tally.versions]
+                self._stored = [await _stored(client, *version) for version in self._tally.versions]
 
     def finish(self) -> int:
         """Say what remains to be said, and the exit code."""
@@ -147,26 +149,29 @@ class PredictionRun:
         if prediction is not None:
             self.answered += 1
             self._thumbnails.show(image.image)
-            self._count(image, prediction)
+            self._count(image, prediction.model, prediction.version, prediction.label)
         if self._rows.complete or not of_all:
             self._rows.write(row)
 
-    def _count(self, image: NamedImage, prediction: Prediction) -> None:
-        if self._tally is not None and image.path is not None:
-            self._tally.add(true_label(image.path) or "", prediction)
+    def _count(self, image: NamedImage, model: str, version: int, label: str) -> None:
+        if self._tally is not None:
+            self._tally.add(self._true_label(image) or "", model, version, label)
+
+    def _true_label(self, image: NamedImage) -> str | None:
+        return self._labels.of(image.path) if self._labels is not None and image.path is not None else None
 
     def _row(self, image: NamedImage, prediction: Prediction | None = None, error: ProjectError | None = None) -> Row:
-        labelled = self._tally is not None and image.path is not None
-        return Row(image.name, prediction, error, true_label(image.path) if labelled and image.path else None)
+        return Row(image.name, prediction, error, self._true_label(image))
 
 
-async def _stored(client: AsyncClient, model: str, version: int) -> Evaluation | None:
+async def _stored(client: AsyncClient, model: str, version: int) -> StoredEvaluation:
     try:
         listed = await client.models()
         metadata = await client.metadata(model, version)
     except ClientError:
-        return None
-    return metadata.evaluation("test", listed.precision, listed.runtime)
+        return StoredEvaluation(model, version)
+    evaluation = metadata.evaluation("test", listed.precision, listed.runtime)
+    return StoredEvaluation(model, version, evaluation, metadata.dataset.name)
 
 
 DEFAULT_CONCURRENCY: Final = 8
@@ -217,15 +222,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask about every image."""
     found = find_images(arguments.files)
     images = found.images
-    if arguments.labels == FROM_FOLDER:
-        if any(image.path is None for image in images):
-            raise CommandLineError("standard input has no folder that names its class")
-        check_labels(image.path for image in images if image.path)
     options = client_options(arguments)
+    labels = _folder_labels(arguments, images, options) if arguments.labels == FROM_FOLDER else None
     with _saved(arguments, images) as saved:
         if found.left_out:
             say(str(found.left_out))
-        return _ask(arguments, images, options, saved)
+        return _ask(arguments, images, options, saved, labels)
+
+
+def _folder_labels(arguments: argparse.Namespace, images: list[NamedImage], options: dict[str, Any]) -> FolderLabels:
+    if any(image.path is None for image in images):
+        raise CommandLineError("standard input has no folder that could name its class")
+    with Client(**options) as client:
+        labels = FolderLabels(asked_metadata(client, arguments.model, arguments.version).labels)
+    labels.check(image.path for image in images if image.path)
+    return labels
 
 
 def _saved(arguments: argparse.Namespace, images: list[NamedImage]) -> AbstractContextManager[ResumeFile | None]:
@@ -238,7 +249,11 @@ def _saved(arguments: argparse.Namespace, images: list[NamedImage]) -> AbstractC
 
 
 def _ask(
-    arguments: argparse.Namespace, images: list[NamedImage], options: dict[str, Any], saved: ResumeFile | None
+    arguments: argparse.Namespace,
+    images: list[NamedImage],
+    options: dict[str, Any],
+    saved: ResumeFile | None,
+    labels: FolderLabels | None,
 ) -> int:
     if saved is not None:
         saved.check(arguments.model, arguments.version)
@@ -248,7 +263,7 @@ def _ask(
         images,
         NoRows() if saved is not None and saved.is_standard_output() else _rows(arguments, images),
         Thumbnails(arguments.thumbnail, len(images), plain=arguments.json or arguments.csv),
-        labelled=arguments.labels == FROM_FOLDER,
+        labels=labels,
         saved=saved,
     )
     asked = {"model": arguments.model, "version": arguments.version, "top_k": arguments.top_k}

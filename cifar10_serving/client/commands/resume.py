@@ -17,16 +17,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from pydantic import ValidationError
-
-from cifar10_serving.artifacts.labels import CLASS_NAMES
+from cifar10_serving.artifacts.metadata import MAX_VERSION_DIGITS
 from cifar10_serving.client._images import shown
 from cifar10_serving.client.commands.exit_codes import CommandLineError
 from cifar10_serving.client.commands.files import NamedImage
-from cifar10_serving.client.commands.rows import CSV_COLUMNS, CSV_HEADER, Row, csv_line, csv_name, json_line
-from cifar10_serving.schemas import ClassProbability, Prediction
+from cifar10_serving.client.commands.rows import CSV_COLUMNS, CSV_HEADER, Row, csv_line, csv_name, csv_words, json_line
+from cifar10_serving.schemas import Prediction
 
 JSON_START: Final = b'{"file": '
 CSV_START: Final = CSV_HEADER.encode()
@@ -36,12 +34,22 @@ READ_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
+class SavedAnswer:
+    """An answer of an earlier run; `classes` is how many it lists, 0 in CSV, which lists one."""
+
+    model: str
+    version: int
+    label: str
+    classes: int
+
+
+@dataclass(frozen=True, slots=True)
 class SavedRow:
-    """A row as it stands in the file; `prediction` is None for an image that failed."""
+    """A row as it stands in the file; `answer` is None for an image that failed."""
 
     line: bytes
     name: str
-    prediction: Prediction | None
+    answer: SavedAnswer | None
 
 
 class ResumeFile:
@@ -66,7 +74,7 @@ class ResumeFile:
         try:
             _lock(self._file, self._path)
             self._order: list[int] = []
-            self.earlier: dict[int, Prediction] = {}
+            self.earlier: dict[int, SavedAnswer] = {}
             """The answers of earlier runs, by the image's place in the run."""
             self.strange = 0
             """Rows about files that this run doesn't have; they stay."""
@@ -74,7 +82,7 @@ class ResumeFile:
             changed_ns = os.fstat(self._file).st_mtime_ns
             self._kept = self._choose(list(self._rows(content)), changed_ns)
             self._content = content
-            self._origins = {_origin(found, as_csv) for found in self.earlier.values()}
+            self._origins = {(found.model, found.version, found.classes) for found in self.earlier.values()}
         except BaseException:
             os.close(self._file)
             raise
@@ -100,7 +108,8 @@ class ResumeFile:
         Raises:
             CommandLineError: another model or version gives it, or with more classes.
         """
-        if self._origins and _origin(prediction, self._as_csv) not in self._origins:
+        classes = 0 if self._as_csv else len(prediction.top)
+        if self._origins and (prediction.model, prediction.version, classes) not in self._origins:
             model, version, top = next(iter(self._origins))
             found = f"{prediction.model} version {prediction.version}"
             raise CommandLineError(
@@ -170,9 +179,9 @@ class ResumeFile:
                 self.strange += 1
                 kept.append(row)
                 self._order.append(-1)
-            elif row.prediction and places[row.name] and not _is_newer(self._images[places[row.name][0]], changed_ns):
+            elif row.answer and places[row.name] and not _is_newer(self._images[places[row.name][0]], changed_ns):
                 index = places[row.name].popleft()
-                self.earlier[index] = row.prediction
+                self.earlier[index] = row.answer
                 self._order.append(index)
                 kept.append(row)
         if rows and self.strange == len(rows):
@@ -271,10 +280,6 @@ def _is_newer(image: NamedImage, changed_ns: int) -> bool:
         return True
 
 
-def _origin(prediction: Prediction, as_csv: bool) -> tuple[str, int, int]:
-    return prediction.model, prediction.version, 0 if as_csv else len(prediction.top)
-
-
 def _json_rows(content: bytes) -> Iterator[SavedRow]:
     """The rows; a torn last line is passed over.
 
@@ -301,7 +306,12 @@ def _json_row(line: bytes) -> SavedRow:
     name, found = record["file"], record["prediction"]
     if not isinstance(name, str):
         raise TypeError
-    return SavedRow(line, name, None if found is None else Prediction.model_validate(found, extra="ignore"))
+    if found is None:
+        return SavedRow(line, name, None)
+    prediction = Prediction.model_validate(found, extra="ignore")
+    return SavedRow(
+        line, name, SavedAnswer(prediction.model, prediction.version, prediction.label, len(prediction.top))
+    )
 
 
 def _csv_rows(content: bytes) -> Iterator[SavedRow]:
@@ -326,7 +336,7 @@ def _csv_rows(content: bytes) -> Iterator[SavedRow]:
             if tuple(values) != CSV_COLUMNS:
                 raise ValueError("it has no header")
         elif len(values) == len(CSV_COLUMNS):
-            yield SavedRow(line, values[0], _csv_prediction(values, begin + 1))
+            yield SavedRow(line, values[0], _csv_answer(values, begin + 1))
         elif end < len(lines) and values:
             raise ValueError(f"line {begin + 1} has {len(values)} values")
         begin = end
@@ -339,13 +349,14 @@ def _checked_csv(reader: Iterable[list[str]]) -> Iterator[list[str]]:
         raise ValueError(str(error)) from error
 
 
-def _csv_prediction(values: Sequence[str], number: int) -> Prediction | None:
+def _csv_answer(values: Sequence[str], number: int) -> SavedAnswer | None:
     _, label, confidence, model, version, *_ = values
     if not label:
         return None
     try:
-        top = ClassProbability(label=label, class_id=CLASS_NAMES.index(label), probability=float(confidence))
-        fields: dict[str, Any] = {"model": model, "version": int(version), "label": label, "class_id": top.class_id}
-        return Prediction(**fields, confidence=top.probability, top=[top])
-    except (ValueError, ValidationError) as error:
-        raise ValueError(f"line {number} is not an answer") from error
+        is_legal = 0 <= float(confidence) <= 1 and 0 < int(version) < 10**MAX_VERSION_DIGITS
+    except ValueError:
+        is_legal = False
+    if not is_legal:
+        raise ValueError(f"line {number} is not an answer")
+    return SavedAnswer(csv_words(model), int(version), csv_words(label), classes=0)

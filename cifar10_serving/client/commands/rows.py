@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Final, Protocol
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from cifar10_serving.client.commands.files import STANDARD_INPUT
 from cifar10_serving.client.commands.folder_labels import StoredEvaluation, Tally, evaluation_lines, evaluation_record
 from cifar10_serving.client.commands.output import percent, say
@@ -20,7 +19,8 @@ from cifar10_serving.text import printable
 WIDEST_NAME: Final = 100
 NAMES_SHARE: Final = 3
 """A terminal gives a third of its columns to the names."""
-LABEL_WIDTH: Final = max(len(name) for name in CLASS_NAMES)
+NARROWEST_LABELS: Final = 10
+"""Columns of the labels until a longer one comes."""
 QUOTED_LINE_ENDS: Final = "\r\n"
 """The module csv quotes a text with one of its line ends in it, and no other."""
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -64,6 +64,7 @@ class TableRows:
         self._columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
         widest = max((len(printable(name)) for name in names), default=0)
         self._name_width = min(widest, WIDEST_NAME, self._columns // NAMES_SHARE)
+        self._label_width = NARROWEST_LABELS
 
     def write(self, row: Row) -> None:
         """`cat.png  cat  95.6 %  vgg16/1  dog 0.6 %, ship 0.5 %`; a terminal's line takes what fits of it."""
@@ -72,7 +73,9 @@ class TableRows:
             print(f"{name}  error: {printable(str(row.error))}", flush=True)
             return
         found = row.prediction
-        label, confidence = found.label.ljust(LABEL_WIDTH), percent(found.confidence).rjust(7)
+        label, confidence = printable(found.label), percent(found.confidence).rjust(7)
+        self._label_width = max(self._label_width, len(label))
+        label = label.ljust(self._label_width)
         wrong = f"not {row.true_label}  " if row.true_label not in {None, found.label} else ""
         others = ", ".join(f"{other.label} {percent(other.probability)}" for other in found.top[1:])
         line = f"{name}  {label}  {confidence}  {found.model}/{found.version}  {wrong}{others}".rstrip()
@@ -162,6 +165,11 @@ def csv_name(name: str) -> str:
 def _text(words: str) -> str:
     """Words of the server's that no spreadsheet takes for a formula."""
     return f"'{words}" if words.startswith(FORMULA) else words
+
+
+def csv_words(text: str) -> str:
+    """Words of the server's as they were before they were written into a row."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
 def _csv(values: Sequence[object]) -> str:

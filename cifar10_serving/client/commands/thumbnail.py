@@ -1,4 +1,4 @@
-"""Draws a picture in the terminal as the model sees it: the central square at 32x32 pixels.
+"""Draws a picture in the terminal about as a model sees it: the central square in few pixels.
 
 By the protocols of kitty (https://sw.kovidgoyal.net/kitty/graphics-protocol/) and iTerm2
 (https://iterm2.com/documentation-images.html) where the terminal speaks one, else as coloured half blocks where it has
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, Final
 
-from cifar10_serving.artifacts.labels import IMAGE_SHAPE
 from cifar10_serving.client._images import ImageSource, encode_image
 from cifar10_serving.client.commands.exit_codes import CommandLineError
 
 CHOICES: Final = ("auto", "off", "kitty", "iterm", "blocks")
 MAX_AUTO_THUMBNAILS: Final = 8
-SIDE: Final = IMAGE_SHAPE[0]
+SIDE: Final = 32
+"""Pixels; what CIFAR-10's models see. A terminal shows no more of those that see more."""
 SHOWN_COLUMNS: Final = 16
 SHOWN_ROWS: Final = 8
 ENLARGED: Final = 4

@@ -4,19 +4,18 @@ https://github.com/kserve/open-inference-protocol
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Annotated, Any, Final
 
 import numpy as np
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from cifar10_serving.artifacts.metadata import MAX_DIMENSIONS, PROBABILITIES, InputShape
 from cifar10_serving.runtimes.base import Images
 from cifar10_serving.text import did_you_mean
 from service.api.tensors import (
-    BYTES_PER_IMAGE,
     EXPECTED_INPUT,
-    IMAGES,
-    PROBABILITIES,
     TensorHead,
     bytes_of_elements,
     class_count,
@@ -39,7 +38,6 @@ BINARY_OUTPUTS: Final = "binary_data_output"
 CLASSIFICATION: Final = "classification"
 SHARED_MEMORY: Final = "shared_memory_region"
 TIMEOUT: Final = "timeout"
-MAX_DIMENSIONS: Final = 8
 MAX_HEADER_LENGTH_DIGITS: Final = 12
 NO_OBJECT: Final = ("dict_type", "model_type")
 """Pydantic's words for these are Python's, not JSON's."""
@@ -89,11 +87,12 @@ class InferRequest:
     """What is to be inferred, and in which form the answer is to be.
 
     Args:
-        images: (rows, 32, 32, 3) uint8 RGB 0..255; None where there are files.
+        images: uint8 of the shape that the request says, or of none, (bytes,); None where there are files.
         files: encoded images; None where there are pixels.
         classes: how many of each row to name, instead of probabilities; None for probabilities.
         is_binary: whether the output goes behind the JSON.
         timeout_s: the request's own deadline, where it has one.
+        is_without_shape: the images are all the bytes of the request, as many as that makes.
     """
 
     id: str | None
@@ -102,11 +101,27 @@ class InferRequest:
     classes: int | None
     is_binary: bool
     timeout_s: float | None
+    is_without_shape: bool = False
 
     @property
     def inputs(self) -> Images | list[bytes]:
         """The images, in the form that they came in."""
         return self.images if self.images is not None else self.files or []
+
+    def shaped(self, shape: InputShape) -> Images:
+        """Return the images of a request that says no shape, for a version that takes this height, width and channels.
+
+        Raises:
+            InvalidRequestError: they are no whole images.
+        """
+        height, width, channels = shape
+        pixels = np.zeros(0, np.uint8) if self.images is None else self.images
+        if not pixels.size or pixels.size % prod(shape):
+            raise InvalidRequestError(
+                f"{HEADER_LENGTH} is 0, and the body has {pixels.size:,} bytes",
+                expected=f"a multiple of {prod(shape):,}: {width}x{height} pixels of {channels} bytes each",
+            )
+        return pixels.reshape(-1, *shape)
 
 
 def parse_infer_request(body: bytes, header_length: str | None, *, max_rows: int) -> InferRequest:
@@ -210,13 +225,8 @@ def _header_length(text: str, body_length: int) -> int:
 
 def _raw_request(body: bytes) -> InferRequest:
     """A body without any JSON: the pixels alone, as many images as that makes."""
-    if not body or len(body) % BYTES_PER_IMAGE:
-        raise InvalidRequestError(
-            f"{HEADER_LENGTH} is 0, and the body has {len(body):,} bytes",
-            expected=f"a multiple of {BYTES_PER_IMAGE:,}: 32x32 pixels of 3 bytes each",
-        )
-    head = TensorHead(IMAGES, "UINT8", [len(body) // BYTES_PER_IMAGE, 32, 32, 3])
-    return InferRequest(None, images_from_bytes(head, body), None, classes=None, is_binary=False, timeout_s=None)
+    pixels = np.frombuffer(body, np.uint8) if body else np.zeros(0, np.uint8)
+    return InferRequest(None, pixels, None, None, is_binary=False, timeout_s=None, is_without_shape=True)
 
 
 def _contents(
@@ -294,8 +304,9 @@ def _output_of(request: InferRequest, inferred: Inferred) -> tuple[dict[str, Any
             return {**output, "data": np.ascontiguousarray(probabilities).ravel()}, None
         content = probabilities.astype("<f4", copy=False).tobytes()
     else:
-        texts = classifications(probabilities, request.classes)
-        output = {"name": PROBABILITIES, "datatype": "BYTES", "shape": [len(probabilities), request.classes]}
+        classes = min(request.classes, len(inferred.version.labels))
+        texts = classifications(probabilities, inferred.version.labels, classes)
+        output = {"name": PROBABILITIES, "datatype": "BYTES", "shape": [len(probabilities), classes]}
         if not request.is_binary:
             return {**output, "data": texts}, None
         content = bytes_of_elements(text.encode() for text in texts)

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from cifar10_serving.artifacts.metadata import PROBABILITIES
 from cifar10_serving.runtimes.base import Images
 from service.api.kserve.codec import (
     CLASSIFICATION,
@@ -18,7 +19,6 @@ from service.api.kserve.codec import (
 from service.api.kserve.generated import open_inference_pb2 as pb2
 from service.api.tensors import (
     EXPECTED_INPUT,
-    PROBABILITIES,
     TensorHead,
     bytes_of_elements,
     check_elements,
@@ -158,9 +158,10 @@ def infer_response(request: InferRequest, inferred: Inferred) -> Any:
         else:
             output.contents.fp32_contents.extend(probabilities.ravel().tolist())
         return message
-    texts = [text.encode() for text in classifications(probabilities, request.classes)]
+    classes = min(request.classes, len(inferred.version.labels))
+    texts = [text.encode() for text in classifications(probabilities, inferred.version.labels, classes)]
     output.datatype = "BYTES"
-    output.shape.extend((len(probabilities), request.classes))
+    output.shape.extend((len(probabilities), classes))
     if request.is_binary:
         message.raw_output_contents.append(bytes_of_elements(texts))
     else:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel
 
+from cifar10_serving.artifacts.metadata import IMAGES, PROBABILITIES
 from service.api.kserve.codec import (
     BINARY_TYPE,
     HEADER_LENGTH,
@@ -28,7 +29,7 @@ from service.api.kserve.views import (
     statistics_report,
 )
 from service.api.large_requests import RequestReader
-from service.api.tensors import IMAGES, PROBABILITIES
+from service.api.predict import ModelChoice
 from service.errors import UnavailableError
 from service.http.answers import Answer
 from service.http.body import content_codings, decompress
@@ -45,7 +46,7 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
     """Return what answers infer requests; the version is not in the path of each."""
 
     async def infer(exchange: HttpExchange) -> Answer:
-        """One input: `images` (UINT8, n x 32 x 32 x 3), or `image_bytes` (BYTES, n files; base64 in JSON).
+        """One input: `images` (UINT8, n x height x width x 3), or `image_bytes` (BYTES, n files; base64 in JSON).
 
         Either may follow the JSON in binary, and so may the output: the binary tensor data extension.
         """
@@ -67,12 +68,18 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
                 max_rows=pipeline.max_images_per_request,
             )
             del body
+            wanted = requested_version(version or "")
+            if asked.is_without_shape:
+                with pipeline.lease(exchange.trace, model=model, version=wanted) as leased:
+                    pixels = asked.shaped(leased.input_shape)
+                    inferred = await pipeline.infer(pixels, exchange.trace, deadline, leased=leased)
+                    return infer_answer(asked, inferred)
             inferred = await pipeline.infer(
                 asked.inputs,
                 exchange.trace,
                 deadline if asked.timeout_s is None else deadline.at_most(asked.timeout_s),
                 model=model,
-                version=requested_version(version or ""),
+                version=wanted,
             )
             return infer_answer(asked, inferred.require_all())
 
@@ -81,7 +88,7 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
 
 PREFIX: Final = "/v2"
 TAG: Final = "Open Inference Protocol (V2)"
-Model = Annotated[str, Path(description="the model's name", examples=["sequential"])]
+Model = Annotated[ModelChoice, Path(description="the model's name", examples=["sequential"])]
 Version = Annotated[str, Path(description="a number or a label", examples=["1"])]
 
 

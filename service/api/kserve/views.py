@@ -10,7 +10,6 @@ from cifar10_serving import __version__
 from cifar10_serving.artifacts.metadata import TensorSpec
 from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
 from service.api.models import metadata_of
-from service.api.tensors import IMAGES
 from service.errors import InvalidRequestError
 from service.registry.repository import ModelRepository
 from service.settings import Settings
@@ -79,7 +78,7 @@ def describe_model(repository: ModelRepository, name: str, version: str) -> Mode
         RequestError: there is no such model or version, or it is not ready.
     """
     metadata = metadata_of(repository.find(name, requested_version(version)))
-    signature = next(known for known in metadata.signatures if known.inputs[0].name == IMAGES)
+    signature = metadata.serving_signature
     return ModelDescription(
         name=name,
         versions=[str(number) for number in repository.answering_versions(name)],

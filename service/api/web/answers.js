@@ -1,12 +1,12 @@
 // The answer for the picture: of one model, or of all ready models side by side.
 
 import { askAgain, isOfThePicture, isWaiting } from "./asking.js";
-import { makeBars } from "./bars.js";
+import { makeBars, MOST_BARS } from "./bars.js";
 import { byId, element, fill, whenChanged } from "./dom.js";
-import { milliseconds, percent } from "./format.js";
+import { inWords, milliseconds, percent } from "./format.js";
 import { showProblem } from "./problem.js";
 import { ServiceError } from "./service.js";
-import { changed, keyOf, titleOf } from "./state.js";
+import { changed, keyOf, labelsOf, titleOf } from "./state.js";
 
 const PARTS = [["decode_ms", "decode"], ["queue_ms", "queue"], ["compute_ms", "compute"]];
 
@@ -48,15 +48,18 @@ function makeSingle() {
   const show = (picture, chosen, list) => {
     const answer = picture && chosen ? picture.answers.get(keyOf(chosen)) : null;
     const prediction = answer?.prediction;
+    const labels = labelsOf(chosen);
     setText(label, prediction?.label ?? (picture ? "…" : "No picture yet"));
     setText(confidence, prediction ? percent(prediction.confidence) : "");
-    setText(by, prediction ? `${titleOf(list, answer.model)}, version ${answer.version}` : picture ? "computing" : "The model knows these ten classes.");
+    setText(by, prediction ? `${titleOf(list, answer.model)}, version ${answer.version}` : picture ? "computing" : invitation(labels));
     root.classList.toggle("empty", !prediction);
-    bars.show(prediction ?? null);
+    bars.show(prediction ?? null, labels);
     showTimes(answer?.timings ?? null);
   };
   return { root, show };
 }
+
+const invitation = (labels) => (labels ? `It can be one of ${labels.length > MOST_BARS ? "" : "these "}${inWords(labels.length)} classes.` : "");
 
 function makeComparison() {
   const root = element("div", { class: "comparison" });

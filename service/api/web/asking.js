@@ -1,9 +1,10 @@
 // Requests the data that the page shows, each thing once, and keeps the answers with the picture.
 
+import { MOST_BARS } from "./bars.js";
 import { lookAgain } from "./models.js";
 import { makeSmaller } from "./pictures.js";
 import * as service from "./service.js";
-import { changed, keyOf, readyVersions, state } from "./state.js";
+import { changed, entryOf, keyOf, readyVersions, sizeOf, state } from "./state.js";
 
 const BATCH_FILES = 32;
 const BATCH_BYTES = 8e6;
@@ -49,26 +50,39 @@ export const isWaiting = (picture, key) => waiting.has(`${picture.id} ${key}`);
 function askOne(picture, chosen) {
   const key = keyOf(chosen);
   if (picture.answers.get(key)?.timings) return;
-  once(picture, key, async () => keep(picture, await compare(picture, [key])));
+  once(picture, key, async () => keep(picture, await compare(picture, [chosen], [key])));
 }
 
 function askComparison(picture) {
-  const keys = readyVersions(state.list).map(keyOf).join(" ");
+  const ready = readyVersions(state.list);
+  const keys = ready.map(keyOf).join(" ");
   if (picture.comparison?.keys === keys) return;
   once(picture, `all ${keys}`, async () => {
-    const comparison = await compare(picture, []);
+    const comparison = await compare(picture, ready, []);
     keep(picture, comparison);
     picture.comparison = { ...comparison, keys };
   });
 }
 
-const compare = (picture, keys) => delivered([picture], (patienceMs) => service.compare(fileOf(picture), keys, patienceMs));
+/** What those that are named, or all that are ready, say of a picture. */
+function compare(picture, asked, keys) {
+  return delivered([picture], asked, (patienceMs) =>
+    service.compare(fileOf(picture, asked), keys, topKOf(asked), patienceMs),
+  );
+}
 
-const fileOf = ({ small, content }) => small ?? content;
+/** As many classes as are shown, if they have so many. */
+const topKOf = (asked) => Math.min(MOST_BARS, Math.max(1, ...asked.map((each) => entryOf(state.list, each)?.classes ?? MOST_BARS)));
+
+/** The pixels that all of them see, where they are known and the same; else the picture. */
+function fileOf(picture, asked) {
+  const sizes = new Set(asked.map((each) => sizeOf(state.list, each)));
+  return (sizes.size === 1 && picture.small.get([...sizes][0])) || picture.content;
+}
 
 /** Send files unchanged; scale large ones down if they don't arrive or the service rejects them. */
-async function delivered(pictures, send) {
-  const large = pictures.filter((picture) => fileOf(picture).size > LARGE_BYTES);
+async function delivered(pictures, asked, send) {
+  const large = pictures.filter((picture) => fileOf(picture, asked).size > LARGE_BYTES);
   if (!large.length) return send();
   try {
     return await send(UPLOAD_MS);
@@ -81,9 +95,12 @@ async function delivered(pictures, send) {
 }
 
 function keep(picture, comparison) {
-  picture.seen ??= comparison.model_input;
+  const size = comparison.answers.length ? sizeOf(state.list, comparison.answers[0]) : null;
+  if (size && !picture.seen.has(size)) {
+    picture.seen.set(size, comparison.model_input);
+    picture.small.set(size, asFile(comparison.model_input));
+  }
   picture.decodeMs ??= comparison.decode_ms;
-  picture.small ??= asFile(comparison.model_input);
   for (const answer of comparison.answers) {
     if (answer.timings) answer.timings.decode_ms = picture.decodeMs;
     if (answer.error && !answer.prediction && state.mode === "one") throw new service.ServiceError(answer.error);
@@ -101,7 +118,7 @@ function askExplanation(picture) {
   if (picture.explanations.has(key)) return;
   const wanted = { ...state.chosen, ...state.explain };
   once(picture, `explain ${key}`, async () => {
-    const explained = await service.explain(fileOf(picture), wanted).catch((error) => ({ error }));
+    const explained = await service.explain(fileOf(picture, [wanted]), wanted).catch((error) => ({ error }));
     picture.explanations.set(key, explained);
   });
 }
@@ -112,7 +129,7 @@ function askOthers(chosen) {
   const missing = state.pictures.filter(
     (picture) => picture !== state.current && !picture.error && !picture.answers.has(key) && !isWaiting(picture, key),
   );
-  for (const pictures of inBatches(missing)) {
+  for (const pictures of inBatches(missing, chosen)) {
     const name = pictures.map((picture) => picture.id).join(" ");
     once({ id: name }, key, () => askBatch(pictures, chosen, key));
     for (const picture of pictures) waiting.add(`${picture.id} ${key}`);
@@ -120,10 +137,10 @@ function askOthers(chosen) {
 }
 
 async function askBatch(pictures, chosen, key) {
-  const files = () => pictures.map((picture) => ({ name: picture.name, content: fileOf(picture) }));
+  const files = () => pictures.map((picture) => ({ name: picture.name, content: fileOf(picture, [chosen]) }));
   const asker = asked;
   try {
-    const { results } = await delivered(pictures, (patienceMs) => service.predictBatch(files(), chosen, patienceMs));
+    const { results } = await delivered(pictures, [chosen], (patienceMs) => service.predictBatch(files(), chosen, topKOf([chosen]), patienceMs));
     results.forEach(({ prediction, error }, place) => {
       if (error) pictures[place].error = new service.ServiceError(error);
       else pictures[place].answers.set(key, { ...chosen, prediction, error: null, timings: null });
@@ -135,11 +152,11 @@ async function askBatch(pictures, chosen, key) {
   }
 }
 
-function* inBatches(pictures) {
+function* inBatches(pictures, chosen) {
   let batch = [];
   let bytes = 0;
   for (const picture of pictures) {
-    const more = fileOf(picture).size;
+    const more = fileOf(picture, [chosen]).size;
     if (batch.length && (batch.length === BATCH_FILES || bytes + more > BATCH_BYTES)) {
       yield batch;
       batch = [];

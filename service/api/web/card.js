@@ -1,10 +1,10 @@
 // The card of the selected version: metadata in words, plots, and its results next to the tutorial's.
 
 import { byId, element, fill, whenChanged } from "./dom.js";
-import { count, day, duration, fixed, percent, size } from "./format.js";
+import { count, day, duration, fixed, inWords as numberInWords, percent, size } from "./format.js";
 import { showProblem } from "./problem.js";
 import * as service from "./service.js";
-import { changed, keyOf } from "./state.js";
+import { changed, keyOf, state } from "./state.js";
 
 const PLOTS = {
   learning_curves: "Learning curves",
@@ -20,15 +20,19 @@ export function startCard() {
     const key = keyOf(chosen);
     known.set(key, { waiting: true });
     try {
-      known.set(key, { metadata: await service.metadata(chosen.model, chosen.version) });
+      const metadata = await service.metadata(chosen.model, chosen.version);
+      state.metadata.set(key, metadata);
+      known.set(key, { metadata });
     } catch (error) {
       known.set(key, { error });
     }
     changed();
   };
   const draw = whenChanged((_, entry, model, list, retry) => {
-    if (entry.metadata) drawCard(entry.metadata, model?.tutorial ?? null, list);
-    else if (entry.error) showProblem(byId("card"), entry.error, retry);
+    if (entry.metadata) {
+      drawBrand(entry.metadata);
+      drawCard(entry.metadata, model?.tutorial ?? null, list);
+    } else if (entry.error) showProblem(byId("card"), entry.error, retry);
   });
   return ({ chosen, list, listError }) => {
     if (away && !listError) for (const [key, { error }] of known) if (error) known.delete(key);
@@ -39,6 +43,15 @@ export function startCard() {
     const entry = known.get(key);
     draw([key, Boolean(entry.metadata), Boolean(entry.error)], entry, list.models.find(({ name }) => name === chosen.model), list, () => ask(chosen));
   };
+}
+
+/** What the chosen version knows of the world, in the page's head. */
+function drawBrand({ dataset, labels, signatures }) {
+  const [, , width] = signatures.find(({ name }) => name === "serving_default").inputs[0].shape;
+  const takes = `${numberInWords(labels.length)} classes at ${width} pixels`;
+  byId("dataset").textContent = dataset.name;
+  byId("takes").textContent = takes;
+  document.title = `${dataset.name}, ${takes}`;
 }
 
 function drawCard(metadata, tutorial, list) {

@@ -6,6 +6,11 @@ const none = decimals(0), one = decimals(1), two = decimals(2), four = decimals(
 export const count = (value) => none.format(value);
 export const fixed = (value) => four.format(value);
 
+const WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+
+/** 10 -> "ten"; larger ones in digits. */
+export const inWords = (value) => WORDS[value] ?? count(value);
+
 /** 0.9561 -> "95.6 %"; values that would round to 0 or 100 % become "<0.1 %" or ">99.9 %". */
 export function percent(share) {
   if (share > 0 && share < 0.0005) return "<0.1 %";

@@ -4,7 +4,7 @@ import { explanationKey } from "./asking.js";
 import { byId, element, fill, whenChanged } from "./dom.js";
 import { originalImage, removePictures } from "./pictures.js";
 import { drawImportance } from "./saliency.js";
-import { changed, keyOf } from "./state.js";
+import { changed, keyOf, sizeOf } from "./state.js";
 
 export function startFrames() {
   const showOriginal = whenChanged((_, picture) => {
@@ -18,7 +18,10 @@ export function startFrames() {
     fill(frame, originalImage(picture, { onload: (event) => placeCrop(crop, event.target) }), crop);
   });
   const showSeen = whenChanged(({ seen }) => {
-    fill(byId("seen"), seen ? element("img", { src: seen, alt: "What the model sees: the central square at 32 by 32 pixels" }) : null);
+    const describe = ({ target }) => {
+      target.alt = `What the model sees: the central square at ${target.naturalWidth} by ${target.naturalHeight} pixels`;
+    };
+    fill(byId("seen"), seen ? element("img", { src: seen, alt: "What the model sees", onload: describe }) : null);
   });
   const showOverlay = whenChanged((_, explanation) => {
     byId("seen").querySelector("canvas")?.remove();
@@ -26,13 +29,14 @@ export function startFrames() {
     if (explanation) byId("seen").append(drawImportance(explanation));
   });
   const showStrip = whenChanged(drawStrip);
-  return ({ current: picture, pictures, chosen, explain, mode }) => {
+  return ({ current: picture, pictures, chosen, explain, list, mode }) => {
     showOriginal([picture?.id, picture?.sentAs], picture);
-    showSeen({ seen: picture?.seen ?? null });
+    const seen = (picture && chosen && picture.seen.get(sizeOf(list, chosen))) ?? null;
+    showSeen({ seen });
     const key = picture && chosen && explain.on && mode === "one" ? explanationKey(chosen, explain) : null;
     const explanation = key ? picture.explanations.get(key) : null;
     const drawable = explanation?.importance ? explanation : null;
-    showOverlay([picture?.seen, drawable && picture.id, drawable && key], drawable);
+    showOverlay([seen, drawable && picture.id, drawable && key], drawable);
     const thumbs = pictures.map((each) => ({
       id: each.id,
       name: each.name,

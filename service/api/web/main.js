@@ -13,9 +13,8 @@ import { changed, onChange } from "./state.js";
 import { startTheme } from "./theme.js";
 
 startTheme();
-startPictures();
 startCamera();
-for (const start of [startModels, startFrames, startAnswers, startSaliency, startCard]) onChange(start());
+for (const start of [startModels, startPictures, startFrames, startAnswers, startSaliency, startCard]) onChange(start());
 onChange(askForMissing);
 startNumbers(lookAgain);
 changed();

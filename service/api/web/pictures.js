@@ -2,7 +2,7 @@
 
 import { byId, element } from "./dom.js";
 import { showProblem } from "./problem.js";
-import { changed, state } from "./state.js";
+import { changed, labelsOf, state } from "./state.js";
 import { ServiceError } from "./service.js";
 
 const MOST_PICTURES = 200;
@@ -16,9 +16,9 @@ class Picture {
     this.name = name;
     this.content = content;
     this.url = URL.createObjectURL(content);
-    /** The 32x32 pixels as the service decoded them: a data URL, and the same as a file. */
-    this.seen = null;
-    this.small = null;
+    /** By size, the pixels as the service decoded them: a data URL, and the same as a file. */
+    this.seen = new Map();
+    this.small = new Map();
     this.decodeMs = null;
     /** "model/version" -> ModelAnswer. */
     this.answers = new Map();
@@ -49,9 +49,19 @@ export function startPictures() {
     }
   });
   startDrop();
-  for (const button of document.querySelectorAll("#samples button")) {
-    button.addEventListener("click", () => addSample(button.firstElementChild));
-  }
+  return startSamples();
+}
+
+/** The samples are of CIFAR-10's test set; those whose class the chosen version doesn't have are hidden. */
+function startSamples() {
+  const buttons = [...document.querySelectorAll("#samples button")];
+  for (const button of buttons) button.addEventListener("click", () => addSample(button.firstElementChild));
+  return ({ chosen }) => {
+    const labels = labelsOf(chosen);
+    if (!labels) return;
+    for (const button of buttons) button.parentElement.hidden = !labels.includes(button.firstElementChild.alt);
+    byId("samples").hidden = buttons.every((button) => button.parentElement.hidden);
+  };
 }
 
 /** Add files as pictures and select the first one. */
@@ -79,7 +89,7 @@ async function addSample(image) {
   }
 }
 
-/** Replace the file by a smaller picture; the models use only 32x32 pixels. */
+/** Replace the file by a smaller picture; the models scale it down anyway. */
 export async function makeSmaller(picture) {
   const bitmap = await createImageBitmap(picture.content, { resizeHeight: SMALLER_PIXELS, resizeQuality: "high" });
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);

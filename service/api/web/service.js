@@ -17,16 +17,16 @@ export const models = () => request("models");
 export const statistics = () => request("stats");
 export const metadata = (model, version) => request(`models/${model}/versions/${version}`);
 
-/** Classify one picture with these versions ("NAME/VERSION"; none: every ready model). */
-export function compare(picture, versions, patienceMs) {
-  return request("compare", [["top_k", 10], ...versions.map((name) => ["model", name])], picture, patienceMs);
+/** Classify one picture with these versions ("NAME/VERSION"; none: every ready model); so many classes of each. */
+export function compare(picture, versions, topK, patienceMs) {
+  return request("compare", [["top_k", topK], ...versions.map((name) => ["model", name])], picture, patienceMs);
 }
 
-/** Classify several pictures with one version. */
-export function predictBatch(files, { model, version }, patienceMs) {
+/** Classify several pictures with one version; so many classes of each. */
+export function predictBatch(files, { model, version }, topK, patienceMs) {
   const form = new FormData();
   for (const { name, content } of files) form.append("files", content, name);
-  return request("predict/batch", [["model", model], ["version", version], ["top_k", 10]], form, patienceMs);
+  return request("predict/batch", [["model", model], ["version", version], ["top_k", topK]], form, patienceMs);
 }
 
 export function explain(picture, { model, version, patch, stride, classId }) {

@@ -15,6 +15,8 @@ export const state = {
   /** Pictures, see pictures.js. */
   pictures: [],
   current: null,
+  /** "model/version" -> its metadata, once somebody has looked at it. */
+  metadata: new Map(),
   /** classId null: the class of the answer. */
   explain: { on: false, classId: null, patch: 8, stride: 4 },
 };
@@ -39,6 +41,21 @@ export function changed(change = {}) {
 }
 
 export const keyOf = ({ model, version }) => `${model}/${version}`;
+
+/** The labels of a version; null while they are not known. */
+export const labelsOf = (chosen) => (chosen && state.metadata.get(keyOf(chosen))?.labels) ?? null;
+
+/** What /models says of a version. */
+export function entryOf(list, { model, version }) {
+  const entries = list?.models.find(({ name }) => name === model)?.versions ?? [];
+  return entries.find((entry) => entry.version === version) ?? null;
+}
+
+/** "32x32": the size of the pictures that a version takes, and that its pixels are kept under. */
+export function sizeOf(list, chosen) {
+  const [height, width] = entryOf(list, chosen)?.input_shape ?? [];
+  return `${width}x${height}`;
+}
 
 /** The serving version of each ready model. */
 export function readyVersions(list) {

@@ -154,7 +154,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise TooLargeError(
             f"the image has {width:,} x {height:,} = {width * height:,} pixels",
             expected=f"at most {max_pixels:,} pixels",
-            remedy="send a smaller image: the models use 32x32 pixels",
+            remedy="send a smaller image: the models scale images down",
         )
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from cifar10_serving.artifacts.layout import (
     METADATA_FILE,
     file_records,
     publish,
+    published_models,
     published_versions,
     read_metadata,
     staging_folder,
@@ -26,7 +28,7 @@ from cifar10_serving.errors import (
     MetadataError,
     PublishError,
 )
-from tests.conftest import MODELS, ROOT, every_published_version
+from tests.conftest import MODELS, PUBLISHED, ROOT, every_published_version
 
 
 @pytest.fixture
@@ -54,6 +56,14 @@ def test_published_versions_of_the_clone_are_whole(name: str, version: int) -> N
     metadata = read_metadata(folder)
     verify(folder, metadata)
     assert file_records(folder) == metadata.files
+
+
+def test_models_are_in_the_order_in_which_they_were_first_published(one_model: Path) -> None:
+    assert published_models(MODELS) == list(PUBLISHED)
+    for name in ("a", "b"):
+        shutil.copytree(one_model / "sequential", one_model / name)  # its metadata is of another name
+    (one_model / "empty").mkdir()
+    assert published_models(one_model) == ["sequential", "a", "b"]
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from cifar10_serving import client
-from cifar10_serving.artifacts.labels import SMALL_CNNS
 from cifar10_serving.client import AsyncClient, Client, Readiness
 from service.app import create_app
 from service.settings import Settings
@@ -19,6 +18,7 @@ from tests.cifar10_serving.client.asking import Ask, both
 from tests.cifar10_serving.client.scripted_server import ANSWERED, problem, scripted_server
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class, newest_version
 from tests.e2e.server import Server
+from training.cifar10 import SMALL_CNNS
 
 CAT = SAMPLES[3]
 NEWEST = newest_version("sequential")

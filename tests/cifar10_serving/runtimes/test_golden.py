@@ -58,6 +58,29 @@ def test_no_more_images_are_computed_than_are_asked_for() -> None:
         check_golden(model, FOLDER, read_metadata(FOLDER), "float32")
 
 
+def test_answers_of_another_form_are_refused() -> None:
+    class Fewer(ShiftedModel):
+        def predict(self, images: Images) -> Probabilities:
+            return super().predict(images)[:, :1]
+
+    with pytest.raises(ModelLoadError, match=r"answers \(64, 1\)\. Expected: \(64, 10\)"):
+        check_golden(Fewer(0), FOLDER, read_metadata(FOLDER), "float32")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"images": np.zeros((64, 32, 33, 3), np.uint8)},
+        {"probabilities": np.zeros((64, 11), np.float32)},
+    ],
+    ids=["another size", "other classes"],
+)
+def test_golden_answers_of_another_model_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    np.savez(tmp_path / "golden.npz", allow_pickle=False, **arrays(**changed))
+    with pytest.raises(ArtifactCorruptError, match=r"Expected: \(32, 32, 3\) and \(10,\)"):
+        check_golden(ShiftedModel(0), tmp_path, read_metadata(FOLDER), "float32")
+
+
 def test_precision_that_was_never_evaluated_is_refused() -> None:
     metadata = read_metadata(FOLDER)
     golden = metadata.golden.model_copy(update={"tolerance": {"float32": 0.001}})
@@ -112,6 +135,10 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         {"images": np.zeros((64, 32, 32, 3), np.float32)},
         {"probabilities": np.zeros(64, np.float32)},
         {"probabilities": np.zeros((64, 1), np.float32)},
+        {"probabilities": np.zeros((64, 10_001), np.float32)},
+        {"images": np.zeros((64, 32, 32, 4), np.uint8)},
+        {"images": np.zeros((64, 7, 32, 3), np.uint8)},
+        {"images": np.zeros((1, 8, 1025, 3), np.uint8)},
         {"probabilities": np.zeros((64, 10), "S4")},
         {"labels": np.zeros(3, np.int64)},
         {"images": np.asfortranarray(np.zeros((64, 32, 32, 3), np.uint8))},

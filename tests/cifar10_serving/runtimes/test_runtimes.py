@@ -10,7 +10,6 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.eager import context
 
-from cifar10_serving.artifacts.labels import SMALL_CNNS
 from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, read_metadata, version_folder
 from cifar10_serving.errors import ModelLoadError, RuntimeUnavailableError, UnsafeGraphError
 from cifar10_serving.runtimes.base import Runtime, batch_sizes
@@ -18,6 +17,7 @@ from cifar10_serving.runtimes.golden import check_golden, read_golden
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime, has_bfloat16
 from cifar10_serving.runtimes.tensorflow import TensorFlowModel, TensorFlowRuntime
 from tests.conftest import MODELS, every_published_version
+from training.cifar10 import SMALL_CNNS
 
 FOLDER = version_folder(MODELS, "sequential", 1)
 

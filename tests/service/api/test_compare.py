@@ -43,8 +43,8 @@ def test_the_picture_comes_back_as_the_models_saw_it(client: TestClient) -> None
     Image.fromarray(CAT.pixels).resize((640, 360)).save(photo, "JPEG")
     kind, _, data = compare(client, photo.getvalue(), model="sequential").model_input.partition(",")
     assert kind == "data:image/png;base64"
-    seen = EncodedImage(base64.b64decode(data), max_pixels=1024).decode()
-    assert np.array_equal(seen, EncodedImage(photo.getvalue(), max_pixels=10**6).decode())
+    seen = EncodedImage(base64.b64decode(data), (32, 32, 3), max_pixels=1024).decode()
+    assert np.array_equal(seen, EncodedImage(photo.getvalue(), (32, 32, 3), max_pixels=10**6).decode())
 
 
 def test_only_those_asked_for_answer_in_that_order(client: TestClient) -> None:

@@ -12,13 +12,13 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
 from cifar10_serving.artifacts.metadata import ModelMetadata
 from cifar10_serving.schemas import ModelList, ModelStatus, Prediction, Problem
 from service.settings import Settings
 from tests.conftest import MODELS, PUBLISHED, SAMPLES, SampleImage, golden_class, newest_version, ready_client
 from tests.version_copies import flip_a_bit
+from training.cifar10 import CLASS_NAMES
 
 CAT = SAMPLES[3]
 PNG = {"Content-Type": "image/png"}

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from cifar10_serving.artifacts.layout import version_folder
 from cifar10_serving.runtimes.golden import read_golden
 from service.settings import Settings
 from tests.conftest import MODELS, SAMPLES, golden_class, newest_version, ready_client
 from tests.service.api.kserve.requests import image_input
 from tests.version_copies import publish_copy, write_rollout
+from training.cifar10 import CLASS_NAMES
 
 MODEL = "sequential"
 VERSION = newest_version(MODEL)

@@ -29,7 +29,7 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
-    pixels = EncodedImage(content, max_pixels=MAX_PIXELS).decode()
+    pixels = EncodedImage(content, (32, 32, 3), max_pixels=MAX_PIXELS).decode()
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
     return pixels
@@ -156,7 +156,7 @@ def test_huge_image_in_a_few_kilobytes_is_refused_before_it_is_decoded() -> None
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
     with pytest.raises(TooLargeError, match=r"20,000 x 20,000 = 400,000,000 pixels.*at most 1,000,000 pixels"):
-        EncodedImage(png, max_pixels=MAX_PIXELS)
+        EncodedImage(png, (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
 def test_jpeg_with_more_scans_than_any_honest_one_is_refused() -> None:
@@ -164,13 +164,13 @@ def test_jpeg_with_more_scans_than_any_honest_one_is_refused() -> None:
     decode(content)
     start = content.rindex(b"\xff\xda")
     with pytest.raises(TooLargeError, match=r"the JPEG has \d+ scans"):
-        EncodedImage(content[:start] + content[start:-2] * 40 + content[-2:], max_pixels=MAX_PIXELS)
+        EncodedImage(content[:start] + content[start:-2] * 40 + content[-2:], (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
 def test_scans_behind_ten_thousand_comments_are_refused_too() -> None:
     content = encode(Image.new("RGB", (64, 64), RED), "JPEG", progressive=True)
     with pytest.raises(TooLargeError, match="more than 10,000 segments"):
-        EncodedImage(content[:2] + b"\xff\xfe\x00\x02" * 10_000 + content[2:], max_pixels=MAX_PIXELS)
+        EncodedImage(content[:2] + b"\xff\xfe\x00\x02" * 10_000 + content[2:], (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
 def test_what_a_camera_appends_to_a_jpeg_does_not_count_as_scans() -> None:
@@ -205,3 +205,36 @@ def test_damaged_files_never_raise_anything_else(tmp_path: Path) -> None:
         except (UndecodableError, TooLargeError):
             rejected += 1
     assert rejected > 50
+
+
+@pytest.mark.parametrize("size", [(48, 24), (24, 48), (1024, 8), (100, 100)])
+def test_a_version_may_take_images_of_any_shape(size: tuple[int, int]) -> None:
+    width, height = size
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    content = encode(Image.fromarray(pixels))
+    assert np.array_equal(EncodedImage(content, (height, width, 3), max_pixels=MAX_PIXELS).decode(), pixels)
+
+
+def test_the_largest_part_in_the_middle_of_a_versions_shape_is_what_it_sees() -> None:
+    picture = Image.new("RGB", (90, 90), RED)
+    picture.paste(BLUE, (0, 30, 90, 60))
+    for seen, shape in ((picture, (20, 60, 3)), (picture.rotate(90), (60, 20, 3))):
+        pixels = EncodedImage(encode(seen), shape, max_pixels=MAX_PIXELS).decode()
+        assert pixels.shape == shape
+        assert pixels[..., 2].min() > 240
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright_for_a_version_that_takes_no_squares(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (4, 6, 3), np.uint8))
+    picture = picture.resize((960, 600), Image.Resampling.BICUBIC)
+    turned = encode(picture, exif=exif)
+    with Image.open(BytesIO(turned)) as opened:
+        upright = encode(ImageOps.exif_transpose(opened))
+    given, expected = (
+        EncodedImage(content, (24, 40, 3), max_pixels=MAX_PIXELS).decode().astype(int) for content in (turned, upright)
+    )
+    assert given.shape == (24, 40, 3)
+    assert np.abs(given - expected).mean() < 4

@@ -30,7 +30,7 @@ def encode(image: Image.Image, kind: str, **options: object) -> bytes:
 
 def by_pillow(content: bytes) -> NDArray[np.uint8] | None:
     try:
-        return EncodedImage(content, max_pixels=10_000).decode()
+        return EncodedImage(content, (32, 32, 3), max_pixels=10_000).decode()
     except UndecodableError:
         return None
 
@@ -46,7 +46,7 @@ def sample(index: int = 0) -> Image.Image:
 @pytest.mark.parametrize("index", range(len(SAMPLES)))
 def test_pngs_pixels_are_the_ones_that_were_saved(index: int) -> None:
     for options in ({}, {"optimize": True}, {"compress_level": 0}, {"dpi": (72, 72)}, {"icc_profile": b"a profile"}):
-        pixels = decode_unchanged(encode(sample(index), "PNG", **options))
+        pixels = decode_unchanged(encode(sample(index), "PNG", **options), (32, 32, 3))
         assert pixels is not None
         assert np.array_equal(pixels, SAMPLES[index].pixels)
 
@@ -55,7 +55,7 @@ def test_pngs_pixels_are_the_ones_that_were_saved(index: int) -> None:
 def test_jpegs_pixels_are_pillows(options: dict[str, object]) -> None:
     for index in range(len(SAMPLES)):
         content = encode(sample(index), "JPEG", **options)
-        pixels = decode_unchanged(content)
+        pixels = decode_unchanged(content, (32, 32, 3))
         assert are_same(pixels, by_pillow(content))
 
 
@@ -98,7 +98,7 @@ def turned() -> Image.Exif:
     ids=lambda content: f"{len(content)} bytes",
 )
 def test_whatever_else_is_left_to_pillow(content: bytes) -> None:
-    assert decode_unchanged(content) is None
+    assert decode_unchanged(content, (32, 32, 3)) is None
 
 
 def damaged(content: bytes) -> list[bytes]:
@@ -114,12 +114,14 @@ def damaged(content: bytes) -> list[bytes]:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_file_that_is_cut_off_is_left_to_pillow(kind: str) -> None:
     content = encode(sample(), kind)
-    assert all(decode_unchanged(content[:length]) is None for length in range(len(content)))
+    assert all(decode_unchanged(content[:length], (32, 32, 3)) is None for length in range(len(content)))
 
 
 def test_of_a_damaged_png_it_makes_nothing_that_pillow_would_not() -> None:
     made = [
-        (pixels, file) for file in damaged(encode(sample(), "PNG")) if (pixels := decode_unchanged(file)) is not None
+        (pixels, file)
+        for file in damaged(encode(sample(), "PNG"))
+        if (pixels := decode_unchanged(file, (32, 32, 3))) is not None
     ]
     assert all(are_same(pixels, by_pillow(file)) for pixels, file in made)
 
@@ -128,7 +130,17 @@ def test_of_a_damaged_jpeg_it_makes_the_pixels_that_pillow_makes() -> None:
     made = [
         (pixels, others)
         for file in damaged(encode(sample(), "JPEG"))
-        if (pixels := decode_unchanged(file)) is not None and (others := by_pillow(file)) is not None
+        if (pixels := decode_unchanged(file, (32, 32, 3))) is not None and (others := by_pillow(file)) is not None
     ]
     assert len(made) > 100
     assert all(are_same(pixels, others) for pixels, others in made)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("shape", [(24, 40, 3), (40, 24, 3), (100, 100, 3)])
+def test_files_of_another_versions_size_are_read_for_that_alone(kind: str, shape: tuple[int, int, int]) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, shape, np.uint8)
+    content = encode(Image.fromarray(pixels), kind)
+    assert are_same(decode_unchanged(content, shape), EncodedImage(content, shape, max_pixels=10_000).decode())
+    assert decode_unchanged(content, (32, 32, 3)) is None
+    assert decode_unchanged(content, (shape[1], shape[0] + 1, 3)) is None

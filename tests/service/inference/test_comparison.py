@@ -1,5 +1,9 @@
+from pathlib import Path
+
 from cifar10_serving.schemas import Agreement, Prediction
-from service.inference.comparison import agreement
+from service.errors import RequestError, UnavailableError
+from service.inference.comparison import Answered, agreement, comparable
+from service.registry.version import ModelVersion
 
 
 def prediction(label: str, confidence: float) -> Prediction:
@@ -11,3 +15,19 @@ def test_the_majority_counts_and_a_tie_goes_to_the_surer() -> None:
     assert agreement([cat, dog, cat]) == Agreement(label="cat", models=2, of=3)
     assert agreement([cat, dog, ship]) == Agreement(label="dog", models=1, of=3)
     assert agreement([]) == Agreement(label=None, models=0, of=0)
+
+
+def answered(labels: tuple[str, ...], result: Prediction | RequestError) -> Answered:
+    version = ModelVersion("sequential", 1, Path(), ())
+    version.labels = labels
+    return Answered(version, result, None)
+
+
+def test_only_models_with_the_same_labels_are_held_against_each_other() -> None:
+    pets, ships = ("cat", "dog"), ("cat", "dog", "ship")
+    cat, dog, ship = prediction("cat", 0.4), prediction("dog", 0.9), prediction("ship", 0.5)
+    failed = UnavailableError("busy", retry_after_s=1)
+    assert comparable([answered(pets, cat), answered(ships, ship), answered(("dog", "cat"), dog)]) == [cat, dog]
+    assert comparable([answered(pets, cat), answered(ships, ship)]) == [cat]
+    assert comparable([answered(pets, failed), answered(ships, ship)]) == [ship]
+    assert comparable([answered(pets, failed)]) == []

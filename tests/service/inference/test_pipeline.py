@@ -81,7 +81,7 @@ async def predict(
     with pipeline.admit(request):
         inferred = await pipeline.infer([body], request.trace, Deadline.after(timeout_s), model=model)
         probabilities = inferred.require_all(name_index=False).probabilities[0]
-    return name_classes(inferred.version.name, inferred.version.version, probabilities, top_k)
+    return name_classes(inferred.version, probabilities, top_k)
 
 
 def content(index: int = 0) -> bytes:
@@ -252,3 +252,37 @@ def test_each_file_has_its_own_answer_or_its_own_error(repository: ModelReposito
     assert [int(first.argmax()), int(third.argmax())] == expected
     with pytest.raises(UndecodableError, match="image 1: "):
         inferred.require_all()
+
+
+def test_large_images_and_answers_lower_the_limit_of_a_request(repository: ModelRepository) -> None:
+    pipeline, _ = data_plane(repository)
+    version = repository.find("sequential")
+    assert pipeline.max_images(version) == 512
+    version.labels = tuple(map(str, range(10_000)))
+    assert pipeline.max_images(version) == 104
+    version.image_bytes = 1024 * 1024 * 100
+    assert pipeline.max_images(version) == 5
+
+    async def ask() -> Inferred:
+        images = np.zeros((6, 32, 32, 3), np.uint8)
+        return await pipeline.infer(images, Trace(), Deadline.after(10), model="sequential")
+
+    with pytest.raises(TooLargeError, match="6 images in one request"):
+        asyncio.run(ask())
+
+
+def test_pixels_of_large_images_count_among_the_bytes_that_requests_hold(
+    repository: ModelRepository, held: HeldModel
+) -> None:
+    pipeline, admission = data_plane(repository)
+    repository.find("sequential").image_bytes = 2**24
+
+    async def ask() -> None:
+        asked = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
+        await asyncio.sleep(0.1)
+        assert admission.pending_bytes == 2**24
+        held.release.set()
+        await asked
+        assert admission.pending_bytes == 0
+
+    asyncio.run(ask())

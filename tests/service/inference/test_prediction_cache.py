@@ -19,7 +19,7 @@ def test_least_recently_used_go_when_the_room_is_full() -> None:
     repository = ModelRepository(SMALL_MODELS, FakeRuntime(), version_policy="all")
     repository.load_all()
     version = repository.find("sequential")
-    cache = PredictionCache(3 * ENTRY_BYTES)
+    cache = PredictionCache(3 * (ENTRY_BYTES + 40))
     keys = [cache.key(version, pixels(seed)) for seed in range(4)]
     for seed in range(3):
         cache.put(keys[seed], probabilities(seed))
@@ -27,7 +27,7 @@ def test_least_recently_used_go_when_the_room_is_full() -> None:
     cache.put(keys[3], probabilities(3))
     assert cache.get(keys[1]) is None
     assert all(cache.get(keys[seed]) is not None for seed in (0, 2, 3))
-    assert cache.size_bytes <= 3 * ENTRY_BYTES
+    assert cache.size_bytes <= 3 * (ENTRY_BYTES + 40)
     assert (cache.hits, cache.misses) == (4, 1)
 
 
@@ -42,3 +42,17 @@ def test_models_and_pixels_are_kept_apart() -> None:
     }
     assert len(keys) == 6
     assert cache.key(repository.find("sequential"), pixels(0)) == cache.key(repository.find("sequential"), pixels(0))
+
+
+def test_many_classes_take_more_room() -> None:
+    repository = ModelRepository(SMALL_MODELS, FakeRuntime())
+    repository.load_all()
+    version = repository.find("sequential")
+    cache = PredictionCache(100_000)
+    for seed in range(4):
+        cache.put(cache.key(version, pixels(seed)), np.zeros((1, 10_000), np.float32))
+        assert cache.size_bytes <= 100_000
+    assert cache.get(cache.key(version, pixels(3))) is not None
+    assert cache.get(cache.key(version, pixels(1))) is None
+    cache.put(cache.key(version, pixels(9)), np.zeros((1, 30_000), np.float32))
+    assert cache.size_bytes == 0

@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from cifar10_serving.artifacts.files import MAX_ENTRIES
 from service.errors import SettingsError
 from service.registry.models_folder import MAX_VERSIONS, ModelsFolder
+from tests.conftest import MODELS
 from tests.version_copies import publish_copy, withdraw, write_rollout
+from training.cifar10 import TUTORIAL_RESULTS
 
 
 def test_only_versions_are_seen(one_model: Path) -> None:
@@ -141,3 +144,12 @@ def test_folder_that_no_answer_could_name_is_passed_over_with_one_warning(
     folder = ModelsFolder(one_model)
     assert list(folder.scan()) == list(folder.scan()) == ["sequential"]
     assert len([record for record in caplog.records if "ignored" in record.message]) == 1
+
+
+def test_what_the_tutorial_reports_is_read_and_a_change_of_it_is_seen(one_model: Path) -> None:
+    folder = ModelsFolder(one_model)
+    before = folder.scan()
+    assert folder.read_tutorial("sequential") is None
+    shutil.copy(MODELS / "vgg16/tutorial.json", one_model / "sequential")
+    assert folder.scan() != before
+    assert folder.read_tutorial("sequential") == TUTORIAL_RESULTS["vgg16"]

@@ -1,6 +1,7 @@
 """What happens to the versions of a real folder while it changes, seen through the repository."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from cifar10_serving.schemas import ReloadReport, VersionState
 from service.errors import UnavailableError, UnknownModelError
 from service.registry.repository import ModelRepository
 from service.registry.watcher import Watcher
+from tests.conftest import MODELS
 from tests.fakes import FakeRuntime, PublishedModel
 from tests.leases import lease
 from tests.version_copies import flip_a_bit, publish_copy, withdraw, write_rollout
@@ -343,3 +345,19 @@ def test_reason_is_one_line_of_bounded_length(one_model: Path, runtime: FakeRunt
     assert reason is not None
     assert reason.isprintable()
     assert len(reason) < 2_001
+
+
+def test_title_and_tutorial_are_what_lies_in_the_folder(one_model: Path, repository: ModelRepository) -> None:
+    assert repository.model_status("sequential").tutorial is None
+    shutil.copy(MODELS / "sequential/tutorial.json", one_model / "sequential")
+    folder = publish_copy(one_model, 2)
+    content = json.loads((folder / "metadata.json").read_text()) | {"title": "Another title"}
+    (folder / "metadata.json").write_text(json.dumps(content))
+    repository.refresh()
+    status = repository.model_status("sequential")
+    assert status.title == "Another title"
+    assert status.tutorial is not None
+    assert status.tutorial.test_accuracy == 0.702
+    withdraw(one_model, 2)
+    repository.refresh()
+    assert repository.model_status("sequential").title == "Sequential CNN"

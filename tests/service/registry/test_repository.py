@@ -103,6 +103,8 @@ def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime:
 def test_default_model_that_is_not_published_stops_the_start(one_model: Path, runtime: FakeRuntime) -> None:
     with pytest.raises(SettingsError, match=r"default model 'vgg16': no version of it is published. Expected: auto"):
         ModelRepository(one_model, runtime, "vgg16")
+    with pytest.raises(SettingsError, match=r"is published \(did you mean 'sequential'\?\)"):
+        ModelRepository(one_model, runtime, "sequental")
 
 
 def test_other_entries_of_the_folder_are_passed_over(one_model: Path, runtime: FakeRuntime) -> None:

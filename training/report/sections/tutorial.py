@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from cifar10_serving.artifacts.published_results import TutorialResult
+from cifar10_serving.artifacts.tutorial import TutorialResult
 from training.cifar10 import DATASET_NAME, MODEL_NAMES, TUTORIAL_RESULTS
 from training.report.markdown import Column, code, items, plain, table
 from training.report.sections.section import Section

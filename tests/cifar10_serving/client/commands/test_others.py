@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from cifar10_serving.artifacts.labels import CLASS_NAMES, SMALL_CNNS
 from cifar10_serving.artifacts.metadata import ModelMetadata
 from cifar10_serving.client.commands.exit_codes import ExitCode
 from cifar10_serving.schemas import Comparison, Explanation, ModelList, ModelStatus
@@ -13,6 +12,7 @@ from tests.cifar10_serving.client.commands.conftest import Run
 from tests.cifar10_serving.client.scripted_server import HTML, PREDICTION, http_answer, problem, scripted_server
 from tests.conftest import SAMPLES, newest_version
 from tests.e2e.server import free_port
+from training.cifar10 import CLASS_NAMES, SMALL_CNNS
 
 CAT = SAMPLES[3].file
 LOADING = '{"ready":false,"reason":"models are being loaded","models":{}}'

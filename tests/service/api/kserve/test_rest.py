@@ -12,7 +12,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from cifar10_serving import __version__
-from cifar10_serving.artifacts.labels import CLASS_NAMES
 from tests.conftest import SAMPLES, golden_class, newest_version
 from tests.service.api.kserve.requests import (
     GOLDEN,
@@ -25,6 +24,7 @@ from tests.service.api.kserve.requests import (
     image_input,
     with_binary,
 )
+from training.cifar10 import CLASS_NAMES
 
 FILES = [sample.file.read_bytes() for sample in SAMPLES[:2]]
 PIXELS = GOLDEN.images[:2].tobytes()

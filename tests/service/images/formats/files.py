@@ -25,7 +25,7 @@ def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
-    return EncodedImage(content, max_pixels=MAX_PIXELS).decode()
+    return EncodedImage(content, (32, 32, 3), max_pixels=MAX_PIXELS).decode()
 
 
 def noise(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:

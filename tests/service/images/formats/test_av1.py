@@ -50,17 +50,17 @@ def test_size_is_that_of_the_frame_whatever_the_boxes_say() -> None:
     file = read_image_file(with_boxes_that_say(AVIF, 8, 8), max_pixels=MAX_PIXELS, draft_side=128)
     assert (file.width, file.height) == (64, 48)
     with pytest.raises(TooLargeError, match="64 x 48 = 3,072 pixels"):
-        EncodedImage(with_boxes_that_say(AVIF, 8, 8), max_pixels=3071)
+        EncodedImage(with_boxes_that_say(AVIF, 8, 8), (32, 32, 3), max_pixels=3071)
 
 
 def test_frames_that_are_kept_count_as_memory() -> None:
-    one, three = (EncodedImage(with_frames(AVIF, count), max_pixels=MAX_PIXELS) for count in (1, 3))
+    one, three = (EncodedImage(with_frames(AVIF, count), (32, 32, 3), max_pixels=MAX_PIXELS) for count in (1, 3))
     assert three.decode_bytes - one.decode_bytes >= 3 * 64 * 48
 
 
 def test_more_frames_for_one_picture_than_any_program_writes_are_rejected() -> None:
     with pytest.raises(TooLargeError, match="more than 16 frames for one picture"):
-        EncodedImage(with_frames(AVIF, 17), max_pixels=MAX_PIXELS)
+        EncodedImage(with_frames(AVIF, 17), (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
 def test_only_the_first_frame_of_a_film_counts() -> None:

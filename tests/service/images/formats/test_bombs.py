@@ -77,7 +77,7 @@ REJECTED: dict[str, tuple[Make, str]] = {
 def test_more_parts_than_any_program_writes_are_rejected(name: str) -> None:
     make, words = REJECTED[name]
     with pytest.raises(TooLargeError, match=words):
-        EncodedImage(make(), max_pixels=MAX_PIXELS)
+        EncodedImage(make(), (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
 BOMB = zlib.compress(bytes(30_000_000))
@@ -106,7 +106,7 @@ def test_metadata_are_passed_over_however_many(name: str) -> None:
 
 def test_search_for_a_marker_is_no_search_from_each_byte_of_a_run() -> None:
     with pytest.raises(UndecodableError):
-        EncodedImage(b"\xff\xd8\xff" + b"\xff" * 5_000_000, max_pixels=MAX_PIXELS)
+        EncodedImage(b"\xff\xd8\xff" + b"\xff" * 5_000_000, (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
 def test_many_data_chunks_are_joined() -> None:
@@ -119,7 +119,7 @@ def test_many_data_chunks_are_joined() -> None:
 
 def test_tile_that_is_larger_than_the_image_counts_as_what_it_takes() -> None:
     page = GREY_PAGE | {322: (4, 1, 65_536), 323: (4, 1, 65_536), 324: (4, 1, 8), 325: (4, 1, 64)}
-    assert EncodedImage(tiff(page, bytes(64)), max_pixels=MAX_PIXELS).decode_bytes > 2**32
+    assert EncodedImage(tiff(page, bytes(64)), (32, 32, 3), max_pixels=MAX_PIXELS).decode_bytes > 2**32
 
 
 def test_strips_that_share_their_bytes_are_damage() -> None:
@@ -128,4 +128,4 @@ def test_strips_that_share_their_bytes_are_damage() -> None:
         struct.pack("<100I", *[8] * 100) + struct.pack("<100I", *[100_000] * 100) + bytes(100_000),
     )
     with pytest.raises(UndecodableError, match="overlap"):
-        EncodedImage(content, max_pixels=MAX_PIXELS)
+        EncodedImage(content, (32, 32, 3), max_pixels=MAX_PIXELS)

@@ -30,7 +30,7 @@ def test_mutated_files_are_read_or_are_the_clients_error(kind: str) -> None:
         damage = DAMAGES[draw.choice(list(DAMAGES))]
         content = damage(draw, bytearray(content), start, min(len(content), start + draw.randint(1, 16)))
         try:
-            EncodedImage(content, max_pixels=MAX_PIXELS)
+            EncodedImage(content, (32, 32, 3), max_pixels=MAX_PIXELS)
         except RequestError:
             continue
         decoded += 1
@@ -42,9 +42,9 @@ def test_tag_of_a_tiff_without_numbers_is_damage(tag: int) -> None:
     tags = {WIDTH: (SHORT, 1, 4), HEIGHT: (SHORT, 1, 4), BITS: (SHORT, 1, 8), STRIP_OFFSETS: (LONG, 1, 8)}
     tags[tag] = (SHORT, 0, 0)
     with pytest.raises(UndecodableError, match="has no numbers"):
-        EncodedImage(tiff(*((name, *entry) for name, entry in tags.items())), max_pixels=MAX_PIXELS)
+        EncodedImage(tiff(*((name, *entry) for name, entry in tags.items())), (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
 def test_directory_of_a_big_tiff_beyond_any_file_is_damage() -> None:
     with pytest.raises(UndecodableError, match="truncated"):
-        EncodedImage(b"II+\0\x08\0\0\0" + b"\xff" * 8, max_pixels=MAX_PIXELS)
+        EncodedImage(b"II+\0\x08\0\0\0" + b"\xff" * 8, (32, 32, 3), max_pixels=MAX_PIXELS)
