@@ -163,5 +163,5 @@ def _rare_problems() -> Iterator[tuple[str, RequestError]]:
 
 
 def _settings(**changed: Any) -> Settings:
-    """Return the default settings, the environment left aside; nothing is logged."""
+    """Return the default settings without the environment and without logging."""
     return Settings.model_construct(**{"access_log_sample_rate": 0.0, **changed})

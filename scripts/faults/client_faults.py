@@ -23,17 +23,17 @@ SLOW_IMAGES: Final = 12
 
 
 async def half_heads(rig: Rig) -> Observed:
-    """1,000 connections that send half a request head."""
+    """Hold 1,000 connections that send half a request head."""
     return await _held_connections(rig, Attempt("held", GET + HOST, due(408), may_close=True, must_close=True))
 
 
 async def idle_connections(rig: Rig) -> Observed:
-    """1,000 connections that send nothing."""
+    """Hold 1,000 connections that send nothing."""
     return await _held_connections(rig, Attempt("held", b"", (), must_close=True))
 
 
 async def bombs(rig: Rig) -> Observed:
-    """60 decompression bombs at the same time: pixels, segments, chunks, text, frames."""
+    """Send 60 decompression bombs at the same time."""
     draw = random.Random(1)  # noqa: S311  # repeatable, on purpose
     attempts = [bomb(draw, rig.world) for _ in range(BOMBS)]
     before_bytes = memory_bytes(rig.process_id)
@@ -49,7 +49,7 @@ async def bombs(rig: Rig) -> Observed:
 
 
 async def decoders_lost(rig: Rig) -> Observed:
-    """12 images whose decoding takes longer than their deadline of 0.1 s."""
+    """Send 12 images whose decoding takes longer than their deadline of 0.1 s."""
     content = file_of("PNG pixels with alpha")
     head = [("Content-Type", "image/png"), ("X-Request-Timeout-Ms", "100")]
     asked = [Attempt("slow", request("POST", "/predict", content, head), due(503, 504))] * SLOW_IMAGES
@@ -64,7 +64,7 @@ async def decoders_lost(rig: Rig) -> Observed:
 
 
 async def flood(rig: Rig) -> Observed:
-    """Overload at three times the capacity, for 5 s (`/explain`, 50 images each)."""
+    """Send three times as many requests as the capacity, for 5 s."""
     draw = random.Random(1)  # noqa: S311  # repeatable, on purpose
     async with rig.load(clients=16, kind=_explain) as measured:
         before = measured.right

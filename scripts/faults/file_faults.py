@@ -17,7 +17,7 @@ POLL_S: Final = 0.2
 
 
 async def broken_version(rig: Rig) -> Observed:
-    """A version with a flipped bit is published, then a valid one."""
+    """Publish a version with a flipped bit, then a valid one."""
     async with rig.load() as load:
         publish_copy(rig.models, 90, source=_serving(rig), broken=True)
         await eventually(lambda: _version(rig, 90).get("state") == "failed")
@@ -30,7 +30,7 @@ async def broken_version(rig: Rig) -> Observed:
 
 
 async def fifo_in_version(rig: Rig) -> Observed:
-    """A version whose `metadata.json` is a FIFO, and a FIFO as `serving.json`; then a valid version."""
+    """Publish a version whose `metadata.json` is a FIFO, and a FIFO as `serving.json`; then a valid version."""
     async with rig.load() as load:
         hanging = rig.models / MODEL / "90"
         hanging.mkdir()

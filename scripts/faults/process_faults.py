@@ -54,7 +54,7 @@ async def worker_stopped(rig: Rig) -> Observed:
 
 
 async def stop_under_load(rig: Rig) -> Observed:
-    """SIGTERM under load."""
+    """Send SIGTERM under load."""
     async with rig.load() as load:
         stopped_s = time.monotonic()
         rig.attacked.process.terminate()
@@ -77,7 +77,7 @@ async def stop_in_restart_pause(rig: Rig) -> Observed:
 
 
 async def memory_exhausted(rig: Rig) -> Observed:
-    """Out of memory for a large image (`ulimit -v`)."""
+    """Limit the address space so that decoding a large image runs out of memory."""
     limits = resource.prlimit(rig.process_id, resource.RLIMIT_AS)
     picture = file_of("PNG pixels with alpha")
     asked = Attempt("large", request("POST", "/predict", picture, [("Content-Type", "image/png")]), due(200, 503, 504))
@@ -94,7 +94,7 @@ async def memory_exhausted(rig: Rig) -> Observed:
 
 
 async def descriptors_exhausted(rig: Rig) -> Observed:
-    """Out of file descriptors (`ulimit -n`): 200 clients connect, 20 descriptors are free."""
+    """Limit the descriptors to 20 free ones, and connect 200 clients."""
     limits = resource.prlimit(rig.process_id, resource.RLIMIT_NOFILE)
     most = descriptors(rig.process_id) + SPARE_DESCRIPTORS
     async with rig.load(clients=4) as load:
@@ -113,7 +113,7 @@ async def descriptors_exhausted(rig: Rig) -> Observed:
 
 
 async def reader_of_json_killed(rig: Rig) -> Observed:
-    """The process that parses large JSON is killed at work."""
+    """Kill the process that parses large JSON while it works."""
     body = b'{"instances": [%b]}' % b",".join([b"[[[1,2,3]]]"] * (LARGE_JSON_BYTES // 8))
     head = b"POST /v1/models/%b:predict HTTP/1.1\r\n" % rig.world.default_model.encode()
     content = head + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
@@ -135,7 +135,7 @@ async def reader_of_json_killed(rig: Rig) -> Observed:
 
 
 async def disk_full(rig: Rig) -> Observed:
-    """Disk full for compiled models (a tmpfs of 1 MB)."""
+    """Start with a full disk for compiled models."""
     full = sum(1 for _ in (rig.folder / "full").rglob("*"))
     async with rig.load() as load:
         await asyncio.sleep(SETTLE_S)

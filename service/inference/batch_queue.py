@@ -66,13 +66,13 @@ class BatchQueue:
         self._waiting.append(waiting)
         self.rows += len(waiting.images)
 
-    def take(self, most_rows: int, now_s: float) -> tuple[list[WaitingRows], list[WaitingRows]]:
+    def take(self, most_rows: int, now_s: float) -> tuple[list[WaitingRows], int, list[WaitingRows]]:
         """Take the next batch: whole requests with at most this many rows together, or one larger request.
 
         Requests without a waiting caller are dropped and never computed.
 
         Returns:
-            The batch, and the requests that were dropped because their deadline has passed.
+            The batch, its number of rows, and the requests that were dropped because their deadline has passed.
         """
         batch: list[WaitingRows] = []
         expired: list[WaitingRows] = []
@@ -90,7 +90,7 @@ class BatchQueue:
                 rows += len(first.images)
             self._waiting.popleft()
             self.rows -= len(first.images)
-        return batch, expired
+        return batch, rows, expired
 
     def drop_answered(self) -> int:
         """Drop requests that already have an answer, such as a time-out; return their number of rows."""

@@ -96,9 +96,9 @@ class Deadline:
         """Return the seconds that are left, 0 if it has passed."""
         return max(0.0, self.expires_s - time.monotonic())
 
-    def at_most(self, timeout_s: float | None) -> "Deadline":
+    def at_most(self, timeout_s: float) -> "Deadline":
         """Return this deadline, or the one after this time if it is earlier."""
-        return self if timeout_s is None or timeout_s >= self.left_s else Deadline.after(timeout_s)
+        return self if timeout_s >= self.left_s else Deadline.after(timeout_s)
 
     def passed(self) -> DeadlineError:
         """Return the error for a missed deadline."""

@@ -30,7 +30,7 @@ from service.api.kserve.views import (
     requested_version,
     statistics_report,
 )
-from service.api.large_requests import RequestReader
+from service.api.large_requests import LARGE_BYTES, RequestReader
 from service.api.operations import check_token
 from service.errors import (
     CLIENT_GONE,
@@ -253,8 +253,9 @@ class InferenceService:
             slot.hold_bytes(MESSAGE_COPIES * len(content))
             own_s = context.time_remaining()
             deadline = Deadline.after(min(self._settings.request_timeout_s, math.inf if own_s is None else own_s))
+            is_small = len(content) < LARGE_BYTES
             message = await self._reader.read(
-                estimate_parse(content).parse_cost_bytes,
+                len(content) if is_small else estimate_parse(content).parse_cost_bytes,
                 deadline,
                 read_infer_message,
                 content,
@@ -266,7 +267,7 @@ class InferenceService:
             inferred = await self._pipeline.infer(
                 asked.inputs,
                 trace,
-                deadline.at_most(asked.timeout_s),
+                deadline if asked.timeout_s is None else deadline.at_most(asked.timeout_s),
                 model=message.model,
                 version=requested_version(message.version),
             )
