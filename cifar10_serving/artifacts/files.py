@@ -91,7 +91,7 @@ def sha256_regular(folder: Path, name: str, *, size_bytes: int) -> str | None:
     with open_regular(folder, name) as stream:
         if os.fstat(stream.fileno()).st_size != size_bytes:
             return None
-        left_bytes = size_bytes + 1  # one more, to see one that grows meanwhile
+        left_bytes = size_bytes + 1  # one more byte, to detect a file that grows
         while left_bytes and (chunk := stream.read(min(CHUNK_BYTES, left_bytes))):
             digest.update(chunk)
             left_bytes -= len(chunk)
@@ -156,7 +156,7 @@ def _open_below(root: str, target: str) -> int:
 
 def _open_plain(name: str, place: int | None) -> int:
     status = os.stat(name, dir_fd=place, follow_symlinks=False)  # Path has no dir_fd
-    _check_kind(status, Path(name))  # opening some devices does something already
+    _check_kind(status, Path(name))  # opening some devices has side effects
     flags = os.O_RDONLY
     for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_NOCTTY", "O_BINARY"):
         flags |= getattr(os, flag, 0)

@@ -228,7 +228,7 @@ def staging_folder(models: Path, name: str) -> Iterator[Path]:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        with suppress(OSError):  # there are versions, as there should be
+        with suppress(OSError):  # not empty: there are versions
             parent.rmdir()
 
 

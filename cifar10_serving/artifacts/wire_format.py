@@ -61,7 +61,7 @@ def fields(stream: BinaryIO, message: Field) -> Iterator[Field]:
     while position < end:
         stream.seek(position)
         tag = _varint(stream)
-        if tag > LARGEST_TAG:  # other readers would cut it off, and see another field
+        if tag > LARGEST_TAG:  # other readers would truncate it to another field
             raise ValueError("a field's number is too large")
         number, kind = tag >> 3, tag & 7
         value, length = 0, 0

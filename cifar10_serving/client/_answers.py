@@ -119,7 +119,7 @@ def httpx_errors(request: str) -> Iterator[None]:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
         raise error_of_httpx(error, request) from error
-    except (UnicodeError, OverflowError) as error:  # of a host or port that Python's sockets can't take
+    except (UnicodeError, OverflowError) as error:  # for a host or port that Python's sockets don't accept
         raise AddressError(f"{request}: {error}", expected=ADDRESS) from error
 
 
@@ -160,9 +160,9 @@ def _unreachable(error: httpx.TransportError, words: str, request: str) -> Unrea
         remedy, cause = "check the certificate, or use http://", Unreachable.PERMANENT
     elif isinstance(error, httpx.ProxyError):
         remedy = "check the proxy, or add the service to NO_PROXY"
-        if not words.startswith("5"):  # its status; a 5xx may pass
+        if not words.startswith("5"):  # the proxy's status; a 5xx may be temporary
             cause = Unreachable.PERMANENT
-    elif any(isinstance(found, ConnectionError) for found in causes):  # refused, or reset while it was made
+    elif any(isinstance(found, ConnectionError) for found in causes):  # refused, or reset while connecting
         cause = Unreachable.REFUSED
     found = UnreachableError(f"{request}: no connection: {words}", remedy=remedy)
     found.cause = cause

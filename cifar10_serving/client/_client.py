@@ -260,7 +260,7 @@ class Client:
             with call_ends(attempts.ends_s), httpx_errors(attempts.request):
                 return self._exchange(call, attempts)
         except AnswerTimeoutError:
-            attempts.left_s()  # says so where it is the total time-out that has passed
+            attempts.left_s()  # raises if the total time-out has passed
             raise
 
     def _exchange(self, call: Call[AnyRecord], attempts: Attempts) -> Answer:

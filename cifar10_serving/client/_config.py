@@ -107,7 +107,7 @@ def parse_base_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(readable)
     except (httpx.InvalidURL, UnicodeError) as error:
-        why = "" if "@" in text else f": {error}"  # its words may be the password's
+        why = "" if "@" in text else f": {error}"  # its text may contain the password
         raise AddressError(f"{_shown(text)} is not an address{why}", expected=expected) from error
     if url.scheme not in {"http", "https"} or any(map(str.isspace, text)) or not _is_host(url):
         raise AddressError(f"{_shown(text)} is not the address of an HTTP server", expected=expected)

@@ -86,7 +86,7 @@ def _proxy(name: str, text: str, host: str) -> httpx.Proxy:
     remedy = f"correct it, or exclude the service: NO_PROXY={host}"
     try:
         proxy = httpx.Proxy(text if "://" in text else f"http://{text}")
-    except (ValueError, httpx.InvalidURL) as error:  # whose words may show the proxy's password
+    except (ValueError, httpx.InvalidURL) as error:  # its text may contain the proxy's password
         raise ConfigurationError(f"{source} does not name a proxy", expected=EXPECTED, remedy=remedy) from error
     shown = f"{proxy.url.scheme}://{proxy.url.host}"
     if not proxy.url.host or not 0 < (proxy.url.port or 1) <= LAST_PORT:

@@ -153,7 +153,7 @@ def _encoded(content: bytes, name: str | None) -> EncodedImage:
 def _bytes_of(content: bytes | bytearray | memoryview) -> bytes:
     try:
         found = bytes(content)
-    except ValueError as error:  # a memoryview that was released
+    except ValueError as error:  # a released memoryview
         raise ImageSourceError(f"the bytes can't be read: {error}") from error
     _check_size(found, "the image")
     return found
@@ -161,7 +161,7 @@ def _bytes_of(content: bytes | bytearray | memoryview) -> bytes:
 
 def _read_path(path: Path) -> bytes:
     try:
-        status = path.stat()  # before it is opened: to open a device may do anything
+        status = path.stat()  # before it is opened: opening a device may have side effects
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise ImageSourceError(f"{shown(path)} is a device or a socket", expected="a file")
         if stat.S_ISREG(status.st_mode) and status.st_size > MAX_FILE_BYTES:
@@ -215,7 +215,7 @@ def _read_file(file: Any) -> bytes:
         content = read_all(file, name_of(file) or "the open file")
     except ImageSourceError:
         raise
-    except Exception as error:  # an archive's member or a response raises whatever its library does
+    except Exception as error:  # an archive's member or a response may raise anything
         raise ImageSourceError(f"the open file can't be read: {shown(error) or type(error).__name__}") from error
     if not content:
         name = name_of(file)

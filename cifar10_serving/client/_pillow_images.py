@@ -66,7 +66,7 @@ def png_of_pillow_image(image: "Image") -> bytes:
         raise ImageSourceError(
             f"there is not enough memory for a Pillow image of {image.width:,} x {image.height:,} pixels"
         ) from None
-    except Exception as error:  # Pillow raises whatever it meets in a closed, broken or hostile file
+    except Exception as error:  # Pillow may raise anything for a closed, damaged or hostile file
         words = str(error) or type(error).__name__
         raise ImageSourceError(f"the Pillow image can't be encoded: {words}") from error
 
@@ -79,7 +79,7 @@ def _png(image: "Image") -> bytes:
         image.load()
     # After the pixels: Pillow rotates a TIFF when it decodes it, and then drops its orientation.
     orientation = _orientation(image)
-    options: dict[str, Any] = {"icc_profile": None}  # the service applies none; a large one would be in the way
+    options: dict[str, Any] = {"icc_profile": None}  # the service ignores profiles; a large one would cost bandwidth
     if orientation in TURNED:
         options["exif"] = _exif(orientation)
     stream = BytesIO()
@@ -116,7 +116,7 @@ def _as_png_holds_it(image: "Image") -> "Image":
         )
     if mode in AS_THEY_ARE and "transparency" not in image.info:
         return image
-    if mode == "La":  # premultiplied grey, which Pillow converts to nothing but LA
+    if mode == "La":  # premultiplied grey, which Pillow converts only to LA
         return image.convert("LA")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 

@@ -6,4 +6,4 @@ is the served one. TensorFlow and OpenVINO are each imported by one module of th
 
 from cifar10_serving.runtimes.telemetry import disable_telemetry
 
-disable_telemetry()  # here, so that no module of the package can import OpenVINO before
+disable_telemetry()  # here, before any module of the package can import OpenVINO

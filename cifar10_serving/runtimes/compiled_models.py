@@ -83,7 +83,7 @@ class CompiledModels:
                 pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:  # ValidationError is one, and what mmap raises of an empty file
+        except (OSError, ValueError) as error:  # ValueError: ValidationError, or mmap of an empty file
             logger.warning("ignoring %s: %s", file, error)
             return None
         content = np.frombuffer(pages, np.uint8, offset=HEAD_BYTES) if len(pages) > HEAD_BYTES else NOTHING

@@ -147,7 +147,7 @@ def check_golden(
             remedy="restore the version, or publish it again",
         )
     difference = float(np.abs(answers - probabilities).max())
-    if not difference <= tolerance:  # NaN passes no comparison
+    if not difference <= tolerance:  # written this way because of NaN
         raise ModelLoadError(
             f"{metadata.name} version {metadata.version} answers its golden images up to {difference:.3g} away "
             "from its published probabilities",

@@ -268,7 +268,7 @@ def _input_shape(compiled: openvino.CompiledModel) -> InputShape:
 def _image_s(model: OpenVinoModel, quick_s: float) -> float:
     """Return the time per image within a batch: the shortest of a few calls, or the first that is clear enough."""
     images = np.zeros((TIMED_ROWS, *model.input_shape), np.uint8)
-    model.predict(images)  # the first prepares what the others find ready
+    model.predict(images)  # the first call is slower
     shortest_s = math.inf
     for _ in range(TIMED_CALLS):
         start_s = time.perf_counter()

@@ -220,7 +220,7 @@ def _release_functions(names: list[str]) -> None:
     """Make TensorFlow release functions and their weights, as it does for models that it loads itself."""
     for name in names:
         with contextlib.suppress(tf.errors.OpError, ValueError):
-            while context.context().has_function(name):  # each graph that they are part of counts
+            while context.context().has_function(name):  # TensorFlow counts each graph that has it
                 context.context().remove_function(name)
 
 

@@ -44,7 +44,7 @@ class EagerCall(Generic[Result]):
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the caller's part
             self._on_done(error)
         else:
-            if waiting is None:  # asyncio.sleep(0): over in the next tick, so there is nothing to cancel
+            if waiting is None:  # asyncio.sleep(0): nothing to cancel
                 asyncio.get_running_loop().call_soon(self.step)
                 return
             waiting._asyncio_future_blocking = False  # noqa: SLF001  # as asyncio.Task does

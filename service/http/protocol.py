@@ -152,7 +152,7 @@ class BacklogProtocol(ClosingProtocol):
         raw_path, query = (
             scope["raw_path"],
             scope["query_string"],
-        )  # as they were sent: so an early rejection knows them
+        )  # as they were sent, because early rejections compare them
         path = self.application.forwarding.resolve(scope)
         if scope["method"] != "POST" or not path.startswith(PATHS):
             self._start_asgi_task(cycle, self.app)

@@ -217,7 +217,7 @@ class DecodeThreads:
     def _work(self) -> None:
         while (job := self._next()) is not None:
             self._run(job)
-            del job  # with all that it holds, before this thread waits
+            del job  # free its memory before waiting
 
     def _next(self) -> _Job | None:
         """Return the next job, waiting for one; None if this thread should end."""

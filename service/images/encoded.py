@@ -95,7 +95,7 @@ class EncodedImage:
             return self._decode()
         except RequestError:
             raise
-        except UnidentifiedImageError:  # names no cause, but a place in memory
+        except UnidentifiedImageError:  # its text has no cause, only a memory address
             raise damaged("its header is damaged or not supported") from None
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
             if _is_out_of_memory(error, self.decode_bytes):
@@ -128,7 +128,7 @@ class EncodedImage:
         check_pixels(*image.size, self._max_pixels)
         if self._file.format == "JPEG":
             image.draft(None, (self._draft_side, self._draft_side))
-        if self._file.format == "AVIF":  # Pillow leaves it to us, and tells by EXIF what the boxes say
+        if self._file.format == "AVIF":  # Pillow does not apply it, but returns the boxes' orientation as EXIF
             self._orientation = exif_orientation(image.info.get("exif", b"")) or UPRIGHT
         image.load()
         return image
@@ -152,7 +152,7 @@ def _small_jpeg(file: ReadFile) -> Image.Image | None:
         if colours not in SIMPLEJPEG_COLOURS or (width, height) != (file.width, file.height):
             return None
         return Image.fromarray(simplejpeg.decode_jpeg(file.content, strict=True))
-    except ValueError:  # it is damaged: Pillow says how, or makes of it what it can
+    except ValueError:  # damaged: Pillow reports how, or decodes what it can
         return None
 
 

@@ -300,7 +300,7 @@ class Backlog:
                 self._begin_first(now_s)
             if self.on_tick is not None:
                 self.on_tick()
-        finally:  # whatever happens to one, the others have their turns
+        finally:  # an exception must not stop the others
             if self._begun and self._loop is not None:
                 self._loop.call_soon(self._turn)
 

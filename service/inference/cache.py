@@ -62,7 +62,7 @@ class PredictionCache:
         """Store probabilities, and evict the least recently used entries if there is no room."""
         if (former := self._entries.pop(key, None)) is not None:
             self._size_bytes -= ENTRY_BYTES + former.nbytes
-        self._entries[key] = probabilities.copy()  # else a row keeps its whole batch in memory
+        self._entries[key] = probabilities.copy()  # otherwise a row would keep its whole batch in memory
         self._size_bytes += ENTRY_BYTES + probabilities.nbytes
         while self._size_bytes > self._max_bytes:
             _, unused = self._entries.popitem(last=False)

@@ -44,7 +44,7 @@ def candidates(repository: ModelRepository, asked: Sequence[Candidate]) -> list[
         if state is VersionState.READY:
             try:
                 chosen.append(repository.find(name))
-            except UnknownModelError:  # withdrawn at this moment
+            except UnknownModelError:  # withdrawn in between
                 continue
     return chosen or [repository.find()]
 

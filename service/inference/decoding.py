@@ -105,7 +105,7 @@ class Decoder:
             self._admission.leave()
 
         def done(_: "Future[Pixels]") -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts slots any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: slots no longer matter
                 loop.call_soon_threadsafe(leave)
 
         work.add_done_callback(done)
@@ -139,7 +139,7 @@ def _expire(answer: "asyncio.Future[Pixels]") -> None:
 
 
 def _settle_soon(loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Pixels]", work: "Future[Pixels]") -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
         loop.call_soon_threadsafe(_settle, answer, work)
 
 

@@ -331,7 +331,7 @@ class Pipeline:
                 return kept
         computed = None
         if self._admission.pending <= 1:
-            await asyncio.sleep(0)  # then those have been counted that came in the same tick of the event loop
+            await asyncio.sleep(0)  # afterwards requests of the same tick are counted as well
             if self._admission.pending <= 1:
                 computed = self._scheduler.compute_now(version, images)
         if computed is None:

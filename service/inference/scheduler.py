@@ -314,7 +314,7 @@ class Scheduler:
     def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
         if self._loop is None:
             raise AssertionError("there was work before there was an event loop")
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _finish(self, batch: _Batch, outcome: _Outcome) -> None:

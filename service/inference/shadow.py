@@ -69,7 +69,7 @@ class Shadow:
         try:
             if shadow.model is not None:
                 shadow.comparison.compared(agreed=int(shadow.model.predict(pixels[np.newaxis])[0].argmax()) == answered)
-        except Exception:  # nobody waits for it who could be told
+        except Exception:  # nobody waits for the result
             logger.exception("%s as a shadow", shadow)
             shadow.comparison.failed()
         finally:

@@ -178,7 +178,9 @@ async def _measure(arguments: argparse.Namespace, images: list[bytes]) -> Measur
     most = arguments.concurrency if arguments.rate is None else MAX_OUTSTANDING
     options = client_options(arguments) | {"retries": NO_RETRIES, "max_connections": most}
     async with AsyncClient(**options) as client:
-        await client.predict(images[0], model=arguments.model, version=arguments.version)  # a wrong name is told now
+        await client.predict(
+            images[0], model=arguments.model, version=arguments.version
+        )  # reports a wrong name before the run
         load = Load(client, images, arguments.model, arguments.version, arguments.duration)
         if arguments.rate is None:
             return await load.closed_loop(arguments.concurrency)

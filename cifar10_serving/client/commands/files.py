@@ -140,7 +140,7 @@ def _image_at(path: Path) -> ImageSource:
     except ImageSourceError:
         raise
     except (OSError, ValueError):
-        return path  # why it can't be read is said in its turn
+        return path  # the error is reported when it is read
 
 
 def _files_of(name: str, left_out: LeftOut) -> list[Path]:
@@ -160,7 +160,7 @@ def _files_of(name: str, left_out: LeftOut) -> list[Path]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # above it is a folder that nobody may enter, or the name is too long
+    except (OSError, ValueError):  # a folder above is not accessible, or the name is too long
         return False
 
 
@@ -207,7 +207,7 @@ def _in_folder(folder: Path, left_out: LeftOut) -> list[Path]:
 
 
 def _images_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
-    waiting = [folder]  # not by recursion: folders may be nested deeper than calls
+    waiting = [folder]  # not recursive: folders may be nested deeper than Python's stack
     while waiting:
         here = waiting.pop()
         try:

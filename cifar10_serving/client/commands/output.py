@@ -35,7 +35,7 @@ def prepare_streams() -> bool:
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # as long as the process
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a file's name may hold what the terminal can't show
+        if isinstance(stream, TextIOWrapper):  # a file's name may contain characters that the terminal can't show
             stream.reconfigure(errors="backslashreplace")
     return is_open
 

@@ -101,7 +101,7 @@ class PredictionRun:
                     async for result in results:
                         self._take(result)
                         bar.advance()
-                        if self._is_away:  # those that are being asked about would take as long
+                        if self._is_away:  # pending requests would take just as long
                             break
             if self._tally is not None and self._stopped_by is None:
                 self._stored = [await _stored(client, *version) for version in self._tally.versions]

@@ -129,7 +129,7 @@ class ResumeFile:
         with self._named_errors("written"):
             if self._content.startswith(kept):
                 os.ftruncate(self._file, len(kept))
-            elif kept.startswith(self._content):  # there is no header yet, or no end of the last line
+            elif kept.startswith(self._content):  # the header or the end of the last line is missing
                 _write(self._file, kept[len(self._content) :])
             else:
                 self._replace(kept)
@@ -268,7 +268,7 @@ def _read(file: int) -> bytes:
 
 
 def _write(file: int, content: bytes) -> None:
-    while content:  # a disk that is nearly full takes a part
+    while content:  # a nearly full disk takes only a part
         content = content[os.write(file, content) :]
 
 
@@ -286,9 +286,9 @@ def _json_rows(content: bytes) -> Iterator[SavedRow]:
         ValueError: another line is not a row.
     """
     *lines, last = content.split(b"\n")
-    last = last.rstrip(b"\0")  # a file system that lost power may leave these
+    last = last.rstrip(b"\0")  # a file system may leave these after a power loss
     for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith(b'{"evaluation": '):  # which standard output has as well
+        if line.strip() and not line.startswith(b'{"evaluation": '):  # from standard output
             try:
                 yield _json_row(line)
             except (ValueError, TypeError, KeyError) as error:

@@ -66,7 +66,7 @@ def terminal_way(environment: Mapping[str, str]) -> str | None:
     multiplexed = "TMUX" in environment or terminal.startswith(("screen", "tmux"))
     if not multiplexed and ("KITTY_WINDOW_ID" in environment or terminal in {"xterm-kitty", "xterm-ghostty"}):
         return "kitty"
-    names = {environment.get("TERM_PROGRAM"), environment.get("LC_TERMINAL")}  # the second one goes through ssh
+    names = {environment.get("TERM_PROGRAM"), environment.get("LC_TERMINAL")}  # the second one is passed on by ssh
     if not multiplexed and names & {"iTerm.app", "iTerm2", "WezTerm"}:
         return "iterm"
     return "blocks" if environment.get("COLORTERM") in {"truecolor", "24bit"} else None
@@ -109,7 +109,7 @@ def _seen_by_the_model(image: ImageSource) -> Any:
 
     with Image.open(BytesIO(encode_image(image).content)) as opened:
         upright = ImageOps.exif_transpose(opened)
-    if upright.mode.startswith("I"):  # 16 bits, of which the upper 8 count
+    if upright.mode.startswith("I"):  # 16 bits; the upper 8 are used
         upright = upright.convert("I").point([value >> 8 for value in range(2**16)], "L")
     upright = upright.convert("RGBA")
     background = Image.new("RGBA", upright.size, "white")

@@ -44,7 +44,7 @@ def read_gif(content: bytes) -> ImageFile:
                 control = latest if latest[3] & IS_TRANSPARENT or not control else control
             position = end
         else:
-            position += 1  # Pillow passes over what is between blocks
+            position += 1  # Pillow skips bytes between blocks
     else:
         raise too_many("GIF", "extensions before the image", MAX_EXTENSIONS)
     frame = content[position : position + FRAME_BYTES]

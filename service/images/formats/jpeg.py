@@ -160,7 +160,7 @@ def _check_scans(content: bytes, start: int) -> None:
     if FILL in content:
         raise too_many("JPEG", "bytes between two markers", MAX_FILL_BYTES)
     if content.count(SCAN_MARKER) <= MAX_SCANS and content.count(b"\xff") <= MAX_SEGMENTS:
-        return  # it can't have more than these
+        return  # within the limits in any case
     scans = count_scans(content, start, most_segments=MAX_SEGMENTS)
     if scans is None:
         raise too_many("JPEG", "segments", MAX_SEGMENTS)

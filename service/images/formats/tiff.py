@@ -68,7 +68,7 @@ def read_tiff(content: bytes) -> ImageFile:
     try:
         tags = _read_directory(content, layout)
         return _first_page(content, layout, tags)
-    except (struct.error, IndexError, KeyError, OverflowError):  # the last of an offset beyond any file
+    except (struct.error, IndexError, KeyError, OverflowError):  # OverflowError: an offset beyond any file
         raise damaged("its directory is truncated or lacks a tag") from None
 
 
