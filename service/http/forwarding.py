@@ -52,7 +52,7 @@ class Hop(NamedTuple):
 
 
 class Forwarding:
-    """Puts scopes right. Does nothing, at the cost of one attribute, where neither a prefix nor a proxy is configured.
+    """Puts scopes right. `is_off` where there is nothing to do: neither a prefix nor a proxy is configured.
 
     Args:
         root_path: the prefix in front of the service where no trusted proxy names another; empty for none.
@@ -62,13 +62,13 @@ class Forwarding:
     def __init__(self, root_path: str = "", trusted: tuple[Network, ...] = ()) -> None:
         self.root_path = normalize_prefix(root_path)
         self._trusted = trusted
-        self._is_off = not self.root_path and not trusted
+        self.is_off = not self.root_path and not trusted
         self._is_trusted = lru_cache(maxsize=1024)(self._find_trust)
         self._read_kept = lru_cache(maxsize=1024)(self._read)
 
     def resolve(self, scope: Scope) -> str:
         """Put a request's scope right, and return the path of its route; a second call changes nothing."""
-        if not self._is_off and RESOLVED not in scope:
+        if not self.is_off and RESOLVED not in scope:
             self._resolve(scope)
         path: str = route_path(scope) if scope.get("root_path") else scope["path"]
         return path

@@ -2,7 +2,7 @@
 
 These cost more than all else of a small request. A hot route is declared once, by `HotRoutes.add`: FastAPI gets it for
 its OpenAPI document and for whoever calls its application alone, and the same handler answers, whichever way a request
-takes. Handlers await futures and `asyncio.sleep(0)` only, so that `service.http.eager` can run them without a task.
+takes. Handlers await futures and `asyncio.sleep(0)` only, so that an `EagerCall` can run them without a task.
 """
 
 import inspect
