@@ -24,7 +24,7 @@ from bench.measurements import Machine, Results, read_results
 from bench.report import ROUNDS, goals_table, write_report
 from bench.rounds import Measuring
 from bench.servers import BFLOAT16_CPU_FEATURES, SERVERS, Server
-from bench.visits import RUNTIME_BATCHES, WARM_UP_SHARE, prepare
+from bench.trials import RUNTIME_BATCHES, WARM_UP_SHARE, prepare
 from cifar10_serving.artifacts.layout import published_models, published_versions, read_metadata, version_folder
 from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.errors import ProjectError
@@ -55,10 +55,10 @@ class Plan:
         warm_up_s = max(1, round(self.seconds * WARM_UP_SHARE))
         loads_s = len(self.concurrency) * (self.seconds + warm_up_s)
         answering = sum(SERVERS[name].serves_models for name in self.servers)
-        visits = answering * len(self.models) + len(self.servers) - answering
+        trials = answering * len(self.models) + len(self.servers) - answering
         precisions = {SERVERS[name].precision for name in self.servers} - {None}
         alone_s = len(precisions) * len(self.models) * len(RUNTIME_BATCHES) * self.seconds / 4 * 1.3
-        return self.rounds * (visits * (loads_s + START_AND_STOP_S) + alone_s + OURS_ONLY_S)
+        return self.rounds * (trials * (loads_s + START_AND_STOP_S) + alone_s + OURS_ONLY_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

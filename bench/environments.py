@@ -35,7 +35,9 @@ class Environment:
 
 
 OURS: Final = Environment("ours", ROOT / "requirements/serve.txt", ("openvino", "fastapi", "uvicorn", "pillow"))
-FLOORS: Final = Environment("floors", ROOT / "bench/floors/requirements.txt", ("uvicorn", "uvloop", "python-multipart"))
+BASELINES: Final = Environment(
+    "baselines", ROOT / "bench/baselines/requirements.txt", ("uvicorn", "uvloop", "python-multipart")
+)
 
 
 def of_alternative(name: str, *packages: str) -> Environment:

@@ -60,7 +60,7 @@ class BinaryInfer(Record):
     """Time in the runtime's call."""
 
 
-class Visit(Record):
+class Trial(Record):
     """A trial: one server with one model, started, checked, put under load at each concurrency, stopped."""
 
     server: str
@@ -152,19 +152,19 @@ class Round(Record):
     """The measurements of one round; ratios compare values of the same round only."""
 
     number: int
-    visits: list[Visit] = []
+    trials: list[Trial] = []
     runtime_alone: list[RuntimeAlone] = []
     whole_start: WholeStart | None = None
     overload: Overload | None = None
 
     def load(self, server: str, model: str | None, concurrency: int) -> Load | None:
         """Return the measurement of a server at a concurrency, or None."""
-        visit = self.visit(server, model)
-        return visit.loads.get(concurrency) if visit else None
+        trial = self.trial(server, model)
+        return trial.loads.get(concurrency) if trial else None
 
-    def visit(self, server: str, model: str | None) -> Visit | None:
+    def trial(self, server: str, model: str | None) -> Trial | None:
         """Return the trial of a server with a model, or None."""
-        return next((visit for visit in self.visits if (visit.server, visit.model) == (server, model)), None)
+        return next((trial for trial in self.trials if (trial.server, trial.model) == (server, model)), None)
 
 
 class Machine(Record):

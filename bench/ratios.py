@@ -59,8 +59,8 @@ def of_visit(server: str, model: str | None, field: str) -> InRound:
     """Field of a trial, such as "ready_s"."""
 
     def in_round(one: Round) -> float | None:
-        visited = one.visit(server, model)
-        value = getattr(visited, field) if visited else None
+        measured = one.trial(server, model)
+        value = getattr(measured, field) if measured else None
         return None if value is None else float(value)
 
     return in_round
@@ -70,8 +70,8 @@ def best_rate(server: str, model: str | None) -> InRound:
     """Highest rate of good answers at any concurrency."""
 
     def in_round(one: Round) -> float | None:
-        visited = one.visit(server, model)
-        return max((load.requests_per_s for load in visited.loads.values()), default=None) if visited else None
+        measured = one.trial(server, model)
+        return max((load.requests_per_s for load in measured.loads.values()), default=None) if measured else None
 
     return in_round
 
@@ -100,8 +100,8 @@ def binary_infer_ms(model: str, field: str) -> InRound:
     """Mean time of V2 binary inference by our server: "client_ms", "service_ms" or "runtime_ms"."""
 
     def in_round(one: Round) -> float | None:
-        visited = one.visit(OUR_SERVER, model)
-        seen = visited.binary_infer if visited else None
+        measured = one.trial(OUR_SERVER, model)
+        seen = measured.binary_infer if measured else None
         return None if seen is None else float(getattr(seen, field))
 
     return in_round

@@ -24,7 +24,7 @@ from bench.ratios import (
     ratio,
     runtime_rate,
 )
-from bench.servers import BASELINE, HTTP_FLOORS, SERVERS
+from bench.servers import BASELINE, HTTP_BASELINES, SERVERS
 from bench.titles import titles
 
 REPORT: Final = "performance.md"
@@ -69,7 +69,7 @@ def _document(results: Results, *, plotted: bool) -> Iterator[str]:
     if plotted:
         yield "## At a glance\n"
         yield f"![Requests/s as a multiple of plain FastAPI's, by model and concurrency]({PLOT})\n"
-    yield from _floors(results)
+    yield from _baselines(results)
     yield from _binary_infer(results)
     for model in results.models:
         yield from _model(results, model)
@@ -99,7 +99,7 @@ def _conditions(results: Results) -> Iterator[str]:
     yield ""
 
 
-def _floors(results: Results) -> Iterator[str]:
+def _baselines(results: Results) -> Iterator[str]:
     yield "## Baselines\n"
     rows = [
         [
@@ -109,7 +109,7 @@ def _floors(results: Results) -> Iterator[str]:
             _number(results, p50_ms(server.name, None, concurrency), "{:,.2f}"),
             _number(results, p99_ms(server.name, None, concurrency), "{:,.2f}"),
         ]
-        for server in HTTP_FLOORS
+        for server in HTTP_BASELINES
         if server.name in results.servers
         for concurrency in results.concurrency
     ]

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from bench.errors import BenchError
 from bench.goals import SMALL_CNNS
-from bench.measurements import Results, Round, RuntimeAlone, Visit
-from bench.servers import HTTP_FLOORS, OUR_SERVER, Server
-from bench.visits import Bench, overload, runtime_alone, visit, whole_start
+from bench.measurements import Results, Round, RuntimeAlone, Trial
+from bench.servers import HTTP_BASELINES, OUR_SERVER, Server
+from bench.trials import Bench, overload, runtime_alone, trial, whole_start
 
 Item = TypeVar("Item")
 
@@ -35,12 +35,12 @@ def rotated(items: Sequence[Item], by: int) -> list[Item]:
 
 def steps_of_round(servers: Sequence[Server], models: Sequence[str], number: int) -> list[list[Step]]:
     """Group the trials by model, in this round's order; the HTTP baselines are in the first small CNN's group."""
-    beside_floors = first_small_cnn(models)
+    beside_baselines = first_small_cnn(models)
     groups = []
     for place, model in enumerate(rotated(models, number)):
-        answering = [Step(server, model) for server in servers if server not in HTTP_FLOORS]
-        floors = [Step(server, None) for server in servers if server in HTTP_FLOORS and model == beside_floors]
-        groups.append(rotated([*answering, *floors], number + place))
+        answering = [Step(server, model) for server in servers if server not in HTTP_BASELINES]
+        baselines = [Step(server, None) for server in servers if server in HTTP_BASELINES and model == beside_baselines]
+        groups.append(rotated([*answering, *baselines], number + place))
     return groups
 
 
@@ -69,7 +69,7 @@ class Measuring:
         models = list(self._bench.versions)
         for group in steps_of_round(self._servers, models, number):
             for step in group:
-                self._keep(visits=[visit(self._bench, step.server, step.model)])
+                self._keep(trials=[trial(self._bench, step.server, step.model)])
             self._runtime_alone(next(step.model for step in group if step.model))
         if any(server.name == OUR_SERVER for server in self._servers):
             self._ours_only(first_small_cnn(models))
@@ -84,9 +84,9 @@ class Measuring:
     def _ours_only(self, model: str) -> None:
         try:
             self._update(whole_start=whole_start(self._bench))
-            visited = self._current.visit(OUR_SERVER, model)
-            if visited and visited.loads:
-                capacity_per_s = max(load.requests_per_s for load in visited.loads.values())
+            measured = self._current.trial(OUR_SERVER, model)
+            if measured and measured.loads:
+                capacity_per_s = max(load.requests_per_s for load in measured.loads.values())
                 self._update(overload=overload(self._bench, model, capacity_per_s))
         except BenchError as error:
             self._unavailable("our server with all published versions, and under overload", error)
@@ -95,13 +95,13 @@ class Measuring:
     def _current(self) -> Round:
         return self._results.rounds[-1]
 
-    def _keep(self, *, visits: Sequence[Visit] = (), runtime_alone: Sequence[RuntimeAlone] = ()) -> None:
-        for found in visits:
+    def _keep(self, *, trials: Sequence[Trial] = (), runtime_alone: Sequence[RuntimeAlone] = ()) -> None:
+        for found in trials:
             tell(self._current.number, found)
             if found.failure:
                 self._unavailable(f"{found.server}, {found.model or 'no model'}", found.failure)
         self._update(
-            visits=[*self._current.visits, *visits], runtime_alone=[*self._current.runtime_alone, *runtime_alone]
+            trials=[*self._current.trials, *trials], runtime_alone=[*self._current.runtime_alone, *runtime_alone]
         )
 
     def _update(self, **parts: object) -> None:
@@ -114,12 +114,12 @@ class Measuring:
         self._results = self._results.model_copy(update={"unavailable": self._results.unavailable | {what: str(why)}})
 
 
-def tell(round_number: int, visited: Visit) -> None:
+def tell(round_number: int, measured: Trial) -> None:
     """Print a line about a trial."""
-    rates = ", ".join(f"{load.requests_per_s:,.0f}/s at {concurrency}" for concurrency, load in visited.loads.items())
-    errors = sum(load.errors for load in visited.loads.values())
+    rates = ", ".join(f"{load.requests_per_s:,.0f}/s at {concurrency}" for concurrency, load in measured.loads.items())
+    errors = sum(load.errors for load in measured.loads.values())
     print(
-        f"round {round_number + 1}: {visited.server:<16} {visited.model or '':<12} {rates or 'nothing'}"
+        f"round {round_number + 1}: {measured.server:<16} {measured.model or '':<12} {rates or 'nothing'}"
         + (f", {errors} errors" if errors else ""),
         flush=True,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.alternatives.mlserver.repository import write_repository
-from bench.environments import FLOORS, OURS, ROOT, WORK, Environment, of_alternative
+from bench.environments import BASELINES, OURS, ROOT, WORK, Environment, of_alternative
 from bench.processes import free_port
 from bench.uploads import BodyKind
 
@@ -158,12 +158,12 @@ def _one_thread_a_process(start: Start) -> dict[str, str]:
     return {**_alternative_variables(start), "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
-def _floor(name: str, title: str) -> Server:
+def _baseline(name: str, title: str) -> Server:
     return Server(
         name,
         title,
-        FLOORS,
-        lambda start: _uvicorn(FLOORS.python, f"bench.floors.{name}:app", start.port),
+        BASELINES,
+        lambda start: _uvicorn(BASELINES.python, f"bench.baselines.{name}:app", start.port),
         variables=lambda _start: {"PYTHONPATH": str(ROOT)},
         serves_models=False,
     )
@@ -232,9 +232,9 @@ ALTERNATIVES: Final = (
     _mlserver("mlserver_2", "MLServer, 2 workers", 2, _one_thread_a_process),
 )
 
-HTTP_FLOORS: Final = (
-    _floor("bare_asgi", "bare ASGI server, constant answer"),
-    _floor("multipart_asgi", "the same, form parsed"),
+HTTP_BASELINES: Final = (
+    _baseline("bare_asgi", "bare ASGI server, constant answer"),
+    _baseline("multipart_asgi", "the same, form parsed"),
 )
 
-SERVERS: Final = {server.name: server for server in (*OUR_SERVERS, *ALTERNATIVES, *HTTP_FLOORS)}
+SERVERS: Final = {server.name: server for server in (*OUR_SERVERS, *ALTERNATIVES, *HTTP_BASELINES)}

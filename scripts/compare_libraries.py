@@ -37,6 +37,7 @@ ROUND_S: Final = 0.2
 MAX_PIXELS: Final = 10**8
 SHAPE: Final = (32, 32, 3)
 """Of the pixels that are made of each file."""
+DRAFT_SIDE: Final = JPEG_DRAFT_FACTOR * SHAPE[0]
 SIZES: Final = ((32, 32), (128, 128), (640, 480), (4000, 3000))
 """Width and height of the JPEGs that are timed."""
 COMPARED_SIZES: Final = ((32, 32), (33, 47), (1, 1), (257, 511), (640, 480), (1030, 513))
@@ -163,7 +164,7 @@ def _compare_pixels(mode: str, options: Mapping[str, Any]) -> None:
 
 def _by_pillow(content: bytes) -> Image.Image:
     image = Image.open(BytesIO(content), formats=("JPEG",))
-    image.draft(None, ((JPEG_DRAFT_FACTOR * SHAPE[0]), (JPEG_DRAFT_FACTOR * SHAPE[0])))
+    image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
     image.load()
     return image
 
@@ -177,7 +178,7 @@ def _central_square(image: Image.Image) -> Image.Image:
 def _by_simplejpeg(content: bytes, kind: str) -> NDArray[np.uint8]:
     """Return the pixels at the scale that Pillow's `draft` chooses."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(content)
-    scale = next((scale for scale in SCALES if min(width, height) // (JPEG_DRAFT_FACTOR * SHAPE[0]) >= scale), 1)
+    scale = next((scale for scale in SCALES if min(width, height) // DRAFT_SIDE >= scale), 1)
     smallest = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
     return np.asarray(simplejpeg.decode_jpeg(content, kind, **smallest))
 

@@ -1,1 +1,1 @@
-"""The HTTP service: loads published versions, answers with the classes of uploaded images."""
+"""The service: loads published versions and classifies uploaded images, over HTTP and gRPC."""

@@ -1,4 +1,4 @@
-"""The command line of the service: `python -m service`, with a flag for each setting."""
+"""Command line of the service: `python -m service`, with a flag for each setting."""
 
 import os
 import signal
@@ -7,9 +7,9 @@ from types import FrameType
 
 
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C; 0 after a stop, 2 where it could not start."""
-    # First of all: importing takes a moment in which a signal would end the process with a traceback, or, in a
-    # container, not at all.
+    """Serve until SIGTERM or Ctrl-C; return 0 after a shutdown, 2 if the service could not start."""
+    # Must come first: while modules are imported, a signal would end the process with a traceback, or, in a container,
+    # not at all.
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, _stop_before_serving)
     if hasattr(signal, "SIGHUP"):  # a sign to look for new versions, which the start does anyway
@@ -20,7 +20,7 @@ def main() -> int:
 
 
 def _stop_before_serving(_signal: int, _frame: FrameType | None) -> None:
-    # Not sys.exit: a library that is being imported may turn SystemExit into an ImportError of its own.
+    # Not sys.exit: a library that is being imported may turn SystemExit into an ImportError.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Puts the service together: settings, runtime, repository, data plane, and the table of routes."""
+"""Assembles the service: settings, runtime, repository, data plane, and routes."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem documents.
 
 LOOK_FOR_STOP_EVERY_S: Final = 0.1
 END_LOADING_S: Final = 1.0
-"""Time that a stop waits for a version to finish loading: it may be reading from a disk that is gone."""
+"""Time that a shutdown waits for a version to finish loading; the disk may be unresponsive."""
 SUGGESTED_PATHS: Final = (
     *("/predict", "/predict/batch", "/compare", "/explain", "/models", "/docs", "/openapi.json"),
     *("/livez", "/readyz", "/stats", "/metrics", "/v1/models", "/v2", "/v2/health/live", "/v2/health/ready"),
@@ -65,7 +65,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """What routes answer from."""
+    """The parts of the service that routes use."""
 
     repository: ModelRepository
     pipeline: Pipeline
@@ -81,17 +81,17 @@ def create_app(
     backlog: Backlog | None = None,
     runtime: Runtime | None = None,
 ) -> Application:
-    """The ASGI application; its models are loaded after start-up, while /livez already answers.
+    """Return the ASGI application; models are loaded after start-up, while /livez already answers.
 
     Args:
-        settings: None for those of the environment.
-        backlog: in which requests wait before they come here; without one they don't.
-        runtime: None for the one that the settings name.
-        stop: begins when HTTP begins to drain; without it gRPC drains after HTTP, when the application ends.
+        settings: the settings; None to read the environment.
+        backlog: the backlog in which requests wait; None for none.
+        runtime: the runtime; None for the one that the settings name.
+        stop: the shutdown; without it gRPC drains after HTTP, when the application ends.
 
     Raises:
-        SettingsError: the models folder can't be read, or (without `settings`) a variable is not legal.
-        RuntimeUnavailableError: the runtime, device or precision asked for is not here.
+        SettingsError: the models folder can't be read, or (without `settings`) a variable is not valid.
+        RuntimeUnavailableError: the requested runtime, device or precision is not available.
     """
     configure_malloc()
     settings, stop = settings or read_settings(), stop or Stop()
@@ -174,13 +174,13 @@ def create_app(
 
 
 def open_backlog(settings: Settings) -> Backlog:
-    """Where requests wait to be begun, and what counts those that have."""
+    """Return the backlog, which also counts pending requests."""
     admission = Admission(settings.max_pending_requests, settings.max_pending_bytes)
     return Backlog(admission, settings.max_backlog_requests)
 
 
 def open_forwarding(settings: Settings) -> Forwarding:
-    """Return what puts requests right that come through proxies."""
+    """Return the object that corrects requests that come through proxies."""
     forwarding = Forwarding(settings.root_path, parse_networks(settings.trusted_proxies))
     if must_be_stripped(forwarding.root_path):
         logger.warning(
@@ -191,7 +191,7 @@ def open_forwarding(settings: Settings) -> Forwarding:
 
 
 def _add_routes(app: FastAPI, hot: HotRoutes, parts: Parts, settings: Settings) -> None:
-    """The table of routes."""
+    """Add all routes."""
     app.include_router(predict_routes(parts.pipeline, hot))
     app.include_router(model_routes(parts.repository))
     app.include_router(compare_routes(parts.repository, parts.pipeline, settings))

@@ -1,24 +1,24 @@
 """The service's branch of `cifar10_serving.errors.ProjectError`; each class has one HTTP status and one gRPC code.
 
 ServiceError
-├── SettingsError             a setting is not legal; the process doesn't start
+├── SettingsError             a setting is not valid; the service doesn't start
 └── RequestError              a request that isn't answered with a prediction
-    ├── InvalidRequestError   400 INVALID_ARGUMENT   no image, or a broken form around it
-    ├── UndecodableError      400 INVALID_ARGUMENT   the bytes are no image that can be decoded
-    ├── UnauthorizedError     401 UNAUTHENTICATED    the route's secret is missing or wrong
+    ├── InvalidRequestError   400 INVALID_ARGUMENT   no image, or a malformed form
+    ├── UndecodableError      400 INVALID_ARGUMENT   the image can't be decoded
+    ├── UnauthorizedError     401 UNAUTHENTICATED    the route's token is missing or wrong
     ├── UnknownModelError     404 NOT_FOUND          no such model, version or plot
     ├── UploadTimeoutError    408 INVALID_ARGUMENT   the body did not arrive in time
     ├── TooLargeError         413 RESOURCE_EXHAUSTED too many bytes or pixels
     ├── TargetTooLongError    414 INVALID_ARGUMENT   the target of the request has too many bytes
-    ├── UnsupportedTypeError  415 INVALID_ARGUMENT   declared as something that is not read
-    ├── InvalidParameterError 422 INVALID_ARGUMENT   a query parameter or header is not what it must be
+    ├── UnsupportedTypeError  415 INVALID_ARGUMENT   the declared type is not supported
+    ├── InvalidParameterError 422 INVALID_ARGUMENT   a query parameter or header is not valid
     ├── HeadTooLargeError     431 INVALID_ARGUMENT   the request's head has too many bytes or headers
-    ├── UnsupportedCallError  501 UNIMPLEMENTED      a call that this service doesn't have, or not in this form
-    ├── UnavailableError      503 UNAVAILABLE        overloaded, not ready, stopping; says when to come back
+    ├── UnsupportedCallError  501 UNIMPLEMENTED      a call that this service doesn't support
+    ├── UnavailableError      503 UNAVAILABLE        overloaded, not ready or stopping; says when to retry
     └── DeadlineError         504 DEADLINE_EXCEEDED  no answer in time
 
-The kind of each, a word for programs, is the last part of the problem document's type; `CLIENT_GONE` is that of a
-request whose client has left.
+Each class has a kind, the machine-readable last part of the problem document's type. `CLIENT_GONE` is the kind of a
+request whose client has disconnected.
 """
 
 import math
@@ -30,22 +30,22 @@ from cifar10_serving.schemas import InvalidParameter
 from cifar10_serving.text import closest
 
 CLIENT_GONE: Final = "client-gone"
-"""The kind of a request whose client went away; there is no answer to render."""
+"""The kind of a request whose client disconnected; there is no answer."""
 
 
 class ServiceError(ProjectError):
-    """The service could not do what was asked."""
+    """Raised when the service can't do what was requested."""
 
 
 class SettingsError(ServiceError):
-    """A setting is not legal."""
+    """Raised for a setting that is not valid."""
 
 
 class RequestError(ServiceError):
-    """A request that isn't answered with a prediction.
+    """Raised for a request that isn't answered with a prediction.
 
-    `kind` is the stable last part of the problem document's `type`, `title` its words, and `grpc_code` the name of a
-    `grpc.StatusCode`.
+    `kind` is the stable last part of the problem document's `type`, `title` is its title, and `grpc_code` is the name
+    of a `grpc.StatusCode`.
     """
 
     status: ClassVar[HTTPStatus]
@@ -55,30 +55,30 @@ class RequestError(ServiceError):
 
 
 class InvalidRequestError(RequestError):
-    """The request carries no image, or its form is broken."""
+    """Raised for a request without an image, or with a malformed form."""
 
     status, kind, title = HTTPStatus.BAD_REQUEST, "invalid-request", "The request can't be read"
 
 
 class UndecodableError(RequestError):
-    """The bytes are not an image that can be decoded."""
+    """Raised for bytes that are not an image that can be decoded."""
 
     status, kind, title = HTTPStatus.BAD_REQUEST, "undecodable-image", "The image can't be decoded"
 
 
 class UnauthorizedError(RequestError):
-    """The secret that the route asks for is missing or wrong."""
+    """Raised if the token that the route requires is missing or wrong."""
 
     status, kind, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "The token is missing or wrong"
     grpc_code = "UNAUTHENTICATED"
 
 
 class UnknownModelError(RequestError):
-    """There is no such model, version or plot.
+    """Raised if there is no such model, version or plot.
 
     Args:
-        available: what there is instead.
-        asked: the name that was not found; close ones of `available` are suggested.
+        available: the names that exist.
+        asked: the name that was not found; a close one of `available` is suggested.
     """
 
     status, kind, title = HTTPStatus.NOT_FOUND, "not-found", "There is no such model, version or plot"
@@ -95,29 +95,29 @@ class UnknownModelError(RequestError):
 
 
 class UploadTimeoutError(RequestError):
-    """The request's body did not arrive in time."""
+    """Raised if the request's body did not arrive in time."""
 
     status, kind, title = HTTPStatus.REQUEST_TIMEOUT, "upload-timeout", "The request did not arrive in time"
 
 
 class TooLargeError(RequestError):
-    """The request has more bytes, or the image more pixels, than the service takes."""
+    """Raised for a request with too many bytes, or an image with too many pixels."""
 
     status, kind, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"
     grpc_code = "RESOURCE_EXHAUSTED"
 
 
 class TargetTooLongError(RequestError):
-    """The target of the request has more bytes than the service takes."""
+    """Raised for a request whose target has too many bytes."""
 
     status, kind, title = HTTPStatus.REQUEST_URI_TOO_LONG, "target-too-long", "The request's target is too long"
 
 
 class UnsupportedTypeError(RequestError):
-    """The content is declared as something that is not read.
+    """Raised for content whose declared type is not supported.
 
     Args:
-        accept_encoding: where it is the content coding that is not read, those that are.
+        accept_encoding: the supported content codings, if the content coding is not supported.
     """
 
     status, kind, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "Not a supported image type"
@@ -128,7 +128,7 @@ class UnsupportedTypeError(RequestError):
 
 
 class HeadTooLargeError(RequestError):
-    """The request's head has more bytes, or more headers, than the service takes."""
+    """Raised for a request whose head has too many bytes or headers."""
 
     status, kind, title = (
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -138,10 +138,10 @@ class HeadTooLargeError(RequestError):
 
 
 class InvalidParameterError(RequestError):
-    """Parameters of the request are not what they must be.
+    """Raised for parameters that are not valid.
 
     Args:
-        invalid: which, and what would be right.
+        invalid: the parameters, with their expected values.
     """
 
     status, kind = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameter"
@@ -153,28 +153,28 @@ class InvalidParameterError(RequestError):
 
 
 class UnsupportedCallError(RequestError):
-    """The protocol knows the call, and this service doesn't have it, or not in this form."""
+    """Raised for a call of the protocol that this service doesn't support, or not in this form."""
 
     status, kind, title = HTTPStatus.NOT_IMPLEMENTED, "unsupported-call", "The call is not supported"
     grpc_code = "UNIMPLEMENTED"
 
 
 class CapacityLimit(Protocol):
-    """Something that there is too little of, such as places in a queue."""
+    """A limited resource, such as the places in a queue."""
 
     def is_exhausted(self, ahead: int) -> bool:
-        """Whether a request still finds none, with so many more before it on their way there."""
+        """Return whether nothing is left for a request, with this many more ahead of it."""
 
     def error(self) -> "UnavailableError":
-        """What it is told then."""
+        """Return the error for a request that is rejected because of it."""
 
 
 class UnavailableError(RequestError):
-    """The service can't take the request now.
+    """Raised if the service can't take the request now.
 
     Args:
-        retry_after_s: when trying again makes sense, at least 1.
-        capacity_limit: what there is too little of for whatever asks for the same; None where that can't be told.
+        retry_after_s: time after which a retry makes sense, at least 1.
+        capacity_limit: the exhausted resource, which all similar requests need; None if that is not known.
     """
 
     status, kind, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "The service can't take the request now"
@@ -192,22 +192,22 @@ RETRY_AFTER_OUT_OF_MEMORY_S: Final = 5
 
 
 def out_of_memory() -> UnavailableError:
-    """Return the error of a request for which there is not enough memory at this moment."""
+    """Return the error for a request for which there is not enough memory now."""
     return UnavailableError("there is not enough memory for the request", retry_after_s=RETRY_AFTER_OUT_OF_MEMORY_S)
 
 
 class DeadlineError(RequestError):
-    """The answer was not there in time."""
+    """Raised if there was no answer within the deadline."""
 
     status, kind, title = HTTPStatus.GATEWAY_TIMEOUT, "deadline-passed", "No answer within the deadline"
     grpc_code = "DEADLINE_EXCEEDED"
 
 
 def clear_traceback(error: BaseException) -> None:
-    """Let go of what the functions hold through which an error came, such as a request's body.
+    """Release the objects that an error's traceback keeps alive, such as a request's body.
 
-    A future or a variable of one of them often holds the error, too: the body of a refused request would stay until
-    garbage is looked for, which is seldom (`service.process.memory`).
+    A future or a local variable often holds the error, too: the body of a rejected request would stay in memory until
+    the next garbage collection, which is rare (`service.process.memory`).
     """
     error.__traceback__ = None
 
@@ -217,10 +217,10 @@ RETRY_AFTER_STOP_S: Final = 5
 
 
 def retry_after_s(waiting: int, seconds_each: float) -> int:
-    """Whole seconds until so many have left, 1 to 30."""
+    """Return the time in whole seconds until this many have left, 1 to 30."""
     return min(LONGEST_RETRY_S, max(1, math.ceil(waiting * seconds_each)))
 
 
 def stopping() -> UnavailableError:
-    """The error of what the service no longer does because it is stopping."""
+    """Return the error for requests during a shutdown."""
     return UnavailableError("the service is stopping", retry_after_s=RETRY_AFTER_STOP_S)

@@ -1,4 +1,4 @@
-"""Asks this machine's service whether it is ready: `python -m service.healthcheck`, for containers."""
+"""Health check for containers, `python -m service.healthcheck`: asks this machine's service whether it is ready."""
 
 import http.client
 import sys
@@ -12,7 +12,7 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # asked, not lis
 
 
 def main() -> int:
-    """0 where /readyz answers 200, else 1 and the reason."""
+    """Return 0 if /readyz answers 200, otherwise print the reason and return 1."""
     try:
         settings = read_settings()
         host = LOOPBACK.get(settings.host, settings.host)

@@ -112,7 +112,7 @@ def _check_calls(graph: _Graph, file: Path) -> None:
             depths[name] = 1 + max((depths[called] for called in called_here), default=0)
             if sizes[name] > MAX_NODES or depths[name] > MAX_CALL_DEPTH:
                 raise UnsafeGraphError(
-                    f"{file} has functions with {sizes[name]:,} nodes and {depths[name]} levels, including calls",
+                    f"{file} has functions that reach {sizes[name]:,} nodes and are {depths[name]} levels deep",
                     expected=f"at most {MAX_NODES:,} nodes and {MAX_CALL_DEPTH} levels",
                 )
     except CycleError:

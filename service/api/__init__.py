@@ -1,1 +1,1 @@
-"""The protocols: each module turns requests of one form into calls of `service.inference`, and its answers back."""
+"""The protocols: each module translates requests into calls of `service.inference`, and the results into answers."""

@@ -1,4 +1,4 @@
-"""`/compare` and `/explain`: one image through several versions, and the regions that a class was chosen for."""
+"""`/compare` and `/explain`: one image through several versions, and the regions that support a class."""
 
 import base64
 from typing import Annotated, Final
@@ -57,7 +57,7 @@ class CompareParameters(BaseModel):
 
 
 def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Settings) -> APIRouter:
-    """The route, answering from this repository by this pipeline."""
+    """Return the route."""
     routes = APIRouter()
 
     @routes.post(
@@ -69,9 +69,9 @@ def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Se
         openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
     )
     async def compare_models(request: Request, parameters: Annotated[CompareParameters, Query()]) -> Response:
-        """Send the image as to `/predict`. It is decoded once; the models compute one after the other.
+        """Send the image as to `/predict`. It is decoded once; the models compute one after another.
 
-        Whether they agree is told of those that have the same labels.
+        The agreement counts only models with the same labels.
         """
 
         async def answer(exchange: HttpExchange) -> Answer:
@@ -91,11 +91,11 @@ def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Se
 
 
 def comparison(answers: list[Answered], image: NDArray[np.uint8], decode_s: float) -> Comparison:
-    """The answer's record.
+    """Return the answer as a record.
 
     Args:
         image: (height, width, 3) uint8 RGB 0..255.
-        decode_s: from the file to it.
+        decode_s: time to decode it.
     """
     return Comparison(
         answers=[_model_answer(answered, decode_s) for answered in answers],
@@ -178,7 +178,7 @@ class ExplainParameters(BaseModel):
 
 
 def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
-    """The route, answering by this pipeline."""
+    """Return the route."""
     routes = APIRouter()
 
     @routes.post(
@@ -190,9 +190,10 @@ def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
         openapi_extra={"requestBody": IMAGE_BODY, "parameters": HEADERS},
     )
     async def explain_image(request: Request, parameters: Annotated[ExplainParameters, Query()]) -> Response:
-        """Occlusion sensitivity: a square of the picture's mean colour hides one part after the other.
+        """Occlusion sensitivity: a square in the image's mean colour moves over the image.
 
-        Where the class becomes less probable, what was hidden spoke for it. Each square costs one image.
+        Where the probability of the class falls, the hidden part supports it. Each position of the square costs one
+        image.
         """
 
         async def answer(exchange: HttpExchange) -> Answer:
@@ -228,10 +229,10 @@ def _no_class(class_id: int, classes: int) -> InvalidParameterError:
 
 
 def check_occlusions(shape: InputShape, patch: int, stride: int, *, most_images: int) -> None:
-    """Check that these squares hide every pixel of images of this height and width, and are few enough.
+    """Check that the squares hide every pixel of images of this height and width, and that there are not too many.
 
     Raises:
-        InvalidParameterError: they don't, or are not.
+        InvalidParameterError: they don't, or there are.
     """
     if stride > patch:
         expected = f"at most patch = {patch}: a larger stride leaves pixels that no square hides"

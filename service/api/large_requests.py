@@ -1,11 +1,11 @@
-"""Read large requests in a process of their own, so that they don't hold up others.
+"""Parses large requests in a separate process, so that they don't block the event loop.
 
-A thread would not help: parsers of JSON and protobuf hold the GIL from the first byte to the last, which for 10 MB of
-numbers is half a second. What is read, and how it is checked, is each protocol's part.
+A thread would not help: parsers of JSON and protobuf hold the GIL all the time, for half a second for 10 MB of numbers.
+Each protocol provides the function that parses and checks its requests.
 
 `anyio.to_process` takes about the same time, but its process keeps the last request and its answer until the next one,
 and doesn't end while idle (85 MiB after 7 MB of JSON; this one holds 55 MiB and ends after `KEEP_S`). It is also in the
-terminal's process group: Ctrl-C during a large request raises KeyboardInterrupt in the event loop, in place of a
+terminal's process group: Ctrl-C during a large request raises KeyboardInterrupt in the event loop instead of starting a
 graceful shutdown. `python -m scripts.compare_libraries large-requests` measures both.
 """
 
@@ -24,7 +24,7 @@ from service.inference.pipeline import Deadline
 from service.process.memory import configure_malloc
 
 LARGE_BYTES: Final = 256 * 2**10
-"""From here on reading takes longer (2 to 10 ms) than the way through another process does."""
+"""Threshold at which parsing (2 to 10 ms) takes longer than the way through another process."""
 LENGTH: Final = struct.Struct("<Q")
 STOP_TIMEOUT_S: Final = 1.0
 KEEP_S: Final = 30.0
@@ -34,12 +34,12 @@ Read = TypeVar("Read")
 
 
 class RequestReader:
-    """Calls functions that read requests, here or in the process, which is started for a large one and ends when idle.
+    """Calls parsing functions, here or in the process, which is started for a large request and ends when idle.
 
-    One large request is read at a time. Used from one event loop.
+    One large request is parsed at a time. Used from one event loop.
 
     Args:
-        keep_s: how long the process waits for another one; what it has read has left it large.
+        keep_s: idle time after which the process ends; parsed requests have left it large.
     """
 
     def __init__(self, *, keep_s: float = KEEP_S) -> None:
@@ -56,21 +56,21 @@ class RequestReader:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Read:
-        """What the function returns.
+        """Return the function's result.
 
         Args:
-            parse_cost_bytes: how much of its arguments is to be parsed, and not only copied.
-            deadline: of the request.
-            function: of a module, so that the process finds it; its arguments and what it gives are pickled.
+            parse_cost_bytes: number of bytes in the arguments that are parsed, not only copied.
+            deadline: the request's deadline.
+            function: a function of a module, so that the process can import it; arguments and result are pickled.
 
         Raises:
-            DeadlineError: it took longer.
+            DeadlineError: the deadline has passed.
             UnavailableError: the process was killed.
-            RequestError: what the function raises.
+            RequestError: raised by the function.
         """
         if parse_cost_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
-        # Time-outs need a task, and a request may be answered without one (`service.http.eager`).
+        # Time-outs need a task, but a request may be answered without one (`service.http.eager`).
         outcome = await asyncio.create_task(self._ask_in_turn((function, args, kwargs), deadline))
         if isinstance(outcome, Exception):
             raise outcome
@@ -78,7 +78,7 @@ class RequestReader:
         return read
 
     async def close(self) -> None:
-        """End the process, if there is one."""
+        """End the process, if it is running."""
         process = self._retire()
         if process is None:
             return
@@ -89,7 +89,7 @@ class RequestReader:
             await process.wait()
 
     def _retire(self) -> Process | None:
-        """Have the process end by itself, which it does where its input ends."""
+        """Let the process end by itself, by closing its input."""
         if self._retirement is not None:
             self._retirement.cancel()
         process, self._process = self._process, None
@@ -98,7 +98,7 @@ class RequestReader:
         return process
 
     async def _ask_in_turn(self, call: tuple[Any, ...], deadline: Deadline) -> Any:
-        """Return the outcome, errors included: raised, one would stay in its task, in a cycle that holds the body."""
+        """Return the outcome, including errors: a raised one would stay in its task, in a cycle that holds the body."""
         try:
             async with asyncio.timeout(deadline.left_s), self._turn:
                 return await self._ask(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
@@ -146,7 +146,7 @@ async def _start() -> Process:
 
 
 def answer_questions(questions: BinaryIO, answers: BinaryIO) -> None:
-    """Call what is asked for, again and again, until there are no more questions."""
+    """Make the requested calls until the input ends."""
     while head := questions.read(LENGTH.size):
         answer = _answer(questions.read(*LENGTH.unpack(head)))
         answers.write(LENGTH.pack(len(answer)))
@@ -161,14 +161,14 @@ def _answer(question: bytes) -> bytes:
     try:
         outcome = function(*args, **kwargs)
     except RequestError as error:
-        # Not kept in a variable: its frames lead back here, and no garbage is collected, so the request would stay.
+        # Not kept in a variable: its frames lead back here, and garbage is not collected, so the request would stay.
         return pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
     del args, kwargs
     return pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
 
 
 if __name__ == "__main__":
-    # What is read holds no cycles, and looking for them among a million lists takes longer than reading.
+    # Parsed data has no cycles, and searching a million lists for cycles takes longer than parsing.
     gc.disable()
     configure_malloc()
     output, sys.stdout = sys.stdout.buffer, sys.stderr

@@ -1,4 +1,4 @@
-"""`/models`: every model, its versions, their metadata and plots."""
+"""`/models`: models, versions, metadata and plots."""
 
 import logging
 from typing import Annotated, Final
@@ -17,7 +17,7 @@ from service.registry.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADI
 
 SVG_TYPE: Final = "image/svg+xml"
 PLOT_HEADERS: Final = {
-    # A plot is untrusted content: in the sandbox its scripts don't run and it has an opaque origin.
+    # A plot is untrusted: in the sandbox its scripts don't run, and it has an opaque origin.
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "Cache-Control": "public, max-age=86400, immutable",
 }
@@ -29,7 +29,7 @@ VersionPath = Annotated[int, Path(ge=1, description="the version's number", exam
 
 
 def model_routes(repository: ModelRepository) -> APIRouter:
-    """The routes, answering from this repository."""
+    """Return the routes."""
     routes = APIRouter()
 
     @routes.get("/models", tags=["models"], summary="List the models, their versions and stored accuracy")
@@ -83,10 +83,10 @@ def model_routes(repository: ModelRepository) -> APIRouter:
 
 
 def metadata_of(entry: ModelVersion) -> ModelMetadata:
-    """A version's metadata.
+    """Return a version's metadata.
 
     Raises:
-        UnavailableError: it could not be read, or not yet.
+        UnavailableError: they could not be read, or not yet.
     """
     if entry.metadata is None:
         raise UnavailableError(

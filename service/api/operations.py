@@ -1,4 +1,4 @@
-"""Routes for operators: liveness and readiness, metrics, statistics, and reload with the admin token."""
+"""Routes for operators: liveness, readiness, metrics, statistics, and reload with the admin token."""
 
 import asyncio
 import secrets
@@ -21,7 +21,7 @@ from service.telemetry.telemetry import Telemetry
 
 
 def health_routes(repository: ModelRepository, decode_threads: DecodeThreads) -> APIRouter:
-    """`/livez` answers as long as the process does; `/readyz` is 200 only while requests are answered."""
+    """Return `/livez`, which answers while the process runs, and `/readyz`, which is 200 if requests are answered."""
     routes = APIRouter(tags=["health"])
 
     @routes.get("/livez", summary="Liveness probe")
@@ -47,7 +47,7 @@ def health_routes(repository: ModelRepository, decode_threads: DecodeThreads) ->
 
 
 def metrics_routes(telemetry: Telemetry) -> APIRouter:
-    """The route, answering from this telemetry."""
+    """Return the route."""
     routes = APIRouter(tags=["health"])
 
     @routes.get(
@@ -66,12 +66,12 @@ STATISTICS_PATH: Final = "/stats"
 
 
 def statistics_routes(telemetry: Telemetry) -> APIRouter:
-    """The route, answering from this telemetry."""
+    """Return the route."""
     routes = APIRouter()
 
     @routes.get(STATISTICS_PATH, tags=["health"], summary="Requests/s, queue length and latency")
     async def show_statistics(response: Response) -> ServiceStatistics:
-        """Since the start, of all processes that serve; `/metrics` has the rest."""
+        """Statistics since the start, of all worker processes; `/metrics` has more."""
         response.headers["Cache-Control"] = "no-store"
         return telemetry.service_statistics()
 
@@ -82,20 +82,20 @@ BEARER = HTTPBearer(auto_error=False, description=f"the value of the setting `{v
 
 
 def authorization(token: SecretStr) -> Callable[..., Awaitable[None]]:
-    """A dependency of routes that are open to who sends the token as `Authorization: Bearer TOKEN`."""
+    """Return a dependency that requires the token, sent as `Authorization: Bearer TOKEN`."""
 
     async def authorize(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
-        # ASGI decodes headers as Latin-1, whatever the bytes were.
+        # ASGI decodes headers as Latin-1.
         check_token(credentials.credentials.encode("latin-1") if credentials is not None else None, token)
 
     return authorize
 
 
 def check_token(given: bytes | None, token: SecretStr) -> None:
-    """Whether this is the token.
+    """Check the token.
 
     Raises:
-        UnauthorizedError: it is not, or there is none.
+        UnauthorizedError: it is missing or wrong.
     """
     if not secrets.compare_digest(given or b"", token.get_secret_value().encode()):
         raise UnauthorizedError(
@@ -106,19 +106,19 @@ def check_token(given: bytes | None, token: SecretStr) -> None:
 
 
 def admin_routes(watcher: Watcher, token: SecretStr, *, broadcast: Callable[[], None]) -> APIRouter:
-    """The routes.
+    """Return the routes.
 
     Args:
-        broadcast: has other processes that serve look for new versions, too; returns at once.
+        broadcast: makes the other workers check for new versions; returns at once.
     """
     routes = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(authorization(token))])
 
     @routes.post("/reload", summary="Check for new and withdrawn versions now", responses=problem_responses(401, 503))
     async def reload() -> ReloadReport:
-        """Answers once all that is new is loaded and all that is gone unloaded; versions that failed are tried again.
+        """Load new versions, retry failed ones and unload withdrawn ones; answer when all of that is finished.
 
-        Requests are answered all the while, by what was loaded before. With several workers the answer tells of one;
-        the others look at the same time.
+        Meanwhile the loaded versions keep answering. With several workers, the answer describes one of them; the others
+        do the same at the same time.
         """
         broadcast()
         return await asyncio.wrap_future(watcher.scan_now())

@@ -1,6 +1,6 @@
-"""`GET /`: the web page, and the files that it is made of (`web/`), held in memory and cached by browsers for good.
+"""`GET /`: the web page and its files (`web/`), which are held in memory and cached by browsers.
 
-The page's own address is asked again each time; it names its files below a path that changes with their content.
+Browsers revalidate the page itself; its files are below a path that changes with their content.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ KEEP_FOR_GOOD: Final = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class WebFile:
-    """A file of the page, as it is sent."""
+    """A file of the page, ready to be sent."""
 
     content: bytes
     media_type: str
@@ -40,7 +40,7 @@ class WebFile:
 
 
 def page_routes() -> APIRouter:
-    """The routes; the files are read once."""
+    """Return the routes; the files are read once."""
     routes = APIRouter(include_in_schema=False)
     files = read_files(WEB)
     digest = sha256("".join(f"{name}{file.etag}" for name, file in files.items()).encode()).hexdigest()[:16]
@@ -61,7 +61,7 @@ def page_routes() -> APIRouter:
 
 
 def read_files(folder: Path) -> dict[str, WebFile]:
-    """Every file below a folder that a browser is sent, by its path there."""
+    """Return every file in a folder that browsers get, by its path in the folder."""
     files = {}
     for file in sorted(folder.rglob("*")):
         if file.suffix in TYPES:

@@ -66,11 +66,11 @@ def above(name: str, value: int, most: int) -> InvalidParameterError:
 PATH: Final = "/predict"
 BATCH_PATH: Final = "/predict/batch"
 MAX_KEPT_QUERIES: Final = 256
-"""Of the query strings that were read last; the protocol takes at most 8 KiB in each."""
+"""Number of cached query strings; the protocol limits each to 8 KiB."""
 
 
 class PredictParameters(BaseModel):
-    """The query parameters of `POST /predict`; an unknown one is an error, since it may be a misspelt one."""
+    """The query parameters of `POST /predict`; unknown ones are errors, since they may be misspelt."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -85,10 +85,10 @@ class PredictParameters(BaseModel):
 
 @lru_cache(MAX_KEPT_QUERIES)
 def read_parameters(query: bytes) -> PredictParameters:
-    """Return the parameters in a query string; of one that is given twice the last counts.
+    """Return the parameters in a query string; the last value of a repeated one counts.
 
     Raises:
-        InvalidParameterError: one is unknown or not legal.
+        InvalidParameterError: one is unknown or not valid.
     """
     values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:
@@ -99,11 +99,11 @@ def read_parameters(query: bytes) -> PredictParameters:
 
 
 def declare_parameters(_: Annotated[PredictParameters, Query()]) -> None:
-    """Have FastAPI describe the query parameters."""
+    """Make FastAPI describe the query parameters."""
 
 
 def predict_routes(pipeline: Pipeline, hot: HotRoutes) -> APIRouter:
-    """Return the routes, answering by this pipeline."""
+    """Return the routes."""
     routes = APIRouter(tags=["predict"])
     declaration: dict[str, Any] = {
         "dependencies": [Depends(declare_parameters)],
@@ -133,13 +133,13 @@ def predict_routes(pipeline: Pipeline, hot: HotRoutes) -> APIRouter:
 
 
 def predict_handler(pipeline: Pipeline) -> Handler:
-    """Return what answers `POST /predict`."""
+    """Return the handler of `POST /predict`."""
 
     async def predict(exchange: HttpExchange) -> Answer:
         """Send the image as the multipart field `file`, or as the body with its `image/…` type.
 
-        PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF of any size (first frame or page); it becomes the central square
-        at the model's own size.
+        PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF of any size (first frame or page); the central square is resized
+        to the model's input size.
         """
         asked = read_parameters(exchange.query)
         exchange.trace.request_model(asked.model, asked.version)
@@ -155,10 +155,10 @@ def predict_handler(pipeline: Pipeline) -> Handler:
 
 
 def batch_handler(pipeline: Pipeline) -> Handler:
-    """Return what answers `POST /predict/batch`."""
+    """Return the handler of `POST /predict/batch`."""
 
     async def predict_batch(exchange: HttpExchange) -> Answer:
-        """Send each image as a multipart field `files`. An image that can't be read spoils only its own entry."""
+        """Send each image as a multipart field `files`. An image that can't be read fails only its own entry."""
         asked = read_parameters(exchange.query)
         exchange.trace.request_model(asked.model, asked.version)
         with pipeline.admit(exchange) as slot:
@@ -190,7 +190,7 @@ def batch_handler(pipeline: Pipeline) -> Handler:
 
 
 def _rejection(file: FormField) -> RequestError | None:
-    """Return why a file is not even decoded; None where it is."""
+    """Return the reason why a file is not decoded, or None."""
     if not file.content:
         return InvalidRequestError("the file has 0 bytes", expected="an image")
     try:

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API: `/v1/models/…`, its requests and its answers.
+"""TensorFlow Serving's REST API: `/v1/models/…`, its requests and answers.
 
 https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -45,12 +45,12 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
-    """What is to be predicted.
+    """A parsed request for predictions.
 
     Args:
-        images: (rows, height, width, 3) uint8 RGB 0..255; None where there are files.
-        files: encoded images; None where there are pixels.
-        form: the key that the answer has its values under.
+        images: (rows, height, width, 3) uint8 RGB 0..255; None for files.
+        files: encoded images; None for pixels.
+        form: the key of the values in the answer.
     """
 
     images: Images | None
@@ -59,13 +59,13 @@ class PredictRequest:
 
     @property
     def inputs(self) -> Images | list[bytes]:
-        """The images, in the form that they came in."""
+        """The images, in the form in which they came."""
         return self.images if self.images is not None else self.files or []
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a version takes.
+    """The inputs of a version.
 
     Args:
         inputs: the name of each signature's input, by the signature's name.
@@ -77,13 +77,13 @@ class Served:
 
     @classmethod
     def of(cls, metadata: ModelMetadata) -> Self:
-        """Return what a version takes by its metadata: the signatures whose input is one that is understood here."""
+        """Return the inputs of a version from its metadata, without signatures that have an unknown input."""
         inputs = {known.name: known.inputs[0].name for known in metadata.signatures}
         return cls({name: given for name, given in inputs.items() if given in DATATYPES}, metadata.input_shape)
 
     @property
     def ways(self) -> str:
-        """The ways to send images, in words."""
+        """A description of the ways to send images."""
         numbers = "x".join(map(str, self.shape))
         return (
             f'{{"instances": [image, …]}} or {{"inputs": [image, …]}}; an image is {numbers} numbers, or {{"b64": "…"}}'
@@ -91,16 +91,16 @@ class Served:
 
     @property
     def examples_way(self) -> str:
-        """The way to send examples, in words."""
+        """A description of the way to send examples."""
         numbers = f'{{"examples": [{{"images": [{prod(self.shape):,} numbers]}}, …]}}'
         return f'{numbers}, or {{"image_bytes": {{"b64": "…"}}}} for a file'
 
 
 def _document(body: bytes, served: Served) -> Document:
-    """The JSON of a request; members that are null are left out.
+    """Parse the JSON of a request, without members that are null.
 
     Raises:
-        InvalidRequestError: it is none, or no object.
+        InvalidRequestError: it is not JSON, or not an object.
     """
     document = parse_json(body, expected=served.ways)
     if not isinstance(document, dict):
@@ -109,14 +109,14 @@ def _document(body: bytes, served: Served) -> Document:
 
 
 def predict_request(body: bytes, served: Served) -> PredictRequest:
-    """A `:predict` request, in row or column form.
+    """Parse a `:predict` request, in row or column form.
 
     Args:
         body: the JSON.
-        served: by the version that is asked.
+        served: the inputs of the version.
 
     Raises:
-        InvalidRequestError: naming what is wrong with it.
+        InvalidRequestError: the request is not valid.
     """
     document = _document(body, served)
     name = _input_of(document, served)
@@ -133,10 +133,10 @@ def predict_request(body: bytes, served: Served) -> PredictRequest:
 
 
 def classify_request(body: bytes, served: Served) -> PredictRequest:
-    """A `:classify` request: examples with features, and a context that all of them share; otherwise the same.
+    """Parse a `:classify` request: examples with features, and a context that all of them share.
 
     Raises:
-        InvalidRequestError: naming what is wrong with it.
+        InvalidRequestError: the request is not valid.
     """
     document = _document(body, served)
     name = _input_of(document, served)
@@ -157,12 +157,12 @@ def classify_request(body: bytes, served: Served) -> PredictRequest:
 
 
 def _misspelt(document: Document, known: Sequence[str]) -> str:
-    """Say which member of a document may be meant to be one of the known ones, where one may."""
+    """Return a hint if a member of a document may be a misspelt known one."""
     return next((f": {shown(name)}{meant}" for name in document if (meant := did_you_mean(name, known))), "")
 
 
 def _input_of(document: Document, served: Served) -> str:
-    """The name of the one input of the signature that is asked for."""
+    """Return the name of the input of the requested signature."""
     asked = document.get("signature_name")
     if asked is None or asked == "":
         asked = SIGNATURE
@@ -175,7 +175,7 @@ def _input_of(document: Document, served: Served) -> str:
 
 
 def _rows(name: str, instances: object, served: Served) -> list[Any]:
-    """The values of the rows, which may each name their input."""
+    """Return the values of the rows, which may each name their input."""
     if not isinstance(instances, list):
         raise InvalidRequestError("'instances' is not a list", expected=served.ways)
     if not instances or not isinstance(instances[0], dict) or BASE64 in instances[0]:
@@ -216,7 +216,7 @@ def _head(name: str, rows: int, served: Served) -> TensorHead:
 
 
 def _are_flat(features: Sequence[object], shape: InputShape) -> bool:
-    """Whether each is a list of as many numbers as an image has."""
+    """Return whether each is a list with as many numbers as an image has."""
     return all(isinstance(feature, list) and len(feature) == prod(shape) for feature in features)
 
 
@@ -231,7 +231,7 @@ JSON_TYPE: Final = "application/json"
 
 
 def version_states(versions: list[VersionStatus]) -> dict[str, Any]:
-    """The answer to a question for the status of versions."""
+    """Return the answer to a request for the status of versions."""
     return {
         "model_version_status": [
             {
@@ -248,10 +248,10 @@ def version_states(versions: list[VersionStatus]) -> dict[str, Any]:
 
 
 def model_metadata(entry: ModelVersion) -> dict[str, Any]:
-    """The answer to a question for the metadata of a version.
+    """Return the answer to a request for the metadata of a version.
 
     Raises:
-        ArtifactError: its files are gone, or no longer what they were.
+        ArtifactError: its files are missing or have changed.
     """
     signatures = {
         name: {
@@ -269,7 +269,7 @@ def model_metadata(entry: ModelVersion) -> dict[str, Any]:
 
 
 def prediction_answer(request: PredictRequest, probabilities: Probabilities, labels: Sequence[str]) -> Answer:
-    """Return the answer to `:predict`, and to `:classify`, whose rows are pairs of label and score."""
+    """Return the answer to `:predict` or `:classify`; rows of the latter are pairs of label and score."""
     rows: Any = np.ascontiguousarray(probabilities)
     if request.form == "result":
         rows = [list(zip(labels, row, strict=True)) for row in probabilities.tolist()]
@@ -314,7 +314,7 @@ class Predictions(BaseModel):
 
 
 class Classifications(BaseModel):
-    """Response of `:classify`: for each example the pairs of label and probability."""
+    """Response of `:classify`: pairs of label and probability for each example."""
 
     result: list[list[tuple[str, float]]]
 
@@ -325,7 +325,7 @@ ReadRequest = Callable[[bytes, Served], PredictRequest]
 def tensorflow_serving_routes(
     repository: ModelRepository, pipeline: Pipeline, reader: RequestReader, hot: HotRoutes
 ) -> APIRouter:
-    """The routes, answering from this repository and by this pipeline."""
+    """Return the routes."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
 
     async def answer(exchange: HttpExchange, read_request: ReadRequest) -> Answer:
@@ -346,7 +346,7 @@ def tensorflow_serving_routes(
         return await answer(exchange, predict_request)
 
     async def classify(exchange: HttpExchange) -> Answer:
-        """`{"examples": [{"images": […]}, …]}`; each answer is every class with its probability."""
+        """`{"examples": [{"images": […]}, …]}`; each answer lists every class with its probability."""
         return await answer(exchange, classify_request)
 
     async def regress(_: HttpExchange) -> Answer:
@@ -413,10 +413,10 @@ def tensorflow_serving_routes(
 
 
 def asked_version(path_params: Mapping[str, str], path: str) -> int | str | None:
-    """Return the version that a path names by its number or its label; None where it names none.
+    """Return the version that a path names by number or label, or None.
 
     Raises:
-        InvalidRequestError: it is no legal number or label.
+        InvalidRequestError: it is not a valid number or label.
     """
     text = path_params.get(VERSION) or path_params.get(LABEL)
     if text is None:

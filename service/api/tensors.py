@@ -1,6 +1,6 @@
-"""The tensors that go in and out, in each form that they travel in: values, raw bytes, encoded files.
+"""Input and output tensors in all their forms: values, raw bytes, encoded files.
 
-Knows nothing of HTTP or gRPC; every way of saying a tensor wrongly is an `InvalidRequestError` that names it.
+The module is independent of HTTP and gRPC. Every invalid tensor is an `InvalidRequestError` that describes it.
 """
 
 import struct
@@ -36,10 +36,10 @@ ELEMENT_LENGTH: Final = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class TensorHead:
-    """What is said of an input tensor before its contents; checked when it is made.
+    """The description of an input tensor, without its contents; validated on construction.
 
     Raises:
-        InvalidRequestError: it is not an input that the models take.
+        InvalidRequestError: the models have no such input.
     """
 
     name: str
@@ -62,12 +62,12 @@ class TensorHead:
 
     @property
     def rows(self) -> int:
-        """How many images."""
+        """Number of images."""
         return self.shape[0]
 
     @property
     def elements(self) -> int:
-        """How many numbers, or files."""
+        """Number of numbers, or of files."""
         return prod(self.shape)
 
     @property
@@ -77,10 +77,10 @@ class TensorHead:
 
 
 def images_from_bytes(head: TensorHead, content: bytes | memoryview) -> Images:
-    """The images in raw bytes, row-major, not copied; of any shape.
+    """Return the images in raw bytes, row-major, of any shape, without copying them.
 
     Raises:
-        InvalidRequestError: there are more or fewer bytes than the shape says.
+        InvalidRequestError: the number of bytes does not match the shape.
     """
     if len(content) != head.elements:
         raise InvalidRequestError(
@@ -99,10 +99,10 @@ def wrong_shape(name: str, shape: Sequence[int], expected: str) -> InvalidReques
 
 
 def images_from_values(head: TensorHead, values: object) -> Images:
-    """The images in numbers, flat or nested.
+    """Return the images in numbers, flat or nested.
 
     Raises:
-        InvalidRequestError: they are not of that shape, or not whole numbers from 0 to 255.
+        InvalidRequestError: they don't match the shape, or are not whole numbers from 0 to 255.
     """
     flat = _flatten(head, values, EXPECTED_VALUES)
     try:
@@ -116,11 +116,11 @@ def images_from_values(head: TensorHead, values: object) -> Images:
 
 
 def files_from_bytes(head: TensorHead, content: bytes | memoryview, *, max_rows: int) -> list[bytes]:
-    """The files in raw bytes: each is its length, 4 bytes little-endian, and its content.
+    """Return the files in raw bytes: each is its length (4 bytes, little-endian) and its content.
 
     Raises:
-        InvalidRequestError: the lengths don't add up, or there are more or fewer files than the shape says.
-        TooLargeError: there are more than `max_rows`; known before any of them is looked at.
+        InvalidRequestError: the lengths don't add up, or the number of files does not match the shape.
+        TooLargeError: there are more than `max_rows`; raised before any of them is examined.
     """
     if head.elements * ELEMENT_LENGTH.size > len(content):
         raise InvalidRequestError(
@@ -149,22 +149,22 @@ def files_from_bytes(head: TensorHead, content: bytes | memoryview, *, max_rows:
 
 
 def files_from_values(head: TensorHead, values: object) -> list[bytes]:
-    """The files in base64 strings, flat or nested.
+    """Return the files in base64 strings, flat or nested.
 
     Raises:
-        InvalidRequestError: they are not of that shape, or not base64.
+        InvalidRequestError: they don't match the shape, or are not base64.
     """
     return [decode_base64(head.name, text) for text in _flatten(head, values, EXPECTED_BASE64)]
 
 
 def decode_base64(name: str, text: object) -> bytes:
-    """A file from base64.
+    """Decode a file from base64.
 
     Args:
-        name: of the input, for the error.
+        name: name of the input, for the error.
 
     Raises:
-        InvalidRequestError: it is no string of base64.
+        InvalidRequestError: it is not a string of base64.
     """
     if not isinstance(text, str):
         raise _no_base64(name, f"is {shown(text)}")
@@ -179,9 +179,9 @@ def decode_base64(name: str, text: object) -> bytes:
 
 
 def _decode_other_base64(text: str) -> bytes:
-    """Decode base64 in lines (MIME's have 76 characters), without padding, or in the alphabet for URLs.
+    """Decode base64 with line breaks (MIME's have 76 characters), without padding, or in the URL-safe alphabet.
 
-    TensorFlow Serving takes the first two. Where the last character's spare bits aren't 0 it is taken, too.
+    TensorFlow Serving accepts the first two. Spare bits of the last character that aren't 0 are accepted as well.
     """
     plain = "".join(text.split()).translate(URL_SAFE).rstrip("=")
     return a2b_base64(f"{plain}{'=' * (-len(plain) % 4)}", strict_mode=True)
@@ -192,26 +192,26 @@ def _no_base64(name: str, problem: str) -> InvalidRequestError:
 
 
 def check_elements(head: TensorHead, elements: int) -> None:
-    """Whether there are as many elements as the shape says.
+    """Check that the number of elements matches the shape.
 
     Raises:
-        InvalidRequestError: the shape says another number.
+        InvalidRequestError: it does not.
     """
     if elements != head.elements:
         raise _other_number(head, f"{elements:,}")
 
 
 def bytes_of_elements(elements: Iterable[bytes]) -> bytes:
-    """A BYTES tensor in its raw form: each element is its length and its content."""
+    """Return a BYTES tensor in raw form: each element is its length and its content."""
     return b"".join(ELEMENT_LENGTH.pack(len(element)) + element for element in elements)
 
 
 def classifications(probabilities: Probabilities, labels: Sequence[str], classes: int) -> list[str]:
-    """The best classes of each row as Triton writes them, "value:index:label", all rows one after the other.
+    """Return the best classes of each row in Triton's form "value:index:label", all rows in sequence.
 
     Args:
-        labels: of the classes.
-        classes: how many of each row, from 1.
+        labels: the labels of the classes.
+        classes: number of classes per row, from 1.
 
     https://docs.nvidia.com/deeplearning/triton-inference-server, "Classification Extension"
     """
@@ -221,10 +221,10 @@ def classifications(probabilities: Probabilities, labels: Sequence[str], classes
 
 
 def class_count(asked: object) -> int:
-    """How many classes the parameter `classification` asks for; more than a version has mean all, as Triton does it.
+    """Return the number of classes in the parameter `classification`; larger numbers mean all, as with Triton.
 
     Raises:
-        InvalidRequestError: it is no whole number above 0.
+        InvalidRequestError: it is not a whole number above 0.
     """
     asked = whole_number(asked)
     if type(asked) is not int or asked < 1:
@@ -235,13 +235,13 @@ def class_count(asked: object) -> int:
 
 
 def shown(value: object) -> str:
-    """A value from a request as it may stand in an error."""
+    """Return a value from a request in a form for errors."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
 def _flatten(head: TensorHead, values: object, expected: str) -> list[object]:
-    """The elements, from one list or from lists nested as the shape says; by passes over whole levels, not rows."""
+    """Return the elements of a flat or nested list that matches the shape; processes whole levels instead of rows."""
     if not isinstance(values, list):
         raise InvalidRequestError(f"the values of input '{head.name}' are not a list", expected=expected)
     if len(values) == head.elements and not (values and isinstance(values[0], list)):

@@ -1,1 +1,1 @@
-"""HTTP: connections, requests and their replies, and errors in the words of each protocol."""
+"""HTTP: connections, requests and answers, and errors in the format of each protocol."""

@@ -1,4 +1,4 @@
-"""Whole answers, and the forms in which they leave: as FastAPI's responses, or as the bytes of a connection."""
+"""Complete answers, and their two forms: responses for FastAPI, and bytes for a connection."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ JSON_HEADER: Final = (b"content-type", b"application/json")
 JSON_HEADERS: Final = (JSON_HEADER,)
 CLOSE: Final = (b"connection", b"close")
 SECURITY_HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
-"""No browser guesses another type, and no link from here tells its target which image service somebody uses."""
+"""Browsers don't guess another type, and linked sites don't learn from which service a user comes."""
 REQUEST_ID: Final = b"x-request-id"
 STATUS_LINES: Final[dict[int, bytes]] = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus
@@ -25,7 +25,7 @@ STATUS_LINES: Final[dict[int, bytes]] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; `headers` are all but those that every answer has, and the length of the body."""
+    """A complete answer. `headers` excludes the headers that every answer has and the length of the body."""
 
     body: bytes
     headers: HeaderLines = JSON_HEADERS
@@ -37,12 +37,12 @@ class Answer:
 
 
 def record_answer(record: Record) -> Answer:
-    """Return a record as an answer; unlike one that a route returns, it is not validated once more."""
+    """Return a record as an answer, without validating it again as FastAPI would."""
     return Answer(record.model_dump_json().encode())
 
 
 def to_response(answer: Answer) -> Response:
-    """Return an answer as FastAPI's routes and handlers give it."""
+    """Return an answer in the form that FastAPI's routes and handlers return."""
     response = Response(answer.body, answer.status)
     response.raw_headers = answer.raw_headers()
     return response
@@ -52,9 +52,9 @@ def encode_answer(answer: Answer, server_headers: HeaderLines, request_id: bytes
     """Return an answer as bytes, with the headers that every answer has.
 
     Args:
-        server_headers: of the server, such as `date`.
-        request_id: None for an answer that several requests get.
-        closes: whether it says that its connection closes.
+        server_headers: headers of the server, such as `date`.
+        request_id: the request's id; None for an answer that several requests get.
+        closes: whether to announce that the connection closes.
     """
     if closes and CLOSE not in answer.headers:
         server_headers = (*server_headers, CLOSE)

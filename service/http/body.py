@@ -1,6 +1,6 @@
-"""From an HTTP request to the bytes of the image, or of the files, that it carries: a multipart form or the raw body.
+"""The encoded images in an HTTP request, from a multipart form or the raw body.
 
-The body is held in memory, never in a temporary file, and is refused as soon as it is known to be too large.
+The body stays in memory and never goes to a temporary file. It is rejected as soon as it is known to be too large.
 """
 
 import asyncio
@@ -27,30 +27,30 @@ from service.inference.admission import Slot
 FORM: Final = "multipart/form-data"
 MAX_CONTENT_TYPE_BYTES: Final = 1000
 COMPRESSIONS: Final = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
-"""The content codings that are read, by the names that RFC 9110, 8.4.1 gives them."""
+"""The supported content codings, by their names in RFC 9110, 8.4.1."""
 IDENTITY: Final = "identity"
 CONTENT_ENCODING: Final = b"content-encoding"
 MAX_CODINGS: Final = 4
 MAX_GZIP_MEMBERS: Final = 10_000
 WINDOW_BYTES: Final = 16 * 2**10
 COMPRESSED_IN_PLACE_BYTES: Final = 4 * 2**10
-"""A larger body is decompressed in a thread: it may become a thousand times as large, and zlib leaves Python's lock."""
+"""A larger body is decompressed in a thread: it may grow a thousandfold, and zlib releases Python's lock."""
 ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
 """Window bits with which zlib detects which of the two formats it reads."""
 RAW_DEFLATE: Final = -zlib.MAX_WBITS
 PLAIN_FORM: Final = re.compile(rb"multipart/form-data; ?boundary=([0-9A-Za-z'()+_,./:=?-]{1,70})")
-"""As nearly every client writes it, with a new boundary each time, so that caching would be no help."""
+"""The usual form of the header. Clients send a new boundary each time, so caching would not help."""
 BOUNDARY: Final = re.compile(r"(?i);[ ]*boundary=([^\"; ]+)")
-"""Not in quotes, and perhaps with characters that should be."""
+"""A boundary without quotes, which may have characters that need them."""
 
 RawHeaders = Mapping[bytes, bytes]
-"""A request's headers as ASGI has them: names in lower case, and of one that is given twice the last."""
+"""A request's headers as in ASGI: lower-case names; of a repeated header, the last value."""
 ContentType = tuple[str, dict[str, str]]
 """The type, and its options, such as `boundary`."""
 
 
 def raw_headers(scope: Scope) -> RawHeaders:
-    """Return a request's headers by name; content codings on several lines are one list (RFC 9110, 5.3)."""
+    """Return a request's headers by name; several lines of content codings become one list (RFC 9110, 5.3)."""
     lines = scope["headers"]
     headers = dict(lines)
     if len(headers) < len(lines) and CONTENT_ENCODING in headers:
@@ -59,10 +59,10 @@ def raw_headers(scope: Scope) -> RawHeaders:
 
 
 def image_type(headers: RawHeaders) -> ContentType:
-    """Return the content type of a request that carries an image; check it before the body is read.
+    """Return the content type of a request with an image; call it before the body is read.
 
     Raises:
-        UnsupportedTypeError: it is declared as something that is not read.
+        UnsupportedTypeError: the declared type is not supported.
     """
     plain = PLAIN_FORM.fullmatch(headers.get(b"content-type", b""))
     if plain is not None and CONTENT_ENCODING not in headers:
@@ -74,10 +74,10 @@ def image_type(headers: RawHeaders) -> ContentType:
 
 
 def form_type(headers: RawHeaders) -> ContentType:
-    """Return the content type of a request that carries files in a form.
+    """Return the content type of a request with files in a form.
 
     Raises:
-        UnsupportedTypeError: it is no form.
+        UnsupportedTypeError: it is not a form.
     """
     kind = _content_type(headers)
     if kind[0] != FORM:
@@ -89,16 +89,16 @@ def files_in(body: bytes, kind: ContentType, *, max_files: int) -> list[FormFiel
     """Return the form's fields `files`, in order.
 
     Raises:
-        RequestError: there are none or too many, or the form is broken.
+        RequestError: there are none or too many, or the form is malformed.
     """
     return files_of_form(body, kind[1], most_files=max_files)
 
 
 def content_codings(headers: RawHeaders) -> list[str]:
-    """Return the content codings of a body that `decompress` reads, in the order in which they were applied.
+    """Return the content codings of a body, in the order in which they were applied.
 
     Raises:
-        UnsupportedTypeError: one of them is not read.
+        UnsupportedTypeError: one of them is not supported.
     """
     if CONTENT_ENCODING not in headers:
         return []
@@ -109,7 +109,7 @@ def content_codings(headers: RawHeaders) -> list[str]:
 
 
 async def decompress(body: bytes, codings: list[str], slot: Slot, *, max_body_bytes: int) -> bytes:
-    """Return the content of a body compressed by gzip or deflate (RFC 9110, 8.4.1), or not at all.
+    """Return the content of a body that may be compressed by gzip or deflate (RFC 9110, 8.4.1).
 
     Raises:
         RequestError: it is damaged or too large.
@@ -121,7 +121,7 @@ async def decompress(body: bytes, codings: list[str], slot: Slot, *, max_body_by
 
 
 def _content_codings(headers: RawHeaders) -> list[str]:
-    """Return the codings that were applied to the body, in order; without `identity`, which is none."""
+    """Return the codings of the body in the order in which they were applied, without `identity`."""
     value = headers.get(CONTENT_ENCODING, b"").decode("latin-1").lower()
     codings = [coding.strip(" \t") for coding in value.split(",")]
     return [coding for coding in codings if coding not in {"", IDENTITY}]
@@ -142,11 +142,11 @@ async def _decompress_body(body: bytes, coding: str, max_body_bytes: int) -> byt
 def _decompress(body: bytes, coding: str, max_body_bytes: int) -> bytes:
     """Return the content of all members of a compressed body; zeros may follow, as after some archives.
 
-    `gzip.decompress` knows no limit, and a `gzip.GzipFile` takes seconds of Python for a body of empty members.
+    `gzip.decompress` has no limit, and `gzip.GzipFile` takes seconds for a body of empty members.
 
     Raises:
-        InvalidRequestError: it is not what it is declared as.
-        TooLargeError: its content is too large.
+        InvalidRequestError: the body does not match its coding.
+        TooLargeError: the content is too large.
     """
     content = bytearray()
     position, members = 0, 0
@@ -170,7 +170,7 @@ def _decompress(body: bytes, coding: str, max_body_bytes: int) -> bytes:
 def _decompress_member(
     stream: "zlib._Decompress", body: bytes, position: int, content: bytearray, max_body_bytes: int
 ) -> int:
-    """Add a member's content; return where it ends. zlib copies what it leaves: it gets a window at a time."""
+    """Add a member's content and return its end; zlib gets one window at a time, because it copies the rest."""
     while not stream.eof:
         window = stream.unconsumed_tail
         if not window:
@@ -208,15 +208,15 @@ def _parse_content_type(raw: bytes) -> tuple[str, dict[str, str]]:
 
 
 async def read_stream(headers: RawHeaders, receive: Receive, slot: Slot, *, max_body_bytes: int) -> bytes:
-    """Return the whole body.
+    """Return the complete body.
 
     Args:
-        slot: of the request; the body's bytes are counted in it.
+        slot: the request's admission slot, in which the body's bytes are counted.
 
     Raises:
-        ClientDisconnect: the client went away in the middle of it.
+        ClientDisconnect: the client disconnected before the end.
         TooLargeError: the body has more than `max_body_bytes`.
-        UnavailableError: all requests together would hold too many bytes.
+        UnavailableError: the bodies of all requests would take too much memory.
     """
     check_declared_size(headers.get(b"content-length", b"").decode("latin-1"), max_body_bytes=max_body_bytes)
     chunks: list[bytes] = []
@@ -240,19 +240,19 @@ def check_declared_size(content_length: str, *, max_body_bytes: int) -> None:
     """Check the declared length of a body (which may be empty) against the limit.
 
     Raises:
-        TooLargeError: it has more than `max_body_bytes`.
+        TooLargeError: the length is more than `max_body_bytes`.
     """
     if content_length.isascii() and content_length.isdigit() and int(content_length) > max_body_bytes:
         raise _too_large(f"the body has {int(content_length):,} bytes", max_body_bytes)
 
 
 def not_a_form(content_type: str) -> UnsupportedTypeError:
-    """The error of a body that carries no files, for where several are expected."""
+    """Return the error for a body that is not a form, on a route that takes several files."""
     return UnsupportedTypeError(f"content of type {content_type[:100]!r} is not supported", expected=FILES_WAY)
 
 
 def upload_timeout(upload_timeout_s: float) -> UploadTimeoutError:
-    """The error of a body that took longer."""
+    """Return the error for a body that did not arrive in time."""
     return UploadTimeoutError(
         f"the body did not arrive within {upload_timeout_s:g} s", remedy="send it faster, or a smaller file"
     )

@@ -1,6 +1,6 @@
-"""Watches the client of a request: that its body comes in time, and that it is still there while its answer takes long.
+"""Watches the client of a request: the body must arrive in time, and the client must stay until the answer is sent.
 
-Where it isn't, the request is cancelled, so that it costs no more.
+Otherwise the request is cancelled, so that it causes no more work.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ LOOK_FOR_CLIENT_AFTER_S: Final = 0.05
 
 
 class ClientWatch:
-    """Watches one client, within the task of its request; most answers are there before it looks for the first time.
+    """Watches one client, in the task of its request. Most answers are sent before the first check.
 
     Args:
-        receive: of the request; after `begin` nobody else may call it.
+        receive: ASGI's callable of the request; nobody else may call it after `begin`.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -31,29 +31,29 @@ class ClientWatch:
         """Cancel the request unless `begin` is called in time.
 
         Args:
-            timeout_s: longest time from now.
-            too_late: makes of it the error that the cancellation then means.
+            timeout_s: time limit, from now.
+            too_late: returns the error to raise in place of the cancellation.
         """
         task = _current_task()
         self._timer = self._loop.call_later(timeout_s, lambda: self._cancel(task, too_late(timeout_s)))
 
     def begin(self) -> None:
-        """Look for the client from now on; the body was read."""
+        """Check for a disconnect from now on; the body has been read."""
         self.end()
         self._timer = self._loop.call_later(LOOK_FOR_CLIENT_AFTER_S, self._start, _current_task())
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
         if self._look is not None:
             self._look.cancel()
 
     def raise_cause(self) -> None:
-        """Turn a cancellation that came from here into what it means; of any other, do nothing.
+        """Raise the reason for a cancellation that this object requested; ignore any other cancellation.
 
         Raises:
-            ClientDisconnect: the client went away.
+            ClientDisconnect: the client disconnected.
             Exception: the body came too late.
         """
         if self._cause is not None:

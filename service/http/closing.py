@@ -1,6 +1,6 @@
-"""How a connection ends: its client closes it, half or whole, lets it wait, or sends what is no request; or a stop.
+"""The end of a connection: a full or half close by the client, a time-out, a malformed request, or a shutdown.
 
-Requests that were received are answered first, wherever somebody may still read their answers.
+Requests that were received before are answered first, as long as the client can still read the answers.
 """
 
 import asyncio
@@ -22,46 +22,46 @@ from service.http.reading import Flow, ReadingProtocol
 from service.http.request_trace import new_trace, notify_finished
 
 PATHS: Final = ("/predict", "/compare", "/explain", "/v1/models/", "/v2/models/")
-"""Path prefixes of predictions, which are requested with POST."""
+"""Path prefixes of predictions, which are requested by POST."""
 FIRST_PROBE_S: Final = 0.02
 LAST_PROBE_S: Final = 1.0
 UNREAD_ANSWER_S: Final = 60.0
-"""Time for which a client may read nothing of its answer."""
+"""Time-out for a client that does not read its answer."""
 MIN_LOOK_S: Final = 0.05
 MAX_NOTED_PATH_BYTES: Final = 200
 
 
 class ClosingProtocol(ReadingProtocol):
-    """The ending part of a connection."""
+    """The part of a connection that ends it."""
 
     application: ClassVar[Application]
     root_path_bytes: ClassVar[bytes]
 
     _answer: "asyncio.Future[Any] | None" = None
-    """What the request waits for that is being answered; cancelled when its client goes."""
+    """The future that the current request waits for; cancelled when the client disconnects."""
     _skip_bytes = 0
-    """Bytes still to come of a rejected request's body."""
+    """Number of bytes of a rejected request's body that are still to come."""
     _last_cycle: RequestResponseCycle | None = None
-    """Whose answer says, in a stop, that the connection closes."""
+    """The request whose answer announces the close during a shutdown."""
     _timer: asyncio.TimerHandle | None = None
     _probe_timer: asyncio.TimerHandle | None = None
     _unread_since_s: float | None = None
     _last_words: bytes | None = None
-    """The answer to a malformed request, which is sent when those before it are answered."""
+    """The answer to a malformed request, sent after the answers to the requests before it."""
     _is_lingering = False
     _lingering_bytes = 0
 
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Expect a request."""
+        """Start the time-out for the first request."""
         super().connection_made(transport)
         self.flow = Flow(transport)
         self._since_s = self.loop.time()
         self._timer = self.loop.call_later(self._look_after_s, self._look)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Keep the connection open where the client may still wait for an answer."""
+        """Keep the connection open if the client may still wait for an answer."""
         if self._is_lingering or self.transport.is_closing():
             return None
         self._had_eof = True
@@ -74,10 +74,9 @@ class ClosingProtocol(ReadingProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for the answers any more.
+        """Cancel what remains, as nobody waits for it.
 
-        Nothing may be left that refers to itself, such as a request in line: garbage is rarely looked for
-        (`service.process.memory`).
+        Leave no reference cycles, such as a queued request: garbage collection is rare (`service.process.memory`).
         """
         current = self._current
         if current is not None:
@@ -101,19 +100,19 @@ class ClosingProtocol(ReadingProtocol):
             self._note_unanswered(cast("Scope", cycle.scope))
 
     def pause_writing(self) -> None:
-        """The client reads too slowly."""
+        """Note that the client reads too slowly."""
         super().pause_writing()
         self._unread_since_s = self.loop.time()
 
     def resume_writing(self) -> None:
-        """The client has read."""
+        """Note that the client has read."""
         super().resume_writing()
         self._unread_since_s = None
 
     # Stops
 
     def shutdown(self) -> None:
-        """Have the last answer under way say that the connection closes; an idle one is left to `close_if_idle`."""
+        """Let the last pending answer announce the close; `close_if_idle` closes idle connections."""
         self._announce_close()
         if self._answer is not None:
             self._have_waited_for(self._answer)
@@ -124,7 +123,7 @@ class ClosingProtocol(ReadingProtocol):
         answer.add_done_callback(self.tasks.discard)
 
     def close_if_idle(self) -> None:
-        """Close the connection if nothing is asked on it, and nothing that was sent is still to be read."""
+        """Close the connection if no request is pending and everything sent has been read."""
         if self._is_idle() and not self.transport.is_closing() and not _has_unread_bytes(self.transport):
             self.transport.close()
 
@@ -139,7 +138,7 @@ class ClosingProtocol(ReadingProtocol):
         last.keep_alive, self._last_cycle = False, last
 
     def _is_idle(self) -> bool:
-        """Return True if no request waits for an answer."""
+        """Return whether no request waits for an answer."""
         return self._is_answered() and not self.pipeline and not self._waits_for_room and self._last_words is None
 
     def _is_between_requests(self) -> bool:
@@ -148,7 +147,7 @@ class ClosingProtocol(ReadingProtocol):
     # Half-closed connections
 
     def _end_input(self) -> None:
-        """Take note that nothing more will come."""
+        """Note that the client has shut down its sending side."""
         if self._ends:
             return
         if not self._is_at_head:
@@ -166,7 +165,7 @@ class ClosingProtocol(ReadingProtocol):
         self._probe_timer = self.loop.call_later(FIRST_PROBE_S, self._probe, transport, 2 * FIRST_PROBE_S)
 
     def _probe(self, transport: HalfClosedTransport, next_s: float) -> None:
-        """Find out if the client has gone: then the first byte is answered by a reset, and the second fails."""
+        """Detect a disconnected client: it answers the first byte with a reset, and the second write fails."""
         self._probe_timer = None
         current = self._current
         if transport.is_closing() or current is None:
@@ -174,7 +173,7 @@ class ClosingProtocol(ReadingProtocol):
         if current.response_started or transport.send_early():
             self._probe_timer = self.loop.call_later(next_s, self._probe, transport, min(2 * next_s, LAST_PROBE_S))
 
-    # Malformed requests, and those that never end
+    # Malformed and incomplete requests
 
     def _fail(self, error: RequestError) -> None:
         clear_traceback(error)
@@ -195,7 +194,7 @@ class ClosingProtocol(ReadingProtocol):
             self._last_words = answer
 
     def _give_up_last(self, error: RequestError) -> bool:
-        """Let go of the request whose body never ends, or ends nowhere; False where it is too late to say so."""
+        """Abandon the request whose body never ends or is malformed; return False if its answer has already started."""
         broken = self.cycle
         if broken.response_started:
             broken.disconnected = not broken.response_complete
@@ -214,9 +213,10 @@ class ClosingProtocol(ReadingProtocol):
         return encode_answer(answer, tuple(self.server_state.default_headers), request_id, closes=closes)
 
     def _say_last_words(self, answer: bytes) -> None:
-        """Send the last answer; what still arrives is thrown away for a moment, or the client could not read it.
+        """Send the last answer, and discard for a moment what still arrives.
 
-        Closed at once, the connection would be reset under what the client is sending.
+        If the connection were closed at once, a reset could reach a client that is still sending before it reads the
+        answer.
         """
         self._last_words = None
         self.transport.write(answer)
@@ -243,7 +243,7 @@ class ClosingProtocol(ReadingProtocol):
             self.transport.close()
 
     def _note_unanswered(self, scope: Scope, error: RequestError | None = None) -> None:
-        """Have a request noted that the application never saw; without an error its client has gone."""
+        """Log and count a request that never reached the application; without an error, its client disconnected."""
         path = self.application.forwarding.resolve(scope)
         trace = new_trace(scope, path, self.application.request_ids.of(scope), None)
         trace.is_inference = trace.method == "POST" and path.startswith(PATHS)
@@ -255,14 +255,14 @@ class ClosingProtocol(ReadingProtocol):
         notify_finished(trace, self.application.observers)
 
     def _scope_of_malformed(self) -> Scope:
-        """Return what there is to note of a request whose head can't be read."""
+        """Return the loggable facts of a request whose head can't be parsed."""
         path = self.url.partition(b"?")[0][:MAX_NOTED_PATH_BYTES].decode("latin-1")
         return {"method": "", "path": path, "root_path": "", "client": self.client, "headers": ()}
 
-    # Clients that let us wait
+    # Time-outs
 
     def _look(self) -> None:
-        """Close the connection if its client has let us wait for too long; otherwise look again when it may have."""
+        """Close the connection if the client has exceeded a time-out; otherwise schedule the next check."""
         now_s = self.loop.time()
         if self.transport.is_closing():  # and not closed: there is something that the client doesn't read
             self._timer = self.loop.call_later(UNREAD_ANSWER_S, self.transport.abort)
@@ -288,13 +288,13 @@ class ClosingProtocol(ReadingProtocol):
         return min(self.limits.keep_alive_timeout_s, self.limits.header_timeout_s)
 
     def _longest_wait_s(self) -> float | None:
-        """Return how long the client may let us wait for what it owes us; None where it is we who owe an answer."""
+        """Return the time-out for what the client has to send or read; None if the service has to answer."""
         limits = self.limits
         if self._is_idle():
             is_quiet = self._is_between_requests() and not self._skip_bytes
             return limits.keep_alive_timeout_s if is_quiet else limits.header_timeout_s
         if not self._is_at_head and self.cycle is self._current:
-            # The application has the first of these limits; together they are for what it reads without any.
+            # The application applies the first limit. Both together apply to a body that it doesn't read.
             return limits.upload_timeout_s + limits.request_timeout_s
         return None
 

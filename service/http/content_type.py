@@ -1,4 +1,4 @@
-"""Which declared content types may carry an image, and how to send one, in words."""
+"""The content types that may carry an image, and instructions for sending one."""
 
 from types import MappingProxyType
 from typing import Final
@@ -31,7 +31,7 @@ NAMES: Final = MappingProxyType({
     "application/zip": "a zip archive",
     "application/x-www-form-urlencoded": "what curl and forms declare where nothing is said",
 })  # fmt: skip
-"""Plain names of types that are sent in place of an image."""
+"""Names of types that are sent instead of an image."""
 WAYS: Final = (
     "a multipart form with the field 'file' (curl -F file=@cat.png), or the file as the body with its type "
     "(curl --data-binary @cat.png -H 'Content-Type: image/png')"
@@ -41,7 +41,7 @@ TYPES: Final = f"an image: {', '.join(READABLE_FORMATS)}"
 
 
 def check_type(content_type: str) -> None:
-    """Whether content of this type may be an image that is read; none declared, or an unspecific one, may.
+    """Check that content of this type may be a supported image; a missing or generic type may.
 
     Raises:
         UnsupportedTypeError: it may not.

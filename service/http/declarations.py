@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of bodies, headers and errors that several native routes have in common."""
+"""Bodies, headers and errors that several native routes declare in the OpenAPI document."""
 
 from typing import Any, Final
 
@@ -43,7 +43,7 @@ HEADERS: Final[list[Declaration]] = [
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI document says of these error statuses."""
+    """Return the declarations of these error statuses for the OpenAPI document."""
     titles = {
         400: "No image, or one that can't be decoded",
         401: "The token is missing or wrong",

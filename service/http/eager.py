@@ -1,7 +1,8 @@
-"""Runs a coroutine at once up to its first wait, and from callbacks after it: a request without a task of its own.
+"""Runs a coroutine at once up to its first wait and then from callbacks: a request without a task of its own.
 
-A small image whose request has arrived whole is then answered within one tick of the event loop, or two. asyncio's
-eager tasks do this from Python 3.12 on; 3.11 has none. The coroutine may await futures and `asyncio.sleep(0)` only.
+A small image whose request has arrived completely is then answered within one or two ticks of the event loop.
+asyncio's eager tasks do the same from Python 3.12 on; 3.11 has none. The coroutine may await only futures and
+`asyncio.sleep(0)`.
 """
 
 import asyncio
@@ -12,13 +13,13 @@ Result = TypeVar("Result")
 
 
 class EagerCall(Generic[Result]):
-    """One coroutine on its way.
+    """A running coroutine.
 
     Args:
-        coroutine: to be run.
-        on_done: called once with what it returned or raised, on the event loop; within the first `step` where it
-            never waits.
-        on_wait: called with each future that it waits for. Cancelling that future cancels the coroutine.
+        coroutine: the coroutine to run.
+        on_done: called once with the result or the exception, on the event loop; within the first `step` if the
+            coroutine never waits.
+        on_wait: called with each future that the coroutine waits for. Cancelling the future cancels the coroutine.
     """
 
     __slots__ = ("_coroutine", "_on_done", "_on_wait")
@@ -34,9 +35,9 @@ class EagerCall(Generic[Result]):
         self._on_wait = on_wait
 
     def step(self, _done: "asyncio.Future[Any] | None" = None) -> None:
-        """Run until the next wait; called once by whoever made it, and then by what it waits for."""
+        """Run until the next wait. The creator calls this once, then each awaited future calls it."""
         try:
-            # A future that failed or was cancelled raises in the coroutine, where it was awaited.
+            # If the future failed or was cancelled, the exception is raised in the coroutine.
             waiting = self._coroutine.send(None)
         except StopIteration as stop:
             self._on_done(stop.value)

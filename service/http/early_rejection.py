@@ -1,8 +1,8 @@
-"""Load shedding before parsing: heads of requests for predictions, and the answers that reject them.
+"""Load shedding before parsing: recognize the heads of prediction requests, and reject them with a prerendered answer.
 
-Under overload most requests are rejected, so it must cost next to nothing: the answer to one that is rejected is made
-once for many, and sent when its head is seen. Where that is not safe (no plain Content-Length, a client that waits for
-"100 Continue", a very large body), the request takes the standard path, on which it is rejected, too.
+Under overload most requests are rejected, so a rejection must be cheap. The answer is rendered once for many requests
+and sent as soon as a head is seen. If that is not safe (no plain Content-Length, a client that waits for "100
+Continue", a very large body), the request takes the standard path and is rejected there.
 """
 
 import re
@@ -22,7 +22,7 @@ WELL_FORMED_HEAD: Final = re.compile(
     rb"\r\n[Hh][Oo][Ss][Tt]:[ \t]*+[A-Za-z0-9.-]*+(?::[0-9]{0,5}+)?+[ \t]*+"
     rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
 )
-"""Head with one plain Host; any other is left to the parser."""
+"""A head with one plain Host; all others are left to the parser."""
 CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r\n(?![ \t])|\Z)")
 UNUSUAL: Final = (b"transfer-encoding", b"expect", b"upgrade")
 CLOSE: Final = re.compile(rb" http/1\.0(?:\r\n|\Z)|\r\nconnection:(?![ \t]*keep-alive[ \t]*(?:\r\n|\Z))")
@@ -32,9 +32,9 @@ MAX_EARLY_HEAD_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Properties of a rejected request that decide its answer.
+    """The facts about a rejected request that decide its answer.
 
-    `closes`: its connection is closed after the answer; `plain`: its errors are `{"error": "…"}`.
+    `closes`: the connection is closed after the answer; `plain`: errors have the form `{"error": "…"}`.
     """
 
     target: bytes
@@ -44,13 +44,13 @@ class Head:
 
     @property
     def form(self) -> tuple[bool, bool]:
-        """Requests of the same form get the same answer."""
+        """The key by which answers are shared."""
         return self.plain, self.closes
 
 
 @lru_cache(maxsize=1024)
 def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
-    """Parse the bytes of a head; None if only the full parser can decide on it.
+    """Parse the bytes of a head; return None if only the full parser can decide.
 
     Args:
         root_path: the prefix that a proxy may have left in front of the path.
@@ -71,11 +71,11 @@ def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
 
 
 def rejectable(data: bytes, root_path: bytes) -> tuple[Head, int] | None:
-    """Return the head of a request that may be rejected unparsed, and how many bytes of its body are still to come.
+    """Return the head of a request that may be rejected unparsed, and the number of body bytes still to come.
 
     Args:
-        data: received on a connection on which nothing else is asked.
-        root_path: as in `read_head`.
+        data: the bytes received on a connection without other requests.
+        root_path: as for `read_head`.
     """
     end = data.find(HEAD_END)
     head = read_head(data[:end], root_path) if 0 < end <= MAX_EARLY_HEAD_BYTES else None
@@ -88,6 +88,6 @@ def rejectable(data: bytes, root_path: bytes) -> tuple[Head, int] | None:
 
 
 def rejection_answer(rejection: Rejection, *, plain: bool) -> Answer:
-    """Return the answer to requests that are rejected for one reason."""
+    """Return the answer to all requests that are rejected for the same reason."""
     retry = (b"retry-after", b"%d" % rejection.error.retry_after_s)
     return problem_answer(problem_of(rejection.error), "/v2" if plain else "/predict", [retry])

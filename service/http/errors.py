@@ -1,7 +1,7 @@
-"""The one renderer of errors: from whatever was raised to an answer, in the style of the protocol that was spoken.
+"""The error renderer: turns any exception into an answer, in the format of the request's protocol.
 
-Native routes answer with problem documents (RFC 9457), `/v1` and `/v2` with `{"error": "…"}`, as their protocols have
-it. Status and problem type are attributes of each class in `service.errors`.
+Native routes answer with problem documents (RFC 9457); `/v1` and `/v2` answer with `{"error": "…"}`, as their
+protocols require. Each class in `service.errors` has its status and problem type as attributes.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from service.telemetry.trace import Trace
 PROBLEM_TYPE: Final = "application/problem+json"
 KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
 PLAIN_PATHS: Final = ("/v1", "/v2")
-"""Below these an error is `{"error": "…"}`."""
+"""Path prefixes whose errors have the form `{"error": "…"}`."""
 PROBLEM_HEADER: Final = (b"content-type", PROBLEM_TYPE.encode())
 MAX_SHOWN: Final = 100
 SEE_DOCS: Final = "/docs lists all routes"
@@ -50,12 +50,12 @@ logger = logging.getLogger(__name__)
 
 
 def error_answer(error: BaseException, trace: Trace) -> Answer:
-    """Return the answer to a request that failed, and note in its trace why.
+    """Return the answer to a failed request, and record the reason in its trace.
 
     Args:
-        error: a `RequestError`; a `ClientDisconnect`; a cancellation, which means that a stop has no more time; a
-            `MemoryError`; anything else is a fault of ours.
-        trace: of the request.
+        error: a `RequestError`, a `ClientDisconnect`, a `MemoryError`, or a cancellation, which means that a shutdown
+            has no time left. Anything else is an internal error.
+        trace: the request's trace.
     """
     if isinstance(error, ClientDisconnect):
         trace.error = CLIENT_GONE
@@ -74,7 +74,7 @@ def error_answer(error: BaseException, trace: Trace) -> Answer:
 
 
 def problem_answer(problem: Problem, path: str, headers: Sequence[RawHeader] = ()) -> Answer:
-    """Return a problem in the style of the protocol that is spoken below a path."""
+    """Return a problem in the format of the protocol at a path."""
     if not path.startswith(PLAIN_PATHS):
         body = problem.model_dump_json(exclude_none=True).encode()
         return Answer(body, (PROBLEM_HEADER, *headers), problem.status)
@@ -91,7 +91,7 @@ def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
     """Render every error of the application.
 
     Args:
-        paths: what is suggested to those who mistype one.
+        paths: the paths to suggest for a mistyped one.
     """
 
     async def render(request: Request, error: Exception) -> Response:
@@ -139,14 +139,14 @@ def invalid_parameters(errors: Iterable[Mapping[str, Any]], known: Collection[st
     """Describe the parameters that pydantic rejected.
 
     Args:
-        errors: its errors' entries.
-        known: the names of the parameters that there are.
+        errors: the entries of pydantic's error.
+        known: the names of the valid parameters.
     """
     return [_invalid_parameter(str(entry["loc"][-1]), entry, known) for entry in errors]
 
 
 def unexpected(error: BaseException) -> str:
-    """Return what may be said of an error that should never happen; the rest is for the log."""
+    """Return the public description of an internal error; the log has the details."""
     return f"an unexpected {type(error).__name__}"
 
 
@@ -158,7 +158,7 @@ def _invalid_parameter(name: str, error: Mapping[str, Any], known: Collection[st
 
 
 def _query_parameters(route: object) -> list[str]:
-    """Return the names of the query parameters that a route takes, which are the fields of one model."""
+    """Return the names of the query parameters of a route, which are the fields of one model."""
     if not isinstance(route, APIRoute):
         return []
     models = [field.field_info.annotation for field in route.dependant.query_params]

@@ -1,8 +1,7 @@
-"""One request for predictions and its reply, over ASGI or straight over the connection; what handlers are given.
+"""A prediction request and its reply, over ASGI or directly over the connection, as handlers see it.
 
-Both are `service.inference.admission.Exchange`s. Over ASGI the body is awaited, within its time, and the client is
-watched while its answer takes long. Over the connection the body is there, and the connection tells when its client
-goes.
+Both classes are `service.inference.admission.Exchange`s. Over ASGI, the body is awaited with a time-out, and the client
+is watched while its answer is computed. On the fast path the body is complete, and the connection reports a disconnect.
 """
 
 import asyncio
@@ -30,14 +29,14 @@ MAX_TIMEOUT_MS: Final = 3_600_000
 
 
 class HttpExchange:
-    """A request for predictions that has arrived whole; see `AsgiExchange` for one that has not.
+    """A prediction request that has arrived completely; see `AsgiExchange` for the others.
 
     Args:
-        scope: ASGI's, with the path parameters of its route.
-        trace: notes for logs and metrics.
-        ticket: load shedding's record of the request; None where it waited in no backlog.
-        settings: limits and times.
-        body: of the request.
+        scope: ASGI's scope, with the path parameters of the route.
+        trace: the request's trace.
+        ticket: the backlog's record of the request; None if it was not in a backlog.
+        settings: limits and time-outs.
+        body: the request's body.
     """
 
     __slots__ = ("_body", "headers", "path_params", "query", "settings", "ticket", "trace")
@@ -54,11 +53,11 @@ class HttpExchange:
         self._body = body
 
     def timeout_s(self) -> float:
-        """Return the longest time from a whole request to its answer: its own or the service's, less its wait so far.
+        """Return the time from the complete request to its deadline, less the time that it has already waited.
 
         Raises:
-            InvalidParameterError: it names a deadline that is none.
-            DeadlineError: it has waited too long.
+            InvalidParameterError: the requested deadline is not valid.
+            DeadlineError: the deadline has passed.
         """
         timeout_s = self.settings.request_timeout_s
         if RAW_TIMEOUT_HEADER in self.headers:
@@ -70,14 +69,14 @@ class HttpExchange:
         return round(timeout_s - self.ticket.waited_s, 3)
 
     async def read(self, slot: Slot) -> tuple[bytes, Deadline]:
-        """Return the whole body, and until when the request is to be answered.
+        """Return the complete body and the deadline of the request.
 
         Args:
-            slot: of the request; the body's bytes are counted in it.
+            slot: the request's admission slot, in which the body's bytes are counted.
 
         Raises:
-            ClientDisconnect: the client went away.
-            RequestError: it is too large, or all bodies together are, or the request's own deadline is not legal.
+            ClientDisconnect: the client disconnected.
+            RequestError: the body is too large, all bodies together are, or the requested deadline is not valid.
         """
         deadline = Deadline.after(self.timeout_s())
         slot.hold_bytes(len(self._body))
@@ -85,11 +84,11 @@ class HttpExchange:
 
 
 async def read_image(exchange: HttpExchange, slot: Slot) -> tuple[bytes, Deadline]:
-    """Return the encoded image in a request, and until when it is to be answered; its type is checked first.
+    """Return the encoded image in a request, and the request's deadline; the type is checked before the body is read.
 
     Raises:
-        ClientDisconnect: the client went away.
-        RequestError: there is no image, its type is not read, or as `HttpExchange.read`.
+        ClientDisconnect: the client disconnected.
+        RequestError: there is no image, its type is not supported, or `HttpExchange.read` failed.
     """
     content_type, options = image_type(exchange.headers)
     body, deadline = await exchange.read(slot)
@@ -100,11 +99,11 @@ async def read_image(exchange: HttpExchange, slot: Slot) -> tuple[bytes, Deadlin
 
 
 Handler = Callable[[HttpExchange], Coroutine[Any, None, Answer]]
-"""Reads a request, has it computed, and encodes the answer; errors are raised."""
+"""Reads a request, has it computed and encodes the answer; raises errors."""
 
 
 class AsgiExchange(HttpExchange):
-    """A request over ASGI, whose body is received when it is read; used within the task of its request."""
+    """A request over ASGI, whose body is received by `read`; used in the request's task."""
 
     __slots__ = ("_receive", "_watch")
 
@@ -114,7 +113,7 @@ class AsgiExchange(HttpExchange):
         self._watch = ClientWatch(receive)
 
     async def read(self, slot: Slot) -> tuple[bytes, Deadline]:
-        """Return the body once it is there; from then on the client is watched."""
+        """Return the body when it is complete; from then on, watch the client."""
         timeout_s = self.timeout_s()
         self._watch.expect_body(self.settings.upload_timeout_s, upload_timeout)
         body = await read_stream(self.headers, self._receive, slot, max_body_bytes=self.settings.max_body_bytes)
@@ -125,8 +124,8 @@ class AsgiExchange(HttpExchange):
         """Return the handler's answer.
 
         Raises:
-            ClientDisconnect: the client went away.
-            RequestError: what the handler raises, or the body came too late.
+            ClientDisconnect: the client disconnected.
+            RequestError: raised by the handler, or the body came too late.
         """
         try:
             return await handler(self)

@@ -1,8 +1,8 @@
-"""Requests that come through a proxy: the path prefix in front of the service, and what trusted proxies say.
+"""Requests through a proxy: the path prefix of the service, and the headers of trusted proxies.
 
-After `Forwarding.resolve` a scope is as ASGI wants it: `path` begins with `root_path`, `client` is the address that the
-request came from, `scheme` and the header `Host` are those that it was sent with. uvicorn's own middleware for this
-knows neither prefixes, nor hosts, nor RFC 7239's `Forwarded`, and doesn't see requests on the fast path.
+After `Forwarding.resolve` a scope follows ASGI: `path` starts with `root_path`, `client` is the address that the
+request came from, and `scheme` and the header `Host` are the original ones. uvicorn's own middleware supports neither
+prefixes nor hosts nor RFC 7239's `Forwarded`, and doesn't see requests on the fast path.
 """
 
 import ipaddress
@@ -20,18 +20,18 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 RESOLVED: Final = "cifar10.forwarding"
 ROOT_PATH_PATTERN: Final = r"^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$"
-"""Segments that don't begin with a dot: they stand in addresses and in HTML as they are."""
+"""Path segments that don't start with a dot and need no escaping in addresses and HTML."""
 MAX_PREFIX_CHARACTERS: Final = 256
 MAX_KEPT_BYTES: Final = 512
-"""Longer headers are parsed each time instead of cached."""
+"""Limit for caching; longer headers are parsed each time."""
 OWN_PATHS: Final = frozenset(
     {
         *("predict", "compare", "explain", "models", "v1", "v2", "admin", "web", "docs", "openapi.json"),
         *("livez", "readyz", "metrics", "stats", "static-offline-docs"),
     }
 )
-"""The first segments of the service's paths. A proxy in front of which such a prefix stands has to strip it: nothing
-could tell `/models/x` below a prefix `/models` from the service's own `/models/x`."""
+"""The first segments of the service's paths. A proxy has to strip a prefix that starts with one of them: below a prefix
+`/models`, nothing could distinguish `/models/x` from the service's own path."""
 NAMES: Final = {
     name.encode(): name
     for name in ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix")
@@ -40,11 +40,11 @@ SCHEMES: Final = frozenset({"http", "https"})
 HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 OBFUSCATED: Final = re.compile(r"unknown|_[A-Za-z0-9._-]{1,63}")
 PAIR: Final = re.compile(r'\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*(;|,|$)')
-"""One `name=value` of RFC 7239, and what follows it."""
+"""One `name=value` of RFC 7239, and the separator after it."""
 
 
 class Hop(NamedTuple):
-    """Facts that one proxy reports of the request it forwarded; a field it does not report is empty."""
+    """The facts that one proxy reports about a request; missing ones are empty."""
 
     client: str = ""
     scheme: str = ""
@@ -52,11 +52,11 @@ class Hop(NamedTuple):
 
 
 class Forwarding:
-    """Puts scopes right. Does nothing, at the cost of one attribute, where neither a prefix nor a proxy is configured.
+    """Corrects scopes. Without a prefix and without proxies, it costs one attribute access.
 
     Args:
-        root_path: the prefix in front of the service where no trusted proxy names another; empty for none.
-        trusted: the proxies whose headers count.
+        root_path: the path prefix of the service, unless a trusted proxy names another; may be empty.
+        trusted: the proxies whose headers are trusted.
     """
 
     def __init__(self, root_path: str = "", trusted: tuple[Network, ...] = ()) -> None:
@@ -67,7 +67,7 @@ class Forwarding:
         self._read_kept = lru_cache(maxsize=1024)(self._read)
 
     def resolve(self, scope: Scope) -> str:
-        """Put a request's scope right, and return the path of its route; a second call changes nothing."""
+        """Correct a request's scope and return the path of its route; a second call changes nothing."""
         if not self._is_off and RESOLVED not in scope:
             self._resolve(scope)
         path: str = route_path(scope) if scope.get("root_path") else scope["path"]
@@ -90,7 +90,7 @@ class Forwarding:
         return address is not None and any(address in network for network in self._trusted)
 
     def _follow(self, scope: Scope) -> str:
-        """Take over what a trusted proxy says; the prefix that it names, empty where it names none."""
+        """Apply a trusted proxy's headers; return the prefix that it names, or an empty string."""
         headers = tuple([header for header in scope["headers"] if header[0] in NAMES])
         is_short = sum(len(value) for _, value in headers) <= MAX_KEPT_BYTES
         hop, client, prefix = (self._read_kept if is_short else self._read)(headers)
@@ -104,7 +104,7 @@ class Forwarding:
         return prefix
 
     def _read(self, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[Hop, tuple[str, int] | None, str]:
-        """The hop that counts, its client's address and port, and the prefix; what is not legal left out."""
+        """Return the relevant hop, its client's address and port, and the prefix; leave out invalid values."""
         given: dict[str, list[str]] = {}
         for name, value in headers:
             given.setdefault(NAMES[name], []).append(value.decode("latin-1"))
@@ -117,7 +117,7 @@ class Forwarding:
     def _first_outside(self, hops: list[Hop]) -> Hop:
         """Return the nearest hop whose client is not a trusted proxy; if there is none, the farthest.
 
-        The client of that hop may have made up everything before it in the headers.
+        The client of that hop may have forged all entries before it.
         """
         chosen = Hop()
         for hop in reversed(hops):
@@ -131,31 +131,31 @@ class Forwarding:
 
 
 def route_path(scope: Scope) -> str:
-    """The path of a request without the prefix in front of the service."""
+    """Return the path of a request without the service's prefix."""
     path: str = scope["path"]
     root_path = scope.get("root_path")
     return path.removeprefix(root_path) if root_path else path
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """The addresses and CIDR ranges in a list that commas or blanks separate.
+    """Parse a list of addresses and CIDR ranges, separated by commas or blanks.
 
     Raises:
-        ValueError: one of them is neither.
+        ValueError: an entry is neither.
     """
     return tuple(ipaddress.ip_network(entry) for entry in re.split(r"[\s,]+", text) if entry)
 
 
 def is_prefix(text: str) -> bool:
-    """Tell whether a path prefix may stand in front of the service; the empty one may."""
+    """Return whether a path prefix is valid; the empty one is."""
     return len(text) <= MAX_PREFIX_CHARACTERS and re.fullmatch(ROOT_PATH_PATTERN, text) is not None
 
 
 def normalize_prefix(text: str) -> str:
-    """Return a legal prefix without its last slash.
+    """Return a valid prefix without its trailing slash.
 
     Raises:
-        SettingsError: it is not legal.
+        SettingsError: it is not valid.
     """
     if not is_prefix(text):
         raise SettingsError(f"root_path = {text[:100]!r}", expected="a path such as /cifar10")
@@ -163,12 +163,12 @@ def normalize_prefix(text: str) -> str:
 
 
 def must_be_stripped(prefix: str) -> bool:
-    """Tell whether a prefix begins as paths of the service do, so that only a proxy that strips it can use it."""
+    """Return whether a prefix starts like one of the service's paths, so that a proxy has to strip it."""
     return prefix.removeprefix("/").partition("/")[0] in OWN_PATHS
 
 
 def plain_address(text: str) -> str:
-    """Return an address as it is usually written: an IPv4 address that came over an IPv6 socket as IPv4."""
+    """Return an address in its usual form: an IPv4 address from an IPv6 socket as IPv4."""
     if not text.startswith("::ffff:"):
         return text
     address = _parsed(text)
@@ -189,9 +189,10 @@ def _set_prefix(scope: Scope, prefix: str) -> None:
 
 
 def _hops(given: Mapping[str, list[str]]) -> list[Hop]:
-    """Return what each proxy reported, the farthest first.
+    """Return the reports of the proxies, the farthest first.
 
-    Proxies that write `X-Forwarded-*` let a client's `Forwarded` pass, so it counts only where there is none of them.
+    Proxies that write `X-Forwarded-*` pass on a client's own `Forwarded`, so it counts only if there are no such
+    headers.
     """
     if given.keys() - {"forwarded"}:
         clients = _listed(given.get("x-forwarded-for"))
@@ -207,14 +208,14 @@ def _listed(values: list[str] | None) -> list[str]:
 
 
 def _aligned(entries: list[str], rows: int) -> list[str]:
-    """Return the entries, one a row; where there are more or fewer, the nearest proxy's, which is the last, for all."""
+    """Return one entry per row; if the numbers differ, use the nearest proxy's entry, the last one, for all rows."""
     if len(entries) == rows:
         return entries
     return [entries[-1] if entries else ""] * rows
 
 
 def _forwarded(text: str) -> list[Hop]:
-    """RFC 7239's header; where it isn't well-formed, what stands behind the fault, which the nearest proxies wrote."""
+    """Parse RFC 7239's header. After a syntax error, keep only what follows it, which the nearest proxies wrote."""
     hops: list[Hop] = []
     pairs: dict[str, str] = {}
     position = 0
@@ -236,7 +237,7 @@ def _forwarded(text: str) -> list[Hop]:
 
 
 def _client(text: str) -> tuple[str, int] | None:
-    """An address and its port, 0 where there is none; RFC 7239's names for hidden ones; None where it is neither."""
+    """Parse an address and its port (0 if missing), or a hidden name of RFC 7239; return None if it is neither."""
     if OBFUSCATED.fullmatch(text):
         return text, 0
     host, port = text, ""

@@ -1,19 +1,19 @@
 """The transport of a connection whose client has shut down its sending side.
 
-A client that waits for its answer and one that has gone look alike: both have sent a FIN. They differ once something
-is sent to them, since the machine of one that has gone answers with a reset. So the first bytes of the answer, which
-are the same for every answer, are sent one at a time while it is not there yet.
+A client that waits for its answer can't be distinguished from one that has disconnected: both have sent a FIN. But the
+machine of a disconnected client responds to data with a reset. So the first bytes, which are the same for every answer,
+are sent one at a time while the answer is computed.
 """
 
 import asyncio
 from typing import Any, Final
 
 FIRST_BYTES: Final = b"HTTP/1.1 "
-"""First bytes of every answer, final or interim."""
+"""The first bytes of every answer, final or interim."""
 
 
 class HalfClosedTransport(asyncio.Transport):
-    """Writes to another transport, and leaves out of the next answer what was sent of it early."""
+    """Writes to another transport, and omits from the answer the bytes that were sent early."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class HalfClosedTransport(asyncio.Transport):
         self._early_bytes = 0
 
     def send_early(self) -> bool:
-        """Send the next byte of an answer that is not there yet; False where there are no more."""
+        """Send the next byte of the answer early; return False if there are none left."""
         if self._early_bytes == len(FIRST_BYTES):
             return False
         self._transport.write(FIRST_BYTES[self._early_bytes : self._early_bytes + 1])
@@ -29,13 +29,13 @@ class HalfClosedTransport(asyncio.Transport):
         return True
 
     def write(self, data: "bytes | bytearray | memoryview[int]") -> None:
-        """Write an answer, or more of it."""
+        """Write an answer or a part of it."""
         if self._early_bytes:
             data, self._early_bytes = memoryview(data)[self._early_bytes :], 0
         self._transport.write(data)
 
     def close(self) -> None:
-        """Close after what was written is sent."""
+        """Close after the written data is sent."""
         self._transport.close()
 
     def abort(self) -> None:
@@ -43,7 +43,7 @@ class HalfClosedTransport(asyncio.Transport):
         self._transport.abort()
 
     def is_closing(self) -> bool:
-        """Return whether it is closed, or about to be."""
+        """Return whether the transport is closed or closing."""
         return self._transport.is_closing()
 
     def can_write_eof(self) -> bool:
@@ -51,9 +51,9 @@ class HalfClosedTransport(asyncio.Transport):
         return self._transport.can_write_eof()
 
     def write_eof(self) -> None:
-        """Shut down the sending side, too."""
+        """Shut down the sending side."""
         self._transport.write_eof()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what the other transport knows."""
+        """Return information from the other transport."""
         return self._transport.get_extra_info(name, default)

@@ -1,6 +1,6 @@
-"""The head of an HTTP request: its limits, and the checks of it that the parser leaves undone.
+"""The head of an HTTP request: its limits, and checks that the parser does not make.
 
-The parser (llhttp) is strict about nearly everything, but knows no limits, and leaves Host and versions to us.
+The parser (llhttp) is strict about nearly everything, but has no limits and does not check Host and versions.
 """
 
 import re
@@ -24,7 +24,7 @@ VERSION_BYTES: Final = 9
 _TRAILING_BLANKS: Final = re.compile(rb"(?<=[^\r\n \t])[ \t]+(?=\r\n)")
 _UPGRADE: Final = re.compile(rb"(?i)\r\nupgrade:[^\r\n]*(?=\r\n)")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
-"""RFC 3986's `host [":" port]`; it may be empty."""
+"""RFC 3986's `host [":" port]`, which may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ConnectionLimits:
 
 
 def check_partial_head(head: bytes, max_header_bytes: int) -> None:
-    """Raise if what has arrived of a head can't become one that is taken; it doesn't begin with an empty line.
+    """Check that a partial head can still become a valid one. The head must not start with an empty line.
 
     Raises:
         RequestError: it is malformed, or over a limit.
@@ -53,19 +53,19 @@ def check_partial_head(head: bytes, max_header_bytes: int) -> None:
     if head.count(b"\r\n") > MAX_HEADERS + 1:
         raise too_many_headers()
     try:
-        # One that forgets what it sees: the parser of the connection gets whole heads alone.
+        # A separate parser: the one of the connection gets only complete heads.
         httptools.HttpRequestParser(object()).feed_data(head)
     except httptools.HttpParserError as error:
         raise malformed(str(error)) from None
 
 
 def normal_head(head: bytes, max_header_bytes: int) -> bytes:
-    """Return a whole head without the blanks that may follow a value (RFC 9110, 5.5).
+    """Return a complete head without trailing blanks after values (RFC 9110, 5.5).
 
-    The parser leaves them on, and takes some for part of the value.
+    The parser keeps them, and takes some for a part of the value.
 
     Raises:
-        RequestError: it is over a limit, or of another protocol.
+        RequestError: the head is over a limit, or of another protocol.
     """
     line_bytes = head.find(b"\r\n")
     if line_bytes > MAX_TARGET_BYTES or len(head) > max_header_bytes:
@@ -79,17 +79,17 @@ def normal_head(head: bytes, max_header_bytes: int) -> bytes:
 
 
 def target_of(head: bytes) -> bytes:
-    """Return the target in the beginning of a head, which may be malformed; empty where there is none."""
+    """Return the target in the first bytes of a head, which may be malformed; empty if there is none."""
     line = head[: MAX_METHOD_BYTES + MAX_TARGET_BYTES].partition(b"\r\n")[0]
     return line.split(b" ", 2)[1] if b" " in line else b""
 
 
 @lru_cache(maxsize=256)
 def parse_target(target: bytes) -> tuple[str, bytes, bytes]:
-    """Return the path of a request's target, decoded and as it was sent, and its query.
+    """Return the path of a request's target, decoded and raw, and its query.
 
     Raises:
-        InvalidRequestError: it is no path.
+        InvalidRequestError: it is not a path.
     """
     try:
         parsed = httptools.parse_url(target)
@@ -101,20 +101,20 @@ def parse_target(target: bytes) -> tuple[str, bytes, bytes]:
 
 
 def without_offer(head: bytes) -> bytes:
-    """Return a whole head without its offers to upgrade the protocol."""
+    """Return a complete head without offers to upgrade the protocol."""
     return _UPGRADE.sub(b"", head)
 
 
 def check_fields(version: str, hosts: Sequence[bytes], transfer_codings: Sequence[bytes]) -> None:
-    """Raise unless a request has the fields that its framing and its routing need.
+    """Check that a request has the fields that framing and routing need.
 
     Args:
         version: `1.1` or `1.0`.
-        hosts: the values of its fields Host.
-        transfer_codings: the values of its fields Transfer-Encoding.
+        hosts: the values of the fields Host.
+        transfer_codings: the values of the fields Transfer-Encoding.
 
     Raises:
-        InvalidRequestError: RFC 9112 asks for status 400.
+        InvalidRequestError: RFC 9112 requires status 400.
     """
     if len(hosts) != 1 and (hosts or version != "1.0"):
         raise InvalidRequestError(
@@ -132,12 +132,12 @@ def check_fields(version: str, hosts: Sequence[bytes], transfer_codings: Sequenc
 
 
 def malformed(reason: str) -> InvalidRequestError:
-    """Return the error of bytes that are no HTTP request."""
+    """Return the error for bytes that are not an HTTP request."""
     return InvalidRequestError(f"the request is malformed: {reason}", expected="a request in HTTP/1.1")
 
 
 def head_too_large(max_header_bytes: int) -> HeadTooLargeError:
-    """Return the error of a head with too many bytes."""
+    """Return the error for a head with too many bytes."""
     return HeadTooLargeError(
         f"the head of the request has more than {max_header_bytes:,} bytes",
         expected=f"at most {max_header_bytes:,} bytes",
@@ -146,7 +146,7 @@ def head_too_large(max_header_bytes: int) -> HeadTooLargeError:
 
 
 def framing_too_large(max_header_bytes: int) -> HeadTooLargeError:
-    """Return the error of empty lines before a head, of chunk extensions or of trailers with too many bytes."""
+    """Return the error for too many bytes of empty lines, chunk extensions or trailers."""
     return HeadTooLargeError(
         f"empty lines, chunk extensions and trailers of the request have more than {max_header_bytes:,} bytes",
         expected="no empty lines before a request, and a chunked body with larger chunks and fewer trailers",
@@ -154,14 +154,14 @@ def framing_too_large(max_header_bytes: int) -> HeadTooLargeError:
 
 
 def too_many_headers() -> HeadTooLargeError:
-    """Return the error of a head with too many fields."""
+    """Return the error for a head with too many fields."""
     return HeadTooLargeError(
         f"the request has more than {MAX_HEADERS} headers", expected=f"at most {MAX_HEADERS}", remedy="send fewer"
     )
 
 
 def target_too_long() -> TargetTooLongError:
-    """Return the error of a target with too many bytes."""
+    """Return the error for a target with too many bytes."""
     return TargetTooLongError(
         f"the target of the request has more than {MAX_TARGET_BYTES:,} bytes",
         expected=f"at most {MAX_TARGET_BYTES:,} bytes",

@@ -1,8 +1,9 @@
-"""Routes that requests for predictions reach without FastAPI's routing and validation.
+"""Routes of prediction requests, which bypass FastAPI's routing and validation.
 
-These cost more than all else of a small request. A hot route is declared once, by `HotRoutes.add`: FastAPI gets it for
-its OpenAPI document and for whoever calls its application alone, and the same handler answers, whichever way a request
-takes. Handlers await futures and `asyncio.sleep(0)` only, so that `service.http.eager` can run them without a task.
+Routing and validation would cost more than the rest of a small request. A hot route is declared once, by
+`HotRoutes.add`. FastAPI gets it for the OpenAPI document and for requests to its application alone; the same handler
+answers on every path. Handlers await only futures and `asyncio.sleep(0)`, so that `service.http.eager` can run them
+without a task.
 """
 
 import inspect
@@ -20,21 +21,21 @@ from service.http.exchange import AsgiExchange, Handler
 from service.settings import Settings
 
 MAX_KEPT_PATHS: Final = 512
-"""Of the paths that were asked for last; the protocol takes at most 8 KiB in each."""
+"""Number of cached paths; the protocol limits each to 8 KiB."""
 
 
 class HotRoute(NamedTuple):
-    """The handler of a path, and the path's parameters."""
+    """A handler and the path's parameters."""
 
     handler: Handler
     path_params: Mapping[str, str]
 
 
 class HotRoutes:
-    """All hot routes; each answers POST.
+    """The hot routes; each answers POST.
 
     Args:
-        settings: limits and times of the requests that come by FastAPI's routing.
+        settings: limits and time-outs for requests that come through FastAPI's routing.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,14 +54,14 @@ class HotRoutes:
         description: str | None = None,
         **declaration: Any,
     ) -> None:
-        """Have a handler answer POST on a path.
+        """Let a handler answer POST on a path.
 
         Args:
-            router: whose OpenAPI document describes the route.
-            path: below the router's prefix, in FastAPI's form.
-            handler: answers.
-            name: identifies the operation in the document.
-            description: of the operation; None for the handler's docstring.
+            router: the router whose OpenAPI document describes the route.
+            path: the path below the router's prefix, in FastAPI's form.
+            handler: the function that answers.
+            name: the operation's name in the document.
+            description: the operation's description; None for the handler's docstring.
             declaration: further arguments of FastAPI's `add_api_route`.
         """
 
@@ -81,5 +82,5 @@ class HotRoutes:
 
 
 async def respond(request: Request, settings: Settings, handler: Handler) -> Response:
-    """Return what a handler answers to a request that came by FastAPI's routing."""
+    """Return a handler's answer to a request that came through FastAPI's routing."""
     return to_response(await AsgiExchange(request.scope, request.receive, settings).run(handler))

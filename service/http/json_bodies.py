@@ -1,4 +1,4 @@
-"""JSON as clients in many languages write it: with a byte order mark, null for what is left out, 1.0 for 1."""
+"""Lenient JSON parsing: a byte order mark, null for missing values, 1.0 for 1, as many languages write it."""
 
 import codecs
 from typing import Any, Final
@@ -11,14 +11,14 @@ OTHER_ENCODINGS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def parse_json(content: bytes | memoryview, *, expected: str) -> Any:
-    """Return the value that a request's JSON holds.
+    """Return the value in a request's JSON.
 
     Args:
-        content: the JSON, in UTF-8; a byte order mark in front is passed over.
-        expected: what should have been sent, for the error.
+        content: the JSON in UTF-8; a byte order mark is ignored.
+        expected: a description of the expected request, for the error.
 
     Raises:
-        InvalidRequestError: it is no JSON.
+        InvalidRequestError: it is not JSON.
     """
     if bytes(content[:3]) == codecs.BOM_UTF8:
         content = content[3:]
@@ -31,5 +31,5 @@ def parse_json(content: bytes | memoryview, *, expected: str) -> Any:
 
 
 def whole_number(value: object) -> object:
-    """Return a number that is written with a fraction of zero as the whole number that it is; all else as it is."""
+    """Return a float without a fraction as an integer; return all other values unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,6 +1,6 @@
-"""The one middleware around every HTTP request: its trace, its answer's common headers, early answers, and stops.
+"""The middleware around every HTTP request: its trace, common headers, early answers, and shutdown.
 
-Inside, paths that are asked for so often that routing shows go straight to their handlers; all others to FastAPI.
+Frequent paths bypass FastAPI and go straight to their handlers.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from service.settings import Settings
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 64 * 2**20
 BODY_COMPLETE: Final = "cifar10.body_complete"
-"""Scope key that the protocol sets once the whole body has been received, read or not."""
+"""Scope key that the protocol sets when the complete body has been received, whether read or not."""
 
 logger = logging.getLogger(__name__)
 
 
 class Application:
-    """The ASGI application that a server is given.
+    """The ASGI application for a server.
 
     Args:
-        app: FastAPI's.
-        routes: that go past it.
-        settings: limits and times.
-        forwarding: puts the scopes of requests right that come through proxies.
-        observers: told of requests that have ended.
+        app: FastAPI's application.
+        routes: the routes that bypass it.
+        settings: limits and time-outs.
+        forwarding: corrects the scopes of requests that come through proxies.
+        observers: called with each finished request.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Application:
 
 
 def logged_error_answer(error: BaseException, exchange: HttpExchange) -> Answer:
-    """Return the answer to a request whose handler failed; a fault of ours is logged."""
+    """Return the answer to a request whose handler failed, and log internal errors."""
     answer = error_answer(error, exchange.trace)
     if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, RequestError):
         logger.error("%s %s failed", exchange.trace.method, exchange.trace.path, exc_info=error)
@@ -98,11 +98,11 @@ def logged_error_answer(error: BaseException, exchange: HttpExchange) -> Answer:
 
 
 class _Reply:
-    """The reply to one request on its way out, and what of the request is still to be received.
+    """The reply to one request, and the rest of the request that is still to be received.
 
-    A client that is still sending gets to read an answer that comes early, such as 413 or 503. Closing at once would
-    reset the connection under the upload, and many clients would report a broken pipe instead of the answer. So the
-    answer goes out whole, what still arrives is thrown away for a moment, and then the connection is closed.
+    A client that is still sending must be able to read an early answer, such as 413 or 503. Closing at once would reset
+    the connection during the upload, and many clients would report a broken pipe instead of the answer. So the answer
+    is sent completely, further data is discarded for a moment, and then the connection is closed.
     """
 
     __slots__ = ("_is_unread", "_receive", "_request_id", "_scope", "_send", "status")
@@ -157,14 +157,15 @@ class _Reply:
 
 
 def _with_get(scope: Scope) -> Scope:
-    """Return the scope with GET for HEAD, which is answered wherever GET is; the server leaves the body out."""
+    """Return the scope with GET in place of HEAD; the server omits the body."""
     return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
 def _other_slash(scope: Scope) -> bytes:
-    """Return the address of the same path with a last slash where it has none, or without, relative to itself.
+    """Return the relative address of the same path with the trailing slash added or removed.
 
-    Starlette's redirect names scheme and host as this process sees them, which behind a proxy are not the client's.
+    Starlette's redirect contains the scheme and host that this process sees, which differ from the client's behind a
+    proxy.
     """
     path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     bare = path.rstrip(b"/")
@@ -176,7 +177,7 @@ def _other_slash(scope: Scope) -> bytes:
 
 
 def _has_body(scope: Scope) -> bool:
-    """Tell if a request has a body: a length other than 0, or a transfer coding."""
+    """Return whether a request has a body: a length other than 0, or a transfer coding."""
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
         for name, value in scope["headers"]

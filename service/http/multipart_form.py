@@ -1,6 +1,6 @@
-"""The file, or the files, in a multipart form (RFC 7578), from the whole body in memory.
+"""The files in a multipart form (RFC 7578), from a complete body in memory.
 
-Nearly every client sends a form of one field, whose content is cut out of the body in one step, in a tenth of the time
+Nearly every client sends a form with one field. Its content is cut out of the body in one step, in a tenth of the time
 that the library `multipart` takes (`python -m scripts.compare_libraries form`). The library parses all other forms.
 """
 
@@ -25,19 +25,19 @@ MAX_PLAIN_HEADER_BYTES: Final = 512
 _DISPOSITION: Final = rb'content-disposition: ?form-data; ?name="file"; ?filename="[^"\\\x00-\x1f\x7f]*"'
 _TYPE: Final = rb"content-type: ?([a-z0-9/.+-]+)"
 PLAIN_HEADER: Final = re.compile(rb"(?i:%b\r\n%b|%b\r\n%b)" % (_DISPOSITION, _TYPE, _TYPE, _DISPOSITION))
-"""Header of the field `file` as nearly every client writes it."""
+"""The header of the field `file` as nearly every client writes it."""
 PLAIN_TYPES: Final = frozenset(kind.encode() for kind in (*READABLE_TYPES, "application/octet-stream"))
 FORM_ENDS: Final = (b"--", b"--\r\n")
 MAX_SHOWN: Final = 60
 MAX_PART_HEADERS: Final = 16
 HEADER_CHARSET: Final = "latin-1"
-"""Encoding that decodes any bytes, such as a file name in a Windows code page."""
+"""An encoding that decodes any bytes, such as a file name in a Windows code page."""
 EXTENDED_FILENAME: Final = re.compile(r"(?i);\s*filename\*\s*=\s*\"?(?P<charset>[\w-]*)'[^';]*'(?P<value>[^;\s\"]*)")
 
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """A field of a form; `filename` and `content_type` as they were sent, the latter empty where it was not."""
+    """A field of a form, with `filename` and `content_type` as sent; `content_type` may be empty."""
 
     name: str
     filename: str | None
@@ -49,11 +49,11 @@ def file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
     """Return the content of the form's field `file`.
 
     Args:
-        options: of the content type; `boundary` above all.
+        options: parameters of the content type, mainly `boundary`.
 
     Raises:
-        InvalidRequestError: there is no such field, there are several, or the form is broken.
-        UnsupportedTypeError: it is declared as something that is not read.
+        InvalidRequestError: the field is missing or repeated, or the form is malformed.
+        UnsupportedTypeError: the field's declared type is not supported.
     """
     boundary = options.get("boundary", "")
     if boundary and boundary.isascii():
@@ -69,15 +69,15 @@ def file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
 
 
 def files_of_form(body: bytes, options: Mapping[str, str], *, most_files: int) -> list[FormField]:
-    """The contents of the form's fields `files`, in order.
+    """Return the form's fields `files`, in order.
 
     Args:
-        options: of the content type; `boundary` above all.
-        most_files: how many there may be.
+        options: parameters of the content type, mainly `boundary`.
+        most_files: the maximum number of files.
 
     Raises:
-        InvalidRequestError: there is no such field, or the form is broken.
-        TooLargeError: there are more.
+        InvalidRequestError: the field is missing, or the form is malformed.
+        TooLargeError: there are too many files.
     """
     files: list[FormField] = []
     others: list[str] = []
@@ -113,7 +113,7 @@ def _parse(body: bytes, options: Mapping[str, str]) -> bytes:
 
 
 def _fields(body: bytes, options: Mapping[str, str], *, most_fields: int, expected: str) -> Iterator[FormField]:
-    """Each field as it is read."""
+    """Yield each field as it is parsed."""
     try:
         boundary = options.get("boundary", "").encode(HEADER_CHARSET)
         with PushMultipartParser(
@@ -138,9 +138,9 @@ def _fields(body: bytes, options: Mapping[str, str], *, most_fields: int, expect
 
 
 def _plain_delimiters(body: bytes, boundary: bytes) -> bytes:
-    """Return the form without what RFC 2046, 5.1.1 allows around its delimiters, and the library doesn't take.
+    """Return the form without what RFC 2046, 5.1.1 allows around delimiters and the library rejects.
 
-    That is text before the first one, and blanks behind each of them.
+    That is text before the first delimiter, and blanks after delimiters.
     """
     delimiter = b"--" + boundary
     if body.startswith(delimiter + b"\r\n") and not any(delimiter + blank in body for blank in (b" ", b"\t")):
@@ -154,7 +154,7 @@ def _field(head: MultipartSegment, content: bytes) -> FormField:
     """Return a part as a field.
 
     Raises:
-        InvalidRequestError: its content is not in the encoding that it declares.
+        InvalidRequestError: the content does not match the declared encoding.
     """
     encoding = head.header("Content-Transfer-Encoding", "").strip().lower()
     if encoding == "base64":
@@ -173,7 +173,7 @@ def _field(head: MultipartSegment, content: bytes) -> FormField:
 
 
 def _text(value: str) -> str:
-    """Return a parameter as text: UTF-8, as nearly all send it, or else whatever its bytes are in Latin-1."""
+    """Decode a parameter: UTF-8, as nearly all clients send it, otherwise Latin-1."""
     try:
         return value.encode(HEADER_CHARSET).decode()
     except UnicodeDecodeError:
@@ -181,7 +181,7 @@ def _text(value: str) -> str:
 
 
 def _decode_extended(charset: str, value: str) -> str:
-    """Return a parameter in RFC 8187's form; the library doesn't know it, and RFC 7578 forbids it, but some send it."""
+    """Decode a parameter in RFC 8187's form: RFC 7578 forbids it and the library rejects it, but clients send it."""
     try:
         return unquote(value, charset or "utf-8", errors="replace")
     except LookupError:  # there is no such charset

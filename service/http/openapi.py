@@ -1,4 +1,4 @@
-"""`/openapi.json`, made once and off the event loop with stored examples, and the pages at `/docs` that show it."""
+"""`/openapi.json`, built once, off the event loop and with stored examples, and the documentation pages at `/docs`."""
 
 import asyncio
 import threading
@@ -21,15 +21,15 @@ OPENAPI_PATH: Final = "/openapi.json"
 EXAMPLES: Final = Path(__file__).parent / "examples.json"
 JSON: Final = "application/json"
 HERE: Final = "."
-"""Address of the API relative to the document, for when no prefix is known: correct behind every proxy."""
+"""The API's address relative to the document, if no prefix is known; correct behind every proxy."""
 
 Document = dict[str, Any]
 Examples = dict[str, dict[str, Any]]
-"""`METHOD PATH` -> status -> what is answered."""
+"""`METHOD PATH` -> status -> example of an answer."""
 
 
 def add_openapi(app: FastAPI) -> None:
-    """Let the application describe itself by `openapi_document`."""
+    """Let the application use `openapi_document`."""
     made: list[bytes] = []
     making = threading.Lock()
 
@@ -61,7 +61,7 @@ def read_examples() -> Examples:
 
 
 def openapi_document(document: Document, examples: Examples) -> Document:
-    """Return FastAPI's document with the problem document's schema and with examples."""
+    """Return FastAPI's document with the schema of problem documents and with examples."""
     schemas = document["components"]["schemas"]
     problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem_schema.pop("$defs") | {"Problem": problem_schema}
@@ -96,7 +96,7 @@ STATIC: Final = Path(fastapi_offline.__file__).parent / "static"
 
 
 def add_docs(app: FastAPI) -> None:
-    """Let the application show its document; its files are those of `fastapi_offline`."""
+    """Let the application serve its documentation, with the files of `fastapi_offline`."""
     app.mount(STATIC_PATH, StaticFiles(directory=STATIC), name="static-offline-docs")
     app.include_router(_docs_routes(app.title))
 

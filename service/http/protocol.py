@@ -1,11 +1,11 @@
-"""HTTP/1.1 for load and for clients of every kind; what uvicorn is given for each connection.
+"""HTTP/1.1 for high load and for clients of every kind; the protocol class that uvicorn uses for each connection.
 
-A connection is one object in three parts: `reading` turns bytes into requests, `closing` ends it, and this one answers.
-Requests for predictions wait in the backlog for their turn, or are rejected before they are parsed, where that is safe
-(`early_rejection`). A small one that has arrived whole when its turn comes is answered without a task of its own and
-without ASGI's messages, in one write; its handler and its pipeline are those of every other request.
+A connection is one object in three parts: `reading` turns bytes into requests, `closing` ends the connection, and this
+module answers. Prediction requests wait in the backlog, or are rejected before they are parsed if that is safe
+(`early_rejection`). On the fast path, a small request that has arrived completely is answered in one write, without a
+task and without ASGI messages; handler and pipeline are the same as on the standard path.
 `python -m scripts.trace_request --path fast standard` counts the calls that this saves; `python -m bench` measures
-rates, and rejections under overload.
+request rates, and rejections under overload.
 """
 
 import asyncio
@@ -32,20 +32,20 @@ from service.inference.admission import Backlog, Ticket
 from service.process.stopping import Stop
 
 MAX_WHOLE_BYTES: Final = 32 * 2**10
-"""Reading and parsing so much on the event loop holds up nobody else."""
+"""Size limit of the fast path: reading and parsing this much on the event loop delays nobody."""
 MAX_PIPELINED_STARTS_PER_TICK: Final = 8
 HOOKS: Final = (
     *("connection_made", "data_received", "eof_received", "connection_lost", "pause_writing", "resume_writing"),
     *("on_message_begin", "on_header", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"),
     *("_start_asgi_task", "shutdown"),
 )
-"""Methods of uvicorn's protocol that are overridden or called here; where one is missing it has another structure."""
+"""Methods of uvicorn's protocol that are overridden or called here; if one is missing, its structure has changed."""
 
 
 class _Turns:
-    """Begins the requests that stood behind others on their connections, a few in each tick of the event loop.
+    """Starts requests that were queued behind others on their connections, a few per tick of the event loop.
 
-    However many they are, connections that ask one thing at a time, and new ones, come in between.
+    However many there are, new connections and connections with single requests come in between.
     """
 
     def __init__(self, backlog: Backlog) -> None:
@@ -68,14 +68,14 @@ class _Turns:
 
 
 class BacklogProtocol(ClosingProtocol):
-    """One connection. `protocol_with` makes the class that uvicorn is given."""
+    """One connection. `protocol_with` creates the class that uvicorn uses."""
 
     backlog: ClassVar[Backlog]
     turns: ClassVar[_Turns]
     first_bytes: ClassVar[tuple[bytes, ...]]
 
     def data_received(self, data: bytes) -> None:
-        """Reject a request, or have it parsed."""
+        """Reject a request, or parse it."""
         if self._ends:
             self._discard(len(data))
             return
@@ -91,7 +91,7 @@ class BacklogProtocol(ClosingProtocol):
             self._receive(data)
 
     def on_response_complete(self) -> None:
-        """Begin the next request, or wait for one."""
+        """Start the next request, or wait for one."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -122,10 +122,10 @@ class BacklogProtocol(ClosingProtocol):
         if self._had_eof and not self._waits_for_room:
             self._end_input()
 
-    # Rejecting requests unparsed
+    # Rejecting requests before parsing
 
     def _reject(self, data: bytes) -> bool:
-        """Send a rejection; False where the request is not to be rejected, or not here."""
+        """Send a rejection; return False if the request must not be rejected, or not here."""
         if self.stop.is_requested or self.flow.write_paused or not data.startswith(self.first_bytes):
             return False
         found = rejectable(data, self.root_path_bytes) if self._is_between_requests() else None
@@ -186,13 +186,13 @@ class BacklogProtocol(ClosingProtocol):
         EagerCall(hot.handler(exchange), partial(self._reply, cycle, exchange), self._wait_for).step()
 
     def _wait_for(self, answer: "asyncio.Future[Any]") -> None:
-        """Cancel this when the client goes, and when a stop has no more time."""
+        """Cancel this future when the client disconnects, or when a shutdown has no time left."""
         self._answer = answer
         if self.stop.is_requested:
             self._have_waited_for(answer)
 
     def _reply(self, cycle: RequestResponseCycle, exchange: HttpExchange, outcome: Answer | BaseException) -> None:
-        """Send the whole answer to the request of a cycle in one piece."""
+        """Send the complete answer to a request in one write."""
         self._answer = None
         trace = exchange.trace
         if isinstance(outcome, Answer):
@@ -213,15 +213,15 @@ class BacklogProtocol(ClosingProtocol):
 def protocol_with(
     backlog: Backlog, application: Application, stop: Stop | None = None, *, limits: ConnectionLimits | None = None
 ) -> type[BacklogProtocol]:
-    """Return the protocol of a server whose requests for predictions wait in this backlog.
+    """Return a protocol class for a server with this backlog.
 
     Args:
-        application: whose hot routes answer small requests without ASGI.
-        stop: from its request on, answers say that their connection closes.
-        limits: of each connection.
+        application: the application, whose hot routes answer small requests without ASGI.
+        stop: the shutdown; once requested, answers announce that their connection closes.
+        limits: the limits of each connection.
 
     Raises:
-        SettingsError: this uvicorn's protocol has other methods than those that are used here.
+        SettingsError: the methods of this uvicorn's protocol differ from those used here.
     """
     missing = [name for name in HOOKS if not callable(getattr(HttpToolsProtocol, name, None))]
     if missing:

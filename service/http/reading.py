@@ -1,7 +1,7 @@
-"""From bytes to requests: a connection's heads, bodies and limits; uvicorn's protocol, with the reading done here.
+"""From bytes to requests: heads, bodies and limits of a connection, on top of uvicorn's protocol.
 
-The parser is given whole heads and what follows them exactly, so that heads have limits, an offer to upgrade the
-protocol can be passed over, and of pipelined requests only a few are parsed before their turn comes.
+The parser gets exactly one complete head and what belongs to it. So heads have limits, upgrade offers can be ignored,
+and only a few pipelined requests are parsed ahead.
 """
 
 import asyncio
@@ -36,26 +36,26 @@ from service.process.stopping import Stop
 
 NOTED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 MAX_PIPELINED: Final = 8
-"""Requests that are parsed before their turn; each takes kilobytes, and may be as short as 18 bytes when it is sent."""
+"""Number of requests parsed ahead; each takes kilobytes of memory, but as few as 18 bytes on the wire."""
 FRAMING_BYTES_A_BODY_BYTE: Final = 16
-"""Framing of a chunked body allowed beside `max_header_bytes`: one-byte chunks are unusual, but legal."""
+"""Framing of a chunked body allowed in addition to `max_header_bytes`: one-byte chunks are unusual, but valid."""
 PARTIAL_HEAD_ENDS: Final = tuple(HEAD_END[:size] for size in (3, 2, 1))
 ASGI_SPEC: Final = "2.3"
 
 
 class Flow(FlowControl):
-    """Reads no more while there is something to parse that waits, or nothing to read ever again."""
+    """Stops reading while parsed data has to wait, or when nothing may be read any more."""
 
     is_held = False
 
     def resume_reading(self) -> None:
-        """Read again, unless held."""
+        """Resume reading, unless it is held."""
         if not self.is_held:
             super().resume_reading()
 
 
 class ReadingProtocol(HttpToolsProtocol, ABC):
-    """The reading part of a connection. Whoever derives from it starts requests and ends the connection."""
+    """The part of a connection that reads. Subclasses start requests and end the connection."""
 
     limits: ClassVar[ConnectionLimits]
     stop: ClassVar[Stop]
@@ -63,49 +63,49 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
     flow: Flow
     url = b""
     _current: RequestResponseCycle | None = None
-    """The request that is being answered; uvicorn's `cycle` is the one that was parsed last."""
+    """The request that is being answered; uvicorn's `cycle` is the last one that was parsed."""
     _queued_start: Callable[[], None] | None = None
-    """Starts the request whose head was parsed, once all that was received is."""
+    """Starts the parsed request, once all received data is parsed."""
     _is_parsing = False
     _unparsed: bytes = b""
-    """Received, but not given to the parser: part of a head, or whole requests that wait for those before them."""
+    """Received data that the parser has not seen: a partial head, or complete requests that wait for those before."""
     _waits_for_room = False
-    """True if `_unparsed` holds whole requests."""
+    """True if `_unparsed` holds complete requests."""
     _is_at_head = True
-    """True while the parser is between requests: one is complete, and nothing of the next has been parsed."""
+    """True while the parser is between two requests."""
     _is_head_partial = False
-    """True if part of the next head has arrived, even if only empty lines."""
+    """True if a part of the next head has arrived, even if only empty lines."""
     _is_chunked = False
     _body_left_bytes = 0
     _body_bytes = 0
     _framing_bytes = 0
-    """Bytes of empty lines before a head, or of the chunk framing around a body."""
+    """Number of bytes in empty lines before a head, or in the chunk framing of a body."""
     _trailers = 0
     _since_s: float | None = None
-    """Since when the client owes us something: a request, the rest of its head or of its body."""
+    """Start of the time-out for the client: for a request, or for the rest of its head or body."""
     _ends = False
-    """True while nothing more is parsed on this connection."""
+    """True if nothing more is parsed on this connection."""
     _had_eof = False
 
     @abstractmethod
     def _start(self, cycle: RequestResponseCycle) -> None:
-        """Have a request answered whose head was parsed; its turn has come."""
+        """Start to answer a request whose head was parsed."""
 
     @abstractmethod
     def _fail(self, error: RequestError) -> None:
-        """Answer a request that can't be read, behind those before it, and read no more."""
+        """Answer a request that can't be parsed, after those before it, and stop reading."""
 
     @abstractmethod
     def _announce_close(self) -> None:
-        """Let the connection end with the answer to the last request that was sent, not with one before it."""
+        """Let the answer to the last received request announce the close, not an earlier one."""
 
     def _is_answered(self) -> bool:
         return self._current is None or self._current.response_complete
 
-    # From what was received to the parser
+    # From received data to the parser
 
     def _receive(self, data: bytes) -> None:
-        """Have the parser read what can be read now, and start what follows from it."""
+        """Parse what can be parsed now, and start the resulting requests."""
         if self._unparsed:
             data, self._unparsed = self._unparsed + data, b""
         self._is_parsing = True
@@ -133,7 +133,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
             start()
 
     def _parse(self, data: bytes) -> None:
-        """Give the parser what it can be given; the rest is left in `_unparsed`."""
+        """Give the parser as much as possible; leave the rest in `_unparsed`."""
         start, size = 0, len(data)
         self._waits_for_room = False
         while start < size and not self._ends:
@@ -162,7 +162,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
                 return
 
     def _note_partial_head(self) -> None:
-        """Have the time for a head run, which it has from its first byte on."""
+        """Start the time-out for a head, at its first byte."""
         if not self._is_head_partial:
             self._is_head_partial = True
             self._since_s = self.loop.time()
@@ -191,15 +191,15 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
             pass
         else:
             return
-        # RFC 9110, 7.8: a server may ignore the offer. The parser can't, unless it doesn't see it; and where the client
-        # wants the connection closed, too, this one takes nothing more.
+        # RFC 9110, 7.8: a server may ignore the offer. The parser can't ignore an offer that it sees; and if the client
+        # asks to close the connection as well, the parser takes nothing more.
         self.parser = httptools.HttpRequestParser(self)
         self.parser.feed_data(without_offer(head))
 
     def _parse_chunks(self, data: bytes, start: int) -> int:
-        """Give the parser at most all of this request: a chunked body, and only that or its content, has an empty line.
+        """Give the parser at most the rest of this request: only a chunked body or its content contains an empty line.
 
-        So the next head is never given with it.
+        So the next head is never passed along with it.
         """
         end = data.find(HEAD_END, start) + len(HEAD_END)
         held = b""
@@ -220,7 +220,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
     # Called by the parser
 
     def on_message_begin(self) -> None:
-        """Take note of a request."""
+        """Note the start of a request."""
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -228,7 +228,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
         self._transfer_codings: list[bytes] = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take note of a header. One that comes behind the body may not pass for one that came before it."""
+        """Note a header. A trailer after the body must not count as a header."""
         if not self._is_at_head:
             self._trailers += 1
             if self._trailers > MAX_HEADERS:
@@ -250,7 +250,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
             self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
-        """Start a request, or put it in line behind those that its client has sent before."""
+        """Start a request, or queue it behind its client's earlier ones."""
         parser = self.parser
         if parser.should_upgrade():
             if parser.get_method() == b"CONNECT":
@@ -298,7 +298,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
             self._start(cycle)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body."""
+        """Note a part of a body."""
         self._body_bytes += len(body)
         cycle = self.cycle
         if cycle.response_complete:
@@ -309,7 +309,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
-        """Take note that a request is there as a whole."""
+        """Note that a request is complete."""
         if self.parser.should_upgrade():
             return
         self._is_at_head = True

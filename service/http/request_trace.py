@@ -1,4 +1,4 @@
-"""The trace of every request: its id, its times, and who is told when it has ended."""
+"""The trace of each request: its id, its times, and the observers of its end."""
 
 import itertools
 import os
@@ -17,22 +17,22 @@ MAX_ID_BYTES: Final = 128
 SCOPE_KEY: Final = "cifar10.observation"
 ID_KEY: Final = "cifar10.request_id"
 TICKET_KEY: Final = "cifar10.begun"
-"""Where the scope of a request has what the backlog knows of it."""
+"""Scope key of the backlog's record of the request."""
 
 Observer = Callable[[Trace], None]
-"""Takes note of a request that has ended; called on the event loop, so it must be quick."""
+"""Records a finished request; called on the event loop, so it must be fast."""
 
 
 class RequestIds:
-    """Gives each request an id unlike anybody else's, unless its client has given it one."""
+    """Gives each request a unique id, unless the client has set one."""
 
     def __init__(self) -> None:
-        # Like the others of this process but for the count: drawn once, not for each.
+        # Drawn once: the ids of this process differ only in their counter.
         self._drawn = os.urandom(10).hex().encode()
         self._count = itertools.count(1)
 
     def of(self, scope: Scope) -> bytes:
-        """Return the id of the request with this scope, the same each time."""
+        """Return the id of the request with this scope, the same on each call."""
         known: bytes | None = scope.get(ID_KEY)
         if known is not None:
             return known
@@ -47,10 +47,10 @@ class RequestIds:
 
 
 def new_trace(scope: Scope, path: str, request_id: bytes, ticket: Ticket | None) -> Trace:
-    """Return the trace of a request that starts now, or started when it was put into the backlog.
+    """Return the trace of a request that starts now, or that started when it entered the backlog.
 
     Args:
-        path: of the route, without the prefix in front of the service.
+        path: the path of the route, without the service's prefix.
     """
     client = scope.get("client")
     trace = Trace(scope["method"], path, request_id.decode(), client=client and client_text(*client))
@@ -60,7 +60,7 @@ def new_trace(scope: Scope, path: str, request_id: bytes, ticket: Ticket | None)
 
 
 def notify_finished(trace: Trace, observers: Sequence[Observer]) -> None:
-    """Time a request that has ended, and have it noted."""
+    """Set the time of a finished request, and notify the observers."""
     trace.total_s = time.monotonic() - trace.start_s
     for observer in observers:
         observer(trace)
@@ -81,7 +81,7 @@ def trace_of(scope: Scope) -> Trace:
 
 
 def ticket_of(scope: Scope) -> Ticket | None:
-    """Return what the backlog knows of the request with this scope; None where it was in none."""
+    """Return the backlog's record of the request with this scope, or None."""
     ticket: Ticket | None = scope.get(TICKET_KEY)
     return ticket
 

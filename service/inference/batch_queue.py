@@ -66,13 +66,13 @@ class BatchQueue:
         self._waiting.append(waiting)
         self.rows += len(waiting.images)
 
-    def take(self, most_rows: int, now_s: float) -> tuple[list[WaitingRows], list[WaitingRows]]:
+    def take(self, most_rows: int, now_s: float) -> tuple[list[WaitingRows], int, list[WaitingRows]]:
         """The next batch: whole requests of together at most so many rows, or one that alone has more.
 
         Requests that nobody waits for any more are dropped on the way, never computed.
 
         Returns:
-            The batch, and what was dropped because its time is over.
+            The batch, its rows, and what was dropped because its time is over.
         """
         batch: list[WaitingRows] = []
         expired: list[WaitingRows] = []
@@ -90,7 +90,7 @@ class BatchQueue:
                 rows += len(first.images)
             self._waiting.popleft()
             self.rows -= len(first.images)
-        return batch, expired
+        return batch, rows, expired
 
     def drop_answered(self) -> int:
         """Let go of the requests that have their answer already, such as a time-out; return how many rows that was."""

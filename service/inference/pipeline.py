@@ -96,9 +96,9 @@ class Deadline:
         """Seconds from now, 0 once it has passed."""
         return max(0.0, self.expires_s - time.monotonic())
 
-    def at_most(self, timeout_s: float | None) -> "Deadline":
+    def at_most(self, timeout_s: float) -> "Deadline":
         """Return this deadline, or the one so far from now where that is earlier."""
-        return self if timeout_s is None or timeout_s >= self.left_s else Deadline.after(timeout_s)
+        return self if timeout_s >= self.left_s else Deadline.after(timeout_s)
 
     def passed(self) -> DeadlineError:
         """Return the error of a request that was not answered in time."""

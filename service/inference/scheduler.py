@@ -49,7 +49,7 @@ class _Batch:
     queue: BatchQueue
     version: ModelVersion | None
     requests: list[WaitingRows]
-    images: list[Images]
+    rows: int
     closed_s: float
 
 
@@ -116,6 +116,8 @@ class Scheduler:
         batch_computed: Callable[[str, int, int, float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.max_batch_size = limits.max_batch_size
+        """Most rows that are computed at once, unless one request alone has more."""
         self._limits = limits
         self._batch_computed = batch_computed
         self._clock = clock
@@ -137,11 +139,6 @@ class Scheduler:
             threading.Thread(target=self._compute_forever, name=f"{THREAD_NAME_PREFIX}-{number}", daemon=True)
             for number in range(parallel_batches)
         ]
-
-    @property
-    def max_batch_size(self) -> int:
-        """Most rows that are computed at once, unless one request alone has more."""
-        return self._limits.max_batch_size
 
     @property
     def queue_rows(self) -> int:
@@ -283,10 +280,10 @@ class Scheduler:
 
     def _next_turn(self, now_s: float) -> tuple[BatchQueue | None, float | None]:
         """The next version in turn whose batch is closed; where there is none, how long until one closes by itself."""
-        first_closing_s = math.inf
+        first_closing_s, delay_s = math.inf, self._limits.max_batch_delay_s
         for _ in range(len(self._turns)):
             queue = self._turns.popleft()
-            closing_s = queue.oldest_s + self._limits.max_batch_delay_s
+            closing_s = queue.oldest_s + delay_s if delay_s else now_s
             if queue.free_calls and (now_s >= closing_s or queue.rows >= self._most_rows(queue)):
                 return queue, None
             self._turns.append(queue)
@@ -296,7 +293,7 @@ class Scheduler:
 
     def _take(self, queue: BatchQueue, now_s: float) -> _Batch | None:
         rows_before = queue.rows
-        requests, expired = queue.take(self._most_rows(queue), now_s)
+        requests, rows, expired = queue.take(self._most_rows(queue), now_s)
         self._rows -= rows_before - queue.rows
         if queue.rows:
             self._turns.append(queue)
@@ -306,7 +303,7 @@ class Scheduler:
             return None
         queue.free_calls -= 1
         self._computing.update(requests)
-        return _Batch(queue, queue.version(), requests, [waiting.images for waiting in requests], now_s)
+        return _Batch(queue, queue.version(), requests, rows, now_s)
 
     def _most_rows(self, queue: BatchQueue) -> int:
         if not queue.seconds_per_row:
@@ -320,7 +317,7 @@ class Scheduler:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _finish(self, batch: _Batch, outcome: _Outcome) -> None:
-        rows = sum(map(len, batch.images))
+        rows = batch.rows
         with self._lock:
             self._computing.difference_update(batch.requests)
             batch.queue.measured(rows, outcome.compute_s)
@@ -369,17 +366,21 @@ class Scheduler:
 
 def _compute(batch: _Batch, clock: Callable[[], float]) -> _Outcome:
     start_s = clock()
-    model, images = batch.version.model if batch.version is not None else None, batch.images
+    model, requests = batch.version.model if batch.version is not None else None, batch.requests
     results: list[Probabilities | Exception]
     if model is None:
-        return _Outcome([_withdrawn() for _ in images], 0.0)
+        return _Outcome([_withdrawn() for _ in requests], 0.0)
     try:
-        probabilities = model.predict(images[0] if len(images) == 1 else np.concatenate(images))
-        ends = list(accumulate(map(len, images)))
-        results = [probabilities[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        if len(requests) == 1:
+            results = [model.predict(requests[0].images)]
+        else:
+            images = [request.images for request in requests]
+            probabilities = model.predict(np.concatenate(images))
+            ends = list(accumulate(map(len, images)))
+            results = [probabilities[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     except Exception:
-        logger.exception("a batch of %d requests failed; retrying each request alone", len(images))
-        results = [_compute_alone(model, part) for part in images]
+        logger.exception("a batch of %d requests failed; retrying each request alone", len(requests))
+        results = [_compute_alone(model, request.images) for request in requests]
     return _Outcome(results, clock() - start_s)
 
 

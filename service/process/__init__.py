@@ -1,1 +1,1 @@
-"""Processes that serve: sockets, signals, workers, graceful shutdown, memory."""
+"""The processes of the service: sockets, signals, workers, graceful shutdown, memory."""

@@ -1,8 +1,8 @@
-"""What a process that serves does with its memory: gives back what unloaded versions had, and seldom looks for garbage.
+"""Memory of a serving process: return the memory of unloaded versions to the system, and collect garbage rarely.
 
-glibc maps blocks from 128 KiB on by themselves, and unmaps them when they are freed. But each such free moves
-that limit up, to 32 MiB at last: from then on weights lie in the heap among longer-lived blocks, and the holes
-that they leave are not given back. Setting the limit keeps it where it is.
+glibc maps blocks of 128 KiB and more separately, and unmaps them when they are freed. But each such free raises that
+threshold, up to 32 MiB. From then on weights are allocated in the heap among longer-lived blocks, and the holes that
+they leave are not returned. Setting the threshold explicitly keeps it constant.
 https://man7.org/linux/man-pages/man3/mallopt.3.html, M_MMAP_THRESHOLD
 """
 
@@ -13,18 +13,18 @@ from cifar10_serving.runtimes.machine import M_MMAP_THRESHOLD, set_malloc
 
 MMAP_THRESHOLD_BYTES: Final = 128 * 1024
 YOUNG_OBJECTS: Final = 20_000
-"""So many more objects than there were are looked through; Python's own 700 are those of a few requests in flight."""
+"""Number of new objects before a collection. Python's default of 700 is reached by a few requests in flight."""
 
 
 def configure_malloc() -> bool:
-    """Keep glibc's limit; whether this C library has one."""
+    """Keep glibc's threshold constant; return whether the C library has one."""
     return set_malloc({M_MMAP_THRESHOLD: MMAP_THRESHOLD_BYTES})
 
 
 def freeze_gc() -> None:
-    """Leave out of every later collection what is there now, and collect less often; call it before serving.
+    """Exclude all current objects from later collections, and collect less often; call it before serving.
 
-    Requests end without cycles, so that reference counts free what they had; what errors leave is still collected.
+    Requests leave no reference cycles, so reference counting frees them. Cycles left by errors are still collected.
     """
     gc.collect()
     gc.freeze()

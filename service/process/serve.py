@@ -1,6 +1,6 @@
-"""Starts the service: settings, the sockets to listen on, and one process or several.
+"""Starts the service: settings, listening sockets, and one or several processes.
 
-Serving is `service.process.server`'s part.
+`service.process.server` does the serving.
 """
 
 import errno
@@ -18,14 +18,14 @@ from service.settings import Settings, read_settings, variable, warn_of_names
 from service.telemetry.logs import configure_logging
 
 NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""An address of a family that this machine doesn't have, though a name such as `localhost` has it, too."""
+"""Errors for an address family that this machine doesn't have, though a name such as `localhost` includes it."""
 ANY_ADDRESS: Final = "::"
 
 _Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Serve until a signal; 0 after a stop, 2 where it could not start.
+    """Serve until a signal; return 0 after a shutdown, 2 if the service could not start.
 
     Args:
         arguments: command-line flags.
@@ -48,10 +48,10 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 def _check_workers(settings: Settings) -> None:
-    """Whether several processes may do what is asked.
+    """Check that the settings allow several processes.
 
     Raises:
-        SettingsError: they would each take a GPU's memory.
+        SettingsError: each process would take the GPU's memory.
     """
     if settings.workers > 1 and settings.device.startswith("gpu"):
         raise SettingsError(
@@ -62,14 +62,14 @@ def _check_workers(settings: Settings) -> None:
 
 
 def listen(host: str, port: int, setting: str) -> list[socket.socket]:
-    """The sockets of a host: one for each of its addresses, and for `::` one that takes IPv4, too.
+    """Return the sockets of a host: one for each of its addresses; for `::`, one that takes IPv4 as well.
 
     Args:
-        host: an address, or a name that may have several.
-        setting: which one the port comes from, for the error.
+        host: an address, or a name that may have several addresses.
+        setting: the setting that the port comes from, for the error.
 
     Raises:
-        SettingsError: there is no such host, or none of its addresses can be listened on.
+        SettingsError: there is no such host, or none of its addresses can be used.
     """
     sockets: list[socket.socket] = []
     try:

@@ -1,6 +1,6 @@
-"""One process that serves: the application in uvicorn, its signals, its exit code.
+"""One serving process: the application in uvicorn, signals, and the exit code.
 
-Where it listens is `service.process.serve`'s part, several such processes are `service.process.workers`'s.
+`service.process.serve` opens the sockets; `service.process.workers` runs several such processes.
 """
 
 import asyncio
@@ -33,29 +33,29 @@ from service.telemetry.logs import configure_logging
 
 COULD_NOT_START: Final = 2
 BACKLOG: Final = 2048
-"""Connections that the kernel holds for us until they are accepted."""
+"""Number of connections that the kernel queues until they are accepted."""
 ACCEPTS_ALONE: Final = 128
 ACCEPTS_SHARED: Final = 4
-"""Where several processes share the socket, so that one doesn't take all that come at once."""
+"""Limit for processes that share the socket, so that one doesn't take all new connections."""
 LAST_REQUEST_S: Final = 0.5
-"""Time for which a stop leaves an idle connection open: a request may be on its way, and closing would lose it."""
+"""Time for which a shutdown keeps an idle connection open, because a request may be on its way."""
 SAME_STOP_S: Final = 0.5
-"""Signals so soon after the first mean the same stop: a terminal and a service manager send one to each process."""
+"""Signals within this time mean the same shutdown: a terminal and a service manager signal each process."""
 LAST_WORK_S: Final = 0.5
 LAST_GRACE_S: Final = 2.0
-"""Time beyond its grace time in which a stop ends the work that is left."""
+"""Time after the grace period in which a shutdown ends the remaining work."""
 MAX_OPEN_FILES: Final = 65_536
 
 logger = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with a stop that loses no request: it announces itself, takes what has come, and then closes.
+    """uvicorn's server with a graceful shutdown: it fails readiness, accepts waiting connections, and then closes.
 
     Args:
-        config: uvicorn's.
-        stop: told of each phase.
-        settings: its times.
+        config: uvicorn's configuration.
+        stop: notified of each phase.
+        settings: the shutdown's times.
         beat: called every second from the event loop, with whether connections are accepted.
     """
 
@@ -71,10 +71,10 @@ class _Server(uvicorn.Server):
         self._opening: set[asyncio.Task[object]] = set()
 
     def accept_more_from(self, sockets: Sequence[socket.socket], most: int) -> None:
-        """Accept what waits, up to `most` connections a socket; called in each turn of a busy event loop.
+        """Accept waiting connections, up to `most` per socket; called in each tick of a busy event loop.
 
-        By itself libuv accepts one in each turn. Under load a turn takes ten milliseconds: connections would wait for
-        seconds before anything could read, and refuse, what they ask for.
+        libuv itself accepts one per tick. Under load a tick takes ten milliseconds, so connections would wait for
+        seconds before their requests could be read and rejected.
         """
         loop = asyncio.get_running_loop()
         for listening in sockets:
@@ -100,12 +100,13 @@ class _Server(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
-        """Request a stop; a second time, one that waits for nobody."""
+        """Request a shutdown; the second time, one that waits for nothing."""
         now_s = time.monotonic()
         if not self.should_exit:
             self._first_signal_s = now_s
             exit_within(self._settings.lame_duck_s + self._settings.graceful_shutdown_timeout_s + LAST_GRACE_S)
-        # A service manager may send a worker SIGTERM beside its supervisor, which says SIGINT where it means a second.
+        # A service manager may send SIGTERM to a worker as well as to its supervisor, which sends SIGINT as a second
+        # signal.
         elif now_s - self._first_signal_s >= SAME_STOP_S and (sig == signal.SIGINT or not is_worker()):
             self.force_exit = True
         self._stop.request()
@@ -124,7 +125,7 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(every_s)
 
     async def main_loop(self) -> None:
-        """Serve until a signal, and then as a lame duck: answering, but not ready, so that load balancers notice."""
+        """Serve until a signal, then continue as a lame duck: answering, but not ready."""
         await super().main_loop()
         end_s = time.monotonic() + self._settings.lame_duck_s
         if self._settings.lame_duck_s:
@@ -134,7 +135,7 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept what waits, close, answer what was asked, and end the application."""
+        """Accept waiting connections, close the sockets, answer pending requests, and shut down the application."""
         self._stop.begin()
         listening = sockets or []
         self.accept_more_from(listening, BACKLOG)
@@ -156,7 +157,7 @@ class _Server(uvicorn.Server):
         exit_within(LAST_GRACE_S)
 
     async def _close_idle_connections(self) -> None:
-        """Close connections on which nothing is asked, once requests on their way have had the time to arrive."""
+        """Close idle connections, after a moment for requests that are on their way."""
         await asyncio.sleep(min(LAST_REQUEST_S, self._settings.graceful_shutdown_timeout_s))
         while True:
             for connection in list(self.server_state.connections):
@@ -165,17 +166,17 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.1)
 
     async def _keep_date(self) -> None:
-        """Answers during a stop have the right `Date`, too."""
+        """Keep the header `Date` current during a shutdown."""
         while True:
             await self.on_tick(0)
             await asyncio.sleep(1)
 
 
 def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Callable[[bool], None] | None = None) -> int:
-    """Serve until a signal; ends the process with 0 after a stop, returns 2 where it could not start.
+    """Serve until a signal; exit with 0 after a shutdown, or return 2 if the service could not start.
 
     Args:
-        sockets: to accept connections on.
+        sockets: the sockets to accept connections on.
         beat: called every second from the event loop, with whether connections are accepted.
     """
     configure_logging(settings.log_level, settings.log_format)
@@ -237,7 +238,7 @@ def _http_protocol(
 
 
 def _raise_limit_of_open_files() -> None:
-    """Have as many connections as the system lets us have; the limit that shells set is for other programs."""
+    """Raise the limit of open files to the system's maximum; the default of shells is meant for other programs."""
     if sys.platform == "win32":
         return
     import resource
@@ -250,7 +251,7 @@ def _raise_limit_of_open_files() -> None:
 
 
 def _exit_despite_stuck_work() -> NoReturn:
-    """Python would wait for every thread and child process, even one whose request was given up long ago."""
+    """Exit without waiting for threads and child processes, for which Python would wait even if they hang."""
     threads = [
         thread
         for thread in threading.enumerate()

@@ -1,6 +1,6 @@
-"""SIGHUP: the operator's sign to look for new versions, unless it says that the terminal has gone, which stops.
+"""SIGHUP: reload the models; or stop, if the terminal was closed.
 
-The supervisor of several workers passes it on to all of them, and one of them may ask it to.
+The supervisor of several workers forwards the signal to all of them, and a worker may ask it to.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def reload_on_sighup(watcher: Watcher) -> None:
-    """Handle SIGHUP in the running event loop; without effect in another thread than the main one, or on Windows."""
+    """Handle SIGHUP in the running event loop; no effect outside the main thread or on Windows."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
         return
     had_terminal = has_terminal()
@@ -37,23 +37,23 @@ def reload_on_sighup(watcher: Watcher) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
             loop.call_soon_threadsafe(on_sighup)
 
-    # Not the loop's own add_signal_handler: when the loop closes, that has SIGHUP kill a process that is ending well.
+    # Not the loop's own add_signal_handler: when the loop closes, it resets SIGHUP, which would then kill this process.
     signal.signal(signal.SIGHUP, handle)
 
 
 def is_worker() -> bool:
-    """Whether this process is one of several that serve together."""
+    """Return whether this process is one of several workers."""
     return parent_process() is not None
 
 
 def broadcast_reload() -> None:
-    """Have all workers look for new versions; without effect where there is one process."""
+    """Make all workers check for new versions; no effect with a single process."""
     if is_worker():
         os.kill(os.getppid(), signal.SIGHUP)
 
 
 def has_terminal() -> bool:
-    """Whether this process was started in a terminal that is still there."""
+    """Return whether this process has a terminal that is still open."""
     try:
         return sys.stdin is not None and os.isatty(sys.stdin.fileno())
     except (OSError, ValueError):  # closed, or an object without a file behind it, as in a notebook

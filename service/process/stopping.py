@@ -1,7 +1,7 @@
-"""Stop of this process: its phases, as the servers beside uvicorn see them, and the time by which it has ended.
+"""The shutdown of this process: its phases, and the time limit by which the process exits.
 
-A signal requests it: readiness checks fail, and requests are still accepted (the lame-duck time). Then it begins: HTTP
-and gRPC drain at the same time. `service.process.server` decides when; uvicorn itself drains HTTP.
+A signal requests it: readiness fails, and requests are still accepted (lame duck). Then it begins: HTTP and gRPC drain
+at the same time. `service.process.server` controls the phases; uvicorn drains HTTP.
 """
 
 import asyncio
@@ -15,40 +15,40 @@ logger = logging.getLogger(__name__)
 
 
 class Stop:
-    """A stop of this process. Used from one event loop, once that runs."""
+    """The state of the shutdown of this process; used from one event loop, once that runs."""
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
         self.is_requested = False
-        """True once a stop is requested: readiness is gone, and answers say that their connection closes."""
+        """True once a shutdown is requested: readiness fails, and answers announce that their connection closes."""
         self.is_forced = False
-        """True after a second signal: the stop no longer waits for anybody."""
+        """True after a second signal: the shutdown waits for nothing."""
 
     @property
     def reason(self) -> str | None:
-        """Why the service is not ready; None as long as no stop is requested."""
+        """The reason for not being ready; None if no shutdown is requested."""
         return "the service is stopping" if self.is_requested else None
 
     def request(self) -> None:
-        """Announce it; safe in a signal handler."""
+        """Request the shutdown; safe in a signal handler."""
         self.is_requested = True
 
     def begin(self, *, forced: bool = False) -> None:
-        """Take no more requests, and answer those that there are."""
+        """Begin to drain: accept no new requests, and answer the pending ones."""
         self.is_requested = True
         self.is_forced = self.is_forced or forced
         self._begun.set()
 
     async def begun(self) -> None:
-        """Wait until it begins."""
+        """Wait until draining begins."""
         await self._begun.wait()
 
 
 def exit_within(seconds: float, code: int = 0) -> None:
-    """End this process by then at the latest, whatever hangs; what was asked for first and is due earlier still holds.
+    """Exit within this time, whatever hangs; an earlier deadline that was set before still holds.
 
-    A thread ends it, since neither the event loop nor the interpreter's own end can be relied on: both wait for every
-    thread of a pool, also for one that reads from a disk which has gone.
+    A thread does this, because the event loop and the interpreter's exit both wait for every thread of a pool, even for
+    one that reads from an unresponsive disk.
     """
 
     def end() -> None:
@@ -61,7 +61,7 @@ def exit_within(seconds: float, code: int = 0) -> None:
 
 
 def exit_now(code: int) -> NoReturn:
-    """End this process without waiting for any thread or child process of it; what was logged is written."""
+    """Exit without waiting for threads or child processes; flush the log first."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

@@ -37,15 +37,15 @@ from service.telemetry.shared import FOLDER_VARIABLE, SharedReports
 
 LOOK_EVERY_S: Final = 0.5
 MAX_COUNTED_S: Final = 1.0
-"""Most of a pause that counts as a worker's silence: in a longer one the supervisor itself was busy or suspended."""
+"""Maximum silence counted for one pause: in a longer one the supervisor itself was busy or suspended."""
 START_TIMEOUT_S: Final = 120.0
-"""Time that a worker has until its first heartbeat: it may load its programs from a slow disk."""
+"""Time-out for a worker's first heartbeat: it may load its code from a slow disk."""
 RESTART_AFTER_S: Final = 1.0
 MAX_RESTART_AFTER_S: Final = 30.0
 STABLE_AFTER_S: Final = 60.0
-"""A worker that lived so long doesn't crash in a loop."""
+"""A worker that has lived this long is not in a crash loop."""
 KILL_AFTER_S: Final = LAST_GRACE_S + 1.0
-"""What a worker gets beyond its own grace time before it is killed."""
+"""Time after the grace period before a worker is killed."""
 SERVING: Final = b"r"
 STARTING: Final = b"s"
 
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Worker:
-    """One process, and how long its event loop has been silent, in seconds in which the supervisor was running."""
+    """One process, and the time without a heartbeat, counted only while the supervisor was running."""
 
     process: SpawnProcess
     beats: "connection.Connection | None"
@@ -67,7 +67,7 @@ class Supervisor:
     """Runs `settings.workers` processes on the same sockets.
 
     Args:
-        sockets: whose connections they share out.
+        sockets: the sockets that the workers share.
     """
 
     def __init__(self, settings: Settings, sockets: Sequence[socket.socket]) -> None:
@@ -75,7 +75,7 @@ class Supervisor:
         self._sockets = list(sockets)
         self._workers: list[_Worker] = []
         self._restarts_s: list[float] = []
-        """When workers are started that take the place of others."""
+        """Times at which replacements are started."""
         self._failures = 0
         self._has_served = False
         self._had_terminal = has_terminal()
@@ -86,7 +86,7 @@ class Supervisor:
         self._waking, self._woken = socket.socketpair()
 
     def run(self) -> int:
-        """Serve until a signal; 0 after a stop, 2 where no worker could start."""
+        """Serve until a signal; return 0 after a shutdown, 2 if no worker could start."""
         configure_logging(self._settings.log_level, self._settings.log_format)
         for end in (self._waking, self._woken):
             end.setblocking(False)
@@ -101,7 +101,7 @@ class Supervisor:
         return self._code
 
     def _note_signal(self, number: int, _frame: FrameType | None) -> None:
-        # Acted on by the loop alone: in here a worker might be starting that is in no list yet.
+        # Handled by the loop only: at this moment a worker might be starting that is in no list yet.
         self._signals.append(number)
 
     def _supervise(self) -> None:
@@ -182,7 +182,7 @@ class Supervisor:
             self._signal_all(signal.SIGHUP)
 
     def _stop(self) -> None:
-        """Have every worker stop; a second time, at once."""
+        """Stop every worker; the second time, at once."""
         now_s = time.monotonic()
         if self._stopped_s is None:
             self._stopped_s = now_s
@@ -207,8 +207,8 @@ def _start(settings: Settings, sockets: list[socket.socket]) -> _Worker:
     beats, beating = context.Pipe(duplex=False)
     os.set_blocking(beats.fileno(), False)
     process = context.Process(target=_work, args=(settings, sockets, beating), name="worker")
-    # Until it is in a session of its own Ctrl-C in the terminal reaches it, too; and until it can reload, SIGHUP would
-    # kill it.
+    # Until the process has a session of its own, Ctrl-C in the terminal reaches it as well; and until it handles
+    # SIGHUP, that would kill it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     process.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -217,7 +217,7 @@ def _start(settings: Settings, sockets: list[socket.socket]) -> _Worker:
 
 
 def _read(worker: _Worker) -> bytes:
-    """The heartbeats since the last time."""
+    """Return the heartbeats since the last call."""
     if worker.beats is None:
         return b""
     try:
@@ -252,7 +252,7 @@ def _stop_before_serving(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _end_with_supervisor(longest_stop_s: float) -> None:
-    """However the supervisor ends, no worker stays and holds the port."""
+    """Stop this worker when the supervisor ends in any way, so that the port is free again."""
     supervisor = parent_process()
     if supervisor is not None:
         connection.wait([supervisor.sentinel])

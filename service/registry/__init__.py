@@ -1,1 +1,1 @@
-"""Which versions exist, which are loaded, and which one answers."""
+"""The registry: which versions exist, which are loaded, and which one answers."""

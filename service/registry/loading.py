@@ -1,4 +1,4 @@
-"""Loading of one version: every step in a thread of its own with a time-out, checked against its golden answers."""
+"""Loading of one version: each step runs in a thread with a time-out; the golden answers are checked at the end."""
 
 import errno
 import logging
@@ -29,32 +29,32 @@ Value = TypeVar("Value")
 
 
 class UnresponsiveError(OSError):
-    """Raised for a call that has not returned within its time, or had not when it was made before."""
+    """Raised for a call that has not returned in time, or whose earlier call has not."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(errno.ETIMEDOUT, problem)
 
 
 class CallsStoppedError(Exception):
-    """Raised for a call that `BoundedCalls.stop` has given up."""
+    """Raised for a call that `BoundedCalls.stop` has abandoned."""
 
 
 class BoundedCalls:
-    """Makes calls that may never return. Any thread."""
+    """Makes calls that may never return; thread-safe."""
 
     def __init__(self) -> None:
         self._stopped: Future[None] = Future()
         self._under_way: dict[str, threading.Thread] = {}
 
     def run(self, what: str, call: Callable[[], Value], limit_s: float) -> Value:
-        """Return what a call returns, or raise what it raises.
+        """Return the result of a call, or raise its exception.
 
         Args:
-            what: a call of this name is not made while an earlier one that was given up is still under way.
-            limit_s: the longest time to wait, in seconds.
+            what: a name for the call; while an abandoned call of this name has not returned, it is not made again.
+            limit_s: time limit in seconds.
 
         Raises:
-            UnresponsiveError: it took longer.
+            UnresponsiveError: the call took longer.
             CallsStoppedError: `stop` was called.
         """
         if self.is_under_way(what):
@@ -75,12 +75,12 @@ class BoundedCalls:
         raise UnresponsiveError(f"no response within {limit_s:g} s")
 
     def is_under_way(self, what: str) -> bool:
-        """Return true while a call of this name that was given up has not returned."""
+        """Return whether an abandoned call of this name has not returned yet."""
         thread = self._under_way.get(what)
         return thread is not None and thread.is_alive()
 
     def stop(self) -> None:
-        """Give up every call, those that will be made, too."""
+        """Abandon every call, including future ones."""
         if not self._stopped.done():
             self._stopped.set_result(None)
 
@@ -93,7 +93,7 @@ def _settle(outcome: "Future[Value]", call: Callable[[], Value]) -> None:
 
 
 GOLDEN_IMAGES: Final = 16
-"""A wrong build, weight or precision shows in every image; of a large network all of them take half a second."""
+"""A wrong build, weight or precision shows in every image; all golden images of a large network take half a second."""
 TIMED_CALLS: Final = 5
 READ_LIMIT_S: Final = 30.0
 SLOWEST_BYTES_PER_S: Final = 2**20
@@ -106,7 +106,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A model that answers as it did, the greatest difference of a golden probability, and the time for an image."""
+    """A model that passed the golden check, its largest difference of a probability, and its time for one image."""
 
     model: LoadedModel
     difference: float
@@ -117,8 +117,8 @@ class VersionLoader:
     """Loads versions with one runtime.
 
     Args:
-        models: the models folder, left out of reasons.
-        load_limit_s: the longest time that the runtime may take to load and try a version, in seconds.
+        models: the models folder, which is removed from paths in reasons.
+        load_limit_s: time limit for the runtime to load and check a version, in seconds.
     """
 
     def __init__(self, models: Path, runtime: Runtime, *, load_limit_s: float = DEFAULT_LOAD_LIMIT_S) -> None:
@@ -128,11 +128,11 @@ class VersionLoader:
         self._calls = BoundedCalls()
 
     def stop(self) -> None:
-        """Give up what is being loaded, from any thread."""
+        """Abandon all loading; thread-safe."""
         self._calls.stop()
 
     def read_metadata(self, entry: ModelVersion) -> None:
-        """Read what is known of a version; one without readable metadata has failed."""
+        """Read a version's metadata; mark it as failed if they can't be read."""
         try:
             entry.metadata = self._metadata(entry)
         except CallsStoppedError:
@@ -141,7 +141,7 @@ class VersionLoader:
             self._fail(entry, error)
 
     def load(self, entry: ModelVersion) -> bool:
-        """Whether the version is ready; one that isn't has failed, with a reason, and harms no other."""
+        """Load a version and return whether it is ready; otherwise mark it as failed, with a reason."""
         start_s = time.monotonic()
         entry.state, entry.reason = VersionState.LOADING, None
         try:
@@ -171,11 +171,11 @@ class VersionLoader:
         return entry.state is VersionState.READY
 
     def may_recover(self, entry: ModelVersion) -> bool:
-        """Return true where a version failed because something hung that hangs no longer."""
+        """Return whether a version failed because something hung that hangs no longer."""
         return entry.may_recover and not self._calls.is_under_way(str(entry))
 
     def unload(self, entry: ModelVersion, drain_limit_s: float) -> None:
-        """Let the requests that have it finish, then let its memory go; it must not be routed to any more."""
+        """Unload a version after its last requests; it must not be routed to any more."""
         entry.state = VersionState.DRAINING
         entry.retire()
         if not entry.wait_until_unused(drain_limit_s):
@@ -205,12 +205,12 @@ class VersionLoader:
 
 
 def _warm(model: LoadedModel, shape: InputShape) -> float:
-    """Compute each batch size once: what a runtime prepares for a size is prepared before the first request.
+    """Compute each batch size once, so that the runtime's preparation does not delay the first request.
 
-    Sizes that take longer than any batch may are left out.
+    Skip sizes that take longer than a batch may take.
 
     Returns:
-        How long one image alone takes, in seconds.
+        The time for one image, in seconds.
     """
     image = np.zeros((1, *shape), np.uint8)
     model.predict_alone(image)

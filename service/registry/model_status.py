@@ -1,4 +1,4 @@
-"""What the service tells of its models and versions (`GET /models`), and the stored accuracy that it goes by."""
+"""The answers of `GET /models`: states of models and versions, and the stored accuracy."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,10 +20,10 @@ def in_order(models: Mapping[str, ServedModel]) -> tuple[str, ...]:
 
 
 def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default: bool, policy: str) -> ModelStatus:
-    """One model with every version, the newest first.
+    """Return the status of one model with every version, the newest first.
 
     Args:
-        policy: the setting, for a model without a policy of its own.
+        policy: the setting `version_policy`, for a model without a policy of its own.
     """
     rollout, shadow = model.in_force or model.rollout, route.shadow
     return ModelStatus(
@@ -43,7 +43,7 @@ def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default:
 
 
 def stored_evaluation(entry: ModelVersion, runtime: Runtime) -> Evaluation | None:
-    """The evaluation on the test set, at the precision that serves."""
+    """Return the evaluation on the test set in the serving precision."""
     if entry.metadata is None:
         return None
     return entry.metadata.evaluation("test", runtime.precision, runtime.name)

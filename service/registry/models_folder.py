@@ -1,9 +1,8 @@
-"""What lies in the models folder: names, version numbers, and signatures that tell when files changed.
+"""The content of the models folder: names, version numbers, and file signatures that reveal changes.
 
-Looks at names, sizes and times only, so that looking every few seconds costs nothing; reads no file but serving.json
-and tutorial.json.
-What can't be read at a moment counts as unchanged, not as gone. A folder of a model or a version may be a link, since
-people deploy that way; a linked folder inside a version is not entered.
+A scan reads only names, sizes, times, serving.json and tutorial.json, so scanning every few seconds is cheap. A folder
+that can't be read at the moment counts as unchanged, not as removed. The folder of a model or a version may be a
+symbolic link, which is a common way to deploy; links to folders inside a version are not followed.
 """
 
 import logging
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One model's folder: its versions, its serving.json and its tutorial.json; empty signatures for no file."""
+    """One model's folder: its versions, its serving.json and its tutorial.json; empty signatures for missing files."""
 
     versions: Mapping[int, FileSignature]
     rollout: FileSignature
@@ -44,7 +43,7 @@ class ModelFolder:
 
 
 class ModelsFolder:
-    """The folder that holds NAME/VERSION/."""
+    """The folder that contains NAME/VERSION/."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,10 +52,10 @@ class ModelsFolder:
         self._calls = BoundedCalls()
 
     def scan(self) -> Mapping[str, ModelFolder]:
-        """Every model with at least one version; hidden folders, such as those being written, are passed over.
+        """Return every model with at least one version; ignore hidden folders, such as those that are being written.
 
         Raises:
-            SettingsError: the folder is not there or can't be read.
+            SettingsError: the folder does not exist or can't be read.
         """
         try:
             names = self._calls.run("models", lambda: sorted(entry.name for entry in _entries(self.path)), LOOK_LIMIT_S)
@@ -76,7 +75,7 @@ class ModelsFolder:
         """Read a model's serving.json; see `cifar10_serving.artifacts.rollout.read_rollout`.
 
         Raises:
-            RolloutError: as there, or the file hangs.
+            RolloutError: the file is invalid, or reading it hangs.
         """
         try:
             return self._calls.run(f"{name}/{SERVING_FILE}", lambda: read_rollout(self.path, name), LOOK_LIMIT_S)
@@ -91,7 +90,7 @@ class ModelsFolder:
             return None
 
     def stop(self) -> None:
-        """Give up a look that is under way, and all others."""
+        """Abandon the current scan and all later ones."""
         self._calls.stop()
 
     def _is_model_name(self, name: str) -> bool:
@@ -145,7 +144,7 @@ def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _version(folder: Path, known: FileSignature | None) -> FileSignature:
-    """Return the signatures of a version's files; where they can't be read, those that are known, or none."""
+    """Return the signatures of a version's files; if they can't be read, the known ones or none."""
     try:
         return tuple(sorted(_files(folder)))
     except OSError:
@@ -158,7 +157,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
-    """Return the signatures of what is below a folder; of more than a version may hold, only so many."""
+    """Return the signatures of all files in a folder, up to the limit for a version."""
     found: list[tuple[str, int, int]] = []
     unlisted, listed = [""], 0
     while unlisted and len(found) + listed <= MAX_ENTRIES:

@@ -1,7 +1,7 @@
-"""Makes what is loaded follow what the models folder holds: load, swap, drain, unload, one version at a time.
+"""Makes the loaded versions follow the models folder: load, swap, drain, unload, one version at a time.
 
-Runs in one thread at a time, never the event loop's. A new version answers only once it is ready, an old one
-leaves only once another answers instead, and one that fails changes nothing but its own state.
+It runs in one thread at a time, never in the event loop's. A new version answers only once it is ready, and an old one
+is unloaded only once another answers instead. A version that fails changes only its own state.
 """
 
 import logging
@@ -21,7 +21,7 @@ from service.registry.routing import ServedModel
 from service.registry.version import FileSignature, ModelVersion
 
 TURN_S: Final = 0.1
-"""Interval at which a caller that waits for its turn checks for a stop."""
+"""Interval at which a waiting caller checks for a shutdown."""
 NOTHING: Final = ModelFolder({}, ())
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ class _Changes:
 
 
 class Reconciler:
-    """Keeps the models of a folder.
+    """Keeps the models of a folder up to date.
 
     Args:
-        folder: is scanned at once.
-        loader: loads and unloads.
-        default_policy: for models without a policy of their own.
-        drain_limit_s: longest time that unloading waits for requests, in seconds.
-        on_change: is told the new state, and whether all of it is settled.
+        folder: the models folder; scanned at once.
+        loader: loads and unloads versions.
+        default_policy: the policy for models without one of their own.
+        drain_limit_s: time limit for requests to finish before unloading, in seconds.
+        on_change: called with the new state, and whether all of it is settled.
 
     Raises:
         SettingsError: the folder can't be read.
@@ -72,16 +72,16 @@ class Reconciler:
         self._publish()
 
     def stop(self) -> None:
-        """Have `refresh` return at once, giving up what it loads, and no other wait for it; from any thread."""
+        """Make the current and later calls of `refresh` return at once, without finishing their work; thread-safe."""
         self._stopped = True
         self._folder.stop()
         self._loader.stop()
 
     def refresh(self, *, retry_failed: bool = False) -> ReloadReport:
-        """Look at the folder and follow it; what that changed.
+        """Scan the folder, follow its changes, and return them.
 
         Args:
-            retry_failed: load versions again that failed, even if their files are the same.
+            retry_failed: also retry failed versions whose files are the same.
         """
         with self._turn():
             found = self._scan()
@@ -98,11 +98,11 @@ class Reconciler:
             )
 
     def load(self, name: str) -> None:
-        """Have a model serve by its policy, looking for new versions and trying again those that failed."""
+        """Load a model by its policy, checking for new versions and retrying failed ones."""
         self._change(name, is_unloaded=False)
 
     def unload(self, name: str) -> None:
-        """Take a model out of service until `load`, whatever is published; blocks until its versions are unloaded."""
+        """Take a model out of service until `load`, even if versions are published; block until it is unloaded."""
         self._change(name, is_unloaded=True)
 
     def _change(self, name: str, *, is_unloaded: bool) -> None:
@@ -131,7 +131,7 @@ class Reconciler:
         return any(self._loader.may_recover(entry) for entry in entries)
 
     def _scan(self) -> Mapping[str, ModelFolder]:
-        """What the folder holds; while it can't be read, what it held: a volume that is away withdraws nothing."""
+        """Return the content, or the last known one if the folder can't be read: a missing volume withdraws nothing."""
         try:
             found, problem = self._folder.scan(), None
         except ProjectError as error:
@@ -193,7 +193,7 @@ class Reconciler:
         self._publish()
 
     def _next(self) -> ModelVersion | None:
-        """The version to load next: the newest of each model before the older ones of any."""
+        """Return the version to load next: the newest of each model before older ones."""
         missing = [model.missing(self._default_policy) for model in self._models.values()]
         depth = max(map(len, missing), default=0)
         return next((entries[place] for place in range(depth) for entries in missing if len(entries) > place), None)
@@ -247,7 +247,7 @@ def _note_failure(entry: ModelVersion, changes: _Changes) -> None:
 
 
 def _read_rollout(folder: ModelsFolder, model: ServedModel) -> tuple[Rollout, str | None]:
-    """What is to be in force, and what is wrong with the file if it isn't what the file says."""
+    """Return the rollout to apply, and the problem if serving.json is invalid."""
     try:
         rollout = folder.read_rollout(model.name) or Rollout()
         _check_published(rollout, model)

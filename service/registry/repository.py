@@ -1,8 +1,8 @@
-"""The versions that this service knows, for whoever asks: which one answers a request, and how each one stands.
+"""The repository of versions: which one answers a request, and the state of each.
 
-Requests read an immutable snapshot from the event loop, a few dictionary reads each; one thread at a time makes a
-new one and swaps it whole. What is loaded when is `service.registry.reconciler`'s part, looking for changes
-`service.registry.watcher`'s.
+Requests read an immutable snapshot from the event loop, with a few dictionary lookups each; one thread at a time builds
+a new snapshot and swaps it. `service.registry.reconciler` decides what is loaded; `service.registry.watcher` checks for
+changes.
 """
 
 import random
@@ -31,19 +31,19 @@ DEFAULT_DRAIN_LIMIT_S: Final = 20.0
 
 
 class ModelRepository:
-    """Every version below a models folder; those that should serve, loaded by one runtime.
+    """Every version in a models folder; the selected ones are loaded by one runtime.
 
     Args:
-        models: the folder that holds NAME/VERSION/.
+        models: the folder that contains NAME/VERSION/.
         runtime: loads the versions and computes with them.
-        default_model: answers where no model is asked for; `auto`: the ready one with the best test accuracy.
+        default_model: the model for requests that name none; `auto`: the ready one with the best test accuracy.
         version_policy: `latest(N)` or `all`, for models whose serving.json has no policy.
-        drain_limit_s: longest time that unloading waits for requests, in seconds.
-        load_limit_s: the longest time that the runtime may take to load and try a version, in seconds.
-        seed: of the draws that share requests out; None for one of its own.
+        drain_limit_s: time limit for requests to finish before unloading, in seconds.
+        load_limit_s: time limit for the runtime to load and check a version, in seconds.
+        seed: seed of the random traffic split; None for a random one.
 
     Raises:
-        SettingsError: the folder can't be read, or no version of the default model is published.
+        SettingsError: the folder can't be read, or the default model has no published version.
     """
 
     def __init__(
@@ -81,15 +81,15 @@ class ModelRepository:
             )
 
     def load_all(self) -> None:
-        """Load what should serve, the newest of each model first; returns when each is ready or failed, or to stop."""
+        """Load the selected versions, the newest of each model first; return when all are settled, or on a stop."""
         with suppress(UnavailableError):
             self._reconciler.refresh()
 
     def refresh(self, *, retry_failed: bool = False) -> ReloadReport:
-        """Follow what has changed in the models folder since; blocks until all of it is loaded and unloaded.
+        """Follow changes in the models folder; block until everything is loaded and unloaded.
 
         Args:
-            retry_failed: load versions again that failed, even if their files are the same.
+            retry_failed: also retry failed versions whose files are the same.
 
         Raises:
             UnavailableError: the service is stopping.
@@ -97,7 +97,7 @@ class ModelRepository:
         return self._reconciler.refresh(retry_failed=retry_failed)
 
     def load(self, name: str) -> None:
-        """Have a model serve by its policy again, trying what failed; blocks until that is settled.
+        """Load a model by its policy again, retrying failed versions; block until that is settled.
 
         Raises:
             UnknownModelError: there is no such model.
@@ -107,7 +107,7 @@ class ModelRepository:
         self._snapshot.find(name, None, self._random)
 
     def unload(self, name: str) -> None:
-        """Take a model out of service until `load` or a restart; blocks until its versions are unloaded.
+        """Take a model out of service until `load` or a restart; block until its versions are unloaded.
 
         Raises:
             UnknownModelError: there is no such model.
@@ -115,52 +115,52 @@ class ModelRepository:
         self._reconciler.unload(name)
 
     def stop_loading(self) -> None:
-        """Have `load_all` and `refresh` return at once, giving up what they load; from any thread."""
+        """Make `load_all` and `refresh` return at once, without finishing their work; thread-safe."""
         self._reconciler.stop()
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the loading at start is over."""
+        """Whether the initial loading is finished."""
         return self._snapshot.loaded
 
     @property
     def generation(self) -> int:
-        """Grows at every change of what `status` and `find` say, the counts of shadows aside."""
+        """A number that grows with every change of `status` and `find`, except for the counts of shadows."""
         return self._snapshot.generation
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why requests should not be sent here: see `add_readiness_check`; else why none is answered; None: ready."""
+        """The reason for not being ready: from a readiness check, or because nothing can be answered; None: ready."""
         failed = (reason for check in self._readiness_checks if (reason := check()) is not None)
         return next(failed, None) or self._snapshot.not_ready_reason(self._folder)
 
     def add_readiness_check(self, check: Callable[[], str | None]) -> None:
-        """Have the service not ready while this names a reason; it is called often, from the event loop."""
+        """Add a check that returns a reason for not being ready; it is called often, from the event loop."""
         self._readiness_checks.append(check)
 
     @property
     def retry_after_s(self) -> int:
-        """When it makes sense to ask again, while not ready."""
+        """The time to wait before a retry, while not ready."""
         return self._snapshot.retry_after_s
 
     def find(self, name: str | None = None, version: int | str | None = None) -> ModelVersion:
-        """The ready version that a request means; to compute with it, `acquire` it.
+        """Return the ready version that a request selects; to compute with it, use `acquire`.
 
         Args:
-            name: None for the default model.
-            version: a number or a label; None for the one that answers where none is asked for.
+            name: name of the model; None for the default model.
+            version: number or label of the version; None for the serving version.
 
         Raises:
-            UnknownModelError: there is no such model or version, or the version is not chosen to serve.
-            UnavailableError: it is not ready, or nothing is yet.
+            UnknownModelError: there is no such model or version, or the version is not selected to serve.
+            UnavailableError: it is not ready, or nothing is ready yet.
         """
         return self._snapshot.find(name, version, self._random)
 
     def acquire(self, name: str | None = None, version: int | str | None = None) -> ModelVersion:
-        """The version that `find` gives, which stays loaded until its `release` is called.
+        """Return the version that `find` returns, and keep it loaded until its `release` is called.
 
         Raises:
-            RequestError: as `find` does.
+            RequestError: as for `find`.
         """
         chosen = self._snapshot.find(name, version, self._random)
         while not chosen.acquire():  # swapped out since it was found: by now the snapshot has another
@@ -168,12 +168,12 @@ class ModelRepository:
         return chosen
 
     def shadow_of(self, name: str) -> ModelVersion | None:
-        """The version that computes on the side what others of this model answer."""
+        """Return the version that runs as a shadow of this model."""
         route = self._snapshot.routes.get(name)
         return route.shadow if route is not None else None
 
     def get(self, name: str, version: int) -> ModelVersion:
-        """A version in whatever state it is.
+        """Return a version in any state.
 
         Raises:
             UnknownModelError: there is no such model or version.
@@ -181,7 +181,7 @@ class ModelRepository:
         return self._snapshot.get(name, version)
 
     def answering_versions(self, name: str) -> list[int]:
-        """The numbers of a model's versions that answer now, ascending.
+        """Return the numbers of a model's serving versions, ascending.
 
         Raises:
             UnknownModelError: there is no such model.
@@ -191,18 +191,18 @@ class ModelRepository:
         return sorted(known for known in snapshot.routes[name].by_version if isinstance(known, int))
 
     def default_name(self) -> str | None:
-        """The model that answers where none is asked for: the one set, or the best that is ready; else None."""
+        """Return the default model: the configured one, or the best one that is ready; None if there is none."""
         return self._snapshot.default_name
 
     def readiness(self) -> Readiness:
-        """Whether requests are answered, and the state of each model."""
+        """Return whether requests are answered, and the state of each model."""
         snapshot = self._snapshot
         reason = self.not_ready_reason
         states = {name: snapshot.models[name].state(snapshot.routes[name]) for name in snapshot.names}
         return Readiness(ready=reason is None, reason=reason, models=states)
 
     def status(self) -> ModelList:
-        """Every model with every version, in the order in which the models were first published."""
+        """Return every model with every version, in the order in which the models were first published."""
         snapshot = self._snapshot
         return ModelList(
             models=[self._model_status(snapshot, name) for name in snapshot.names],
@@ -214,7 +214,7 @@ class ModelRepository:
         )
 
     def model_status(self, name: str) -> ModelStatus:
-        """One model with every version, the newest first.
+        """Return the status of one model with every version, the newest first.
 
         Raises:
             UnknownModelError: there is no such model.

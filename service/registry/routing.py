@@ -15,16 +15,16 @@ from service.registry.version import ModelVersion
 def wanted_versions(
     rollout: Rollout, default_policy: str, *, usable: AbstractSet[int], serving: AbstractSet[int]
 ) -> frozenset[int]:
-    """The versions that should serve.
+    """Return the versions that should serve.
 
-    `latest(N)` takes the newest that are usable, the shadow not counted: one that fails is replaced by the next
-    older, before and after a restart alike. While one of a list can't be used, what serves now goes on.
+    `latest(N)` selects the newest usable versions, not counting the shadow; a version that fails is replaced by the
+    next older one, also after a restart. While a version of an explicit list can't be used, the current versions stay.
 
     Args:
         rollout: the model's own policy, and the versions that it names.
-        default_policy: `latest(N)` or `all`, where the rollout has none.
-        usable: those that are published and did not fail to load.
-        serving: those that serve now.
+        default_policy: `latest(N)` or `all`, if the rollout has no policy.
+        usable: the published versions that did not fail to load.
+        serving: the versions that serve now.
     """
     policy = rollout.policy or default_policy
     if policy == "all":
@@ -38,19 +38,19 @@ def wanted_versions(
 
 
 def describe_policy(rollout: Rollout, default_policy: str) -> str:
-    """The policy as serving.json and the setting write it."""
+    """Return the policy in the form of serving.json and the setting."""
     return str(rollout.policy or default_policy)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One model's versions that answer.
+    """The serving versions of one model.
 
     Args:
         by_version: by number and by label.
-        default: answers where no version is asked for; None where none is ready.
-        split: shares those requests out among two instead, the first one's share being `first_share`, 0 to 1.
-        shadow: computes on the side.
+        default: the version for requests that name none; None if none is ready.
+        split: the two versions that share these requests; the first one's share is `first_share`, 0 to 1.
+        shadow: the shadow version.
     """
 
     by_version: Mapping[int | str, ModelVersion]
@@ -60,7 +60,7 @@ class Route:
     shadow: ModelVersion | None
 
     def choose(self, version: int | str | None, source: random.Random) -> ModelVersion | None:
-        """The version that answers; None where it isn't ready."""
+        """Return the version that answers; None if it isn't ready."""
         if version is not None:
             return self.by_version.get(version)
         if self.split is None:
@@ -69,10 +69,10 @@ class Route:
 
 
 def build_route(serving: Mapping[int, ModelVersion], rollout: Rollout) -> Route:
-    """The route over these loaded versions.
+    """Return the route for these loaded versions.
 
-    Without a split the version labelled `stable` answers, else the newest; the shadow only where it is alone. A
-    split of which one version isn't loaded goes to the other.
+    Without a split, the version labelled `stable` answers, otherwise the newest; the shadow only if it is the only
+    version. If one version of a split isn't loaded, the other gets all requests.
     """
     labelled = {label: serving[version] for label, version in rollout.labels.items() if version in serving}
     sharing = [(serving[version], weight) for version, weight in (rollout.split or {}).items() if version in serving]
@@ -99,14 +99,14 @@ class ServedModel:
     """A model's versions.
 
     Args:
-        rollout: what serving.json asks for; decides what is loaded.
-        in_force: what decides who answers: `rollout`, once all that it names is loaded; until then the one before, so
-            that no label, share or shadow is without its version in between. None before there was any.
-        problem: why serving.json is not what it must be.
-        published: what the folder holds.
-        serving: what is loaded and answers; also what was withdrawn or replaced, until something else answers.
-        is_unloaded: whether the operator took it out of service, whatever its policy says.
-        tutorial: what the tutorial that was reproduced reports of it.
+        rollout: the rollout in serving.json, which decides what is loaded.
+        in_force: the rollout that routes requests: `rollout` once all its versions are loaded, until then the previous
+            one, so that no label, share or shadow lacks its version. None before the first one.
+        problem: why serving.json is invalid.
+        published: the versions in the folder.
+        serving: the versions that are loaded and answer, including withdrawn ones that have no replacement yet.
+        is_unloaded: whether the operator took the model out of service.
+        tutorial: the result that the reproduced tutorial reports for this model.
     """
 
     name: str
@@ -119,17 +119,17 @@ class ServedModel:
     tutorial: TutorialResult | None = None
 
     def route(self) -> Route:
-        """Which version answers."""
+        """Return the route for the serving versions."""
         return build_route(self.serving, self.in_force or self.rollout)
 
     def with_rollout_in_force(self) -> "ServedModel":
-        """The same model, its rollout in force if all that it names serves."""
+        """Return this model with its rollout in force, if all versions that it names serve."""
         if self.in_force != self.rollout and self.rollout.named <= self.serving.keys():
             return replace(self, in_force=self.rollout)
         return self
 
     def wanted(self, default_policy: str) -> frozenset[int]:
-        """The published versions that should serve."""
+        """Return the published versions that should serve."""
         if self.is_unloaded:
             return frozenset()
         usable = {
@@ -142,7 +142,7 @@ class ServedModel:
         return wanted | (still_named & usable)
 
     def missing(self, default_policy: str) -> list[ModelVersion]:
-        """The versions to load, the newest first."""
+        """Return the versions to load, the newest first."""
         wanted = sorted(self.wanted(default_policy), reverse=True)
         return [
             self.published[version]
@@ -152,14 +152,14 @@ class ServedModel:
         ]
 
     def superseded(self, default_policy: str) -> list[ModelVersion]:
-        """The versions to unload; none while one is missing that should answer instead."""
+        """Return the versions to unload; none while a replacement is missing."""
         if self.missing(default_policy):
             return []
         wanted = self.wanted(default_policy)
         return [entry for version, entry in self.serving.items() if version not in wanted]
 
     def listed(self) -> list[ModelVersion]:
-        """Every version that there is to tell of, the newest first."""
+        """Return every version to list, the newest first."""
         entries = {**self.serving, **self.published}
         return [entries[version] for version in sorted(entries, reverse=True)]
 
@@ -175,7 +175,7 @@ class ServedModel:
         return min((known.published_at.replace(tzinfo=None) for known in metadata if known), default=None)
 
     def state(self, route: Route) -> VersionState:
-        """The state of the model: ready as soon as one version is."""
+        """Return the state of the model: ready as soon as one version is."""
         if route.default is not None:
             return VersionState.READY
         states = {entry.state for entry in self.published.values()}

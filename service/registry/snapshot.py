@@ -1,6 +1,6 @@
-"""The state of all models at one moment, for requests: finds the version that answers, or says why none does.
+"""The state of all models at one moment: finds the version that answers a request, or says why there is none.
 
-Immutable; `service.registry.repository` makes a new one at each change and swaps it whole.
+A snapshot is immutable; `service.registry.repository` replaces it at each change.
 """
 
 import random
@@ -19,17 +19,17 @@ RETRY_AFTER_FAILURE_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All models.
+    """The state of all models.
 
     Args:
-        models: by name.
-        names: of all models, in the order in which they are listed.
-        routes: by name; as many.
-        default_name: the model that answers where none is asked for: the best that is ready so far, or the one set,
-            ready or not; None where none is ready.
-        loaded: whether the loading at start is over.
-        default_policy: for models without a policy of their own.
-        generation: counts the snapshots.
+        models: models by name.
+        names: names of all models, in the order in which they are listed.
+        routes: routes by name.
+        default_name: the default model: the best one that is ready so far, or the configured one, ready or not; None if
+            none is ready.
+        loaded: whether the initial loading is finished.
+        default_policy: the policy for models without one of their own.
+        generation: the number of this snapshot.
     """
 
     models: Mapping[str, ServedModel]
@@ -41,7 +41,7 @@ class Snapshot:
     generation: int
 
     def find(self, name: str | None, version: int | str | None, source: random.Random) -> ModelVersion:
-        """See `service.registry.repository.ModelRepository.find`."""
+        """Find a version; see `service.registry.repository.ModelRepository.find`."""
         if name is None:
             name = self.default_name
         route = self.routes.get(name) if name is not None else None
@@ -54,7 +54,7 @@ class Snapshot:
         return chosen
 
     def model(self, name: str) -> ServedModel:
-        """A model.
+        """Return a model.
 
         Raises:
             UnknownModelError: there is no such model.
@@ -64,7 +64,7 @@ class Snapshot:
         return self.models[name]
 
     def get(self, name: str, version: int) -> ModelVersion:
-        """A version in whatever state it is.
+        """Return a version in any state.
 
         Raises:
             UnknownModelError: there is no such model or version.
@@ -77,7 +77,7 @@ class Snapshot:
         return entry
 
     def not_ready_reason(self, folder: str) -> str | None:
-        """Why no request is answered yet; None once loading is over and at least one version is ready."""
+        """Return why nothing can be answered yet; None once loading is finished and at least one version is ready."""
         if not self.loaded:
             return "models are being loaded"
         if not self.models:
@@ -88,7 +88,7 @@ class Snapshot:
 
     @property
     def retry_after_s(self) -> int:
-        """When it makes sense to ask again, while not ready."""
+        """The time to wait before a retry, while not ready."""
         return RETRY_AFTER_FAILURE_S if self.loaded else RETRY_WHILE_LOADING_S
 
     def _why_not(self, name: str | None, version: int | str | None) -> RequestError:
@@ -123,5 +123,5 @@ class Snapshot:
 
 
 def _likeliest(entry: ModelVersion) -> tuple[bool, bool, int]:
-    """Orders by what explains best why a model doesn't answer."""
+    """Return a sort key: the version that best explains why a model doesn't answer comes first."""
     return entry.state is VersionState.LOADING, entry.state is VersionState.FAILED, entry.version

@@ -1,6 +1,6 @@
-"""One published version and how far it has come; counts who uses it, so that it is unloaded only when nobody does.
+"""One published version with its state; leases keep it loaded while requests use it.
 
-Loading it is `service.registry.loading`'s part, which version answers `service.registry.routing`'s.
+`service.registry.loading` loads it; `service.registry.routing` decides which version answers.
 """
 
 import math
@@ -12,20 +12,20 @@ from cifar10_serving.runtimes.base import LoadedModel
 from cifar10_serving.schemas import ShadowStatus, VersionState
 
 FileSignature = tuple[tuple[str, int, int], ...]
-"""Path, modification time in ns and size in bytes of every file of a version: what changes when it does. No inodes: on
-some network volumes they change by themselves."""
+"""Path, modification time in ns and size in bytes of every file of a version. Inodes are not included: on some network
+volumes they change by themselves."""
 
 
 class ModelVersion:
-    """A version as it lay in its folder at one time; other files there make another `ModelVersion`.
+    """A version with the files that its folder had at one time; other files make another `ModelVersion`.
 
-    `model` is there from the moment it is ready until it is unloaded; `row_s` is the time that it takes for one image
-    alone, 0 where it was not measured; `may_recover` is true where it failed because something hung. States change in
-    the loading thread only. For requests: `labels` and `input_shape` (height, width, channels) of its metadata, and
-    `image_bytes`, which an image's pixels take.
+    `model` is set while the version is loaded. `row_s` is the time for one image, 0 if it was not measured.
+    `may_recover` is true if the version failed because something hung. States change only in the loading thread.
+    `labels`, `input_shape` (height, width, channels) and `image_bytes` (size of an image's pixels) are from the
+    metadata.
 
     Args:
-        signature: its files as they were found.
+        signature: the signatures of its files.
     """
 
     def __init__(self, name: str, version: int, folder: Path, signature: FileSignature) -> None:
@@ -65,14 +65,14 @@ class ModelVersion:
             self.image_bytes = math.prod(self.input_shape)
 
     def acquire(self) -> bool:
-        """Take a lease: until `release`, the version stays loaded. False where it is being unloaded; any thread."""
+        """Take a lease, which keeps the version loaded until `release`; False if it is being unloaded. Thread-safe."""
         with self._lock:
             if not self._retired:
                 self._leases += 1
             return not self._retired
 
     def release(self) -> None:
-        """Give a lease back; any thread."""
+        """Return a lease; thread-safe."""
         with self._lock:
             self._leases -= 1
             if self._retired:
@@ -84,13 +84,13 @@ class ModelVersion:
             self._retired = True
 
     def wait_until_unused(self, timeout_s: float) -> bool:
-        """Wait for the leases to end; whether they did."""
+        """Wait for the leases to end; return whether they did."""
         with self._unused:
             return self._unused.wait_for(lambda: self._leases == 0, timeout_s)
 
 
 class ShadowComparison:
-    """How often a version, as a shadow, gave the class that was answered. Any thread."""
+    """Counts how often a shadow's class matched the answer; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -103,17 +103,17 @@ class ShadowComparison:
             self._disagreed += not agreed
 
     def dropped(self) -> None:
-        """Count one that was not computed, because the service had other work."""
+        """Count an image that was not computed, because the service was busy."""
         with self._lock:
             self._dropped += 1
 
     def failed(self) -> None:
-        """Count one that could not be computed."""
+        """Count an image that could not be computed."""
         with self._lock:
             self._failed += 1
 
     def status(self, version: int) -> ShadowStatus:
-        """The counts so far."""
+        """Return the counts so far."""
         with self._lock:
             return ShadowStatus(
                 version=version,

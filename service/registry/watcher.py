@@ -1,6 +1,6 @@
-"""When the repository looks for changes: at an interval, and at once when told to; in one thread of its own.
+"""Triggers the repository's scans: at an interval and on request, in a thread of its own.
 
-A look costs a few system calls a file; loading what is new happens in the same thread, so looks never overlap.
+A scan costs a few system calls per file. New versions are loaded in the same thread, so scans never overlap.
 """
 
 import logging
@@ -17,18 +17,18 @@ from service.registry.repository import ModelRepository
 
 THREAD_NAME: Final = "watcher"
 NICENESS: Final = 10
-"""Loading a version takes a core for a moment; requests come first. At 5 their p99 while versions were loaded was a
-little over twice the quiet one, at 10 it is 1.7 times: `python -m scripts.reload_under_load`."""
+"""Loading a version takes a core for a moment; requests come first. At 5 their p99 during loading was a little over
+twice the normal one, at 10 it is 1.7 times: `python -m scripts.reload_under_load`."""
 STOP_LIMIT_S: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Has a repository follow its folder, from `start` to `stop`.
+    """Makes a repository follow its folder, from `start` to `stop`.
 
     Args:
-        interval_s: time between two looks, in seconds; 0: only when told to.
+        interval_s: time between two scans, in seconds; 0: only on request.
     """
 
     def __init__(self, repository: ModelRepository, interval_s: float) -> None:
@@ -41,17 +41,17 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     def start(self) -> None:
-        """Begin; what was asked for before is done first."""
+        """Start; earlier requests are handled first."""
         self._thread.start()
 
     def start_loading(self) -> "Future[None]":
-        """Begin with loading what should serve; the future is done when that is over."""
+        """Start with loading the selected versions; the future is done when that is finished."""
         self._first = Future()
         self._thread.start()
         return self._first
 
     def stop(self, timeout_s: float = STOP_LIMIT_S) -> None:
-        """End, giving up what is under way; waits no longer than this many seconds."""
+        """Stop, abandoning the current work; wait no longer than this."""
         self._repository.stop_loading()
         with self._changed:
             self._stopped = True
@@ -61,7 +61,7 @@ class Watcher:
         self._answer(self._take(), stopping())
 
     def scan_now(self) -> "Future[ReloadReport]":
-        """Look at once, and load again what failed; the result is there once loading has ended. Any thread."""
+        """Scan at once and retry failed versions; the future is done when everything is loaded. Thread-safe."""
         future: Future[ReloadReport] = Future()
         with self._changed:
             self._waiting.append(future)
@@ -113,6 +113,6 @@ def _do(future: "Future[None]", call: Callable[[], None]) -> None:
 
 
 def _step_back() -> None:
-    """Have the system prefer the other threads to this one, where it can tell threads apart."""
+    """Lower this thread's priority, if the system supports it per thread."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)

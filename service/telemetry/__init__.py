@@ -1,1 +1,1 @@
-"""Telemetry: what the service counts and writes of the requests it has answered."""
+"""Telemetry: counters, metrics and log lines of the answered requests."""

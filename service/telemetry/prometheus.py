@@ -1,4 +1,4 @@
-"""Prometheus' exposition as a view of the store: names, help texts, and states that are read when somebody asks.
+"""Prometheus' exposition as a view of the store: names, help texts, and states that are read for each scrape.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
@@ -48,7 +48,7 @@ class StateSources:
 
 
 def exposition(snapshot: Snapshot, states: Iterable[Metric]) -> bytes:
-    """Return everything in Prometheus' text format."""
+    """Return all metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     PlatformCollector(registry=registry)
     registry.register(_Families([*_counted(snapshot), *states]))
@@ -56,7 +56,7 @@ def exposition(snapshot: Snapshot, states: Iterable[Metric]) -> bytes:
 
 
 def current_states(sources: StateSources) -> Iterator[Metric]:
-    """Yield the states of this process: versions, queues, requests inside, memory, descriptors."""
+    """Yield the states of this process: versions, queues, pending requests, memory, descriptors."""
     queue_size = GaugeMetricFamily(f"{PREFIX}queue_rows", "Queued images", labels=LABELS)
     state = GaugeMetricFamily(f"{PREFIX}version_state", "1 for the current state", labels=(*LABELS, "state"))
     waiting = sources.scheduler.queue_rows_by_version()
@@ -121,7 +121,7 @@ def _histograms(version: VersionStats) -> Iterator[tuple[str, Histogram]]:
 
 
 def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:
-    """Return the buckets as Prometheus has them: each counts all values up to its bound."""
+    """Return cumulative buckets, as Prometheus requires: each counts all values up to its bound."""
     bounds = (*map(floatToGoString, histogram.bounds), "+Inf")
     counts, total = [], 0
     for bound, count in zip(bounds, histogram.counts, strict=True):

@@ -1,8 +1,8 @@
-"""Telemetry of several workers added up: each writes its snapshot into a folder that they share, once a second.
+"""Aggregation over several workers: each writes its snapshot to a shared folder once a second.
 
-What a worker has reported is written first, so that no counter is ever seen to go down. A worker that ends leaves its
-counts and takes its states with it. With one process none of this is in use. prometheus_client's multiprocess mode does
-the same for its own metrics alone; this store has exact sums and recent durations besides.
+A worker writes its own report before it reads the others, so that no counter ever decreases. When a worker ends, its
+counts stay and its states are dropped. With one process, none of this is used. prometheus_client's multiprocess mode
+supports only its own metrics; this store also has exact sums and recent durations.
 """
 
 import os
@@ -18,15 +18,15 @@ from prometheus_client.metrics_core import Metric
 from service.telemetry.stats import Snapshot, merge_snapshots
 
 FOLDER_VARIABLE: Final = "CIFAR10_WORKERS_FOLDER"
-"""Set by the supervisor for its workers."""
+"""Environment variable that the supervisor sets for its workers."""
 ENDED: Final = "ended"
 MAX_OF_ALL: Final = ("_state", "_start_time_seconds", "_max_fds")
-"""States whose names end so are not added up: the greatest of all workers' values counts."""
+"""Suffixes of states that are not added up; the largest value of all workers counts."""
 
 
 @dataclass(slots=True)
 class WorkerReport:
-    """The counts of a worker, and its states as metric families."""
+    """A worker's counts, and its states as metric families."""
 
     snapshot: Snapshot
     states: list[Metric] = field(default_factory=list)
@@ -38,25 +38,25 @@ class SharedReports:
     """The folder that the workers of one service share.
 
     Args:
-        folder: made by the supervisor; private to the service.
+        folder: created by the supervisor, and private to the service.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def write(self, report: WorkerReport) -> None:
-        """Let the other workers see this one's report."""
+        """Write this worker's report for the others."""
         self._write(str(os.getpid()), report)
 
     def others(self) -> Iterator[WorkerReport]:
-        """Yield the last report of every other worker, and of those that have ended."""
+        """Yield the last report of every other worker, including those that have ended."""
         mine = str(os.getpid())
         for file in sorted(self._folder.glob("*.json")):
             if file.stem != mine and (report := self._read(file)) is not None:
                 yield report
 
     def mark_process_dead(self, pid: int) -> None:
-        """Keep the counts of a worker that has ended, and drop its states. Called by the supervisor alone."""
+        """Keep the counts of an ended worker and drop its states; only the supervisor calls this."""
         file = self._file(str(pid))
         last = self._read(file)
         if last is not None:
@@ -89,13 +89,13 @@ class SharedReports:
 
 
 def shared_reports() -> SharedReports | None:
-    """Return what the workers share; None where there is one process."""
+    """Return the folder that the workers share; None with a single process."""
     folder = os.environ.get(FOLDER_VARIABLE)
     return SharedReports(Path(folder)) if folder else None
 
 
 def merge_states(states: list[Metric]) -> Iterator[Metric]:
-    """Yield each metric family once: values with the same labels are added up, or the greatest counts."""
+    """Yield each metric family once, with values of the same labels added up, or their maximum."""
     families: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for state in states:

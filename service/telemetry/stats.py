@@ -1,7 +1,7 @@
-"""The one store of what this process has counted: by version, and of the service as a whole.
+"""The store of all counters of this process: by version, and for the whole service.
 
-Prometheus' exposition (`prometheus`), `/stats` and Triton's statistics extension are views of it; adding up several
-workers is the part of `shared`. Every number is a plain sum, so that snapshots merge by addition.
+Prometheus' exposition (`prometheus`), `/stats` and Triton's statistics extension are views of it; `shared` aggregates
+several workers. Every number is a plain sum, so snapshots merge by addition.
 """
 
 import math
@@ -23,11 +23,11 @@ BATCH_SIZE_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 WINDOW_S: Final = 10
 KEPT_ANSWERS: Final = 1000
 ENDS: Final = {UnavailableError.kind: "rejected", DeadlineError.kind: "expired", CLIENT_GONE: "cancelled"}
-"""A problem's kind -> the counter of requests that ended so."""
+"""A problem's kind -> the counter of requests that ended with it."""
 
 VersionKey = tuple[str, int]
 NO_VERSION: Final[VersionKey] = ("", 0)
-"""Requests that reached no version: a misspelt model, or load shedding."""
+"""The key of requests that reached no version: unknown models, and load shedding."""
 
 
 @dataclass(slots=True)
@@ -61,11 +61,11 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """Observed values."""
+        """Number of observed values."""
         return sum(self.counts)
 
     def observe(self, value: float) -> None:
-        """Count a value; a bucket's bound belongs to it, as Prometheus' `le` has it."""
+        """Count a value; it belongs to the bucket whose bound it equals, like Prometheus' `le`."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
@@ -91,9 +91,9 @@ def _batch_histogram() -> Histogram:
 class VersionStats:
     """Counts of one version.
 
-    `statuses` and `ends` count requests; `request_s` is from a request's head to its answer, `decode_s` from a whole
-    request to its pixels, `queue_s` from pixels to the start of their batch, `compute_s` and `batch_size` are of
-    batches. `success`, `fail` and `request_compute` are of requests, `batches` by batch size.
+    `statuses` and `ends` count requests. `request_s` is the time from a request's head to its answer, `decode_s` from
+    the complete request to its pixels, `queue_s` from the pixels to the start of their batch; `compute_s` and
+    `batch_size` are per batch. `success`, `fail` and `request_compute` are per request, `batches` by batch size.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -109,16 +109,16 @@ class VersionStats:
     batches: dict[int, Duration] = field(default_factory=dict)
     cached: int = 0
     last_inference_s: float = 0.0
-    """Seconds since the epoch of the last request; 0: never asked."""
+    """Time of the last request in seconds since the epoch; 0: none."""
 
     @property
     def rows(self) -> int:
-        """Images that were computed."""
+        """Number of computed images."""
         return sum(size * batch.count for size, batch in self.batches.items())
 
     @property
     def executions(self) -> int:
-        """Batches that were computed."""
+        """Number of computed batches."""
         return sum(batch.count for batch in self.batches.values())
 
     def merge(self, other: Self) -> None:
@@ -144,7 +144,7 @@ class VersionStats:
 
 @dataclass(slots=True)
 class Snapshot:
-    """The counts of one process, or of several merged; what a process alone knows of itself is 0 once it has ended."""
+    """The counts of one process, or of several merged ones; per-process values are 0 after a process has ended."""
 
     versions: dict[VersionKey, VersionStats] = field(default_factory=dict)
     requests: int = 0
@@ -152,7 +152,7 @@ class Snapshot:
     uptime_s: float = 0.0
     requests_per_s: float = 0.0
     answered_s: list[float] = field(default_factory=list)
-    """Durations of the last answers, in seconds."""
+    """Durations of the latest answers, in seconds."""
 
     def merge(self, other: Self) -> None:
         """Add another process's counts."""
@@ -179,7 +179,7 @@ class Snapshot:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what orjson writes and, read back, `from_json` takes."""
+        """Return a form that orjson can write and `from_json` can read."""
         versions = [[*key, version] for key, version in self.versions.items()]
         return {
             "versions": versions,
@@ -192,17 +192,17 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """Return the snapshot that `to_json` described."""
+        """Return the snapshot from the form that `to_json` returned."""
         versions = {(name, number): _version_from_json(value) for name, number, value in content["versions"]}
         return cls(**(content | {"versions": versions}))
 
 
 class Stats:
-    """Counts requests and batches. Used from one thread, the event loop's.
+    """Counts requests and batches; used only from the event loop's thread.
 
     Args:
-        clock: gives seconds, for rates.
-        wall_clock: gives seconds since the epoch.
+        clock: returns seconds, for rates.
+        wall_clock: returns seconds since the epoch.
     """
 
     def __init__(
@@ -219,11 +219,11 @@ class Stats:
         self._second = int(self._start_s)
 
     def version(self, key: VersionKey) -> VersionStats:
-        """Return a version's counts; zeros where nothing was asked of it."""
+        """Return a version's counts; zeros if it had no requests."""
         return self._versions.get(key) or VersionStats()
 
     def request_finished(self, trace: Trace) -> None:
-        """Count a request for predictions; other requests are not counted."""
+        """Count a prediction request; other requests are not counted."""
         if not trace.is_inference:
             return
         total_s = trace.total_s
@@ -249,7 +249,7 @@ class Stats:
         self._count(1, rejected=trace.error == UnavailableError.kind)
 
     def requests_rejected(self, key: VersionKey | None, requests: int) -> None:
-        """Count requests for predictions that were rejected unparsed; they have no durations."""
+        """Count prediction requests that were rejected unparsed; they have no durations."""
         version = self._versions.get(key or NO_VERSION) or self._add(key or NO_VERSION)
         version.statuses[HTTPStatus.SERVICE_UNAVAILABLE] += requests
         version.ends["rejected"] += requests
@@ -265,7 +265,7 @@ class Stats:
         stats.batches.setdefault(size, Duration()).add(compute_s)
 
     def snapshot(self) -> Snapshot:
-        """Return the counts of this moment; it shares them, so merge it into an empty one before you change it."""
+        """Return the current counts, which share data with the store; merge them into an empty snapshot to change."""
         now_s = self._clock()
         self._advance_to(now_s)
         uptime_s = now_s - self._start_s
@@ -301,7 +301,7 @@ class Stats:
 
 
 def merge_snapshots(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Return the counts of several processes as those of one service."""
+    """Return the merged counts of several processes."""
     merged = Snapshot()
     for snapshot in snapshots:
         merged.merge(snapshot)
@@ -325,7 +325,7 @@ def _version_from_json(content: dict[str, Any]) -> VersionStats:
 
 
 def _percentile_ms(sorted_s: list[float], share: float) -> float | None:
-    """Return the shortest duration that this share took no longer than, in milliseconds."""
+    """Return a percentile of sorted durations, in milliseconds."""
     if not sorted_s:
         return None
     return round(sorted_s[max(0, math.ceil(share * len(sorted_s)) - 1)] * 1000, 3)

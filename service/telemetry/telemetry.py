@@ -1,4 +1,4 @@
-"""Telemetry of this process put together: the store, its views over all workers, and the task that shares it."""
+"""Telemetry of this process: the store, its views over all workers, and the task that shares it."""
 
 import asyncio
 import logging
@@ -24,10 +24,10 @@ class Telemetry:
 
     Args:
         stats: counts requests and batches of this process.
-        backlog: knows how many requests are inside, and counts those that it rejected.
-        scheduler: knows how many images wait.
+        backlog: has the number of pending requests, and counts rejections.
+        scheduler: has the number of queued images.
         states: yields this process's states as metric families.
-        shared: None where there is one process.
+        shared: the folder that the workers share; None with a single process.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Telemetry:
         self._shared = shared or shared_reports()
 
     async def run(self) -> None:
-        """Count rejections, and let other workers see this one's report, once a second until cancelled."""
+        """Count rejections and write this worker's report, once a second until cancelled."""
         while True:
             if self._shared is not None:
                 self._share(self._report())
@@ -57,13 +57,13 @@ class Telemetry:
         return _merge(self._reports(with_states=False))
 
     def prometheus(self) -> bytes:
-        """Return everything in Prometheus' text format, of all workers."""
+        """Return all workers' metrics in Prometheus' text format."""
         reports = self._reports()
         states = [state for report in reports for state in report.states]
         return exposition(_merge(reports), states if len(reports) == 1 else merge_states(states))
 
     def service_statistics(self) -> ServiceStatistics:
-        """Return the answer of `/stats`, of all workers."""
+        """Return the answer of `/stats`, for all workers."""
         reports = self._reports(with_states=False)
         return _merge(reports).service_statistics(
             queue_size=sum(report.queue_size for report in reports),
@@ -87,7 +87,7 @@ class Telemetry:
             self._shared.write(report)
 
     def _count_rejections(self) -> None:
-        """Count the requests that were rejected unparsed; each by itself would cost more than its rejection."""
+        """Count requests that were rejected unparsed, in bulk: counting each would cost more than rejecting it."""
         for version, requests in self._backlog.take_rejected().items():
             self.stats.requests_rejected(version, requests)
             whose = "" if version is None else f" for {version[0]} version {version[1]}"

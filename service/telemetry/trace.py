@@ -1,6 +1,6 @@
-"""What is noted of one request on its way: who answered it, how it ended, where its time went.
+"""The trace of one request: which version answered, how it ended, and how long each phase took.
 
-Filled in by whoever knows; metrics and the request log are made of it (`service.http.request_trace`).
+Each part of the service fills in what it knows; metrics and the access log read it (`service.http.request_trace`).
 """
 
 import time
@@ -11,10 +11,10 @@ from service.inference.batch_queue import Computed
 
 @dataclass(slots=True)
 class Trace:
-    """One request. `is_inference`: it asks for predictions. `error` is a problem's kind, `detail` its words.
+    """The trace of one request. `is_inference` marks predictions; `error` is a problem's kind, `detail` its text.
 
-    `client` is the address and port that it came from, `requested_model` what it names, which may not exist, and
-    `model` and `version` who answers. `computed` is None where nothing was computed.
+    `client` is the address and port that the request came from. `requested_model` is the name in the request, which may
+    not exist; `model` and `version` answered it. `computed` is None if nothing was computed.
     """
 
     method: str = ""
@@ -35,10 +35,10 @@ class Trace:
     from_cache: bool = False
 
     def request_model(self, model: str | None, version: int | str | None) -> None:
-        """Note what is asked for; nothing where that is left to the service."""
+        """Record the requested model and version; nothing if the request leaves them to the service."""
         if model is not None:
             self.requested_model = model if version is None else f"{model}/{version}"
 
     def fail(self, kind: str, detail: str | None = None) -> None:
-        """Note why there is no answer: the problem's kind, and what it says."""
+        """Record the problem's kind and detail of a failed request."""
         self.error, self.detail = kind, detail

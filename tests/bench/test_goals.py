@@ -1,7 +1,7 @@
 import pytest
 
 from bench.goals import Judged, Verdict, judge
-from tests.bench.made_up import measured_round, overload, results, whole_start
+from tests.bench.fake_results import measured_round, overload, results, whole_start
 
 
 def judged(text: str, *rounds_of_ours: float, **parts: object) -> Judged:

@@ -43,9 +43,9 @@ def target(tmp_path: Path) -> Target:
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-def test_wrk_loads_the_bare_floor_which_is_gone_afterwards(tmp_path: Path, target: Target) -> None:
+def test_wrk_loads_the_bare_baseline_which_is_gone_afterwards(tmp_path: Path, target: Target) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "bench.floors.bare_asgi:app", "--port", str(port)]
+    command = [sys.executable, "-m", "uvicorn", "bench.baselines.bare_asgi:app", "--port", str(port)]
     with running(
         command, port=port, ready_path="/", ready_processes=1, variables={}, folder=ROOT, log=tmp_path / "log"
     ) as server:

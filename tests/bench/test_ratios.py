@@ -10,7 +10,7 @@ from bench.ratios import (
     ratio,
     runtime_rate,
 )
-from tests.bench.made_up import measured_round, results, visit
+from tests.bench.fake_results import measured_round, results, trial
 
 RUN = results(measured_round(0, 300), measured_round(1, 500), measured_round(2, 900))
 
@@ -21,7 +21,7 @@ def test_ratios_are_taken_within_each_round() -> None:
     assert median([]) is None
 
 
-def test_the_best_alternative_is_neither_ours_nor_a_floor() -> None:
+def test_the_best_alternative_is_neither_ours_nor_a_baseline() -> None:
     assert over_rounds(RUN, best_alternative_rate("sequential", 1)) == [200, 200, 200]
 
 
@@ -34,10 +34,10 @@ def test_best_rate_is_of_any_concurrency_and_the_runtimes_of_any_batch() -> None
 
 
 def test_what_was_not_measured_gives_no_ratio() -> None:
-    silent = measured_round(0, 300).model_copy(update={"visits": [visit("ours", "sequential", 10)]})
+    silent = measured_round(0, 300).model_copy(update={"trials": [trial("ours", "sequential", 10)]})
     assert over_rounds(results(silent), rate_to_baseline("ours", "sequential", 1)) == []
     assert over_rounds(RUN, rate("ours", "vgg16", 1)) == []
     dead = measured_round(0, 300).model_copy(
-        update={"visits": [visit("ours", "sequential", 10), visit("plain_fastapi", "sequential", 0)]}
+        update={"trials": [trial("ours", "sequential", 10), trial("plain_fastapi", "sequential", 0)]}
     )
     assert over_rounds(results(dead), rate_to_baseline("ours", "sequential", 1)) == []

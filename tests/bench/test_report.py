@@ -4,7 +4,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.measurements import read_results
-from tests.bench.made_up import measured_round, overload, results, whole_start
+from tests.bench.fake_results import measured_round, overload, results, whole_start
 
 RUN = results(
     measured_round(0, 500, overload=overload(), whole_start=whole_start()),

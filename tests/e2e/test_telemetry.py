@@ -82,7 +82,7 @@ def test_a_started_service_contacts_nobody_and_forks_nothing(probe: Probe, tmp_p
     [
         ["-c", "import training.export"],
         ["-m", "training", "list"],
-        ["bench/floors/runtime_alone.py", str(VERSION), "float32", "0.01", "1"],
+        ["bench/baselines/runtime_alone.py", str(VERSION), "float32", "0.01", "1"],
     ],
     ids=["export", "training", "bench"],
 )

@@ -2,6 +2,6 @@
 
 import os
 
-# Before gRPC is imported, which otherwise writes a line of its own to the log whenever a child process is started while
-# a call is under way. The children that there are (`service.api.large_requests`) are other programs, with no gRPC.
+# Before gRPC is imported: otherwise it logs a line whenever a child process is started during a call. Our child
+# processes (`service.api.large_requests`) run other programs, without gRPC.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's infer request and response over REST, with tensors as JSON or as binary after it.
+"""The Open Inference Protocol's infer request and response over REST, with tensors in JSON or in binary after it.
 
 https://github.com/kserve/open-inference-protocol
 """
@@ -40,16 +40,16 @@ SHARED_MEMORY: Final = "shared_memory_region"
 TIMEOUT: Final = "timeout"
 MAX_HEADER_LENGTH_DIGITS: Final = 12
 NO_OBJECT: Final = ("dict_type", "model_type")
-"""Pydantic's words for these are Python's, not JSON's."""
+"""Error types whose texts use Python's terms instead of JSON's."""
 
 Parameters = dict[str, Any]
 OptionalParameters = Annotated[Parameters, BeforeValidator(lambda given: {} if given is None else given)]
-"""Null is as good as nothing, as for each member that may be left out."""
+"""Null counts as missing, as for every optional member."""
 Size = Annotated[int, BeforeValidator(whole_number), Field(ge=0, lt=2**63)]
 
 
 class RequestInput(BaseModel):
-    """An input tensor; parameters that mean nothing here are passed over, as the protocol asks for."""
+    """An input tensor; unknown parameters are ignored, as the protocol requires."""
 
     model_config = ConfigDict(strict=True)
 
@@ -61,7 +61,7 @@ class RequestInput(BaseModel):
 
 
 class RequestOutput(BaseModel):
-    """An output that is asked for."""
+    """A requested output."""
 
     model_config = ConfigDict(strict=True)
 
@@ -84,15 +84,15 @@ class RequestDocument(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """What is to be inferred, and in which form the answer is to be.
+    """An infer request.
 
     Args:
-        images: uint8 of the shape that the request says, or of none, (bytes,); None where there are files.
-        files: encoded images; None where there are pixels.
-        classes: how many of each row to name, instead of probabilities; None for probabilities.
-        is_binary: whether the output goes behind the JSON.
-        timeout_s: the request's own deadline, where it has one.
-        is_without_shape: the images are all the bytes of the request, as many as that makes.
+        images: uint8 in the shape of the request, or flat, (bytes,); None for files.
+        files: encoded images; None for pixels.
+        classes: number of classes to name per row; None for probabilities.
+        is_binary: whether the output follows the JSON in binary.
+        timeout_s: the request's own deadline, or None.
+        is_without_shape: whether the images are all bytes of the request, without a shape.
     """
 
     id: str | None
@@ -105,7 +105,7 @@ class InferRequest:
 
     @property
     def inputs(self) -> Images | list[bytes]:
-        """The images, in the form that they came in."""
+        """The images, in the form in which they came."""
         return self.images if self.images is not None else self.files or []
 
     def shaped(self, shape: InputShape) -> Images:
@@ -125,16 +125,16 @@ class InferRequest:
 
 
 def parse_infer_request(body: bytes, header_length: str | None, *, max_rows: int) -> InferRequest:
-    """Read a request.
+    """Parse a request.
 
     Args:
-        header_length: the HTTP header `Inference-Header-Content-Length`; None where there is none.
-        max_rows: most images.
+        header_length: the HTTP header `Inference-Header-Content-Length`, or None.
+        max_rows: maximum number of images.
 
     Raises:
-        InvalidRequestError: naming what is wrong with it.
-        TooLargeError: it has more images.
-        UnsupportedCallError: a tensor is to go through shared memory.
+        InvalidRequestError: the request is not valid.
+        TooLargeError: there are too many images.
+        UnsupportedCallError: a tensor uses shared memory.
     """
     if header_length is None:
         document, binary = _document(body), memoryview(b"")
@@ -153,17 +153,17 @@ def parse_infer_request(body: bytes, header_length: str | None, *, max_rows: int
 
 
 def json_bytes(body: bytes, header_length: str | None) -> int:
-    """How many bytes of a request are JSON, as far as the header tells, which may be wrong."""
+    """Return the number of bytes of a request that are JSON, according to the header, which may be wrong."""
     if header_length is None:
         return len(body)
     return min(int(header_length), len(body)) if _is_length(header_length) else 0
 
 
 def timeout_of(parameters: Parameters) -> float | None:
-    """The deadline in Triton's parameter `timeout`, in seconds; None where there is none.
+    """Return the deadline in Triton's parameter `timeout`, in seconds, or None.
 
     Raises:
-        InvalidRequestError: it is no whole number of microseconds.
+        InvalidRequestError: it is not a whole number of microseconds.
     """
     asked = whole_number(parameters.get(TIMEOUT))
     if asked is None or asked == 0:
@@ -174,10 +174,10 @@ def timeout_of(parameters: Parameters) -> float | None:
 
 
 def check_output_names(names: list[str]) -> None:
-    """Whether these outputs can be given.
+    """Check the names of the requested outputs.
 
     Raises:
-        InvalidRequestError: there is no such output, or one is asked for twice.
+        InvalidRequestError: there is no such output, or one is requested twice.
     """
     for name in names:
         if name != PROBABILITIES:
@@ -188,10 +188,10 @@ def check_output_names(names: list[str]) -> None:
 
 
 def reject_shared_memory(parameters: Parameters, name: str) -> None:
-    """Say so where a tensor is to go through shared memory.
+    """Reject a tensor in shared memory.
 
     Raises:
-        UnsupportedCallError: it is.
+        UnsupportedCallError: the tensor uses shared memory.
     """
     if parameters.get(SHARED_MEMORY) is not None:
         raise UnsupportedCallError(
@@ -224,7 +224,7 @@ def _header_length(text: str, body_length: int) -> int:
 
 
 def _raw_request(body: bytes) -> InferRequest:
-    """A body without any JSON: the pixels alone, as many images as that makes."""
+    """Parse a body without JSON: raw pixels, whose length determines the number of images."""
     pixels = np.frombuffer(body, np.uint8) if body else np.zeros(0, np.uint8)
     return InferRequest(None, pixels, None, None, is_binary=False, timeout_s=None, is_without_shape=True)
 
@@ -280,7 +280,7 @@ RAW_HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 
 
 def infer_answer(request: InferRequest, inferred: Inferred) -> Answer:
-    """The answer to a request."""
+    """Return the answer to a request."""
     output, content = _output_of(request, inferred)
     document: dict[str, Any] = {
         "model_name": inferred.version.name,
@@ -296,7 +296,7 @@ def infer_answer(request: InferRequest, inferred: Inferred) -> Answer:
 
 
 def _output_of(request: InferRequest, inferred: Inferred) -> tuple[dict[str, Any], bytes | None]:
-    """The output as the JSON has it, and what follows the JSON."""
+    """Return the output's JSON, and the binary data that follows the JSON."""
     probabilities = inferred.probabilities
     if request.classes is None:
         output = {"name": PROBABILITIES, "datatype": "FP32", "shape": list(probabilities.shape)}

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's gRPC messages, read into and written from what REST uses (`api.kserve.codec`)."""
+"""The Open Inference Protocol's gRPC messages, converted from and to the types of REST (`api.kserve.codec`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,16 +35,16 @@ FIELDS: Final = pb2.ModelInferRequest.DESCRIPTOR.fields_by_name
 ID: Final = FIELDS["id"].number
 RAW_CONTENTS: Final = FIELDS["raw_input_contents"].number
 MAX_FIELDS: Final = 64
-"""An honest message has fewer; whatever comes after them counts as costly."""
+"""Number of fields to examine. Legitimate messages have fewer; everything after counts as expensive."""
 LENGTH_DELIMITED: Final = 2
 LAST_BYTE_BELOW: Final = 0x80
 VARINT_BYTES: Final = 10
 
 
 class ParseEstimate(NamedTuple):
-    """`id` is empty where none is found.
+    """The id of a message (empty if none was found), and the number of bytes that are expensive to parse.
 
-    `parse_cost_bytes` are those that take long to read: all but the raw contents, which are only copied.
+    `parse_cost_bytes` excludes raw contents, which are only copied.
     """
 
     id: str
@@ -52,7 +52,7 @@ class ParseEstimate(NamedTuple):
 
 
 def estimate_parse(content: bytes) -> ParseEstimate:
-    """The outline of a message, which may be anything."""
+    """Return the parse estimate of a message, which may be malformed."""
     request_id, raw_bytes, position = "", 0, 0
     for _ in range(MAX_FIELDS):
         key, start = _varint(content, position)
@@ -70,7 +70,7 @@ def estimate_parse(content: bytes) -> ParseEstimate:
 
 
 def _varint(content: bytes, position: int) -> tuple[int, int]:
-    """The number at a position, and where it ends; 0 where there is none."""
+    """Return the number at a position and the position after it; 0 for the latter if there is none."""
     value = 0
     for index, byte in enumerate(content[position : position + VARINT_BYTES]):
         value |= (byte & (LAST_BYTE_BELOW - 1)) << (7 * index)
@@ -84,7 +84,7 @@ CONTENTS_OF: Final = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}
 
 @dataclass(frozen=True, slots=True)
 class InferMessage:
-    """A `ModelInferRequest`: which model and version it asks, as it says them, and what."""
+    """A `ModelInferRequest`: the model and version as the message names them, and the request."""
 
     model: str
     version: str
@@ -92,10 +92,10 @@ class InferMessage:
 
 
 def read_message(kind: Any, content: bytes) -> Any:
-    """A message of a kind.
+    """Parse a message of a type.
 
     Raises:
-        InvalidRequestError: it is none.
+        InvalidRequestError: it is not such a message.
     """
     try:
         return kind.FromString(content)
@@ -107,22 +107,22 @@ def read_message(kind: Any, content: bytes) -> Any:
 
 
 def read_infer_message(content: bytes, *, max_rows: int) -> InferMessage:
-    """Read a `ModelInferRequest`.
+    """Parse a `ModelInferRequest`.
 
     Args:
-        max_rows: most images.
+        max_rows: maximum number of images.
 
     Raises:
-        InvalidRequestError: naming what is wrong with it.
-        TooLargeError: it has more images.
-        UnsupportedCallError: a tensor is to go through shared memory.
+        InvalidRequestError: the request is not valid.
+        TooLargeError: there are too many images.
+        UnsupportedCallError: a tensor uses shared memory.
     """
     message = read_message(pb2.ModelInferRequest, content)
     return InferMessage(message.model_name, message.model_version, _infer_request(message, max_rows))
 
 
 def _infer_request(message: Any, max_rows: int) -> InferRequest:
-    """What is asked; `is_binary` is set where the contents are raw, and then those of the answer are, too."""
+    """Return the request. `is_binary` is set if the contents are raw; then the answer's contents are raw as well."""
     if len(message.inputs) != 1:
         raise InvalidRequestError(f"the request has {len(message.inputs)} inputs", expected=EXPECTED_INPUT)
     (given,) = message.inputs
@@ -144,7 +144,7 @@ def _infer_request(message: Any, max_rows: int) -> InferRequest:
 
 
 def infer_response(request: InferRequest, inferred: Inferred) -> Any:
-    """The `ModelInferResponse` to a request."""
+    """Return the `ModelInferResponse` to a request."""
     probabilities = inferred.probabilities
     message = pb2.ModelInferResponse(
         model_name=inferred.version.name, model_version=str(inferred.version.version), id=request.id
@@ -170,7 +170,7 @@ def infer_response(request: InferRequest, inferred: Inferred) -> Any:
 
 
 def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> tuple[Images, None] | tuple[None, list[bytes]]:
-    """The input's images, or its files: from the raw contents, or from the typed ones."""
+    """Return the input's images or files, from raw or typed contents."""
     if raw and (len(raw) != 1 or given.HasField("contents")):
         raise InvalidRequestError(
             f"the request has {len(raw)} raw_input_contents and {'' if given.HasField('contents') else 'no '}contents",

@@ -1,4 +1,4 @@
-"""The gRPC server beside the HTTP one, on the same event loop: its port, health, reflection, start and stop."""
+"""The gRPC server next to the HTTP server, on the same event loop: port, health, reflection, start and shutdown."""
 
 import asyncio
 import logging
@@ -25,18 +25,19 @@ from service.telemetry.telemetry import Telemetry
 LOOK_AT_READINESS_EVERY_S: Final = 0.25
 WHOLE_SERVER: Final = ""
 KEEPALIVE: Final = (
-    # By default a client that pings more than once in five minutes, or without a call, is sent away (too_many_pings):
-    # proxies and phones need more to keep a connection open. Java's and Go's clients ping every ten seconds at most.
+    # By default, a client that pings more than once in five minutes, or without a call, is disconnected
+    # (too_many_pings). Proxies and phones need more to keep a connection open. Java's and Go's clients ping every ten
+    # seconds at most.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-    # Ours find out that a client has gone without a word, within a minute and a half.
+    # With this the server detects within a minute and a half that a client has disappeared.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 """https://github.com/grpc/grpc/blob/master/doc/keepalive.md"""
 GRPC_LOGGER: Final = "grpc._cython.cygrpc"
 CLIENT_LEFT_ERROR: Final = "ExecuteBatchError"
-"""Exception that gRPC raises, and logs as an error, when the client has left before its answer. It is not exported."""
+"""Exception that gRPC raises and logs as an error if the client has left before its answer. It is not exported."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +53,14 @@ async def serving_grpc(
     observers: Sequence[Observer],
     stop: Stop,
 ) -> AsyncIterator[None]:
-    """Answer gRPC until the stop begins, or else the block ends; what was accepted is answered within the grace time.
+    """Answer gRPC until the shutdown begins or the block ends; answer accepted calls within the grace period.
 
     Raises:
-        RuntimeError: the port is taken.
+        RuntimeError: the port is in use.
     """
     logging.getLogger(GRPC_LOGGER).addFilter(_is_fault)
     server = grpc.aio.server(
-        # With so_reuseport another service would share the port in silence; the workers of one are meant to.
+        # With so_reuseport another service could silently share the port; only the workers of one service should.
         options=(
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.so_reuseport", int(settings.workers > 1)),
@@ -95,13 +96,13 @@ async def serving_grpc(
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
-    """Tell if what gRPC logs is a fault; that a client left in the moment of its answer is none."""
+    """Return whether a log record of gRPC is a fault; a client that leaves just before its answer is none."""
     error = record.exc_info[1] if record.exc_info else None
     return type(error).__name__ != CLIENT_LEFT_ERROR
 
 
 async def _follow_readiness(repository: ModelRepository, status: health.HealthServicer) -> None:
-    """Let the health service say what /readyz says."""
+    """Make the health service follow /readyz."""
     while True:
         is_ready = repository.not_ready_reason is None
         states = health_pb2.HealthCheckResponse

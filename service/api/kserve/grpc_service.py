@@ -1,8 +1,8 @@
-"""The methods of `inference.GRPCInferenceService`: each is a thin skin over what REST answers with, too.
+"""The methods of `inference.GRPCInferenceService`: thin wrappers around the code that also serves REST.
 
-Limits, batches, deadlines and metrics are the data plane's, as for every protocol; a client's own deadline is the
-request's. Messages come as bytes and are read here: one that is none is refused in words, and one that takes long to
-read holds up no other.
+Limits, batching, deadlines and metrics are those of the data plane; a client's own deadline is the request's. Messages
+arrive as bytes and are parsed here, so that a malformed one gets a readable error and an expensive one doesn't block
+the others.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from service.api.kserve.views import (
     requested_version,
     statistics_report,
 )
-from service.api.large_requests import RequestReader
+from service.api.large_requests import LARGE_BYTES, RequestReader
 from service.api.operations import check_token
 from service.errors import (
     CLIENT_GONE,
@@ -53,21 +53,21 @@ SERVICE: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_na
 METHODS: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
 STREAM: Final = "ModelStreamInfer"
 MESSAGE_COPIES: Final = 2
-"""A message stays in memory while the images in it are answered."""
+"""Copies of a message: it stays in memory while its images are answered."""
 REQUEST_ID: Final = "x-request-id"
 AUTHORIZATION: Final = "authorization"
 BEARER: Final = "bearer "
 QUESTION_BYTES: Final = 64 * 2**10
-"""Longest message that names a model and a version, and no more."""
+"""Maximum length of a message that only names a model and a version."""
 
 Method = Callable[[Any, Any, Trace], Awaitable[Any]]
-"""Takes a message, or its bytes; the call's context; and what is noted of it."""
+"""Takes a message, or its bytes; the call's context; and the call's trace."""
 
 logger = logging.getLogger(__name__)
 
 
 class _RejectedError(Exception):
-    """A call that is answered with a status code, words, and metadata of its own."""
+    """Raised for a call that is answered with a status code, a text and metadata."""
 
     def __init__(self, code: Any, words: str, metadata: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(words)
@@ -78,18 +78,18 @@ class _RejectedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GrpcExchange:
-    """A call as the pipeline sees it; gRPC's calls wait in no backlog."""
+    """A call as the pipeline sees it; gRPC calls don't wait in the backlog."""
 
     trace: Trace
     ticket: None = None
 
 
 class InferenceService:
-    """Answers from a repository and by the data plane.
+    """Answers from a repository through the data plane.
 
     Args:
-        reader: reads large requests.
-        observers: told when a request has ended, as for HTTP.
+        reader: parses large requests.
+        observers: called with each finished request, as for HTTP.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class InferenceService:
         self._stopping = asyncio.Event()
 
     def handlers(self) -> Any:
-        """What a `grpc.aio.Server` is given."""
+        """Return the handlers for a `grpc.aio.Server`."""
         methods: dict[str, Method] = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -140,7 +140,7 @@ class InferenceService:
             )
             for name, answer in answers.items()
         }
-        # Their messages are refused unread, so there is no need to know them.
+        # Their messages are rejected unread, so their types are not needed.
         handlers |= {
             name: grpc.unary_unary_rpc_method_handler(self._one_answer(name, _rejection(extension)))
             for extension in unsupported_extensions(with_repository=self._settings.admin_token is not None)
@@ -152,11 +152,11 @@ class InferenceService:
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     def end_streams(self) -> None:
-        """Have every stream end after the answer that it is at; new ones end at once."""
+        """End every stream after its current answer; new ones end at once."""
         self._stopping.set()
 
     def _one_answer(self, name: str, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
-        """The method with errors as status codes."""
+        """Return the method with errors turned into status codes."""
 
         async def answer(content: bytes, context: Any) -> Any:
             request_id = _request_id(context)
@@ -173,7 +173,7 @@ class InferenceService:
         return answer
 
     async def _stream(self, contents: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
-        """Answers to one request after the other, each with its own id; one that is refused doesn't end the stream."""
+        """Answer one request after another, each with its own id; a rejected request doesn't end the stream."""
         request_id = _request_id(context)
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         while (content := await self._next(contents)) is not None:
@@ -188,7 +188,7 @@ class InferenceService:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is stopping", ((REQUEST_ID, request_id),))
 
     async def _next(self, contents: AsyncIterator[bytes]) -> bytes | None:
-        """The next message of a stream; None where there are no more, or the service stops."""
+        """Return the next message of a stream; None at its end, or when the service stops."""
         arriving = asyncio.ensure_future(anext(contents, None))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -199,10 +199,10 @@ class InferenceService:
             stopping.cancel()
 
     async def _observed(self, name: str, method: Method, content: bytes, context: Any, request_id: str) -> Any:
-        """The method's answer, observed as that of every request is.
+        """Return the method's answer, and trace the call like every request.
 
         Raises:
-            _RejectedError: there is none.
+            _RejectedError: there is no answer.
         """
         trace = Trace("POST", f"/{SERVICE}/{name}", request_id, client=_client(context))
         try:
@@ -253,8 +253,9 @@ class InferenceService:
             slot.hold_bytes(MESSAGE_COPIES * len(content))
             own_s = context.time_remaining()
             deadline = Deadline.after(min(self._settings.request_timeout_s, math.inf if own_s is None else own_s))
+            is_small = len(content) < LARGE_BYTES
             message = await self._reader.read(
-                estimate_parse(content).parse_cost_bytes,
+                len(content) if is_small else estimate_parse(content).parse_cost_bytes,
                 deadline,
                 read_infer_message,
                 content,
@@ -266,7 +267,7 @@ class InferenceService:
             inferred = await self._pipeline.infer(
                 asked.inputs,
                 trace,
-                deadline.at_most(asked.timeout_s),
+                deadline if asked.timeout_s is None else deadline.at_most(asked.timeout_s),
                 model=message.model,
                 version=requested_version(message.version),
             )
@@ -293,7 +294,7 @@ class InferenceService:
         return pb2.RepositoryModelUnloadResponse()
 
     def _authorized(self, method: Method) -> Method:
-        """The method for those alone who have the token; of others not even the message is read."""
+        """Return the method for callers with the token; for others not even the message is read."""
 
         async def answer(content: bytes, context: Any, trace: Trace) -> Any:
             self._authorize(context)
@@ -302,10 +303,10 @@ class InferenceService:
         return answer
 
     def _authorize(self, context: Any) -> None:
-        """Whether the metadata have the token, as HTTP's header has it.
+        """Check that the metadata contain the token, in the same form as HTTP's header.
 
         Raises:
-            UnauthorizedError: they have not.
+            UnauthorizedError: they don't.
         """
         token = self._settings.admin_token
         if token is None:
@@ -321,12 +322,12 @@ def _request_id(context: Any) -> str:
 
 
 def _client(context: Any) -> str:
-    """The address and port of a call's client; gRPC says `ipv4:127.0.0.1:40000` or `ipv6:%5B::1%5D:40000`."""
+    """Return the address and port of a call's client, from `ipv4:127.0.0.1:40000` or `ipv6:%5B::1%5D:40000`."""
     return unquote(str(context.peer())).removeprefix("ipv4:").removeprefix("ipv6:")
 
 
 def _reading(name: str, method: Method, *, most_bytes: int) -> Method:
-    """The method of this name with its message read from bytes."""
+    """Return the method with its message parsed from bytes."""
     kind = getattr(pb2, METHODS[name].input_type.name)
 
     async def answer(content: bytes, context: Any, trace: Trace) -> Any:

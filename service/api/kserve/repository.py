@@ -41,7 +41,7 @@ class IndexEntry(BaseModel):
 
 
 def repository_index(repository: ModelRepository, *, only_ready: bool) -> list[IndexEntry]:
-    """Every published version with its state."""
+    """Return every published version with its state."""
     entries = [
         IndexEntry(
             name=model.name,
@@ -56,11 +56,11 @@ def repository_index(repository: ModelRepository, *, only_ready: bool) -> list[I
 
 
 async def load_model(repository: ModelRepository, name: str, parameters: dict[str, Any]) -> None:
-    """Load a model by its policy, or again what failed of it.
+    """Load a model by its policy, and retry its failed versions.
 
     Raises:
-        UnsupportedCallError: another configuration or other files are to be loaded than are published.
-        UnsupportedCallError: there are several processes that serve.
+        UnsupportedCallError: the request has another configuration or other files.
+        UnsupportedCallError: the service has several workers.
         RequestError: there is no such model, or none of its versions can be loaded.
     """
     foreign = [key for key in parameters if key == OVERRIDES or key.startswith(FILE_OVERRIDE)]
@@ -78,7 +78,7 @@ async def unload_model(repository: ModelRepository, name: str) -> None:
     """Unload a model; its versions stay published.
 
     Raises:
-        UnsupportedCallError: there are several processes that serve.
+        UnsupportedCallError: the service has several workers.
         UnknownModelError: there is no such model.
     """
     _check_alone()
@@ -107,13 +107,13 @@ BODY: Final = "an object, or no body"
 
 
 class IndexRequest(BaseModel):
-    """What the index is asked for."""
+    """Request for the index."""
 
     ready: bool | None = Field(None, description="only ready versions")
 
 
 class ChangeRequest(BaseModel):
-    """What comes with loading or unloading; parameters that mean nothing here are passed over."""
+    """Request to load or unload a model; unknown parameters are ignored."""
 
     parameters: dict[str, Any] | None = None
 
@@ -121,7 +121,7 @@ class ChangeRequest(BaseModel):
 def repository_routes(
     repository: ModelRepository, pipeline: Pipeline, settings: Settings, token: SecretStr
 ) -> APIRouter:
-    """The routes, changing this repository."""
+    """Return the routes."""
     routes = APIRouter(
         prefix=f"{PREFIX}/repository",
         tags=[TAG],

@@ -1,4 +1,4 @@
-"""Routes of the Open Inference Protocol (V2 REST) and of Triton's extensions that don't change anything."""
+"""Routes of the Open Inference Protocol (V2 REST), and Triton's extensions that only read."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
@@ -43,12 +43,12 @@ from service.telemetry.telemetry import Telemetry
 
 
 def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
-    """Return what answers infer requests; the version is not in the path of each."""
+    """Return the handler of infer requests; not every path names a version."""
 
     async def infer(exchange: HttpExchange) -> Answer:
         """One input: `images` (UINT8, n x height x width x 3), or `image_bytes` (BYTES, n files; base64 in JSON).
 
-        Either may follow the JSON in binary, and so may the output: the binary tensor data extension.
+        Input and output may follow the JSON in binary (binary tensor data extension).
         """
         model, version = exchange.path_params["model"], exchange.path_params.get("version")
         exchange.trace.request_model(model, version)
@@ -93,36 +93,36 @@ Version = Annotated[str, Path(description="a number or a label", examples=["1"])
 
 
 class ServerLive(BaseModel):
-    """The process answers."""
+    """The liveness of the server."""
 
     live: bool = True
 
 
 class ServerReady(BaseModel):
-    """Whether requests are answered."""
+    """The readiness of the server."""
 
     ready: bool
 
 
 class ModelReady(BaseModel):
-    """Whether a model, or one version of it, answers."""
+    """The readiness of a model or a version."""
 
     name: str
     ready: bool
 
 
 class PlainError(BaseModel):
-    """Why a request is not answered."""
+    """The reason why a request failed."""
 
     error: str
 
 
 COMPUTING_ERRORS: Final = (400, 404, 408, 413, 415, 422, 503, 504)
-"""The statuses that a request for predictions may get, whichever the protocol."""
+"""Statuses that a prediction request may get, in any protocol."""
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI document says of these error statuses."""
+    """Return the declarations of these error statuses for the OpenAPI document."""
     return {status: {"model": PlainError} for status in statuses}
 
 
@@ -175,7 +175,7 @@ INFER_HEADERS: Final = [
 
 
 def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotRoutes, settings: Settings) -> APIRouter:
-    """The routes, answering from this repository; `infer` is the handler of those that infer."""
+    """Return the routes; `infer` is the handler of the infer routes."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
 
     def model_ready(response: Response, model: str, version: str) -> ModelReady:
@@ -261,20 +261,20 @@ def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotR
 
 
 def declare_model(model: Model) -> None:
-    """Have FastAPI describe the path's parameter."""
+    """Make FastAPI describe the path's parameter."""
 
 
 def declare_version(model: Model, version: Version) -> None:
-    """Have FastAPI describe the path's parameters."""
+    """Make FastAPI describe the path's parameters."""
 
 
 def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings: Settings) -> APIRouter:
-    """The routes, answering from this repository and these counts; to be included before those of models."""
+    """Return the routes; include them before those of models."""
     routes = APIRouter(prefix=PREFIX, tags=[TAG])
 
     @routes.get("/models/stats", summary="Statistics of all serving versions", responses=error_responses(501))
     async def all_statistics() -> StatisticsReport:
-        """Of this process since it started; for monitoring there is /metrics."""
+        """Return the counts since the start of the service; use /metrics for monitoring."""
         return statistics_report(repository, telemetry)
 
     @routes.get(

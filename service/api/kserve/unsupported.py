@@ -1,6 +1,6 @@
-"""Calls of Triton's extensions that this server doesn't have: each is refused in words, over REST and gRPC.
+"""Calls of Triton's extensions that this server doesn't support; each is rejected with a text, over REST and gRPC.
 
-REST answers 501 and gRPC UNIMPLEMENTED, which is what Triton's TRITONSERVER_ERROR_UNSUPPORTED becomes:
+REST answers 501 and gRPC UNIMPLEMENTED, as Triton does for TRITONSERVER_ERROR_UNSUPPORTED:
 https://docs.nvidia.com/deeplearning/triton-inference-server, "HTTP/REST and GRPC Protocol".
 """
 
@@ -13,11 +13,11 @@ from service.settings import variable
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedExtension:
-    """An extension, the calls that belong to it, and why there is none of it.
+    """An unsupported extension, its calls, and the reason.
 
     Args:
-        paths: below `/v2`.
-        methods: of the gRPC service.
+        paths: paths below `/v2`.
+        methods: methods of the gRPC service.
     """
 
     name: str
@@ -26,7 +26,7 @@ class UnsupportedExtension:
     remedy: str
 
     def error(self) -> UnsupportedCallError:
-        """What a call gets."""
+        """Return the error for its calls."""
         return UnsupportedCallError(f"this server doesn't support {self.name}", remedy=self.remedy)
 
 
@@ -75,5 +75,5 @@ MODEL_REPOSITORY: Final = UnsupportedExtension(
 
 
 def unsupported_extensions(*, with_repository: bool) -> tuple[UnsupportedExtension, ...]:
-    """What is refused, with the repository extension or without."""
+    """Return the unsupported extensions, which depend on whether the repository extension is enabled."""
     return UNSUPPORTED if with_repository else (*UNSUPPORTED, MODEL_REPOSITORY)

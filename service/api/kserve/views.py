@@ -1,4 +1,4 @@
-"""Models as the Open Inference Protocol and Triton's extensions describe them: metadata, configuration, statistics."""
+"""Models in the terms of the Open Inference Protocol and Triton's extensions: metadata, configuration, statistics."""
 
 import json
 import re
@@ -32,7 +32,7 @@ class ServerMetadata(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """A tensor; -1 in `shape` is the batch."""
+    """A tensor; -1 in `shape` is the batch dimension."""
 
     name: str
     datatype: str
@@ -40,7 +40,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelDescription(BaseModel):
-    """A model; `versions` are those that can be asked for now."""
+    """A model; `versions` are the ready ones."""
 
     name: str
     versions: list[str]
@@ -50,12 +50,12 @@ class ModelDescription(BaseModel):
 
 
 def extensions(*, with_repository: bool) -> list[str]:
-    """The protocol's extensions that this server speaks."""
+    """Return the supported extensions of the protocol."""
     return [*EXTENSIONS, REPOSITORY_EXTENSION] if with_repository else list(EXTENSIONS)
 
 
 def requested_version(text: str) -> int | str | None:
-    """The version in a request, a number or a label; None where the text is empty.
+    """Parse the version in a request, a number or a label; return None for an empty text.
 
     Raises:
         InvalidRequestError: it is neither.
@@ -69,10 +69,10 @@ def requested_version(text: str) -> int | str | None:
 
 
 def describe_model(repository: ModelRepository, name: str, version: str) -> ModelDescription:
-    """A model that is ready, from its own metadata.
+    """Describe a ready model, from its own metadata.
 
     Args:
-        version: a number or a label; empty for the one that answers where none is asked for.
+        version: number or label of the version; empty for the serving one.
 
     Raises:
         RequestError: there is no such model or version, or it is not ready.
@@ -97,12 +97,12 @@ LATEST: Final = re.compile(r"latest\((\d+)\)")
 
 
 def model_configuration(repository: ModelRepository, settings: Settings, name: str, version: str) -> dict[str, Any]:
-    """The configuration of a model, from its metadata and the service's settings, as protobuf's JSON has it.
+    """Return the configuration of a model, in protobuf's JSON, from its metadata and the service's settings.
 
-    `max_batch_size` is what one request may hold, `preferred_batch_size` what is computed at once.
+    `max_batch_size` is the limit for one request, `preferred_batch_size` the size of a batch.
 
     Args:
-        version: a number or a label; empty for the one that answers where none is asked for.
+        version: number or label of the version; empty for the serving one.
 
     Raises:
         RequestError: there is no such model or version, or it is not ready.
@@ -125,12 +125,12 @@ def model_configuration(repository: ModelRepository, settings: Settings, name: s
 
 
 def _tensor_configuration(tensor: TensorMetadata) -> dict[str, Any]:
-    """A tensor without its first dimension, the batch."""
+    """Return a tensor's configuration without its first dimension, the batch."""
     return {"name": tensor.name, "data_type": DATA_TYPES[tensor.datatype], "dims": tensor.shape[1:]}
 
 
 def _version_policy(policy: str) -> dict[str, Any]:
-    """The policy as `cifar10_serving.artifacts.rollout` and the setting write it."""
+    """Return Triton's form of a policy."""
     latest = LATEST.fullmatch(policy)
     if latest is not None:
         return {"latest": {"num_versions": int(latest[1])}}
@@ -141,14 +141,14 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class DurationStatistics(BaseModel):
-    """How often, and how long altogether in nanoseconds."""
+    """Number of events, and their total duration in nanoseconds."""
 
     count: Count = 0
     ns: Count = 0
 
 
 class InferStatistics(BaseModel):
-    """Of a version's requests; what is not measured apart, or never happens here, stays 0."""
+    """Statistics of a version's requests; values that are not measured separately stay 0."""
 
     success: DurationStatistics
     fail: DurationStatistics
@@ -161,7 +161,7 @@ class InferStatistics(BaseModel):
 
 
 class BatchStatistics(BaseModel):
-    """Of a version's batches of one size."""
+    """Statistics of a version's batches of one size."""
 
     batch_size: Count
     compute_input: DurationStatistics = DurationStatistics()
@@ -182,7 +182,7 @@ class VersionReport(BaseModel):
 
 
 class StatisticsReport(BaseModel):
-    """The statistics of versions that answer."""
+    """Statistics of serving versions."""
 
     model_stats: list[VersionReport]
 
@@ -190,11 +190,11 @@ class StatisticsReport(BaseModel):
 def statistics_report(
     repository: ModelRepository, telemetry: Telemetry, name: str = "", version: str = ""
 ) -> StatisticsReport:
-    """The statistics of one version, of all of a model, or of all that answer.
+    """Return the statistics of one version, of all versions of a model, or of all serving versions.
 
     Args:
-        name: empty for all models.
-        version: a number or a label; empty for all versions.
+        name: name of the model; empty for all models.
+        version: number or label of the version; empty for all versions.
 
     Raises:
         RequestError: there is no such model or version, or it is not ready.

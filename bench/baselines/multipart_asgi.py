@@ -2,8 +2,8 @@
 
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from bench.floors.answer import BODY, HEADERS
-from bench.floors.bare_asgi import Message, Receive, Send
+from bench.baselines.answer import BODY, HEADERS
+from bench.baselines.bare_asgi import Message, Receive, Send
 
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bench.floors.answer import BODY, HEADERS
+from bench.baselines.answer import BODY, HEADERS
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]

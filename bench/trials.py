@@ -18,7 +18,7 @@ from bench.binary_infer import binary_infer
 from bench.environments import OURS, ROOT, WORK
 from bench.errors import BenchError
 from bench.load import Target, run_wrk
-from bench.measurements import Load, Overload, RuntimeAlone, Visit, WholeStart
+from bench.measurements import Load, Overload, RuntimeAlone, Trial, WholeStart
 from bench.open_loop import run_open_loop
 from bench.processes import Running, free_port, post, running, tail
 from bench.servers import COMPILED_MODELS, OUR_SERVER, SERVERS, Server, Start
@@ -62,7 +62,7 @@ def prepare(models_folder: Path, versions: dict[str, int], *, seconds: float, co
     return bench
 
 
-def visit(bench: Bench, server: Server, model: str | None) -> Visit:
+def trial(bench: Bench, server: Server, model: str | None) -> Trial:
     """Measure a server with a model; a failure is stored in the result, not raised."""
     loads: dict[int, Load] = {}
     told: dict[str, float | int] = {}
@@ -82,7 +82,7 @@ def visit(bench: Bench, server: Server, model: str | None) -> Visit:
                 binary = binary_infer(server_process, name, bench.version_folder(name), seconds=bench.seconds)
     except BenchError as error:
         failure = str(error)
-    return Visit(server=server.name, model=model, loads=loads, binary_infer=binary, failure=failure, **told)
+    return Trial(server=server.name, model=model, loads=loads, binary_infer=binary, failure=failure, **told)
 
 
 def check_answers(bench: Bench, server: Server, process: Running, model: str) -> None:
@@ -118,7 +118,7 @@ def runtime_alone(bench: Bench, model: str, precision: str) -> RuntimeAlone:
     Raises:
         BenchError: it failed.
     """
-    program = ROOT / "bench/floors/runtime_alone.py"
+    program = ROOT / "bench/baselines/runtime_alone.py"
     command = [str(OURS.python), str(program), str(bench.version_folder(model)), precision, str(bench.seconds / 4)]
     result = subprocess.run(
         [*command, *map(str, RUNTIME_BATCHES)], capture_output=True, text=True, check=False, cwd=ROOT

@@ -1,6 +1,6 @@
 """Results of a run that never was: round numbers, so that ratios can be told by eye."""
 
-from bench.measurements import BinaryInfer, Load, Machine, Overload, Results, Round, RuntimeAlone, Visit, WholeStart
+from bench.measurements import BinaryInfer, Load, Machine, Overload, Results, Round, RuntimeAlone, Trial, WholeStart
 from training.cifar10 import MODEL_NAMES
 
 SERVERS = ["ours", "plain_fastapi", "plain_fastapi_2", "bare_asgi", "multipart_asgi"]
@@ -20,8 +20,8 @@ def load(requests_per_s: float, p50_ms: float = 2.0, error_statuses: int = 0) ->
     )
 
 
-def visit(server: str, model: str | None, requests_per_s: float, p50_ms: float = 2.0) -> Visit:
-    return Visit(
+def trial(server: str, model: str | None, requests_per_s: float, p50_ms: float = 2.0) -> Trial:
+    return Trial(
         server=server,
         model=model,
         ready_s=1,
@@ -34,12 +34,12 @@ def visit(server: str, model: str | None, requests_per_s: float, p50_ms: float =
 def measured_round(number: int, ours_per_s: float, **parts: object) -> Round:
     return Round(
         number=number,
-        visits=[
-            visit("ours", "sequential", ours_per_s, p50_ms=1.0).model_copy(update={"binary_infer": BINARY}),
-            visit("plain_fastapi", "sequential", 100),
-            visit("plain_fastapi_2", "sequential", 200),
-            visit("bare_asgi", None, 2000, p50_ms=0.25),
-            visit("multipart_asgi", None, 1000, p50_ms=0.5),
+        trials=[
+            trial("ours", "sequential", ours_per_s, p50_ms=1.0).model_copy(update={"binary_infer": BINARY}),
+            trial("plain_fastapi", "sequential", 100),
+            trial("plain_fastapi_2", "sequential", 200),
+            trial("bare_asgi", None, 2000, p50_ms=0.25),
+            trial("multipart_asgi", None, 1000, p50_ms=0.5),
         ],
         runtime_alone=[RuntimeAlone(model="sequential", precision="float32", images_per_s={1: 1000, 32: 4000})],
     ).model_copy(update=parts)
