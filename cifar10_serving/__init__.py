@@ -1,7 +1,7 @@
-"""Serve small image classifiers: a client, the schemas of the HTTP API, published versions, and runtimes.
+"""A client, the schemas of the HTTP API, published versions, and runtimes, for small image classifiers.
 
-The only package that is installed. `service/` and `training/` are applications beside it, run from a checkout or from
-the image.
+This is the only package that is installed. `service/` and `training/` are applications next to it, run from a checkout
+or from the image.
 """
 
 __version__ = "0.2.0"

@@ -1,6 +1,6 @@
-"""`python -m cifar10_serving COMMAND`, or `cifar10 COMMAND` where the project is installed.
+"""Command line: `python -m cifar10_serving COMMAND`, or `cifar10 COMMAND` if the project is installed.
 
-All but what is said where a package is missing is in `cifar10_serving.client.commands`.
+The commands are in `cifar10_serving.client.commands`; this module reports missing packages.
 """
 
 import sys
@@ -12,7 +12,7 @@ STOPPED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments name; a `cifar10_serving.client.commands.exit_codes.ExitCode`."""
+    """Run a command; return a `cifar10_serving.client.commands.exit_codes.ExitCode`."""
     try:
         from cifar10_serving.client.commands.main import main as run_command
     except ModuleNotFoundError as error:

@@ -1,32 +1,32 @@
 """The root of the project's error tree, and the errors of published artifacts.
 
-    ProjectError                    every error that a user may meet
+    ProjectError                    every error that a user may see
     ├── ArtifactError               a published version can't be used
-    │   ├── ArtifactMissingError      the folder, or a file in it, is not there
+    │   ├── ArtifactMissingError      the folder, or a file in it, does not exist
     │   ├── ArtifactCorruptError      a file differs from what was published
-    │   └── MetadataError             metadata.json can't be read, or says something illegal
+    │   └── MetadataError             metadata.json can't be read, or is not valid
     ├── PublishError                a version could not be published
-    ├── RolloutError                serving.json can't be read, or contradicts itself or what is published
-    ├── RuntimeUnavailableError     (runtime) the runtime, device or precision asked for isn't here
+    ├── RolloutError                serving.json can't be read or is not valid
+    ├── RuntimeUnavailableError     (runtime) the requested runtime, device or precision is not available
     ├── ModelLoadError              (runtime) a version can't be loaded or answers wrongly
     │   └── UnsafeGraphError          its graph has ops that do more than compute
     ├── TrainingError               (training) see training.errors
     └── ServiceError                (service) see service.errors
 
-Each says what was wrong, what was expected and what to do; no user ever needs the traceback. As text an error is one
-line: a name or value in it that holds a line end, or a terminal's code, is escaped.
+Each error says what was wrong, what was expected and what to do, so that users never need the traceback. As text an
+error is one line: line breaks and terminal codes in names and values are escaped.
 """
 
 from cifar10_serving.text import printable
 
 
 class ProjectError(Exception):
-    """What was wrong, what was expected, what to do.
+    """An error for users: what was wrong, what was expected, and what to do.
 
     Args:
-        problem: what was wrong, naming the thing and the value.
-        expected: what would have been right; empty where `problem` says it all.
-        remedy: what the reader can do about it; empty where there is nothing to do.
+        problem: what was wrong, with the thing and the value.
+        expected: what would have been right; may be empty.
+        remedy: what to do about it; may be empty.
     """
 
     def __init__(self, problem: str, *, expected: str = "", remedy: str = "") -> None:
@@ -46,23 +46,23 @@ class ProjectError(Exception):
 
 
 class ArtifactError(ProjectError):
-    """A published version can't be used."""
+    """Raised for a published version that can't be used."""
 
 
 class ArtifactMissingError(ArtifactError):
-    """The version's folder, or a file that its metadata lists, is not there."""
+    """Raised if the version's folder, or a file that its metadata lists, does not exist."""
 
 
 class ArtifactCorruptError(ArtifactError):
-    """A file's size or SHA-256 differs from what was published."""
+    """Raised for a file whose size or SHA-256 differs from what was published."""
 
 
 class MetadataError(ArtifactError):
-    """metadata.json is not JSON, or not what `cifar10_serving.artifacts.metadata.ModelMetadata` allows."""
+    """Raised if metadata.json is not JSON, or does not match `cifar10_serving.artifacts.metadata.ModelMetadata`."""
 
 
 class PublishError(ProjectError):
-    """A version could not be published; nothing of it is left behind."""
+    """Raised for a version that could not be published; nothing of it is left behind."""
 
 
 class RolloutError(ProjectError):
@@ -70,12 +70,12 @@ class RolloutError(ProjectError):
 
 
 class RuntimeUnavailableError(ProjectError):
-    """The runtime, device or precision that was asked for is not available on this machine."""
+    """Raised if the requested runtime, device or precision is not available on this machine."""
 
 
 class ModelLoadError(ProjectError):
-    """A runtime could not load a version, or its answers differ from the golden ones."""
+    """Raised if a runtime could not load a version, or its answers differ from the golden ones."""
 
 
 class UnsafeGraphError(ModelLoadError):
-    """The graph of a version has an op that is not known to only compute; it was not loaded."""
+    """Raised for a graph with an op that is not known to only compute; it was not loaded."""

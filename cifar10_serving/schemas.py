@@ -1,6 +1,6 @@
-"""The typed form of what the service answers: predictions, comparisons, model lists, readiness, problems.
+"""The schemas of the service's answers: predictions, comparisons, model lists, readiness, problems.
 
-Here and not in the service, so that the client's results are the same classes. A version's metadata is
+They are here and not in the service, so that the client's results are the same classes. A version's metadata is
 `cifar10_serving.artifacts.metadata.ModelMetadata`.
 """
 
@@ -25,14 +25,14 @@ Milliseconds = Annotated[float, Field(ge=0)]
 
 
 class VersionReference(Record):
-    """A model's version."""
+    """A version of a model."""
 
     model: str
     version: Version
 
 
 class ClassProbability(Record):
-    """A class and the probability that the model gives it."""
+    """A class with its probability."""
 
     label: str
     class_id: ClassId
@@ -40,7 +40,7 @@ class ClassProbability(Record):
 
 
 class Prediction(VersionReference):
-    """One image's answer, and which model and version gave it."""
+    """The answer for one image, with the model and version that gave it."""
 
     label: Annotated[str, Field(description="the most probable class")]
     class_id: ClassId
@@ -49,7 +49,7 @@ class Prediction(VersionReference):
 
 
 class InvalidParameter(Record):
-    """A parameter of the request that is not what it must be."""
+    """A parameter of the request that is not valid."""
 
     name: str
     value: str
@@ -57,7 +57,7 @@ class InvalidParameter(Record):
 
 
 class Problem(Record):
-    """An error, as RFC 9457 writes it."""
+    """An error document as defined by RFC 9457."""
 
     type: Annotated[str, Field(description="names the kind of problem; stable")]
     title: Annotated[str, Field(description="the kind of problem in words")]
@@ -70,7 +70,7 @@ class Problem(Record):
 
 
 class BatchResult(Record):
-    """One file's answer in a request of several: a prediction, or why there is none."""
+    """The result for one file in a request with several: a prediction or an error."""
 
     name: Annotated[str | None, Field(description="the file's name as it was sent")] = None
     prediction: Prediction | None = None
@@ -78,13 +78,13 @@ class BatchResult(Record):
 
 
 class BatchPrediction(VersionReference):
-    """The answer for several files, and which model and version gave it."""
+    """The answer for several files, with the model and version that gave it."""
 
     results: Annotated[list[BatchResult], Field(description="one a file, in the order in which they were sent")]
 
 
 class Timings(Record):
-    """Where the time of an answer went."""
+    """The timings of an answer."""
 
     decode_ms: Annotated[Milliseconds, Field(description="from the file to the pixels, once for all models")]
     queue_ms: Annotated[Milliseconds, Field(description="from the pixels to the start of their batch")]
@@ -92,7 +92,7 @@ class Timings(Record):
 
 
 class ModelAnswer(VersionReference):
-    """What one model says of the picture, or why it doesn't."""
+    """One model's answer for the picture, or its error."""
 
     prediction: Prediction | None = None
     error: Problem | None = None
@@ -100,7 +100,7 @@ class ModelAnswer(VersionReference):
 
 
 class Agreement(Record):
-    """How many models say the same; of models with different labels, the largest group that has the same ones."""
+    """The majority vote; among models with different labels, of the largest group with the same ones."""
 
     label: Annotated[
         str | None,
@@ -111,7 +111,7 @@ class Agreement(Record):
 
 
 class Comparison(Record):
-    """One picture, and what several models say of it, computed one after the other."""
+    """Several models' answers for one picture, computed one after another."""
 
     answers: Annotated[list[ModelAnswer], Field(description="in the order of /models, or as asked for")]
     agreement: Agreement
@@ -127,7 +127,7 @@ class Comparison(Record):
 
 
 class Explanation(VersionReference):
-    """What mattered to a model: how much less sure of a class it is where a patch hides a part of the picture."""
+    """Which parts of the picture mattered: how much the class's probability falls when a patch hides them."""
 
     label: Annotated[str, Field(description="the class that is explained")]
     class_id: ClassId
@@ -145,7 +145,7 @@ class Explanation(VersionReference):
 
 
 class VersionState(StrEnum):
-    """Where a version is on its way to serving: `published` is not chosen to serve, `draining` answers its last."""
+    """The state of a version: `published` means not selected to serve, `draining` finishing its last requests."""
 
     PUBLISHED = "published"
     LOADING = "loading"
@@ -155,7 +155,7 @@ class VersionState(StrEnum):
 
 
 class VersionStatus(Record):
-    """One published version as this service sees it; the figures are null where its metadata can't be read."""
+    """The status of one published version; values are null if its metadata can't be read."""
 
     version: Version
     state: VersionState
@@ -175,7 +175,7 @@ class VersionStatus(Record):
 
 
 class ShadowStatus(Record):
-    """The version that computes on the side, and how often its most probable class was the one answered."""
+    """The shadow version, and how often its most probable class matched the answer."""
 
     version: Version
     agreed: Count
@@ -185,7 +185,7 @@ class ShadowStatus(Record):
 
 
 class ModelStatus(Record):
-    """A model with all its versions."""
+    """The status of a model with all its versions."""
 
     name: str
     title: str
@@ -208,7 +208,7 @@ class ModelStatus(Record):
 
 
 class ModelList(Record):
-    """Every model that the service knows of, and what computes."""
+    """All models, and the runtime."""
 
     models: list[ModelStatus]
     default_model: str | None
@@ -219,13 +219,13 @@ class ModelList(Record):
 
 
 class FailedVersion(VersionReference):
-    """A version that could not be loaded; what served before goes on."""
+    """A version that could not be loaded; the previous versions keep serving."""
 
     reason: str
 
 
 class ReloadReport(Record):
-    """What a look at the models folder changed."""
+    """The changes found by a scan of the models folder."""
 
     loaded: list[VersionReference]
     unloaded: list[VersionReference]
@@ -234,15 +234,15 @@ class ReloadReport(Record):
 
 
 class Liveness(Record):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["alive"] = "alive"
 
 
 class ServiceStatistics(Record):
-    """How busy the service is, of the requests for predictions since its start.
+    """Statistics of the prediction requests since the start.
 
-    Where several processes serve, of all that live; what the others say is a second old at most.
+    With several workers, the sum over all of them; the other workers' numbers are at most a second old.
     """
 
     uptime_s: Annotated[float, Field(ge=0)]
@@ -258,7 +258,7 @@ class ServiceStatistics(Record):
 
 
 class Readiness(Record):
-    """Whether requests are answered: loading is over and at least one model is ready."""
+    """Whether requests are answered: loading is finished and at least one model is ready."""
 
     ready: bool
     reason: Annotated[str | None, Field(description="why not, or what is amiss though they are")] = None

@@ -1,4 +1,4 @@
-"""Text for people: names that others chose made safe to print, and the close match of a misspelt one."""
+"""Text for users: untrusted names made safe to print, and suggestions for misspelt ones."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Final
 
 
 def printable(text: str) -> str:
-    """The text with everything that isn't printable escaped as Python does: line ends, terminal codes, bidi marks."""
+    """Return the text with everything unprintable escaped as in Python: line breaks, terminal codes, bidi marks."""
     if text.isprintable():
         return text
     return "".join(
@@ -21,7 +21,7 @@ CUTOFF: Final = 0.7
 
 
 def closest(given: str, known: Iterable[str]) -> str | None:
-    """Return the known name that a mistyped one is closest to; None where none is close."""
+    """Return the known name that is closest to a mistyped one; None if none is close."""
     return _closest(given, tuple(known)) if len(given) <= MAX_CHARACTERS else None
 
 
@@ -33,6 +33,6 @@ def _closest(given: str, known: tuple[str, ...]) -> str | None:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'sequential'?)` where one of the known names is close to the given one, else nothing."""
+    """Return ` (did you mean 'sequential'?)` if a known name is close to the given one, otherwise an empty string."""
     name = closest(given, known)
     return f" (did you mean '{name}'?)" if name is not None else ""

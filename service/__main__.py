@@ -12,7 +12,7 @@ def main() -> int:
     # not at all.
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, _stop_before_serving)
-    if hasattr(signal, "SIGHUP"):  # a sign to look for new versions, which the start does anyway
+    if hasattr(signal, "SIGHUP"):  # a reload, which the start does anyway
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from service.process.serve import serve
 
@@ -28,4 +28,4 @@ if __name__ == "__main__":
     code = main()
     from service.process.stopping import exit_now
 
-    exit_now(code)  # the interpreter's own end takes a moment, in which one more signal would be told as a crash
+    exit_now(code)  # the interpreter's exit takes a moment, in which another signal would look like a crash

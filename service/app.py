@@ -143,7 +143,7 @@ def create_app(
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
         reload_on_sighup(watcher)
         loading = asyncio.create_task(_load(repository, watcher, stop))
-        if is_worker():  # until then the others take the connections
+        if is_worker():  # until then the other workers take the connections
             await _done_or_stopping(loading, stop)
         reporting = asyncio.create_task(telemetry.run())
         async with (

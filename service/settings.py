@@ -375,7 +375,7 @@ def warn_of_names(arguments: Sequence[str] = ()) -> None:
         setting = name.upper().removeprefix(PREFIX)
         is_known = setting.lower() in ALL_NAMES or _is_read_elsewhere(name.upper())
         if not is_known and name not in passed_over:
-            guess = closest(setting, ALL_NAMES)  # without the prefix, which is alike in all
+            guess = closest(setting, ALL_NAMES)  # without the prefix, which all have in common
             hint = f" (did you mean '{variable(_present_name(guess))}'?)" if guess is not None else ""
             logger.warning("%s is not a setting%s: it has no effect; see docs/settings.md", name, hint)
 
@@ -491,7 +491,7 @@ def _enumerated(schema: dict[str, Any]) -> list[str]:
 
 def _describe(entry: "ErrorDetails", arguments: Sequence[str]) -> str:
     name = str(entry["loc"][0]) if entry["loc"] else ""
-    if name not in Settings.model_fields:  # of several together; what was given may hold a secret
+    if name not in Settings.model_fields:  # an error of several settings; their values may be secret
         return entry["msg"]
     shown = "(a secret)" if name in SECRETS else repr(entry["input"])[:MAX_SHOWN]
     return f"{_given_as(name, arguments)} = {shown} is not legal; expected: {legal_values(name)}"

@@ -1,4 +1,4 @@
-"""What many tests share: the published models, the shipped test images, and small stand-ins for CIFAR-10."""
+"""Shared fixtures: the published models, the shipped test images, and small stand-ins for CIFAR-10."""
 
 import atexit
 import os
@@ -34,7 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
 SHARED = "TESTS_SHARED_FOLDER"
-"""Names the folder to the worker processes of pytest-xdist, which the process that made it starts."""
+"""The variable with the shared folder, for pytest-xdist's worker processes."""
 if SHARED not in os.environ:
     os.environ[SHARED] = tempfile.mkdtemp(prefix="tests-")
     atexit.register(shutil.rmtree, os.environ[SHARED], ignore_errors=True)
@@ -43,12 +43,12 @@ if SHARED not in os.environ:
         Path(os.environ[SHARED], "small-models", small_cnn).symlink_to(MODELS / small_cnn)
     Path(os.environ[SHARED], "one.pem").write_text("".join(certifi.contents().partition("END CERTIFICATE-----\n")[:2]))
 SMALL_MODELS = Path(os.environ[SHARED], "small-models")
-"""A models folder with the small CNNs alone, for servers to which it doesn't matter: the others load longer."""
+"""A models folder with only the small CNNs, for servers that don't need the others, which take longer to load."""
 COMPILED_MODELS = Path(os.environ[SHARED], "compiled-models")
-"""Where every server of a run keeps what it compiled; never the user's own folder."""
+"""Where every server of a test run caches compiled models, instead of the user's folder."""
 os.environ["CIFAR10_COMPILED_MODELS"] = str(COMPILED_MODELS)
 os.environ["SSL_CERT_FILE"] = str(Path(os.environ[SHARED], "one.pem"))
-"""HTTP clients read it whenever one is made, and all authorities of the world take 50 ms. No test asks one of them."""
+"""Every new HTTP client reads it; loading all authorities takes 50 ms, and no test needs them."""
 LOAD_TIMEOUT_S = 60
 
 
@@ -84,12 +84,12 @@ SAMPLES = [SampleImage(file) for file in sorted((ROOT / "tests/images").glob("*.
 
 
 def newest_version(model: str) -> int:
-    """The version that answers where none is asked for."""
+    """Return the newest version, which answers by default."""
     return published_versions(MODELS, model)[-1]
 
 
 def golden_class(model: str, sample: SampleImage, version: int | None = None) -> int:
-    """The class that a published version, the newest by default, gave this image when it was published."""
+    """Return the class that a published version (by default the newest) gave this image at publishing."""
     version = version or newest_version(model)
     golden = read_golden(version_folder(MODELS, model, version) / "golden.npz")
     return int(golden.probabilities[sample.test_index].argmax())
@@ -97,7 +97,7 @@ def golden_class(model: str, sample: SampleImage, version: int | None = None) ->
 
 @pytest.fixture
 def one_model(tmp_path: Path) -> Path:
-    """A models folder with a copy of sequential version 1, to be broken at will."""
+    """Return a models folder with a copy of sequential version 1 that a test may damage."""
     folder = tmp_path / "models"
     shutil.copytree(version_folder(MODELS, "sequential", 1), version_folder(folder, "sequential", 1))
     return folder
@@ -105,16 +105,16 @@ def one_model(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[TestClient]:
-    """The application on the models of the clone, loaded and ready."""
+    """Yield the application with the models of the clone, loaded and ready."""
     with ready_client(Settings(models=MODELS)) as ready:
         yield ready
 
 
 def ready_client(settings: Settings, runtime: Runtime | None = None) -> TestClient:
-    """A client of a new application; used as a context manager it starts and stops the application.
+    """Return a client of a new application; as a context manager it starts and stops the application.
 
     Args:
-        runtime: None for a `FakeRuntime`.
+        runtime: the runtime; None for a `FakeRuntime`.
     """
     return _LoadedClient(create_app(settings, runtime=runtime or FakeRuntime()))
 
@@ -130,5 +130,5 @@ class _LoadedClient(TestClient):
 
 
 def every_published_version() -> list[tuple[str, int]]:
-    """Name and version of all that the clone holds."""
+    """Return name and version of everything that the clone contains."""
     return [(name, version) for name in PUBLISHED for version in published_versions(MODELS, name)]

@@ -1,7 +1,7 @@
-"""Stand-ins for runtimes and models, so that what stands above the runtimes is tested without loading a framework.
+"""Fake runtimes and models, so that the code above the runtimes is tested without loading a framework.
 
-`FakeRuntime` loads the versions of the clone in no time, and they give the answers that were published with them. The
-real runtimes are tested in `tests/cifar10_serving/runtimes` and end to end.
+`FakeRuntime` loads the versions of the clone instantly, and they return their published answers. The real runtimes are
+tested in `tests/cifar10_serving/runtimes` and end to end.
 """
 
 import threading
@@ -20,11 +20,11 @@ from cifar10_serving.runtimes.golden import read_golden
 
 CLONE: Final = Path(__file__).resolve().parent.parent / "models"
 PATIENCE_S: Final = 60.0
-"""Ends a test whose model is never let go."""
+"""Time-out of a test whose model is never released."""
 
 
 class FakeModel(ABC):
-    """A `cifar10_serving.runtimes.base.LoadedModel` of which a test writes `predict`."""
+    """A `cifar10_serving.runtimes.base.LoadedModel` whose `predict` a test defines."""
 
     parallel_calls = 1
     warm_up_rows: tuple[int, ...] = (1,)
@@ -37,10 +37,10 @@ class FakeModel(ABC):
 
 
 class PublishedModel(FakeModel):
-    """Gives golden images the answers that were published with a version, and others one that depends on their pixels.
+    """Returns the published answers for golden images, and answers that depend on the pixels for others.
 
     Args:
-        folder: of a version of the clone.
+        folder: the folder of a version of the clone.
         may_compute: every call waits for it.
     """
 
@@ -66,9 +66,9 @@ class PublishedModel(FakeModel):
 
 
 class FakeRuntime:
-    """A `cifar10_serving.runtimes.base.Runtime` that knows the clone's versions, wherever copies of them lie.
+    """A `cifar10_serving.runtimes.base.Runtime` that knows the clone's versions, and copies of them anywhere.
 
-    `may_compute` holds every call of its models back while it is cleared; `may_load` every load.
+    While `may_compute` is cleared, calls of its models block; while `may_load` is cleared, loads do.
     """
 
     name: RuntimeName = "openvino"
@@ -92,7 +92,7 @@ class FakeRuntime:
 
 @cache
 def _originals() -> dict[str, Path]:
-    """The clone's versions by the digest of their model file."""
+    """Return the clone's versions by the digest of their model file."""
     folders = (
         version_folder(CLONE, model.name, version)
         for model in CLONE.iterdir()
@@ -102,5 +102,5 @@ def _originals() -> dict[str, Path]:
 
 
 def _digest(folder: Path) -> str:
-    """The digest in a version's metadata, which are compared with the file before a runtime loads it."""
+    """Return the digest in a version's metadata, which is verified before a runtime loads the version."""
     return read_metadata(folder).files[SAVED_MODEL_FILE].sha256

@@ -1,4 +1,4 @@
-"""What a request has left in memory until garbage is collected, which a process that serves does seldom."""
+"""Memory that a request leaves in reference cycles, which a serving process rarely collects."""
 
 import gc
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from types import FrameType
 
 
 def bytes_left_by(ask: Callable[[], object]) -> int:
-    """How many bytes functions that have ended hold by themselves and by nothing else, after asking."""
+    """Return the number of bytes that only ended functions hold after a call."""
     gc.collect()
     gc.freeze()  # what is there already is not looked through again
     gc.disable()

@@ -9,7 +9,7 @@ from service.registry.version import ModelVersion
 
 @contextmanager
 def lease(repository: ModelRepository, name: str, version: int | None = None) -> Iterator[ModelVersion]:
-    """Keep the version that answers loaded while the block runs."""
+    """Keep the serving version loaded while the block runs."""
     chosen = repository.acquire(name, version)
     try:
         yield chosen

@@ -1,4 +1,4 @@
-"""Models that nothing in the project names: a shipped one under another name, and small ones of any labels and size."""
+"""Models that the project does not know: a renamed one, and small ones with any labels and input size."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ GOLDEN_IMAGES = 4
 
 
 def publish_renamed(models: Path, name: str, title: str, *, source: str = "sequential") -> ModelMetadata:
-    """Publish the newest version of a shipped model under another name; all but its metadata is as it was."""
+    """Publish the newest version of a shipped model under another name; only its metadata changes."""
     folder = version_folder(MODELS, source, newest_version(source))
     metadata = read_metadata(folder).model_copy(update={"name": name, "title": title})
     with staging_folder(models, name) as staging:
@@ -25,7 +25,7 @@ def publish_renamed(models: Path, name: str, title: str, *, source: str = "seque
 
 
 def publish_classifier(models: Path, name: str, labels: Sequence[str], height: int, width: int) -> ModelMetadata:
-    """Publish a network that goes by the mean colour alone: a version of any labels and input size."""
+    """Publish a network that uses only the mean colour: a version with any labels and input size."""
     network = _MeanColour(len(labels), height, width)
     images = np.random.default_rng(height).integers(0, 256, (GOLDEN_IMAGES, 1, 1, 3), np.uint8)
     images = np.ascontiguousarray(np.broadcast_to(images, (GOLDEN_IMAGES, height, width, 3)))

@@ -1,4 +1,4 @@
-"""The processes of this one that read large requests (`service.api.large_requests`)."""
+"""The child processes that parse large requests (`service.api.large_requests`)."""
 
 import os
 from contextlib import suppress
@@ -8,7 +8,7 @@ from bench.processes import process_tree
 
 
 def reading_processes() -> set[int]:
-    """Their ids."""
+    """Return their process ids."""
     found = set()
     for child in process_tree(os.getpid())[1:]:
         with suppress(OSError):  # it ended just now

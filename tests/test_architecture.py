@@ -1,4 +1,4 @@
-"""The dependency arrows: who may import whom, and that frameworks are imported by one module each."""
+"""The dependency rules: which package may import which, and that each framework is imported by one module."""
 
 import ast
 import subprocess

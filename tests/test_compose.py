@@ -1,4 +1,4 @@
-"""The compose file passes on what the settings are; what a container then does is `tests.e2e.test_container`'s part."""
+"""The compose file passes the settings on; `tests.e2e.test_container` tests what the container does with them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The wheel: one top-level name, whole, and undisturbed by modules of the user's own."""
+"""The wheel: one top-level name, complete, and not disturbed by the user's own modules."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Copies of the published versions, brought into a models folder and out of it as an operator does: by rename."""
+"""Copies of published versions, added to a models folder and removed as an operator does it: by rename."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from tests.conftest import MODELS
 def publish_copy(
     models: Path, version: int, *, name: str = "sequential", source: int = 1, broken: bool = False
 ) -> Path:
-    """Publish a copy of a version of the clone under this number, its metadata right for it; all at once.
+    """Publish a copy of a version of the clone under this number, with valid metadata, atomically.
 
     Args:
-        models: where to.
-        source: the number that is copied.
-        broken: with a bit of the model flipped.
+        models: the models folder.
+        source: number of the version to copy.
+        broken: whether to flip a bit of the model.
     """
     staging = models / name / f"{STAGING_PREFIX}{version}"
     shutil.copytree(version_folder(MODELS, name, source), staging)
@@ -29,13 +29,13 @@ def publish_copy(
 
 
 def withdraw(models: Path, version: int, *, name: str = "sequential") -> None:
-    """Take a version away, all at once."""
+    """Withdraw a version, atomically."""
     hidden = models / name / f".withdrawn-{version}"
     shutil.rmtree(version_folder(models, name, version).rename(hidden))
 
 
 def write_rollout(models: Path, name: str = "sequential", /, **rollout: object) -> Path:
-    """Write a model's serving.json, all at once."""
+    """Write a model's serving.json, atomically."""
     file = models / name / "serving.json"
     staging = file.with_name(".serving.json")
     staging.write_text(json.dumps(rollout))
@@ -43,18 +43,18 @@ def write_rollout(models: Path, name: str = "sequential", /, **rollout: object) 
 
 
 def flip_a_bit(file: Path) -> None:
-    """Damage a file in its middle."""
+    """Flip a bit in the middle of a file."""
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 16
     file.write_bytes(content)
 
 
 def rewrite_checksums(folder: Path) -> None:
-    """As somebody does who changes a published version and hides it."""
+    """Update the checksums, like somebody who changes a published version and hides it."""
     metadata = read_metadata(folder).model_copy(update={"files": file_records(folder)})
     (folder / "metadata.json").write_text(metadata.model_dump_json())
 
 
 def resident_bytes(process_id: int) -> int:
-    """The memory that a process holds (Linux)."""
+    """Return the resident memory of a process (Linux)."""
     return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Waiting for what other threads and processes do: until it is done, however busy the machine is."""
+"""Waiting for other threads and processes, independent of the machine's speed."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 PATIENCE_S: Final = 60.0
-"""Far more than anything here takes; a test that waits so long has failed."""
+"""Far more than anything here takes; a test that waits longer has failed."""
 LOOK_EVERY_S: Final = 0.005
 
 
@@ -29,7 +29,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 @dataclass
 class ManualClock:
-    """A clock in the place of `time.monotonic`, which stands still until a test moves it."""
+    """A clock to replace `time.monotonic`, which stands still until a test moves it."""
 
     now_s: float = 1000.0
 

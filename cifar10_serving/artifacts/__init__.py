@@ -1,1 +1,1 @@
-"""A published version on disk: its files, metadata, graph, rollout, and whether they may be trusted."""
+"""A published version on disk: files, metadata, graph, rollout, and their verification."""

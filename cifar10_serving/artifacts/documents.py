@@ -1,8 +1,8 @@
-"""Reads a JSON document that somebody else wrote into one of our schemas, or says in one line what is wrong with it.
+"""Parses untrusted JSON documents into our schemas, with one-line errors.
 
-Pydantic's own parser takes the last of two equal keys, NaN, and numbers that no JSON number is written back as; the
-standard library's hooks see all of these. Editors on Windows write UTF-16, or a byte order mark before UTF-8: both
-are read.
+Pydantic's own parser accepts repeated keys (the last one wins), NaN, and numbers that can't be written as JSON again;
+the standard library's hooks detect all of these. Editors on Windows write UTF-16, or a byte order mark before UTF-8:
+both are accepted.
 """
 
 import json
@@ -20,7 +20,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class DocumentError(ValueError):
-    """Raised for a document that is not what its schema describes; the message says why, in one printable line."""
+    """Raised for a document that does not match its schema; the message is one printable line."""
 
 
 def parse_document(content: bytes, schema: type[Schema], *, place_parts: int = MAX_DEPTH) -> Schema:
@@ -28,10 +28,10 @@ def parse_document(content: bytes, schema: type[Schema], *, place_parts: int = M
 
     Args:
         content: UTF-8, or UTF-16 or UTF-32 with a byte order mark.
-        place_parts: how many parts of a problem's place are named, from the outermost.
+        place_parts: number of parts of a problem's location that are named, from the outermost.
 
     Raises:
-        DocumentError: it is not JSON, has a key twice, or is not what `schema` describes.
+        DocumentError: it is not JSON, has a repeated key, or does not match `schema`.
     """
     try:
         text = content.decode(json.detect_encoding(content))
@@ -45,7 +45,7 @@ def parse_document(content: bytes, schema: type[Schema], *, place_parts: int = M
 
 
 def printable(text: str, most: int = MAX_SHOWN) -> str:
-    """Return text of somebody else's for a message or a log: one line, at most so many characters."""
+    """Return untrusted text for a message or a log: one line with at most this many characters."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[: most + 1])
     return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 

@@ -1,7 +1,7 @@
-"""Files of published folders: regular files alone are read, bounded and below their folder; whole files are replaced.
+"""Files of published folders: safe reading (only regular files, bounded, inside the folder), and atomic replacement.
 
-A folder that others fill may hold FIFOs, devices, links out of it or files without end. Everything that reads a version
-opens its files here.
+A folder that others fill may contain FIFOs, devices, links to the outside or endless files. Everything that reads a
+version opens its files here.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from cifar10_serving.errors import PublishError
 
 CHUNK_BYTES: Final = 2**20
 MAX_ENTRIES: Final = 2_000
-"""Files and folders that a published folder may hold; one of ours holds 12."""
+"""Maximum number of files and folders in a published folder; ours have 12."""
 KINDS: Final = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -28,21 +28,21 @@ KINDS: Final = (
     (stat.S_ISLNK, "a link"),
 )
 OPENS_BELOW: Final = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-"""Windows opens by path alone."""
+"""Whether files can be opened relative to a folder; on Windows they can't."""
 
 
 class UnusableFileError(OSError):
-    """Raised for a file that is not opened or not read to its end; `strerror` says why."""
+    """Raised for a file that is not opened or not read completely; `strerror` gives the reason."""
 
     def __init__(self, reason: str, file: Path) -> None:
         super().__init__(errno.EINVAL, reason, str(file))
 
 
 def open_regular(folder: Path, name: str) -> BufferedReader:
-    """Open a file of a folder for reading. Never waits for another process and never opens a device.
+    """Open a file in a folder for reading, without ever waiting for another process or opening a device.
 
     Args:
-        name: relative to the folder, with `/` between the parts.
+        name: path relative to the folder, with `/` as separator.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such file or folder.
@@ -64,10 +64,10 @@ def open_regular(folder: Path, name: str) -> BufferedReader:
 
 
 def read_regular(folder: Path, name: str, *, max_bytes: int) -> bytes:
-    """Read a file of a folder whole.
+    """Read a complete file in a folder.
 
     Args:
-        name: relative to the folder, with `/` between the parts.
+        name: path relative to the folder, with `/` as separator.
 
     Raises:
         UnusableFileError: it has more than `max_bytes`, or see `open_regular`.
@@ -82,7 +82,7 @@ def read_regular(folder: Path, name: str, *, max_bytes: int) -> bytes:
 
 
 def sha256_regular(folder: Path, name: str, *, size_bytes: int) -> str | None:
-    """Return the SHA-256 of a file of a folder in hexadecimal; None where its size is another, before it is read.
+    """Return the SHA-256 of a file in a folder in hexadecimal; None, without reading it, if its size differs.
 
     Raises:
         OSError: see `open_regular`.
@@ -91,7 +91,7 @@ def sha256_regular(folder: Path, name: str, *, size_bytes: int) -> str | None:
     with open_regular(folder, name) as stream:
         if os.fstat(stream.fileno()).st_size != size_bytes:
             return None
-        left_bytes = size_bytes + 1  # one more, to see one that grows meanwhile
+        left_bytes = size_bytes + 1  # one more byte, to detect a file that grows
         while left_bytes and (chunk := stream.read(min(CHUNK_BYTES, left_bytes))):
             digest.update(chunk)
             left_bytes -= len(chunk)
@@ -99,7 +99,7 @@ def sha256_regular(folder: Path, name: str, *, size_bytes: int) -> str | None:
 
 
 def regular_files(folder: Path) -> Iterator[str]:
-    """Yield every file below a folder, hidden ones too, by its path relative to it; a linked folder is not entered.
+    """Yield every file below a folder, including hidden ones, by relative path; don't follow links to folders.
 
     Raises:
         UnusableFileError: there is something that `open_regular` would not open, or too much.
@@ -141,7 +141,7 @@ def _check_kind(status: os.stat_result, file: Path) -> None:
 
 
 def _open_below(root: str, target: str) -> int:
-    """Open a path without links below a folder: one part at a time, so that none becomes a link meanwhile."""
+    """Open a path below a folder without following links: one part at a time, so that no part can become a link."""
     *folders, name = Path(target).relative_to(root).parts
     place = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -156,7 +156,7 @@ def _open_below(root: str, target: str) -> int:
 
 def _open_plain(name: str, place: int | None) -> int:
     status = os.stat(name, dir_fd=place, follow_symlinks=False)  # Path has no dir_fd
-    _check_kind(status, Path(name))  # opening some devices does something already
+    _check_kind(status, Path(name))  # opening some devices has side effects
     flags = os.O_RDONLY
     for flag in ("O_NONBLOCK", "O_NOFOLLOW", "O_NOCTTY", "O_BINARY"):
         flags |= getattr(os, flag, 0)
@@ -165,12 +165,12 @@ def _open_plain(name: str, place: int | None) -> int:
 
 @contextmanager
 def replaced_file(file: Path) -> Iterator[BinaryIO]:
-    """A stream for the new content, which takes the file's place when the block ends well.
+    """Yield a stream for new content, which replaces the file if the block ends without an error.
 
-    The name beside it is of this process alone, so that two that write the same file don't mix.
+    The temporary name contains the process id, so that two processes that write the same file don't interfere.
 
     Raises:
-        OSError: the folder isn't there or can't be written to; what was there stays, and nothing half is left.
+        OSError: the folder doesn't exist or isn't writable; the old file stays, and no partial file is left.
     """
     unfinished = file.with_suffix(f".{os.getpid()}.unfinished")
     try:
@@ -185,10 +185,10 @@ def replaced_file(file: Path) -> Iterator[BinaryIO]:
 
 
 def write_published(file: Path, document: str) -> None:
-    """Write a document of what is published, in place of an earlier one.
+    """Write a document next to published versions, replacing an earlier one.
 
     Raises:
-        PublishError: the folder can't be written to.
+        PublishError: the folder isn't writable.
     """
     try:
         with replaced_file(file) as stream:

@@ -1,12 +1,12 @@
-"""Ops that the graph of a published version may contain: those that only compute tensors from tensors.
+"""The ops that the graph of a published version may contain: those that only compute tensors from tensors.
 
-TensorFlow runs whatever op a SavedModel names, some of them while it loads: `WriteFile` writes, `PyFunc` calls Python,
+TensorFlow runs any op that a SavedModel names, some of them while it loads: `WriteFile` writes, `PyFunc` calls Python,
 a data set reads files, `RemoteCall` calls other machines. So every op of every function is checked before a runtime
-sees the graph, and an op that isn't listed here is rejected by name. Weights are constants of the graph: ops that make
+loads the graph, and ops that aren't listed are rejected by name. Weights are constants of the graph, so ops for
 variables are not listed either.
 
-Every SavedModel carries ops that save and restore it. They are accepted where nothing that answers reaches them: the
-service loads the signature `serving_default` and what that needs, no initializer and no checkpoint.
+Every SavedModel contains ops that save and restore it. They are accepted if nothing that answers reaches them: the
+service loads the signature `serving_default` and what it needs, no initializer and no checkpoint.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,12 +34,12 @@ CALLS: Final = frozenset(
         "While",
     }
 )
-"""Run functions of the graph."""
+"""Ops that run functions of the graph."""
 COMPUTING: Final = CALLS | frozenset(
     op for line in OPS_FILE.read_text("utf-8").splitlines() if not line.startswith("#") for op in line.split()
 )
 SAVING: Final = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"})
-"""Write and read checkpoints, wherever they are told to."""
+"""Ops that read and write checkpoints at any path."""
 
 MAX_NODES: Final = 200_000
 MAX_FUNCTION_DEPTH: Final = 16
@@ -66,7 +66,7 @@ class _Node:
 
 @dataclass(slots=True)
 class _Graph:
-    """The nodes of a MetaGraph, those of each of its functions, and the nodes that something outside runs."""
+    """The nodes of a MetaGraph and of its functions, and the nodes that are run from outside."""
 
     nodes: list[_Node] = field(default_factory=list)
     functions: dict[str, list[_Node]] = field(default_factory=dict)
@@ -74,16 +74,16 @@ class _Graph:
 
 
 def check_graph(stream: BinaryIO, message: Field, file: Path) -> None:
-    """Check that a SavedModel has one graph, and that this only computes.
+    """Check that a SavedModel has one graph, which only computes.
 
     Args:
-        stream: holds the SavedModel.
-        message: where it lies there.
-        file: is named in the error.
+        stream: contains the SavedModel.
+        message: its location in the stream.
+        file: path for the error.
 
     Raises:
-        UnsafeGraphError: it has another op than `COMPUTING`, or one of `SAVING` where something may run it, or its
-            functions don't end.
+        UnsafeGraphError: it has an op that is not in `COMPUTING`, an op of `SAVING` that may be run, or recursive
+            functions.
         EOFError, ValueError: it is not a SavedModel.
     """
     graphs = [_read_graph(stream, field) for field in messages(stream, message, META_GRAPH)]
@@ -100,7 +100,7 @@ def check_graph(stream: BinaryIO, message: Field, file: Path) -> None:
 
 
 def _check_calls(graph: _Graph, file: Path) -> None:
-    """Check that functions end: runtimes put each in the place of its call, on a stack that overflows."""
+    """Check for recursion and size: runtimes inline each call, on a stack that can overflow."""
     calls = {name: [called for node in nodes for called in node.functions] for name, nodes in graph.functions.items()}
     calls[""] = [called for node in graph.nodes for called in node.functions]
     sizes: dict[str, int] = {}
@@ -136,7 +136,7 @@ def _all_nodes(graph: _Graph) -> Iterator[tuple[str, _Node]]:
 
 
 def _reached(graph: _Graph) -> Iterator[tuple[str, _Node]]:
-    """Yield the nodes that run when signatures and initializers do; of a function that is called, all of them."""
+    """Yield the nodes that signatures and initializers run, including all nodes of called functions."""
     by_name: dict[str, list[_Node]] = {}
     for node in graph.nodes:
         by_name.setdefault(node.name, []).append(node)
@@ -161,7 +161,7 @@ def _reached(graph: _Graph) -> Iterator[tuple[str, _Node]]:
 
 
 def _read_graph(stream: BinaryIO, message: Field) -> _Graph:
-    # A field that should be there once may be there several times, and is merged: all of them count.
+    # A field that should occur once may occur several times and is then merged: all of them count.
     graph = _Graph()
     for part in fields(stream, message):
         if part.kind != LENGTH:
@@ -211,7 +211,7 @@ def _read_node(stream: BinaryIO, message: Field) -> _Node:
 
 
 def _functions(stream: BinaryIO, attribute: Field, depth: int = 0) -> Iterator[str]:
-    """Yield the functions that an attribute names, also as arguments of functions."""
+    """Yield the functions that an attribute names, including arguments of functions."""
     if depth > MAX_FUNCTION_DEPTH:
         raise ValueError("functions nested too deeply")
     references = list(messages(stream, attribute, ATTRIBUTE_FUNCTION))
@@ -249,5 +249,5 @@ def _tensor_names(stream: BinaryIO, tensor: Field, depth: int = 0) -> Iterator[s
 
 
 def node_of(tensor: str) -> str:
-    """Return the node that a tensor `node:0`, or a control input `^node`, is of."""
+    """Return the node of a tensor `node:0` or of a control input `^node`."""
     return tensor.removeprefix("^").partition(":")[0]

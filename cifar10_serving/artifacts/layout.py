@@ -1,8 +1,8 @@
-"""The folder `models/<name>/<version>/`: reading, verifying and publishing one version.
+"""The folder `models/<name>/<version>/`: read, verify and publish a version.
 
-A version appears by one rename of a folder that is complete, checked and on disk, and never changes
-afterwards: a reader sees a whole version or none, whatever was killed. What the files mean to a runtime is
-`runtime`'s part; what is written into them is `training.export`'s.
+A version appears by one rename of a folder that is complete, verified and on disk, and never changes afterwards. So a
+reader sees a complete version or none, even if a process was killed. `runtimes` knows what the files mean to a runtime;
+`training.export` writes them.
 """
 
 import errno
@@ -36,18 +36,18 @@ STAGING_PREFIX: Final = ".staging-"
 MAX_METADATA_BYTES: Final = 2**20
 MAX_PLOT_BYTES: Final = 2 * 2**20
 MAX_VERSION_BYTES: Final = 2**32
-"""All files of a version together."""
+"""Maximum size of all files of a version together."""
 READ_AT_LOADING: Final = ("variables/", "assets/")
-"""Folders of a SavedModel that a runtime may open at loading; every file in them must have a checksum."""
+"""Folders of a SavedModel that a runtime may open when it loads; every file in them must have a checksum."""
 
 
 def version_folder(models: Path, name: str, version: int) -> Path:
-    """Where a version is, or would be."""
+    """Return the folder of a version, whether it exists or not."""
     return models / name / str(version)
 
 
 def published_versions(models: Path, name: str) -> list[int]:
-    """The version numbers below `models/<name>/`, ascending; staging folders and other names are passed over."""
+    """Return the version numbers in `models/<name>/`, ascending; ignore staging folders and other names."""
     try:
         entries = list((models / name).iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -56,9 +56,9 @@ def published_versions(models: Path, name: str) -> list[int]:
 
 
 def published_models(models: Path) -> list[str]:
-    """The names of the models below a folder that have a version, in the order in which they were first published.
+    """Return the names of the models that have a version, in the order in which they were first published.
 
-    Those whose oldest version can't be read are last.
+    Models whose oldest version can't be read come last.
     """
     versions = {name: published_versions(models, name) for name in sorted(entry.name for entry in models.iterdir())}
 
@@ -72,16 +72,16 @@ def published_models(models: Path) -> list[str]:
 
 
 def is_version_name(name: str) -> bool:
-    """Whether a folder of this name is a version's."""
+    """Return whether this is the name of a version's folder."""
     return name.isascii() and name.isdigit() and not name.startswith("0") and len(name) <= MAX_VERSION_DIGITS
 
 
 def read_metadata(folder: Path) -> ModelMetadata:
-    """The metadata of a version's folder.
+    """Return the metadata of a version's folder.
 
     Raises:
-        ArtifactMissingError: there is no such folder or no metadata.json in it.
-        MetadataError: metadata.json says something else than the schema, or names another version.
+        ArtifactMissingError: the folder or its metadata.json does not exist.
+        MetadataError: metadata.json does not match the schema, or names another version.
     """
     file = folder / METADATA_FILE
     try:
@@ -113,14 +113,14 @@ def read_metadata(folder: Path) -> ModelMetadata:
 
 
 def verify(folder: Path, metadata: ModelMetadata) -> None:
-    """Compare every file that the metadata lists with its size and SHA-256; what is read at loading must be listed.
+    """Compare every listed file with its size and SHA-256; files that are read when loading must be listed.
 
-    Nothing in the folder may be anything else than a regular file, a folder, or a link to one of the folder's own.
+    The folder may contain only regular files, folders, and links within the folder.
 
     Raises:
-        ArtifactMissingError: a listed file is not there.
-        ArtifactCorruptError: a file's content is not what was published, or something is no regular file.
-        MetadataError: there is no checksum of a file that matters.
+        ArtifactMissingError: a listed file does not exist.
+        ArtifactCorruptError: a file's content differs from what was published, or something is not a regular file.
+        MetadataError: a relevant file has no checksum.
     """
     unlisted = {SAVED_MODEL_FILE, metadata.golden.file} - set(metadata.files)
     if unlisted:
@@ -152,10 +152,10 @@ def verify(folder: Path, metadata: ModelMetadata) -> None:
 
 
 def read_plot(folder: Path, metadata: ModelMetadata, plot: str) -> bytes | None:
-    """Return a plot of a version as SVG; None where there is none of this name.
+    """Return a plot of a version as SVG, or None.
 
     Raises:
-        ArtifactError: it is too large, can't be read, or is not what was published.
+        ArtifactError: it is too large, can't be read, or differs from what was published.
     """
     name = metadata.plots.get(plot)
     if name is None or name not in metadata.files:
@@ -195,24 +195,24 @@ def _check_content(folder: Path, name: str, record: FileRecord) -> None:
 
 
 def file_record(file: Path) -> FileRecord:
-    """Size and SHA-256 of a file as it is now."""
+    """Return the current size and SHA-256 of a file."""
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return FileRecord(sha256=digest, size_bytes=file.stat().st_size)
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
-    """Every file below a folder but metadata.json, by its path relative to the folder."""
+    """Return the records of all files in a folder except metadata.json, by relative path."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / METADATA_FILE)
     return {file.relative_to(folder).as_posix(): file_record(file) for file in files}
 
 
 @contextmanager
 def staging_folder(models: Path, name: str) -> Iterator[Path]:
-    """A folder beside the versions of `name` to write a new one into; gone afterwards unless published.
+    """Yield a staging folder next to the versions of `name`; it is deleted afterwards unless published.
 
     Raises:
-        PublishError: the folder can't be made (read-only, no space, not a folder).
+        PublishError: the folder can't be created (read-only, no space, not a folder).
     """
     parent = models / name
     try:
@@ -228,18 +228,18 @@ def staging_folder(models: Path, name: str) -> Iterator[Path]:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        with suppress(OSError):  # there are versions, as there should be
+        with suppress(OSError):  # not empty: there are versions
             parent.rmdir()
 
 
 def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetadata:
-    """Turn a staging folder into the next version, all at once.
+    """Turn a staging folder into the next version, atomically.
 
-    The metadata's `version` and `files` are set here, from the versions that exist and the files that are in
-    the folder; the result is the metadata as published. Two publishers at once get two numbers.
+    This sets the metadata's `version` and `files` from the existing versions and the files in the folder, and returns
+    the published metadata. Two concurrent publishers get two numbers.
 
     Raises:
-        PublishError: the folder could not be written or renamed; the published versions are as before.
+        PublishError: the folder could not be written or renamed; the published versions are unchanged.
     """
     files = file_records(staging)
     while True:
@@ -265,7 +265,7 @@ def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetada
 
 
 def _make_readable_by_all(folder: Path) -> None:
-    # mkdtemp makes the folder for its owner only, and a umask may do the same; who serves it is often another user.
+    # mkdtemp creates the folder for its owner only, and so may a umask; the service often runs as another user.
     for path in [folder, *folder.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
 

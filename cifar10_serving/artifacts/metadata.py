@@ -1,7 +1,7 @@
-"""The typed form of metadata.json: what a version is, how it was made, how well it does.
+"""The schema of metadata.json: a version's contents, training run and evaluations.
 
-The JSON on disk is the JSON that the service answers with; API schema, documents and client derive from
-these classes. Reading and writing files is `cifar10_serving.artifacts.layout`'s part.
+The service answers with the same JSON; API schema, documentation and client derive from these classes.
+`cifar10_serving.artifacts.layout` reads and writes the files.
 """
 
 from datetime import datetime
@@ -26,9 +26,9 @@ MAX_TITLE: Final = 200
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")]
 SIGNATURE: Final = "serving_default"
 IMAGES: Final = "images"
-"""The input of that signature, which takes pixels."""
+"""The signature's input, which takes pixels."""
 PROBABILITIES: Final = "probabilities"
-"""Its output."""
+"""The signature's output."""
 MIN_CLASSES: Final = 2
 MAX_CLASSES: Final = 10_000
 MAX_LABEL: Final = 200
@@ -73,20 +73,20 @@ def _inside(name: str) -> str:
 
 
 FileName = Annotated[str, Field(max_length=255), AfterValidator(_inside)]
-"""A file of the version by its path relative to the folder; never one outside of it, on any system."""
+"""A file of the version by its path relative to the folder, which can't lead out of it on any system."""
 PlotName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 PlotFile = Annotated[FileName, Field(pattern=r"^plots/[^/]+\.svg$")]
 GoldenFile = Annotated[FileName, Field(pattern=r"^[^/]+\.npz$")]
 
 
 class Record(BaseModel):
-    """Immutable, and strict about unknown fields: a misspelt key is an error, not a silent default."""
+    """An immutable record without unknown fields: a misspelt key is an error, not a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class TensorSpec(Record):
-    """A named tensor of a signature; -1 in `shape` is the batch."""
+    """A named tensor of a signature; -1 in `shape` is the batch dimension."""
 
     name: ServedName
     dtype: Literal["uint8", "float32", "string"]
@@ -95,7 +95,7 @@ class TensorSpec(Record):
 
 
 class SignatureSpec(Record):
-    """One signature of the SavedModel, as a client of any server would call it."""
+    """One signature of the SavedModel, as clients call it."""
 
     name: ServedName
     inputs: Annotated[list[TensorSpec], Field(min_length=1, max_length=MAX_TENSORS)]
@@ -103,7 +103,7 @@ class SignatureSpec(Record):
 
 
 def _answering(signatures: list[SignatureSpec]) -> SignatureSpec | None:
-    """Return the signature that turns pixels into probabilities."""
+    """Return the signature that maps pixels to probabilities."""
     return next((known for known in signatures if (known.name, known.inputs[0].name) == (SIGNATURE, IMAGES)), None)
 
 
@@ -127,14 +127,14 @@ def _takes_images(tensor: TensorSpec) -> bool:
 
 
 class Parameters(Record):
-    """How many weights the model has."""
+    """Number of weights of the model."""
 
     total: Count
     trainable: Count
 
 
 class ClassResult(Record):
-    """One class of an evaluation; a precision without any prediction of the class counts as 0."""
+    """Results for one class; the precision is 0 if the class was never predicted."""
 
     label: str
     n: Count
@@ -144,7 +144,7 @@ class ClassResult(Record):
 
 
 class Evaluation(Record):
-    """What the artifact itself, loaded by one runtime at one precision, answered over one split."""
+    """Results of the artifact, loaded by one runtime at one precision, for one split."""
 
     split: SplitName
     n: Annotated[int, Field(ge=1, description="images evaluated")]
@@ -178,7 +178,7 @@ class EpochResult(Record):
 
 
 class Dataset(Record):
-    """Which images the version was trained and evaluated on."""
+    """The images for training and evaluation."""
 
     name: str
     source: Annotated[str, Field(description="which official form the images were read from")]
@@ -190,7 +190,7 @@ class Dataset(Record):
 
 
 class TrainingRun(Record):
-    """The run that made the weights."""
+    """The training run that produced the weights."""
 
     seed: int
     started_at: datetime
@@ -206,7 +206,7 @@ class TrainingRun(Record):
 
 
 class Golden(Record):
-    """Images with this version's own answers, run at every load before the version may serve."""
+    """Images with this version's own answers, checked at every load before the version may serve."""
 
     file: GoldenFile
     n: Annotated[int, Field(ge=1)]
@@ -217,7 +217,7 @@ class Golden(Record):
 
 
 class ExportReport(Record):
-    """What the export measured of the artifact on the machine that published it."""
+    """Measurements of the artifact on the machine that published it."""
 
     size_bytes: Annotated[Count, Field(description="saved_model.pb")]
     max_abs_difference_from_keras: Annotated[
@@ -240,7 +240,7 @@ class FileRecord(Record):
 
 
 class ModelMetadata(Record):
-    """Everything that is known of one published version (`metadata.json`)."""
+    """The metadata of one published version (`metadata.json`)."""
 
     schema_version: Literal[1] = 1
     name: ModelName
@@ -263,7 +263,7 @@ class ModelMetadata(Record):
 
     @model_validator(mode="after")
     def _check_classes(self) -> Self:
-        """Check that everything that lists the classes lists those of `labels`."""
+        """Check that everything that lists classes matches `labels`."""
         count = self.class_count
         outputs = [(spec.name, spec.dtype, spec.shape) for spec in self.serving_signature.outputs]
         if (PROBABILITIES, "float32", [-1, count]) not in outputs:
@@ -286,7 +286,7 @@ class ModelMetadata(Record):
 
     @property
     def serving_signature(self) -> SignatureSpec:
-        """The signature that turns pixels into probabilities."""
+        """The signature that maps pixels to probabilities."""
         answering = _answering(self.signatures)
         if answering is None:
             raise AssertionError("checked when the metadata was read")
@@ -299,6 +299,6 @@ class ModelMetadata(Record):
         return height, width, channels
 
     def evaluation(self, split: SplitName, precision: Precision, runtime: RuntimeName) -> Evaluation | None:
-        """The stored evaluation of a split at a precision, this runtime's before another's."""
+        """Return the evaluation for a split at a precision, preferably by this runtime."""
         matching = [entry for entry in self.evaluations if (entry.split, entry.precision) == (split, precision)]
         return min(matching, key=lambda entry: entry.runtime != runtime, default=None)

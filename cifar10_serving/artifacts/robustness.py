@@ -1,7 +1,6 @@
-"""The typed form of a robustness table: how a published version does on shifted pictures, beside its folder.
+"""The schema of a robustness table: a version's accuracy on corrupted pictures, stored next to its folder.
 
-A version never changes once it is published, so what is measured of it later lies in `models/<name>/` under a name
-of its own.
+A version never changes after it is published, so later measurements are in `models/<name>/` under a name of their own.
 """
 
 from pathlib import Path
@@ -26,7 +25,7 @@ MAX_ROBUSTNESS_BYTES: Final = 2**20
 
 
 class CorruptedResult(Record):
-    """One corruption at one strength over the test images."""
+    """Results for one corruption at one strength, on the test images."""
 
     corruption: str
     strength: Annotated[int, Field(ge=1, le=3)]
@@ -37,7 +36,7 @@ class CorruptedResult(Record):
 
 
 class Robustness(Record):
-    """A version's accuracy on the test images as they are, and on each corruption of them."""
+    """A version's accuracy on the original test images, and on each corruption of them."""
 
     schema_version: Literal[1] = 1
     name: ModelName
@@ -53,7 +52,7 @@ class Robustness(Record):
 
 
 def read_robustness(models: Path, name: str, version: int) -> Robustness | None:
-    """Return the table of a version; None where there is none that can be read."""
+    """Return the table of a version; None if there is no readable one."""
     file = robustness_file(models, name, version)
     try:
         return parse_document(read_regular(file.parent, file.name, max_bytes=MAX_ROBUSTNESS_BYTES), Robustness)
@@ -62,5 +61,5 @@ def read_robustness(models: Path, name: str, version: int) -> Robustness | None:
 
 
 def robustness_file(models: Path, name: str, version: int) -> Path:
-    """Where the table of a version is, or would be."""
+    """Return the path of a version's table, whether it exists or not."""
     return models / name / f"robustness-{version}.json"

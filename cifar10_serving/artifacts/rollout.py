@@ -1,6 +1,6 @@
-"""`models/<name>/serving.json`: which versions of a model serve, and how requests are shared among them.
+"""`models/<name>/serving.json`: which versions of a model serve, and how requests are distributed among them.
 
-Owns the file's form and what contradicts itself. Which versions are published and loaded is the service's part.
+This module defines the schema and rejects contradictions. The service knows which versions are published and loaded.
 """
 
 import re
@@ -37,7 +37,7 @@ Weight = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Rollout(Record):
-    """The content of serving.json; every part may be left out."""
+    """The content of serving.json; every part is optional."""
 
     model_config = ConfigDict(strict=True)
 
@@ -58,7 +58,7 @@ class Rollout(Record):
 
     @property
     def named(self) -> frozenset[int]:
-        """The versions that labels, split and shadow name: they serve whatever the policy says."""
+        """The versions that labels, split and shadow name; they serve regardless of the policy."""
         shadow = () if self.shadow is None else (self.shadow,)
         return frozenset((*self.labels.values(), *(self.split or ()), *shadow))
 
@@ -80,10 +80,10 @@ class Rollout(Record):
 
 
 def read_rollout(models: Path, name: str) -> Rollout | None:
-    """What `models/<name>/serving.json` says; None where there is no such file.
+    """Return the rollout in `models/<name>/serving.json`; None if there is no such file.
 
     Raises:
-        RolloutError: it can't be read, is not what `Rollout` describes, or contradicts itself.
+        RolloutError: it can't be read, does not match `Rollout`, or contradicts itself.
     """
     try:
         content = read_regular(models / name, SERVING_FILE, max_bytes=MAX_ROLLOUT_BYTES)
@@ -98,7 +98,7 @@ def read_rollout(models: Path, name: str) -> Rollout | None:
 
 
 def parse_version(text: str) -> int | str:
-    """The version that a request asks for: a number, or a label.
+    """Parse the version in a request: a number or a label.
 
     Raises:
         ValueError: it is neither.

@@ -1,6 +1,6 @@
-"""What a SavedModel says of its signatures, read from `saved_model.pb` without TensorFlow.
+"""The signatures of a SavedModel, read from `saved_model.pb` without TensorFlow.
 
-By TensorFlow's saved_model.proto and meta_graph.proto; the graph, which is nearly all of the file, is passed over.
+Based on TensorFlow's saved_model.proto and meta_graph.proto; the graph, nearly all of the file, is skipped.
 """
 
 import os
@@ -19,7 +19,7 @@ DATATYPES: Final = (
     "DT_INVALID", "DT_FLOAT", "DT_DOUBLE", "DT_INT32", "DT_UINT8", "DT_INT16", "DT_INT8", "DT_STRING",
     "DT_COMPLEX64", "DT_INT64", "DT_BOOL",
 )  # fmt: skip
-"""By number, as far as a signature of ours can have them (TensorFlow's types.proto)."""
+"""TensorFlow's types by number, as far as our signatures can have them (types.proto)."""
 META_GRAPH, SIGNATURES = 2, 5
 INPUTS, OUTPUTS, METHOD_NAME = 1, 2, 3
 TENSOR_NAME, TENSOR_DTYPE, TENSOR_SHAPE = 1, 2, 3
@@ -28,7 +28,7 @@ SHAPE_DIMENSION, SHAPE_UNKNOWN_RANK, DIMENSION_SIZE = 2, 3, 1
 
 @dataclass(frozen=True, slots=True)
 class SignatureTensor:
-    """A tensor of a signature; `shape` is None where even the number of dimensions is unknown, -1 is any size."""
+    """A tensor of a signature; `shape` is None if even the number of dimensions is unknown; -1 is any size."""
 
     name: str
     dtype: str
@@ -45,7 +45,7 @@ class Signature:
 
 
 def read_signatures(folder: Path) -> dict[str, Signature]:
-    """The signatures of a version's SavedModel, by name.
+    """Return the signatures of a version's SavedModel, by name.
 
     Raises:
         ArtifactMissingError: there is no saved_model.pb.
@@ -59,7 +59,7 @@ def read_signatures(folder: Path) -> dict[str, Signature]:
 
 @contextmanager
 def open_saved_model(folder: Path) -> Iterator[tuple[BinaryIO, Field]]:
-    """Open the SavedModel of a version to be skimmed, and say of it what the reader finds wrong.
+    """Open the SavedModel of a version, and report format errors of the reader.
 
     Raises:
         ArtifactMissingError: there is no saved_model.pb.

@@ -1,7 +1,6 @@
-"""The typed form of tutorial.json: what the tutorial that was reproduced reports of a model, beside its versions.
+"""The schema of tutorial.json: the result that the reproduced tutorial reports for a model.
 
-It is data of the model, not of one version: it lies in `models/<name>/`, and is there for the models that a tutorial
-reports on.
+It belongs to the model, not to one version, so it is in `models/<name>/`; only models in a tutorial have one.
 """
 
 from pathlib import Path
@@ -27,7 +26,7 @@ class TutorialResult(Record):
 
 
 def read_tutorial(models: Path, name: str) -> TutorialResult | None:
-    """Return what the tutorial reports of a model; None where there is no file that says it."""
+    """Return the tutorial's result for a model; None if there is no readable file."""
     try:
         content = read_regular(models / name, TUTORIAL_FILE, max_bytes=MAX_TUTORIAL_BYTES)
         return parse_document(content, TutorialResult)

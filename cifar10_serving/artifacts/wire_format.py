@@ -1,8 +1,8 @@
-"""Skims a protobuf message on disk without reading what is in its fields.
+"""Skims a protobuf message on disk without reading the contents of its fields.
 
-The wire format (https://protobuf.dev/programming-guides/encoding), as much of it as TensorFlow's messages need. The
-`protobuf` package would read the whole message, and a SavedModel is nearly all weights; TensorFlow's schemas come with
-TensorFlow, which the service does without.
+This covers the part of the wire format (https://protobuf.dev/programming-guides/encoding) that TensorFlow's messages
+need. The `protobuf` package would read the whole message, and a SavedModel is nearly all weights; TensorFlow's schemas
+come with TensorFlow, which the service doesn't need.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 class Field(NamedTuple):
-    """A field of a message: its number, and its value, or where it lies and how long it is."""
+    """A field of a message: its number, and its value, or its position and length."""
 
     number: int
     value: int
@@ -27,7 +27,7 @@ class Field(NamedTuple):
 
 
 def whole(size_bytes: int) -> Field:
-    """Return the message that is a file of this size."""
+    """Return the message that consists of a whole file of this size."""
     return Field(0, 0, size_bytes)
 
 
@@ -37,10 +37,10 @@ def messages(stream: BinaryIO, message: Field, number: int) -> Iterator[Field]:
 
 
 def entry(stream: BinaryIO, message: Field, read: Callable[[BinaryIO, Field], Value]) -> tuple[str, Value]:
-    """Read an entry of a protobuf map from text to what `read` reads.
+    """Read an entry of a protobuf map from text to the result of `read`.
 
     Raises:
-        ValueError: it is not whole.
+        ValueError: it is incomplete.
     """
     found = {field.number: field for field in fields(stream, message)}
     if not {MAP_KEY, MAP_VALUE} <= set(found):
@@ -53,7 +53,7 @@ def fields(stream: BinaryIO, message: Field) -> Iterator[Field]:
 
     Raises:
         EOFError: it ends early.
-        ValueError: it is no message.
+        ValueError: it is not a message.
     """
     if message.kind != LENGTH:
         raise ValueError("a number where a message should be")
@@ -61,7 +61,7 @@ def fields(stream: BinaryIO, message: Field) -> Iterator[Field]:
     while position < end:
         stream.seek(position)
         tag = _varint(stream)
-        if tag > LARGEST_TAG:  # other readers would cut it off, and see another field
+        if tag > LARGEST_TAG:  # other readers would truncate it to another field
             raise ValueError("a field's number is too large")
         number, kind = tag >> 3, tag & 7
         value, length = 0, 0

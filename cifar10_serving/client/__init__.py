@@ -1,7 +1,7 @@
-"""Asks the service from Python: `Client` and `AsyncClient`, their results and errors. See docs/client.md.
+"""Python client of the service: `Client` and `AsyncClient`, their results and errors. See docs/client.md.
 
-Results are the catalog's own records. Nothing here imports more than httpx and the catalog, and these only once a name
-is asked for, so that the command line (`cifar10_serving.client.commands`) can say in words what is not installed.
+Results are the records of `cifar10_serving.schemas`. httpx and pydantic are imported only when a name is used, so that
+the command line (`cifar10_serving.client.commands`) can report missing packages.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""From what came over HTTP to a record or an error, without sending anything itself."""
+"""Conversion of an HTTP answer to a record or an error; sends nothing."""
 
 import re
 import ssl
@@ -33,7 +33,7 @@ from cifar10_serving.schemas import Problem
 from cifar10_serving.text import closest
 
 MAX_ANSWER_BYTES: Final = 64 * 2**20
-"""No answer of the service comes near; another server's endless one must not fill the memory."""
+"""Size limit: the service's answers are far smaller, and another server's endless one must not fill the memory."""
 JSON: Final = "application/json"
 PROBLEM_JSON: Final = "application/problem+json"
 FROM_GATEWAYS: Final = frozenset(
@@ -55,7 +55,7 @@ AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer, and what it is the answer to."""
+    """A complete answer, with a description of its request."""
 
     request: str
     status: int
@@ -64,28 +64,28 @@ class Answer:
 
     @property
     def content_type(self) -> str:
-        """Without its parameters."""
+        """The content type without parameters."""
         declared: str = self.headers.get("content-type", "")
         return declared.partition(";")[0].strip().lower()
 
     @property
     def retry_after_s(self) -> float | None:
-        """`Retry-After`, as seconds from now."""
+        """`Retry-After`, in seconds from now."""
         return _retry_after_s(self.headers.get("retry-after", ""))
 
 
 def read_answer(
     answer: Answer, record: type[AnyRecord], *, accepted: frozenset[int], names: Sequence[str] = ()
 ) -> AnyRecord:
-    """The record in an answer; fields that this version doesn't know are passed over.
+    """Return the record in an answer; fields that this version doesn't know are ignored.
 
     Args:
-        accepted: the statuses of an answer that holds the record.
-        names: what was asked for; a misspelt one gets the close one in the error.
+        accepted: the statuses of answers that contain the record.
+        names: names in the request; the error suggests a close one for a misspelt name.
 
     Raises:
-        ProblemError: the service says what was wrong; or `UnauthorizedError`: something in front of it wants a secret.
-        GatewayError: something in front of the service says so.
+        ProblemError: a problem document from the service; `UnauthorizedError` also if a proxy requires a token.
+        GatewayError: an error from a proxy.
         UnexpectedAnswerError: it is not an answer of the service.
     """
     if answer.content_type == PROBLEM_JSON:
@@ -114,17 +114,17 @@ def read_answer(
 
 @contextmanager
 def httpx_errors(request: str) -> Iterator[None]:
-    """Raise what httpx raises as an error of the client."""
+    """Turn httpx's exceptions into errors of the client."""
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
         raise error_of_httpx(error, request) from error
-    except (UnicodeError, OverflowError) as error:  # of a host or port that Python's sockets can't take
+    except (UnicodeError, OverflowError) as error:  # for a host or port that Python's sockets don't accept
         raise AddressError(f"{request}: {error}", expected=ADDRESS) from error
 
 
 def error_of_httpx(error: Exception, request: str) -> ClientError:
-    """The client's error for one of httpx's."""
+    """Return the client's error for one of httpx's."""
     words = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
     if isinstance(error, httpx.TransportError):
         return _transport_error(error, words, request)
@@ -160,9 +160,9 @@ def _unreachable(error: httpx.TransportError, words: str, request: str) -> Unrea
         remedy, cause = "check the certificate, or use http://", Unreachable.PERMANENT
     elif isinstance(error, httpx.ProxyError):
         remedy = "check the proxy, or add the service to NO_PROXY"
-        if not words.startswith("5"):  # its status; a 5xx may pass
+        if not words.startswith("5"):  # the proxy's status; a 5xx may be temporary
             cause = Unreachable.PERMANENT
-    elif any(isinstance(found, ConnectionError) for found in causes):  # refused, or reset while it was made
+    elif any(isinstance(found, ConnectionError) for found in causes):  # refused, or reset while connecting
         cause = Unreachable.REFUSED
     found = UnreachableError(f"{request}: no connection: {words}", remedy=remedy)
     found.cause = cause
@@ -170,7 +170,7 @@ def _unreachable(error: httpx.TransportError, words: str, request: str) -> Unrea
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that led to it; a host with several addresses has a group of them."""
+    """Yield an error and all its causes; a host with several addresses raises a group."""
     waiting, seen = [error], set[int]()
     while waiting:
         found = waiting.pop()
@@ -183,7 +183,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def check_encoding(headers: httpx.Headers, request: str) -> None:
-    """Reject an answer that was compressed more than once, whose few bytes may become more than there is memory.
+    """Reject an answer that was compressed more than once, which could exceed the memory when decompressed.
 
     Raises:
         UnexpectedAnswerError: it was.
@@ -194,7 +194,7 @@ def check_encoding(headers: httpx.Headers, request: str) -> None:
 
 
 def too_long(request: str) -> UnexpectedAnswerError:
-    """The error of an answer that doesn't end."""
+    """Return the error for an answer that exceeds the size limit."""
     return UnexpectedAnswerError(
         f"{request} was answered with more than {MAX_ANSWER_BYTES:,} bytes", remedy=WRONG_ADDRESS
     )
@@ -217,7 +217,7 @@ def _raise_problem(answer: Answer, names: Sequence[str]) -> None:
 
 
 def _rejected(answer: Answer) -> ClientError:
-    """The error where a proxy, say, wants a secret; for the caller no other than where the service itself does."""
+    """Return the error for a proxy that requires a token, the same as if the service required it."""
     return problem_error(
         Problem(
             type=f"{KIND_PREFIX}{UnauthorizedError.kind}",

@@ -1,4 +1,4 @@
-"""Attempts at one request: when to try again, for how long to wait, and the deadline of the whole call."""
+"""Attempts of one call: when to retry, how long to wait, and the deadline of the whole call."""
 
 import logging
 import math
@@ -24,15 +24,15 @@ from cifar10_serving.client._errors import (
 )
 
 WRITE_BYTES: Final = 65536
-"""Sent at once, so that time is looked at in between."""
+"""Maximum number of bytes sent between two checks of the deadline."""
 
 _ends_s: ContextVar[float | None] = ContextVar("ends_s", default=None)
-"""When the call of this thread ends, on the monotonic clock."""
+"""The end of this thread's current call, on the monotonic clock."""
 
 
 @contextmanager
 def call_ends(moment_s: float | None) -> Iterator[None]:
-    """What this thread does on sockets meanwhile ends at a moment of the monotonic clock; None for no end."""
+    """Limit this thread's socket operations to a moment of the monotonic clock; None for no limit."""
     token = _ends_s.set(moment_s)
     try:
         yield
@@ -41,9 +41,9 @@ def call_ends(moment_s: float | None) -> Iterator[None]:
 
 
 def hold_deadlines(http: httpx.Client) -> None:
-    """Have the client's connections, those through a proxy too, end when the call does.
+    """Make the client's connections, including those through a proxy, respect the call's deadline.
 
-    httpx has no public way to hand its pools a network. Transports that are not its own stay as they are.
+    httpx has no public way to set the network of its pools. Custom transports are left unchanged.
     """
     for transport in (http._transport, *http._mounts.values()):  # noqa: SLF001
         if isinstance(transport, httpx.HTTPTransport):
@@ -109,26 +109,26 @@ logger = logging.getLogger(__name__)
 RETRIED: Final = (UnavailableError, GatewayError)
 GATEWAY_TIMEOUT: Final = 504
 LONG: Final = 5
-"""From so many attempts on, a caller who looks at the log is told what is waited for."""
+"""Number of attempts after which the log says what the client is waiting for."""
 SHORT_ATTEMPT_S: Final = 1.0
-"""An attempt in less says nothing of a service that answered others."""
+"""An attempt that was given less time says nothing about the service."""
 LEAST_ATTEMPT_S: Final = 0.02
 """Shortest time in which an answer can be expected."""
 
 
 class Contact:
-    """Remember whether a client has ever had an answer, of whatever kind: then a service was there."""
+    """Remembers whether a client has ever had an answer of any kind, which proves that a service was there."""
 
     def __init__(self) -> None:
         self.made = False
 
 
 class Attempts:
-    """One call's attempts, from the moment that this is made.
+    """The attempts of one call, from its creation.
 
     Args:
-        request: what is asked, in words.
-        contact: of the client; made from the first answer on.
+        request: description of the request.
+        contact: the client's contact; set by the first answer.
     """
 
     def __init__(self, request: str, timeouts: Timeouts, retries: Retries, contact: Contact) -> None:
@@ -137,14 +137,14 @@ class Attempts:
         self._retries = retries
         self._contact = contact
         self.ends_s = None if timeouts.total_s is None else time.monotonic() + timeouts.total_s
-        """When the total time-out passes, on the monotonic clock; None where there is none."""
+        """The end of the total time-out on the monotonic clock; None for no time-out."""
         self._made = 0
         self._lost = 0
         self._last: ClientError | None = None
         self._attempt_s: float | None = None
 
     def left_s(self) -> float | None:
-        """What is left of the total time-out; None where there is none.
+        """Return the rest of the total time-out; None for no time-out.
 
         Raises:
             AnswerTimeoutError: it has passed.
@@ -157,10 +157,10 @@ class Attempts:
         return left_s
 
     def timeout(self) -> httpx.Timeout:
-        """The time-outs of an attempt that begins now, none longer than what is left.
+        """Return the time-outs of an attempt that starts now, none longer than the rest of the total time-out.
 
         Raises:
-            AnswerTimeoutError: nothing is left.
+            AnswerTimeoutError: it has passed.
         """
         self._attempt_s = left_s = self.left_s()
         connect_s, read_s = self._timeouts.connect_s, self._timeouts.read_s
@@ -169,10 +169,10 @@ class Attempts:
         return httpx.Timeout(connect=connect_s, read=read_s, write=read_s, pool=left_s)
 
     def wait_s(self, error: ClientError) -> float:
-        """How long to wait before the next attempt.
+        """Return the time to wait before the next attempt.
 
         Raises:
-            ClientError: the error itself: it is not one to try again after, or there is no attempt or time left.
+            ClientError: the error itself, if it is not retried, or if no attempt or time is left.
         """
         self._last = error
         self._made += 1
@@ -188,7 +188,7 @@ class Attempts:
             logger.info("%s; retrying%s", error.problem, self._for_how_long(left_s))
         if wait_s < left_s:
             return wait_s
-        # The last waits are shorter, so that a service which is back just before the time-out is asked.
+        # The last waits are shorter, so that a service that is back just before the time-out gets a request.
         wait_s = retry_after_s + (left_s - retry_after_s) / 2
         if left_s - wait_s < LEAST_ATTEMPT_S:
             raise error
@@ -198,10 +198,10 @@ class Attempts:
         return "" if self.ends_s is None else f" for up to {math.ceil(left_s)} s"
 
     def begin_next(self) -> None:
-        """Begin the next attempt, after the wait.
+        """Start the next attempt, after the wait.
 
         Raises:
-            ClientError: the last error: the wait took longer than it should, and no time is left.
+            ClientError: the last error, if the wait took too long and no time is left.
         """
         if self._last is not None and self.ends_s is not None and time.monotonic() >= self.ends_s:
             raise self._last
@@ -222,7 +222,7 @@ class Attempts:
         return min((count for count in most if count is not None), default=math.inf)
 
     def out_of_time(self) -> ClientError:
-        """The error of a call whose total time-out has passed; the one before, if the last attempt was short."""
+        """Return the error for a passed total time-out; the previous error if the last attempt was short."""
         if self._last is not None and self._attempt_s is not None and self._attempt_s < SHORT_ATTEMPT_S:
             return self._last
         return AnswerTimeoutError(

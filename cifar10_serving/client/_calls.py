@@ -1,4 +1,4 @@
-"""What each call sends and which record answers it: the one description that both clients share."""
+"""The request and the result type of each call, shared by both clients."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ READY_OR_NOT: Final = frozenset({200, 503})
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[AnyRecord]):
-    """A request, and the record that its answer holds.
+    """A request, and the record in its answer.
 
-    `sent` are httpx's own arguments for the body: `content` and `headers`, or `files`.
+    `sent` has httpx's arguments for the body: `content` and `headers`, or `files`.
     """
 
     method: str
@@ -45,7 +45,7 @@ class Call(Generic[AnyRecord]):
 def predict(
     image: EncodedImage, *, model: str | None, version: int | str | None, top_k: int | None
 ) -> Call[Prediction]:
-    """`POST /predict`."""
+    """Return the call of `POST /predict`."""
     parameters = _given(model=model, version=version, top_k=top_k)
     return Call("POST", "/predict", Prediction, parameters, _body(image), names=_names(model, version))
 
@@ -53,10 +53,10 @@ def predict(
 def predict_batch(
     images: Iterable[EncodedImage], *, model: str | None, version: int | str | None, top_k: int | None
 ) -> Call[BatchPrediction]:
-    """`POST /predict/batch`.
+    """Return the call of `POST /predict/batch`.
 
     Raises:
-        ImageSourceError: there are none.
+        ImageSourceError: there are no images.
     """
     files = [("files", (_form_name(image), image.content, image.content_type)) for image in images]
     if not files:
@@ -66,7 +66,7 @@ def predict_batch(
 
 
 def compare(image: EncodedImage, *, models: Sequence[str], top_k: int | None) -> Call[Comparison]:
-    """`POST /compare`."""
+    """Return the call of `POST /compare`."""
     parameters = _given(top_k=top_k) | ({"model": [_sendable(name) for name in models]} if models else {})
     return Call("POST", "/compare", Comparison, parameters, _body(image), names=_names(*models))
 
@@ -80,49 +80,49 @@ def explain(
     patch: int | None,
     stride: int | None,
 ) -> Call[Explanation]:
-    """`POST /explain`."""
+    """Return the call of `POST /explain`."""
     parameters = _given(model=model, version=version, class_id=class_id, patch=patch, stride=stride)
     return Call("POST", "/explain", Explanation, parameters, _body(image), names=_names(model, version))
 
 
 def models() -> Call[ModelList]:
-    """`GET /models`."""
+    """Return the call of `GET /models`."""
     return Call("GET", "/models", ModelList)
 
 
 def model(name: str) -> Call[ModelStatus]:
-    """`GET /models/{name}`."""
+    """Return the call of `GET /models/{name}`."""
     return Call("GET", f"/models/{_segment(name)}", ModelStatus, names=_names(name))
 
 
 def metadata(name: str, version: int) -> Call[ModelMetadata]:
-    """`GET /models/{name}/versions/{version}`."""
+    """Return the call of `GET /models/{name}/versions/{version}`."""
     path = f"/models/{_segment(name)}/versions/{version}"
     return Call("GET", path, ModelMetadata, names=_names(name))
 
 
 def ready() -> Call[Readiness]:
-    """`GET /readyz`, whose 503 is an answer too."""
+    """Return the call of `GET /readyz`, whose 503 is an answer as well."""
     return Call("GET", "/readyz", Readiness, accepted=READY_OR_NOT)
 
 
 def stats() -> Call[ServiceStatistics]:
-    """`GET /stats`."""
+    """Return the call of `GET /stats`."""
     return Call("GET", "/stats", ServiceStatistics)
 
 
 def _form_name(image: EncodedImage) -> str:
-    """A file's name without its folders, which are nobody's business, and as UTF-8, which a name need not be."""
+    """Return a file's name without its folders, which are private, and as UTF-8, which a name may not be."""
     return _sendable(Path(image.name or "image").name, "replace")
 
 
 def _sendable(text: str, errors: str = "backslashreplace") -> str:
-    """A text as UTF-8 can hold it: an argument of the shell need not be UTF-8, and Python keeps its bytes apart."""
+    """Return text that can be encoded as UTF-8; a shell argument may contain other bytes, which Python escapes."""
     return text.encode("utf-8", errors).decode()
 
 
 def _segment(name: str) -> str:
-    """A name as one part of a path, which `.` and `..` would else leave."""
+    """Return a name as one segment of a path; `.` and `..` would otherwise change the path."""
     quoted = quote(_sendable(name), safe="")
     return quoted.replace(".", "%2E") if name in {".", ".."} else quoted or quote(" ")
 

@@ -1,4 +1,4 @@
-"""`Client`: calls that wait for their answer. Safe to share between threads."""
+"""`Client`: blocking methods, safe to share between threads."""
 
 import ssl
 import time
@@ -50,22 +50,22 @@ __all__ = ["Client"]
 class Client:
     """A service's address, and a pool of connections to it.
 
-    Every call may raise a `client.ClientError`, whose classes say what was wrong.
+    Every method may raise a `client.ClientError`.
 
     Args:
         base_url: the service's address.
-        timeouts: how long a call may take.
-        retries: when a call is tried again.
-        token: sent as `Authorization: Bearer …`, where something in front of the service asks for it.
+        timeouts: the time-outs of a call.
+        retries: when a call is retried.
+        token: sent as `Authorization: Bearer …`, for example for a proxy.
         headers: sent with every request.
-        verify: whether, or against what, a certificate is checked.
-        max_connections: connections at a time; what needs one more waits.
-        transport: sends the requests in the network's place, for tests.
+        verify: whether, or against what, certificates are checked.
+        max_connections: maximum number of connections; further requests wait.
+        transport: sends the requests instead of the network, for tests.
 
     Raises:
-        AddressError: the address is none.
-        ConfigurationError: the environment names a proxy or certificates for it that can't be used.
-        ValueError: the token is not one.
+        AddressError: the address is not valid.
+        ConfigurationError: the environment names a proxy or certificates that can't be used for the address.
+        ValueError: the token is not valid.
     """
 
     def __init__(
@@ -104,14 +104,14 @@ class Client:
         version: int | str | None = None,
         top_k: int | None = None,
     ) -> Prediction:
-        """The class of one image.
+        """Classify one image.
 
         Args:
             image: a path, the bytes of an image file, an open file, a Pillow image of any mode, or an array (height,
-                width, 3) uint8 RGB 0..255. Files are sent as they are, pixels as PNG.
-            model: its name; without it the service's default.
-            version: a number or a label; without it the one that serves.
-            top_k: how many classes to list, at most as many as the model has; 3 by default.
+                width, 3) uint8 RGB 0..255. Files are sent unchanged, pixels as PNG.
+            model: name of the model; by default the service's default model.
+            version: number or label of the version; by default the serving one.
+            top_k: number of classes to list, at most as many as the model has; 3 by default.
         """
         call = _calls.predict(encode_image(image), model=model, version=version, top_k=top_k)
         return self._ask(call, self._retries)
@@ -124,10 +124,10 @@ class Client:
         version: int | str | None = None,
         top_k: int | None = None,
     ) -> BatchPrediction:
-        """The classes of several images, in one request; each gets its own answer or error, in order.
+        """Classify several images in one request; each gets its own answer or error, in order.
 
-        The service limits their number and bytes (`max_images_per_request`, `max_body_bytes`); `predict_many` has no
-        limits. A file that can't be read here raises, and nothing is sent.
+        The service limits number and size (`max_images_per_request`, `max_body_bytes`); `predict_many` has no limits.
+        If a file can't be read, this raises, and nothing is sent.
         """
         encoded = [encode_image(image) for image in images]
         return self._ask(_calls.predict_batch(encoded, model=model, version=version, top_k=top_k), self._retries)
@@ -141,14 +141,14 @@ class Client:
         top_k: int | None = None,
         concurrency: int = 8,
     ) -> Generator[ImageResult]:
-        """The classes of any number of images, in order, as they come; an image without an answer has its error.
+        """Classify any number of images; yield results in order, with an error for images without an answer.
 
-        Images are taken from the iterable only as results are taken from here, so memory stays bounded. Small ones
-        that wait go several in a request. While the service can't be reached, an image is tried once.
+        Images are taken from the iterable only as results are consumed, so memory stays bounded. Small images share
+        requests. While the service can't be reached, images are not retried.
 
         Args:
-            images: what `predict` takes.
-            concurrency: how many requests there are at a time, each in a thread.
+            images: images as for `predict`.
+            concurrency: number of concurrent requests, each in a thread.
 
         Raises:
             ValueError: `concurrency` is less than 1.
@@ -164,10 +164,10 @@ class Client:
         return predict_in_order(Asking(one, several), images, concurrency=concurrency, retries=self._retries)
 
     def compare(self, image: ImageSource, *, models: Sequence[str] = (), top_k: int | None = None) -> Comparison:
-        """What several models say of one image, side by side.
+        """Classify one image with several models.
 
         Args:
-            models: NAME or NAME/VERSION each; without any, every model that is ready.
+            models: NAME or NAME/VERSION each; by default every ready model.
         """
         return self._ask(_calls.compare(encode_image(image), models=models, top_k=top_k), self._retries)
 
@@ -181,12 +181,12 @@ class Client:
         patch: int | None = None,
         stride: int | None = None,
     ) -> Explanation:
-        """What mattered to a model in one image.
+        """Explain which parts of an image mattered to a model.
 
         Args:
-            class_id: the class to explain, 0 to 9; by default the most probable one.
+            class_id: the class to explain, from 0; by default the most probable one.
             patch: side of the square that hides a part, in pixels of the model's input.
-            stride: from one square to the next, in pixels.
+            stride: distance between squares, in pixels.
         """
         call = _calls.explain(
             encode_image(image), model=model, version=version, class_id=class_id, patch=patch, stride=stride
@@ -194,31 +194,31 @@ class Client:
         return self._ask(call, self._retries)
 
     def models(self) -> ModelList:
-        """Every model with its versions, and what computes."""
+        """Return every model with its versions, and the runtime."""
         return self._ask(_calls.models(), self._retries)
 
     def model(self, name: str) -> ModelStatus:
-        """One model with its versions."""
+        """Return one model with its versions."""
         return self._ask(_calls.model(name), self._retries)
 
     def metadata(self, name: str, version: int) -> ModelMetadata:
-        """Everything that is known of a version, its stored evaluation among it."""
+        """Return the metadata of a version, with its stored evaluations."""
         return self._ask(_calls.metadata(name, version), self._retries)
 
     def stats(self) -> ServiceStatistics:
-        """How busy the service is."""
+        """Return the service's statistics."""
         return self._ask(_calls.stats(), self._retries)
 
     def ready(self) -> Readiness:
-        """Whether the service answers requests, and why not; asked once."""
+        """Return whether the service answers requests, and why not; without retries."""
         return self._ask(_calls.ready(), NO_RETRIES)
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> Readiness:
-        """Ask until the service is ready; one that isn't reached yet may still start.
+        """Wait until the service is ready, even if it can't be reached yet.
 
         Raises:
             TransportError: it was not reached in this time.
-            NotReadyError: it was reached, and not ready in this time.
+            NotReadyError: it was reached, but not ready in this time.
         """
         patience = ReadinessPatience(timeout_s)
         while True:
@@ -260,7 +260,7 @@ class Client:
             with call_ends(attempts.ends_s), httpx_errors(attempts.request):
                 return self._exchange(call, attempts)
         except AnswerTimeoutError:
-            attempts.left_s()  # says so where it is the total time-out that has passed
+            attempts.left_s()  # raises if the total time-out has passed
             raise
 
     def _exchange(self, call: Call[AnyRecord], attempts: Attempts) -> Answer:

@@ -1,4 +1,4 @@
-"""How long a call may take, when it is tried again, and where it goes: value objects, checked when they are made."""
+"""Time-outs, retries and the address of a client: value objects, validated on construction."""
 
 import random
 import re
@@ -16,24 +16,24 @@ MAX_HOST: Final = 253
 LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 ZONE: Final = re.compile(r"(\[[^\]%]+)%25([^\]]+)(?=\])")
 MAX_SECONDS: Final = 10**7
-"""A hundred days. Sockets and threads take no more than some centuries, and raise OverflowError."""
+"""A hundred days. Sockets and threads allow a few centuries at most, and raise OverflowError beyond."""
 MAX_LOST_ATTEMPTS: Final = 4
-"""Attempts of a call whose connection breaks each time, and of one to a host that nobody knows."""
+"""Limit of attempts for a call whose connection breaks each time, and for an unknown host."""
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a call may take, in seconds.
+    """The time-outs of a call, in seconds.
 
     Args:
-        connect_s: for a connection to be made.
-        read_s: between two parts of the answer, or of the request while it is sent. The service's own deadline is
-            10 s, so that with a longer time it is the service that says what is slow.
-        total_s: for the whole call, with all its retries and the waits between them; None for as long as it takes.
+        connect_s: time to establish a connection.
+        read_s: time between two parts of the answer, or of the request while it is sent. The service's own deadline is
+            10 s, so with a longer time the service reports that it is slow.
+        total_s: time for the whole call, including retries and waits; None for no limit.
 
     Raises:
-        ValueError: one is not above 0, or above a hundred days.
+        ValueError: a value is not above 0, or above a hundred days.
     """
 
     connect_s: float = 5.0
@@ -48,22 +48,22 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """When a call is tried again: after 503 (or a proxy's 429 or 502), and where the connection failed or broke.
+    """When a call is retried: after 503 (or a proxy's 429 or 502), and after a failed or broken connection.
 
-    Every call can be repeated without harm, since the service keeps nothing of it. So a service that restarts is waited
-    for, until the call's total time-out. A read time-out is not tried again: what is slow would get one more request to
-    answer. Unless `attempts` says how often, a call whose connection breaks again and again is given up after
-    `MAX_LOST_ATTEMPTS` attempts, since it may be the request that breaks it.
+    Every call can be repeated safely, because the service stores nothing about it. So the client waits for a service
+    that restarts, until the call's total time-out. It does not retry after a read time-out: a slow service would only
+    get more work. Unless `attempts` is set, a call whose connection breaks repeatedly is abandoned after
+    `MAX_LOST_ATTEMPTS` attempts, since the request itself may be the reason.
 
     Args:
-        attempts: at most so many, the first one counted; 1 for no retries, None for as many as the total time-out
-            allows.
-        first_wait_s: the greatest wait after the first attempt; each further one is twice as long. The wait itself
-            is drawn between 0 and that, so that many clients don't come back at once; `Retry-After` is added to it.
-        longest_wait_s: the greatest wait, `Retry-After` apart.
-        attempts_before_contact: at most so many while this client has never had an answer: a wrong address is told
-            soon, and a service that was there is waited for. None for no such limit where the connection is refused,
-            and for `MAX_LOST_ATTEMPTS` where there is no such host or no way to it.
+        attempts: maximum number of attempts, including the first; 1 for no retries, None for as many as the total
+            time-out allows.
+        first_wait_s: maximum wait after the first attempt; it doubles with each further one. The actual wait is drawn
+            between 0 and the maximum, so that clients don't return all at once; `Retry-After` is added.
+        longest_wait_s: maximum wait, without `Retry-After`.
+        attempts_before_contact: maximum number of attempts while this client has never had an answer, so that a wrong
+            address is reported soon. None for no limit if the connection is refused, and for `MAX_LOST_ATTEMPTS` if the
+            host is unknown or unreachable.
 
     Raises:
         ValueError: a value is out of range.
@@ -86,7 +86,7 @@ class Retries:
                 raise ValueError(f"{name} = {wait_s}: expected 0 to {MAX_SECONDS:,} seconds")
 
     def wait_s(self, attempts_made: int, retry_after_s: float | None = None) -> float:
-        """How long to wait after so many attempts."""
+        """Return the time to wait after this number of attempts."""
         longest_s = min(self.longest_wait_s, self.first_wait_s * 2 ** min(attempts_made - 1, 32))
         return (retry_after_s or 0) + random.uniform(0, longest_s)  # noqa: S311  # spreads clients, hides nothing
 
@@ -95,19 +95,19 @@ NO_RETRIES: Final = Retries(attempts=1)
 
 
 def parse_base_url(text: str) -> httpx.URL:
-    """The service's address; `localhost:8000` is http.
+    """Parse the service's address; `localhost:8000` means http.
 
     Raises:
-        AddressError: it is none.
+        AddressError: it is not valid.
     """
     expected = f"an address such as {DEFAULT_URL}"
     text = text.strip()
-    # A zone such as [fe80::1%25eth0] is written in a URL with an escaped %, and given to the system without.
+    # In a URL, the % of a zone such as [fe80::1%25eth0] is escaped; the system takes it unescaped.
     readable = ZONE.sub(r"\1%\2", text if "://" in text else f"http://{text}")
     try:
         url = httpx.URL(readable)
     except (httpx.InvalidURL, UnicodeError) as error:
-        why = "" if "@" in text else f": {error}"  # its words may be the password's
+        why = "" if "@" in text else f": {error}"  # its text may contain the password
         raise AddressError(f"{_shown(text)} is not an address{why}", expected=expected) from error
     if url.scheme not in {"http", "https"} or any(map(str.isspace, text)) or not _is_host(url):
         raise AddressError(f"{_shown(text)} is not the address of an HTTP server", expected=expected)
@@ -119,7 +119,7 @@ def parse_base_url(text: str) -> httpx.URL:
 
 
 def _is_host(url: httpx.URL) -> bool:
-    """Tell a name or an address from what only a resolver would stumble over: `http://http://x`, empty labels."""
+    """Return whether this is a host, not a mistake that only a resolver notices: `http://http://x`, empty labels."""
     if ":" in url.host:
         return True  # an IPv6 address, which httpx has checked
     labels = url.raw_host.decode("ascii", "replace").removesuffix(".").split(".")

@@ -1,4 +1,4 @@
-"""Connections to the service: its address, and the proxies that the environment names for it."""
+"""Connections to the service: its address, and the proxies in the environment."""
 
 import os
 import re
@@ -22,10 +22,10 @@ EXPECTED: Final = "a proxy such as http://proxy.example:3128"
 
 
 def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
-    """Return the proxy for an address; None where it is asked directly, as this machine itself always is.
+    """Return the proxy for an address, or None; this machine is always contacted directly.
 
     Raises:
-        ConfigurationError: there is one for it, which can't be used.
+        ConfigurationError: the proxy can't be used.
     """
     if _is_loopback(url.host):
         return None
@@ -45,7 +45,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_excepted(url: httpx.URL, no_proxy: str) -> bool:
-    """Match the entries of `no_proxy`: `*`, names with subdomains, addresses, ranges; each perhaps with a port."""
+    """Match the entries of `no_proxy`: `*`, names with subdomains, addresses and ranges, each with an optional port."""
     port = url.port or DEFAULT_PORTS[url.scheme]
     hosts = {url.host.lower().rstrip("."), url.raw_host.decode("ascii", "replace").lower().rstrip(".")}
     address = _address(url.host)
@@ -86,7 +86,7 @@ def _proxy(name: str, text: str, host: str) -> httpx.Proxy:
     remedy = f"correct it, or exclude the service: NO_PROXY={host}"
     try:
         proxy = httpx.Proxy(text if "://" in text else f"http://{text}")
-    except (ValueError, httpx.InvalidURL) as error:  # whose words may show the proxy's password
+    except (ValueError, httpx.InvalidURL) as error:  # its text may contain the proxy's password
         raise ConfigurationError(f"{source} does not name a proxy", expected=EXPECTED, remedy=remedy) from error
     shown = f"{proxy.url.scheme}://{proxy.url.host}"
     if not proxy.url.host or not 0 < (proxy.url.port or 1) <= LAST_PORT:
@@ -117,13 +117,13 @@ def connection_options(
     max_connections: int,
     own_transport: bool,
 ) -> dict[str, Any]:
-    """Headers, limits, proxy and certificates, as keyword arguments of httpx's clients.
+    """Return headers, limits, proxy and certificates, as keyword arguments for httpx's clients.
 
     Args:
-        own_transport: the caller sends the requests; the network's settings don't matter.
+        own_transport: whether the caller's transport sends the requests; then network settings don't matter.
 
     Raises:
-        ValueError: the token holds what no header may.
+        ValueError: the token has characters that are not allowed in a header.
         ConfigurationError: the environment names a proxy or certificates that can't be used.
     """
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json"} | dict(headers or {})
@@ -139,12 +139,12 @@ def connection_options(
 
 
 def is_token(text: str) -> bool:
-    """Whether a header may hold it."""
+    """Return whether this text is allowed in a header."""
     return text.isascii() and text.isprintable() and text.strip() == text != ""
 
 
 def _certificates(base_url: httpx.URL, verify: ssl.SSLContext | bool) -> ssl.SSLContext | bool:
-    """Against what certificates are checked; reading all authorities takes 30 ms, which plain HTTP can do without."""
+    """Return the certificates to check against; loading the authorities takes 30 ms, which plain HTTP doesn't need."""
     if verify is not True:
         return verify
     if base_url.scheme == "http":
@@ -162,11 +162,11 @@ def _certificates(base_url: httpx.URL, verify: ssl.SSLContext | bool) -> ssl.SSL
 
 
 def describe_request(method: str, base_url: httpx.URL, path: str, proxy: httpx.Proxy | None) -> str:
-    """A request in words, without the name and the password that an address may hold."""
+    """Return a description of a request, without the name and password in its address."""
     via = f" through the proxy {without_password(proxy.url)}" if proxy is not None else ""
     return f"{method} {without_password(base_url)}{path}{via}"
 
 
 def without_password(url: httpx.URL) -> str:
-    """An address as it may be shown."""
+    """Return an address without its password."""
     return str(url.copy_with(username=None, password=None)).rstrip("/")

@@ -1,34 +1,34 @@
-"""The client's branch of `cifar10_serving.errors.ProjectError`: everything that a call may raise.
+"""The client's branch of `cifar10_serving.errors.ProjectError`: the errors that calls raise.
 
 ClientError
-├── ImageSourceError          what was given is no image that can be read here; nothing was sent
-├── AddressError              the address is none
-├── ConfigurationError        a variable of the environment, a proxy or certificates, can't be used for the address
+├── ImageSourceError          the image can't be read; nothing was sent
+├── AddressError              the address is not valid
+├── ConfigurationError        an environment variable, a proxy or certificates can't be used for the address
 ├── TransportError            there is no answer
-│   ├── UnreachableError        nobody answers there, or not in the connect time-out; the request was not sent
-│   ├── ConnectionLostError     the connection broke before the whole answer was there
-│   └── AnswerTimeoutError      the read or the total time-out passed
-├── NotReadyError             the service was not ready in the time given to it
-├── UnexpectedAnswerError     an answer that is not this service's: a wrong address, or another version
-├── GatewayError              429, 502, 503 or 504 from a proxy in the service's place
-└── ProblemError              a problem document of the service, also of a kind that is not listed here
-    ├── InvalidRequestError     400  no image, or a broken form around it
-    ├── UndecodableError        400  the bytes are no image that can be decoded
-    ├── UnauthorizedError       401  the secret is missing or wrong; a proxy's 401 and 403, too
-    ├── UnknownModelError       404  no such model, version or plot; lists what there is
+│   ├── UnreachableError        no connection, or not within the connect time-out; the request was not sent
+│   ├── ConnectionLostError     the connection broke before the complete answer arrived
+│   └── AnswerTimeoutError      the read or the total time-out has passed
+├── NotReadyError             the service was not ready in time
+├── UnexpectedAnswerError     the answer is not this service's: a wrong address, or another version
+├── GatewayError              429, 502, 503 or 504 from a proxy
+└── ProblemError              a problem document from the service, including unknown kinds
+    ├── InvalidRequestError     400  no image, or a malformed form
+    ├── UndecodableError        400  the image can't be decoded
+    ├── UnauthorizedError       401  the token is missing or wrong; also for a proxy's 401 and 403
+    ├── UnknownModelError       404  no such model, version or plot; lists the available ones
     ├── UnknownRouteError       404, 405  the service has no such route: a wrong address, or an older service
     ├── UploadTimeoutError      408  the body did not arrive in time
     ├── TooLargeError           413  too many bytes, pixels or images
     ├── TargetTooLongError      414  the target of the request has too many bytes
-    ├── UnsupportedTypeError    415  declared as something that is not read
-    ├── InvalidParameterError   422  a parameter is not what it must be; says which
+    ├── UnsupportedTypeError    415  the declared type is not supported
+    ├── InvalidParameterError   422  a parameter is not valid; says which
     ├── HeadTooLargeError       431  the request's head has too many bytes or headers
     ├── InternalError           500  the service failed
-    ├── UnsupportedCallError    501  a call of another server's protocol that the service doesn't have
-    ├── UnavailableError        503  overloaded, not ready, stopping; says when to come back
+    ├── UnsupportedCallError    501  a call of another server's protocol that the service doesn't support
+    ├── UnavailableError        503  overloaded, not ready or stopping; says when to retry
     └── DeadlineError           504  no answer within the service's own deadline
 
-Names and kinds are those of `service.errors`; a test walks that tree and fails where one is missing here.
+Names and kinds are those of `service.errors`; a test compares the two trees.
 """
 
 from enum import Enum
@@ -71,64 +71,64 @@ KIND_PREFIX: Final = "urn:cifar10-serving:problem:"
 
 
 class ClientError(ProjectError):
-    """A call that gave no result."""
+    """Raised for a call without a result."""
 
 
 class ImageSourceError(ClientError):
-    """What was given is not a supported image here; nothing was sent."""
+    """Raised for an image that can't be read; nothing was sent."""
 
 
 class AddressError(ClientError):
-    """The address can't be one of a service."""
+    """Raised for an address that is not valid."""
 
 
 class ConfigurationError(ClientError):
-    """The environment names a proxy or certificates for the address that can't be used; nothing was sent."""
+    """Raised if the environment names a proxy or certificates that can't be used; nothing was sent."""
 
 
 class TransportError(ClientError):
-    """There is no answer."""
+    """Raised if there is no answer."""
 
 
 class Unreachable(Enum):
-    """Reasons why no connection could be made, as far as they say when to try again."""
+    """Reasons why no connection could be made, as far as they matter for retries."""
 
     REFUSED = "refused"
-    """The machine is there and nobody listens: a service that starts, or restarts."""
+    """The machine is there, but nothing listens: the service may be starting."""
     NO_WAY = "no way"
-    """No such host, no route, or no answer in the connect time-out."""
+    """No such host, no route, or no answer within the connect time-out."""
     PERMANENT = "permanent"
-    """Waiting doesn't help: a certificate that isn't trusted, or a proxy that rejects."""
+    """Waiting doesn't help: an untrusted certificate, or a proxy that rejects the connection."""
 
 
 class UnreachableError(TransportError):
-    """No connection could be made; the request was not sent."""
+    """Raised if no connection could be made; the request was not sent."""
 
     cause: Unreachable = Unreachable.NO_WAY
 
 
 class ConnectionLostError(TransportError):
-    """The connection broke before the whole answer was there."""
+    """Raised if the connection broke before the complete answer arrived."""
 
 
 class AnswerTimeoutError(TransportError):
-    """The answer was not there within the client's own time-outs."""
+    """Raised if there was no answer within the client's own time-outs."""
 
 
 class NotReadyError(ClientError):
-    """The service was reached, and not ready in the time that was given to it."""
+    """Raised if the service was reached, but not ready in time."""
 
 
 class UnexpectedAnswerError(ClientError):
-    """The answer is not one of this service: another server, or another version of the service."""
+    """Raised for an answer that is not this service's: another server, or another version of the service."""
 
 
 class GatewayError(ClientError):
-    """A proxy or load balancer answered in the service's place.
+    """Raised if a proxy or load balancer answered instead of the service.
 
     Args:
         status: 429, 502, 503 or 504.
-        retry_after_s: from `Retry-After`, where it says so.
+        retry_after_s: from `Retry-After`, if sent.
     """
 
     def __init__(self, problem: str, *, status: int, retry_after_s: float | None, remedy: str = "") -> None:
@@ -141,16 +141,16 @@ class GatewayError(ClientError):
 
 
 class ProblemError(ClientError):
-    """The service answered with a problem document.
+    """Raised for a problem document from the service.
 
     Args:
         document: the document.
-        retry_after_s: from `Retry-After`, where there is one.
-        request_id: by which the service's log names the request.
+        retry_after_s: from `Retry-After`, if sent.
+        request_id: the request's id in the service's log.
     """
 
     kind: ClassVar[str] = ""
-    """The last part of the document's `type`; empty for the class that holds every other kind."""
+    """The last part of the document's `type`; empty for the class of all other kinds."""
 
     def __init__(self, document: Problem, *, retry_after_s: float | None = None, request_id: str | None = None) -> None:
         super().__init__(document.detail, expected=document.expected or "", remedy=document.remedy or "")
@@ -164,101 +164,101 @@ class ProblemError(ClientError):
 
 
 class InvalidRequestError(ProblemError):
-    """The request carries no image, or its form is broken."""
+    """Raised for a request without an image, or with a malformed form."""
 
     kind = "invalid-request"
 
 
 class UndecodableError(ProblemError):
-    """The bytes are not an image that can be decoded."""
+    """Raised for bytes that are not an image that can be decoded."""
 
     kind = "undecodable-image"
 
 
 class UnauthorizedError(ProblemError):
-    """The secret that the service, or what stands in front of it, asks for is missing or wrong."""
+    """Raised if the token for the service, or for a proxy, is missing or wrong."""
 
     kind = "unauthorized"
 
 
 class UnknownModelError(ProblemError):
-    """There is no such model, version or plot; `available` is what there is."""
+    """Raised if there is no such model, version or plot; `available` lists the existing ones."""
 
     kind = "not-found"
 
     @property
     def available(self) -> list[str]:
-        """What there is instead."""
+        """The names that exist."""
         return self.document.available or []
 
 
 class UnknownRouteError(ProblemError):
-    """The service has no such route: the address has a path too many, or the service is an older one."""
+    """Raised if the service has no such route: the address has a superfluous path, or the service is older."""
 
     kind = "method-not-allowed"
 
 
 class UploadTimeoutError(ProblemError):
-    """The request's body did not arrive in time."""
+    """Raised if the request's body did not arrive in time."""
 
     kind = "upload-timeout"
 
 
 class TooLargeError(ProblemError):
-    """More bytes, pixels or images than the service takes."""
+    """Raised for more bytes, pixels or images than the service accepts."""
 
     kind = "too-large"
 
 
 class TargetTooLongError(ProblemError):
-    """The target of the request has more bytes than the service takes."""
+    """Raised if the target of the request has too many bytes."""
 
     kind = "target-too-long"
 
 
 class HeadTooLargeError(ProblemError):
-    """The request's head has more bytes, or more headers, than the service takes."""
+    """Raised if the request's head has too many bytes or headers."""
 
     kind = "head-too-large"
 
 
 class UnsupportedTypeError(ProblemError):
-    """The content is declared as something that is not read."""
+    """Raised for content whose declared type is not supported."""
 
     kind = "unsupported-type"
 
 
 class InvalidParameterError(ProblemError):
-    """Parameters of the call are not what they must be; `invalid` says which."""
+    """Raised for parameters that are not valid; `invalid` lists them."""
 
     kind = "invalid-parameter"
 
     @property
     def invalid(self) -> list[InvalidParameter]:
-        """Which, and what would be right."""
+        """The parameters, with their expected values."""
         return self.document.invalid_parameters or []
 
 
 class InternalError(ProblemError):
-    """The service failed; its log tells more, under `request_id`."""
+    """Raised if the service failed; its log has the details under `request_id`."""
 
     kind = "internal-error"
 
 
 class UnsupportedCallError(ProblemError):
-    """The service doesn't have this call of another server's protocol, or not in this form."""
+    """Raised for a call of another server's protocol that the service doesn't support, or not in this form."""
 
     kind = "unsupported-call"
 
 
 class UnavailableError(ProblemError):
-    """The service can't take the request now; `retry_after_s` says when to come back."""
+    """Raised if the service can't take the request now; `retry_after_s` says when to retry."""
 
     kind = "unavailable"
 
 
 class DeadlineError(ProblemError):
-    """The answer was not there within the service's deadline."""
+    """Raised if there was no answer within the service's deadline."""
 
     kind = "deadline-passed"
 
@@ -269,7 +269,7 @@ _CLASSES: Final[dict[str, type[ProblemError]]] = {found.kind: found for found in
 def problem_error(
     document: Problem, *, retry_after_s: float | None = None, request_id: str | None = None
 ) -> ProblemError:
-    """The error of a problem document; one of an unknown kind is a plain `ProblemError`."""
+    """Return the error for a problem document; a plain `ProblemError` for an unknown kind."""
     kind = document.type.removeprefix(KIND_PREFIX)
     if kind == UnknownModelError.kind and document.available is None:
         kind = UnknownRouteError.kind

@@ -1,6 +1,6 @@
-"""From whatever a caller holds to the bytes that are sent: files as they are, pixels as PNG.
+"""Conversion of a caller's images to the bytes to send: files unchanged, pixels as PNG.
 
-Pillow and numpy are never imported here: who holds one of their objects has imported them.
+Pillow and numpy are never imported here: a caller with one of their objects has imported them.
 """
 
 import os
@@ -29,17 +29,17 @@ EXPECTED: Final = (
     "a path, the bytes of an image file, a file opened with 'rb', a Pillow image, or an array (height, width, 3) uint8"
 )
 MAX_FILE_BYTES: Final = 2**30
-"""No service takes more (`max_body_bytes` ends there); a larger file would only fill the memory."""
+"""The upper limit of the setting `max_body_bytes`; larger files would only fill the memory."""
 READ_BYTES: Final = 2**20
 QUICK_BYTES: Final = 2**14
-"""Pixels of a thumbnail such as CIFAR-10's."""
+"""The pixels of a thumbnail such as CIFAR-10's."""
 SHOWN_CHARACTERS: Final = 200
-"""Length to which an error shortens a path: a data URI taken for one has millions of characters."""
+"""Length to which errors shorten a path; a data URI that was taken for a path has millions of characters."""
 PNG: Final = "image/png"
 UNKNOWN_TYPE: Final = "application/octet-stream"
-"""The service then looks for itself, and says what it reads."""
+"""The service then detects the type itself."""
 SIGNATURE_BYTES: Final = 64
-"""Leading bytes of a file that `image_type` needs."""
+"""Number of leading bytes of a file that `image_type` needs."""
 SIGNATURES: Final = (
     (b"\x89PNG\r\n\x1a\n", PNG),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -62,13 +62,13 @@ BRANDS: Final[Mapping[bytes, str]] = {
     b"mif1": "image/heif",
     b"msf1": "image/heif",
 }
-"""The names of kinds of picture in the first box of an ISO media file (ISO/IEC 23008-12); MP4 and MOV have others."""
+"""The brands of pictures in the first box of an ISO media file (ISO/IEC 23008-12); MP4 and MOV have others."""
 BMP_HEADER_BYTES: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """What is sent: an image file's bytes, their type, and a name where there is one."""
+    """An encoded image: its bytes, their type, and an optional name."""
 
     content: bytes
     content_type: str
@@ -76,10 +76,10 @@ class EncodedImage:
 
 
 def encode_image(image: "ImageSource | EncodedImage") -> EncodedImage:
-    """Read or encode an image; one that is encoded already is returned as it is.
+    """Read or encode an image; return an encoded one unchanged.
 
     Raises:
-        ImageSourceError: it can't be read, or is no image.
+        ImageSourceError: it can't be read, or is not an image.
     """
     if isinstance(image, EncodedImage):
         return image
@@ -98,17 +98,17 @@ def encode_image(image: "ImageSource | EncodedImage") -> EncodedImage:
 
 
 def may_change(image: object) -> bool:
-    """Tell whether the caller may change or close an image after it was handed over: all but paths and bytes."""
+    """Return whether the caller may change or close an image after passing it: all but paths and bytes."""
     return not isinstance(image, str | os.PathLike | bytes | EncodedImage)
 
 
 def is_quick(image: object) -> bool:
-    """Tell whether an image is encoded in less time than it takes to hand it to a thread."""
+    """Return whether encoding an image takes less time than handing it to a thread."""
     return isinstance(image, bytes | bytearray | memoryview) or (_is_array(image) and image.nbytes <= QUICK_BYTES)  # type: ignore[attr-defined]  # arrays have it
 
 
 def name_of(image: object) -> str | None:
-    """A path as text, an open file's name, nothing for the rest."""
+    """Return a path as text, or an open file's name, or None."""
     if isinstance(image, EncodedImage):
         return image.name
     if isinstance(image, str | os.PathLike):
@@ -118,7 +118,7 @@ def name_of(image: object) -> str | None:
 
 
 def image_type(content: bytes) -> str | None:
-    """The type of an image file by its first `SIGNATURE_BYTES`; None where it is no image that a service may read."""
+    """Return the type of an image file from its first `SIGNATURE_BYTES`; None if it is not a supported image."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "image/webp"
     if content[:2] == b"BM" and int.from_bytes(content[14:18], "little") in BMP_HEADER_BYTES:
@@ -129,7 +129,7 @@ def image_type(content: bytes) -> str | None:
 
 
 def _iso_media_type(content: bytes) -> str | None:
-    """The main brand decides; where it only says "a HEIF file", the first one that says which kind."""
+    """Return the type for the main brand, or for the first specific one if the main brand is generic."""
     box = content[8 : min(int.from_bytes(content[:4]), SIGNATURE_BYTES)]
     brands = [box[:4], *(box[at : at + 4] for at in range(8, len(box), 4))]
     kinds = [BRANDS[brand] for brand in brands if brand in BRANDS]
@@ -139,7 +139,7 @@ def _iso_media_type(content: bytes) -> str | None:
 
 
 def shown(text: object) -> str:
-    """A text of the caller's in an error: one line, nothing that moves a cursor, and no longer than a line or two."""
+    """Return a caller's text for an error: one short printable line."""
     whole = str(text)
     return printable(whole[:SHOWN_CHARACTERS]) + ("…" if len(whole) > SHOWN_CHARACTERS else "")
 
@@ -153,7 +153,7 @@ def _encoded(content: bytes, name: str | None) -> EncodedImage:
 def _bytes_of(content: bytes | bytearray | memoryview) -> bytes:
     try:
         found = bytes(content)
-    except ValueError as error:  # a memoryview that was released
+    except ValueError as error:  # a released memoryview
         raise ImageSourceError(f"the bytes can't be read: {error}") from error
     _check_size(found, "the image")
     return found
@@ -161,7 +161,7 @@ def _bytes_of(content: bytes | bytearray | memoryview) -> bytes:
 
 def _read_path(path: Path) -> bytes:
     try:
-        status = path.stat()  # before it is opened: to open a device may do anything
+        status = path.stat()  # before it is opened: opening a device may have side effects
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise ImageSourceError(f"{shown(path)} is a device or a socket", expected="a file")
         if stat.S_ISREG(status.st_mode) and status.st_size > MAX_FILE_BYTES:
@@ -182,11 +182,11 @@ def _read_path(path: Path) -> bytes:
 
 
 def read_all(stream: Any, what: object) -> bytes:
-    """Read a stream to its end, but no more than any service accepts.
+    """Read a stream to its end, up to the size that any service accepts.
 
     Raises:
-        ImageSourceError: it has more, or what it gives are no bytes.
-        Exception: whatever the stream raises.
+        ImageSourceError: it has more, or does not return bytes.
+        Exception: raised by the stream.
     """
     content = bytearray()
     try:
@@ -215,7 +215,7 @@ def _read_file(file: Any) -> bytes:
         content = read_all(file, name_of(file) or "the open file")
     except ImageSourceError:
         raise
-    except Exception as error:  # an archive's member or a response raises whatever its library does
+    except Exception as error:  # an archive's member or a response may raise anything
         raise ImageSourceError(f"the open file can't be read: {shown(error) or type(error).__name__}") from error
     if not content:
         name = name_of(file)

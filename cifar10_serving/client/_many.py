@@ -1,8 +1,8 @@
-"""Many images, one result each, in order, with bounded memory; what the two clients' `predict_many` share.
+"""Many images, one result each, in order and with bounded memory; shared by the two clients' `predict_many`.
 
-What waits when a request can be sent goes together in it, up to `BATCH_IMAGES` and about `BATCH_BYTES`: of small images
-most of the time is HTTP's. Nothing waits for a batch to be filled. At most `concurrency` requests are under way, and at
-most `AHEAD` times as many images are taken before the first of them has its result.
+Images that wait when a request can be sent share it, up to `BATCH_IMAGES` and about `BATCH_BYTES`, because HTTP takes
+most of the time for small images. A request never waits for more images. At most `concurrency` requests are running,
+and at most `AHEAD` times as many images are taken ahead of the first missing result.
 """
 
 import asyncio
@@ -42,25 +42,25 @@ __all__ = ["ImageResult"]
 AHEAD: Final = 4
 BATCH_IMAGES: Final = 16
 BATCH_BYTES: Final = 2**19
-"""A request that has as much gets no further image, so that a photo goes alone."""
+"""Size at which a request gets no further image, so that a photo is sent alone."""
 ALONE: Final = (TooLargeError, UnknownRouteError, InternalError)
-"""What a batch may meet where its images, each alone, do not."""
+"""Errors of a batch that its images may not have when sent alone."""
 
 Answer: TypeAlias = Prediction | Exception
 Held: TypeAlias = "ImageSource | EncodedImage | ImageSourceError"
-"""An image that is read when it is sent; or, of one that may change until then, its file or why there is none."""
+"""An image that is read when it is sent; or, if it may change before, its encoded form or its error."""
 AnyFuture = TypeVar("AnyFuture", "Future[Answer]", "asyncio.Future[Answer]")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """One image's answer, or why there is none.
+    """One image's answer, or its error.
 
     Args:
-        index: the image's place among those that were given, from 0.
-        name: its path or its file's name; None where it has none.
-        prediction: the answer.
-        error: why there is none.
+        index: the image's position, from 0.
+        name: its path or its file's name, or None.
+        prediction: the answer, or None.
+        error: the error, or None.
     """
 
     index: int
@@ -71,7 +71,7 @@ class ImageResult:
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[AnyFuture]):
-    """An image, and the answer that it will have."""
+    """An image and its future answer."""
 
     index: int
     name: str | None
@@ -79,12 +79,12 @@ class Job(Generic[AnyFuture]):
     answer: AnyFuture
 
     def end(self, answer: Answer) -> None:
-        """It has its answer."""
+        """Set the answer."""
         if not self.answer.cancelled():
             self.answer.set_result(answer)
 
     def result(self, answer: Answer) -> ImageResult:
-        """Its result; whatever is no error of the client is raised."""
+        """Return the result; raise exceptions that are not errors of the client."""
         if isinstance(answer, Prediction):
             return ImageResult(self.index, self.name, prediction=answer)
         if isinstance(answer, ClientError):
@@ -93,10 +93,10 @@ class Job(Generic[AnyFuture]):
 
 
 class Patience:
-    """What was learnt of the service: how often the next request is tried, and how many images it may have.
+    """State learned about the service: the number of attempts for the next request, and its maximum number of images.
 
-    While the service can't be reached at all there are no retries, nor where it was not ready for as long as a call may
-    take: else each image of a folder would wait through all of them for a service that is gone.
+    There are no retries while the service can't be reached, or after it was not ready for the duration of a call.
+    Otherwise each image of a folder would wait through all retries for a service that is gone.
     """
 
     def __init__(self, retries: Retries) -> None:
@@ -105,7 +105,7 @@ class Patience:
         self.batch_images = BATCH_IMAGES
 
     def note(self, answers: Sequence[Answer]) -> None:
-        """These came, if any."""
+        """Learn from these answers."""
         if answers:
             until_the_time_out = self._retries.attempts is None
             given_up = (UnreachableError, UnavailableError, GatewayError) if until_the_time_out else UnreachableError
@@ -113,20 +113,20 @@ class Patience:
             self.retries = NO_RETRIES if gone else self._retries
 
     def no_batch(self, error: ClientError) -> None:
-        """The service did not take a batch; where it would not take the next one either, there is none."""
+        """Learn that the service rejected a batch; send no more batches if it would reject the next one as well."""
         if not isinstance(error, InternalError):
             self.batch_images = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """The calls of `Client` that answer images."""
+    """The methods of `Client` that classify images."""
 
     predict: Callable[[EncodedImage, Retries], Prediction]
     predict_batch: Callable[[Sequence[EncodedImage], Retries], BatchPrediction]
 
     def answers(self, images: Sequence[EncodedImage], patience: Patience) -> list[Answer]:
-        """One for each image."""
+        """Return one answer for each image."""
         if len(images) > 1:
             try:
                 return answers_of(self.predict_batch(images, patience.retries), len(images))
@@ -145,13 +145,13 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class AsyncAsking:
-    """The calls of `AsyncClient` that answer images."""
+    """The methods of `AsyncClient` that classify images."""
 
     predict: Callable[[EncodedImage, Retries], Awaitable[Prediction]]
     predict_batch: Callable[[Sequence[EncodedImage], Retries], Awaitable[BatchPrediction]]
 
     async def answers(self, images: Sequence[EncodedImage], patience: Patience) -> list[Answer]:
-        """One for each image."""
+        """Return one answer for each image."""
         if len(images) > 1:
             try:
                 return answers_of(await self.predict_batch(images, patience.retries), len(images))
@@ -171,7 +171,7 @@ class AsyncAsking:
 def predict_in_order(
     asking: Asking, images: Iterable[ImageSource], *, concurrency: int, retries: Retries
 ) -> Generator[ImageResult]:
-    """Ask in threads; on an early end, what is not begun is dropped and what is begun is waited for."""
+    """Send requests in threads; if stopped early, drop requests that have not started and wait for the others."""
     patience = Patience(retries)
     waiting: deque[Job[Future[Answer]]] = deque()
     window: deque[Job[Future[Answer]]] = deque()
@@ -206,7 +206,7 @@ async def predict_in_order_async(
     concurrency: int,
     retries: Retries,
 ) -> AsyncGenerator[ImageResult]:
-    """Ask in tasks; on an early end all of them are cancelled."""
+    """Send requests in tasks; if stopped early, cancel all of them."""
     patience = Patience(retries)
     free = asyncio.Semaphore(concurrency)
     waiting: deque[Job[asyncio.Future[Answer]]] = deque()
@@ -245,7 +245,7 @@ async def predict_in_order_async(
 
 
 def hold(image: ImageSource) -> Held:
-    """Encode now what its owner may change or close before it is sent, as generators do: a frame, an open file."""
+    """Encode an image now if its owner may change or close it before it is sent, as generators do."""
     if not may_change(image):
         return image
     try:
@@ -255,7 +255,7 @@ def hold(image: ImageSource) -> Held:
 
 
 def take(waiting: deque[Job[AnyFuture]], most: int) -> list[tuple[Job[AnyFuture], EncodedImage | Exception]]:
-    """The images that one request will have, read and encoded, or why one can't be; fewer where fewer wait."""
+    """Return the images for one request, read and encoded, or their errors; fewer if fewer are waiting."""
     taken: list[tuple[Job[AnyFuture], EncodedImage | Exception]] = []
     size_bytes = 0
     while len(taken) < most and size_bytes < BATCH_BYTES:
@@ -287,10 +287,10 @@ def hand_out(taken: Iterable[tuple[Job[AnyFuture], EncodedImage | Exception]], a
 
 
 def answers_of(batch: BatchPrediction, images: int) -> list[Answer]:
-    """The answers in a batch's answer.
+    """Return the answers in a batch's answer.
 
     Raises:
-        UnexpectedAnswerError: they are not one for each image.
+        UnexpectedAnswerError: their number differs from the number of images.
     """
     answers = [result.prediction or (problem_error(result.error) if result.error else None) for result in batch.results]
     found = [answer for answer in answers if answer is not None]
@@ -300,10 +300,10 @@ def answers_of(batch: BatchPrediction, images: int) -> list[Answer]:
 
 
 def check_concurrency(concurrency: int) -> None:
-    """Whether so many may be asked at a time.
+    """Check the number of concurrent requests.
 
     Raises:
-        ValueError: less than one.
+        ValueError: it is less than one.
     """
     if concurrency < 1:
         raise ValueError(f"concurrency = {concurrency}: expected 1 or more")

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 RGB_8_BITS: Final = b"\x08\x02\x00\x00\x00"
-"""Bits of a sample, colour type, and the only methods of compression, filter and interlace that matter."""
+"""Bits per sample, colour type, and the only standard methods of compression, filter and interlace."""
 NO_FILTER: Final = b"\x00"
 FAST: Final = 1
 
 
 def encode_png(pixels: bytes, *, height: int, width: int) -> bytes:
-    """A PNG file of (height, width, 3) uint8 RGB pixels, given row by row."""
+    """Return a PNG file of (height, width, 3) uint8 RGB pixels, given row by row."""
     row_bytes = 3 * width
     rows = b"".join(NO_FILTER + pixels[row * row_bytes : (row + 1) * row_bytes] for row in range(height))
     return b"".join(
@@ -46,17 +46,17 @@ AS_THEY_ARE: Final = frozenset({"1", "L", "LA", "RGB", "RGBA"})
 WITHOUT_RGB: Final = {
     "LAB": "convert it with PIL.ImageCms: ImageCms.profileToProfile(image, lab, srgb, outputMode='RGB')"
 }
-"""Modes that Pillow itself can't convert, and a way out."""
+"""Modes that Pillow can't convert, with a way to convert them."""
 LOADING: Final = tuple(Lock() for _ in range(64))
-"""Pillow reads an image's file when its pixels are first asked for, which two threads must not do at once. Images
-share these by identity, so that different ones are decoded beside each other."""
+"""Locks for reading files: Pillow reads an image's file when its pixels are first used, which two threads must not do
+at the same time. Images share the locks by identity, so that different ones are decoded concurrently."""
 
 
 def png_of_pillow_image(image: "Image") -> bytes:
     """Encode an image of any mode as PNG, with its orientation and without its other metadata.
 
     Raises:
-        ImageSourceError: the file behind the image is closed or broken, or its values have no meaning as pixels.
+        ImageSourceError: the image's file is closed or damaged, or its values are not valid pixels.
     """
     try:
         return _png(image)
@@ -66,7 +66,7 @@ def png_of_pillow_image(image: "Image") -> bytes:
         raise ImageSourceError(
             f"there is not enough memory for a Pillow image of {image.width:,} x {image.height:,} pixels"
         ) from None
-    except Exception as error:  # Pillow raises whatever it meets in a closed, broken or hostile file
+    except Exception as error:  # Pillow may raise anything for a closed, damaged or hostile file
         words = str(error) or type(error).__name__
         raise ImageSourceError(f"the Pillow image can't be encoded: {words}") from error
 
@@ -77,9 +77,9 @@ def _png(image: "Image") -> bytes:
         raise ImageSourceError(f"the Pillow image has {width} x {height} pixels", expected="at least 1 x 1")
     with LOADING[id(image) // 16 % len(LOADING)]:
         image.load()
-    # After the pixels: Pillow turns a TIFF upright when it decodes it, and then forgets its orientation.
+    # After the pixels: Pillow rotates a TIFF when it decodes it, and then drops its orientation.
     orientation = _orientation(image)
-    options: dict[str, Any] = {"icc_profile": None}  # the service applies none; a large one would be in the way
+    options: dict[str, Any] = {"icc_profile": None}  # the service ignores profiles; a large one would cost bandwidth
     if orientation in TURNED:
         options["exif"] = _exif(orientation)
     stream = BytesIO()
@@ -116,13 +116,13 @@ def _as_png_holds_it(image: "Image") -> "Image":
         )
     if mode in AS_THEY_ARE and "transparency" not in image.info:
         return image
-    if mode == "La":  # premultiplied grey, which Pillow converts to nothing but LA
+    if mode == "La":  # premultiplied grey, which Pillow converts only to LA
         return image.convert("LA")
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def _grey_of_16_bits(image: "Image") -> "Image":
-    """The image in the one 16-bit mode that Pillow writes as it is: byte orders differ, and `I` has 32 bits."""
+    """Return the image in the only 16-bit mode that Pillow writes directly: byte orders differ, and `I` has 32 bits."""
     if image.mode == "I;16":
         return image
     grey = image.convert("I")
@@ -139,7 +139,7 @@ def _grey_of_16_bits(image: "Image") -> "Image":
 
 def _grey_of_floats(image: "Image") -> "Image":
     low, high = _extremes(image)
-    # A sum shows what the extremes hide: Pillow compares, and every comparison with "not a number" is false.
+    # A sum reveals NaN, which the extremes hide: Pillow compares, and every comparison with NaN is false.
     finite = math.isfinite(sum(memoryview(image.tobytes()).cast("f")))
     if not finite or low < 0 or high > GREATEST_8_BIT or 0 < high <= 1:
         raise ImageSourceError(

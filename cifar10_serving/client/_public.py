@@ -1,4 +1,4 @@
-"""Every name that `client` has, gathered from the modules that own them; see docs/client.md."""
+"""All public names of `client`, imported from the modules that define them; see docs/client.md."""
 
 from cifar10_serving.client._async_client import AsyncClient
 from cifar10_serving.client._client import Client

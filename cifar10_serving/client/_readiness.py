@@ -1,4 +1,4 @@
-"""How long to wait for a service that starts, and which error to end with."""
+"""Time limit and final error of a wait for readiness."""
 
 import time
 from dataclasses import replace
@@ -12,10 +12,10 @@ POLL_S: Final = 0.2
 
 
 class ReadinessPatience:
-    """The time that is left of a wait for readiness.
+    """The rest of a wait for readiness.
 
     Args:
-        timeout_s: the whole of it.
+        timeout_s: the total time.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -23,12 +23,12 @@ class ReadinessPatience:
         self._ends_s = time.monotonic() + timeout_s
 
     def timeouts(self, usual: Timeouts) -> Timeouts:
-        """The time-outs of a question that is asked now."""
+        """Return the time-outs of a request that is sent now."""
         left_s = max(POLL_S, self._ends_s - time.monotonic())
         return replace(usual, total_s=left_s if usual.total_s is None else min(usual.total_s, left_s))
 
     def not_ready(self, readiness: Readiness) -> float:
-        """Seconds until the next question.
+        """Return the time until the next request, in seconds.
 
         Raises:
             NotReadyError: the time is over.
@@ -40,10 +40,10 @@ class ReadinessPatience:
         )
 
     def not_reached(self, error: ClientError) -> float:
-        """Seconds until the next question.
+        """Return the time until the next request, in seconds.
 
         Raises:
-            ClientError: the error itself: the time is over.
+            ClientError: the error itself, if the time is over.
         """
         return self._next(error)
 

@@ -1,6 +1,6 @@
-"""The Protocol of a runtime and of a model that it loaded, and computing in batches of fixed sizes.
+"""The Protocols of a runtime and of a loaded model, and computing in batches of fixed sizes.
 
-The service knows no other part of a runtime.
+The service uses only this part of a runtime.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ DEFAULT_MAX_BATCH_SIZE: Final = 32
 
 
 class LoadedModel(Protocol):
-    """One version, ready to compute. `predict` may be called from several threads at once."""
+    """One loaded version. `predict` may be called from several threads at the same time."""
 
     @property
     def parallel_calls(self) -> int:
-        """How many calls at once are worth it; more of them wait for one another."""
+        """Number of concurrent calls that make sense; more would wait for one another."""
         ...
 
     @property
@@ -32,16 +32,16 @@ class LoadedModel(Protocol):
         ...
 
     def predict(self, images: Images) -> Probabilities:
-        """Class probabilities (batch, classes) float32 of images (batch, height, width, 3) uint8 RGB 0..255."""
+        """Return probabilities (batch, classes) float32 of images (batch, height, width, 3) uint8 RGB 0..255."""
         ...
 
     def predict_alone(self, images: Images) -> Probabilities:
-        """The same, for when nothing else is to be computed meanwhile: all cores may work on it."""
+        """Return the same if nothing else is computed meanwhile, so that all cores may work on it."""
         ...
 
 
 class Runtime(Protocol):
-    """A framework on a device at a precision, opened once a process."""
+    """A framework on a device at a precision, opened once per process."""
 
     @property
     def name(self) -> RuntimeName:
@@ -50,17 +50,17 @@ class Runtime(Protocol):
 
     @property
     def version(self) -> str:
-        """The framework's own version."""
+        """The framework's version."""
         ...
 
     @property
     def device(self) -> str:
-        """What computes: `cpu`, or `gpu:N`."""
+        """The device: `cpu`, or `gpu:N`."""
         ...
 
     @property
     def precision(self) -> Precision:
-        """What it computes in."""
+        """The numeric precision."""
         ...
 
     def load(self, folder: Path) -> LoadedModel:
@@ -68,13 +68,13 @@ class Runtime(Protocol):
 
         Raises:
             cifar10_serving.errors.ArtifactError: there is none, or its graph has an op that does more than compute.
-            cifar10_serving.errors.ModelLoadError: the framework refuses it; its own words are in the message.
+            cifar10_serving.errors.ModelLoadError: the framework can't load it; the message has the framework's error.
         """
         ...
 
 
 def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
-    """The powers of two below `max_batch_size`, and that itself: at most half of a padded batch is padding."""
+    """Return the powers of two below `max_batch_size`, and that itself: at most half of a padded batch is padding."""
     powers = (2**exponent for exponent in range(max_batch_size.bit_length()))
     return (*(power for power in powers if power < max_batch_size), max_batch_size)
 
@@ -82,18 +82,18 @@ def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
 def compute_in_sizes(
     compute: Callable[[Images], Probabilities], images: Images, sizes: tuple[int, ...]
 ) -> Probabilities:
-    """What `compute` answers for the images (batch, height, width, 3) uint8, called with batches of these sizes alone.
+    """Return the results of `compute` for images (batch, height, width, 3) uint8, using only batches of these sizes.
 
     Args:
-        compute: answers (batch, classes) float32 for (batch, height, width, 3) uint8.
-        sizes: ascending.
+        compute: returns (batch, classes) float32 for (batch, height, width, 3) uint8.
+        sizes: batch sizes, ascending.
     """
     parts = [compute(padded)[:rows] for padded, rows in _padded(images, sizes)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _padded(images: Images, sizes: tuple[int, ...]) -> Iterator[tuple[Images, int]]:
-    """Parts of the images, each of one of the sizes, and how many of its rows are not padding."""
+    """Yield parts of the images, padded to one of the sizes, with the number of rows that are not padding."""
     for start in range(0, len(images), sizes[-1]):
         part = images[start : start + sizes[-1]]
         size = next(size for size in sizes if size >= len(part))

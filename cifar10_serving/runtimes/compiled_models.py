@@ -1,10 +1,10 @@
-"""Keeps what a runtime made of a model, so that the next start need not make it again: a folder, one file a model.
+"""A cache of compiled models: a folder with one file per model, so that the next start need not compile again.
 
-What is kept, under which key, and what it is worth is the runtime's part. A file that can't be read, was cut short or
-changed counts as not there, and a folder that can't be written to keeps nothing: neither stops a model from loading.
+The runtime decides what is cached under which key. A file that can't be read, is truncated or was changed counts as
+missing, and a folder that isn't writable stores nothing; neither prevents a model from loading.
 
-What is kept is machine code: who may write to the folder decides what this process runs. It is made for its owner
-alone.
+Cached content is machine code: anyone who can write to the folder controls what this process runs. The folder is
+created for its owner only.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ from cifar10_serving.artifacts.files import open_regular, replaced_file
 
 SUFFIX: Final = ".compiled"
 MAX_FOLDER_BYTES: Final = 2**30
-"""Past this, those that were used longest ago are deleted: each new version and each new release leaves some behind."""
+"""Size limit; beyond it the least recently used files are deleted, as each version and release adds some."""
 HEAD_BYTES: Final = mmap.PAGESIZE
-"""The content begins with a page of its own."""
+"""Size of the header, so that the content starts on a page of its own."""
 NOTHING: Final = np.zeros(0, np.uint8)
 
 logger = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KeptModel:
-    """What was made of a model, mapped from its file.
+    """A cached model, mapped from its file.
 
-    `image_s` is how long an image took among others, in seconds, when all cores shared a call; `content` what the
-    runtime wrote: bytes in memory that whoever uses them must keep alive.
+    `image_s` is the time per image within a batch, in seconds, when all cores shared a call; `content` is the runtime's
+    data, memory that its user must keep alive.
     """
 
     image_s: float
@@ -46,7 +46,7 @@ class KeptModel:
     _pages: mmap.mmap
 
     def release_pages(self) -> None:
-        """Let go of the memory that the content takes; what is read of it again comes from the file again."""
+        """Release the memory of the content; later accesses read the file again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._pages.madvise(mmap.MADV_DONTNEED)
 
@@ -60,7 +60,7 @@ class CompiledModels:
     """A folder of compiled models, which several processes may share.
 
     Args:
-        folder: is made when there is something to keep; None: nothing is kept.
+        folder: the folder, created when first needed; None for no cache.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -68,22 +68,22 @@ class CompiledModels:
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is kept."""
+        """Whether the cache is used."""
         return self._folder is not None
 
     def find(self, key: str) -> KeptModel | None:
-        """What was kept under this key, whole."""
+        """Return the content cached under this key, or None."""
         if self._folder is None:
             return None
         file = self._file(self._folder, key)
         try:
             with open_regular(self._folder, file.name) as stream:
                 head = _Head.model_validate_json(stream.read(HEAD_BYTES))
-                # Whoever writes into it would write into memory of this process alone.
+                # A private mapping: writes to it would change only this process's memory.
                 pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:  # ValidationError is one, and what mmap raises of an empty file
+        except (OSError, ValueError) as error:  # ValueError: ValidationError, or mmap of an empty file
             logger.warning("ignoring %s: %s", file, error)
             return None
         content = np.frombuffer(pages, np.uint8, offset=HEAD_BYTES) if len(pages) > HEAD_BYTES else NOTHING
@@ -95,7 +95,7 @@ class CompiledModels:
         return KeptModel(head.image_s, content, pages)
 
     def keep(self, key: str, image_s: float, content: bytes) -> None:
-        """Write a model, in place of an earlier one of this key, if the folder can be written to."""
+        """Store a model under this key, if the folder is writable."""
         if self._folder is None:
             return
         head = _Head(image_s=image_s, sha256=hashlib.sha256(content).hexdigest())
@@ -123,7 +123,7 @@ class CompiledModels:
 
 
 def key_of(model_file: Path, circumstances: Mapping[str, str]) -> str:
-    """The key of a model under the circumstances that decide what is made of it: 64 hexadecimal digits.
+    """Return the key of a model: 64 hexadecimal digits, depending on the circumstances that affect the result.
 
     Raises:
         OSError: the file can't be read.

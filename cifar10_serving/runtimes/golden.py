@@ -1,6 +1,6 @@
-"""The golden check: does a loaded version still answer as it did when it was published?
+"""The golden check: compares a loaded version's answers with those at publishing.
 
-Catches a wrong build of a runtime, a flipped bit or a wrong precision before the first user does.
+It detects a wrong build of a runtime, a flipped bit or a wrong precision before users do.
 """
 
 import lzma
@@ -30,7 +30,7 @@ from cifar10_serving.errors import ArtifactCorruptError, ModelLoadError
 from cifar10_serving.runtimes.base import Images, LoadedModel, Probabilities
 
 GOLDEN_BATCH: Final = 8
-"""Images in one call: a runtime keeps the memory of the largest that it has seen."""
+"""Images per call; a runtime keeps the memory of the largest call."""
 MAX_ARRAY_BYTES: Final = 2**26
 SIDES: Final = range(MIN_SIDE, MAX_SIDE + 1)
 CLASS_COUNTS: Final = range(MIN_CLASSES, MAX_CLASSES + 1)
@@ -38,12 +38,12 @@ UNREADABLE: Final = (
     OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError, MemoryError, OverflowError, struct.error,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
 )  # fmt: skip
-"""Exceptions that zipfile and numpy raise on untrusted files."""
+"""Exceptions that zipfile and numpy raise for untrusted files."""
 
 
 @dataclass(frozen=True)
 class GoldenAnswers:
-    """Images (n, height, width, 3) uint8, their labels (n,) int64, and the answers given at publishing.
+    """Images (n, height, width, 3) uint8, their labels (n,) int64, and the answers at publishing.
 
     `probabilities` are (n, classes) float32.
     """
@@ -53,17 +53,17 @@ class GoldenAnswers:
     probabilities: Probabilities
 
     def save(self, file: Path) -> None:
-        """Write as a compressed .npz."""
+        """Write a compressed .npz."""
         np.savez_compressed(file, images=self.images, labels=self.labels, probabilities=self.probabilities)
 
 
 def read_golden(file: Path) -> GoldenAnswers:
-    """The golden answers of a version.
+    """Return the golden answers of a version.
 
-    The size, shape and type that each array declares are checked before it is unpacked, and nothing is unpickled.
+    The declared size, shape and type of each array are checked before it is unpacked, and nothing is unpickled.
 
     Raises:
-        ArtifactCorruptError: the file can't be read as such.
+        ArtifactCorruptError: the file is not valid.
     """
     try:
         with open_regular(file.parent, file.name) as stream, zipfile.ZipFile(stream) as archive:
@@ -82,7 +82,7 @@ def read_golden(file: Path) -> GoldenAnswers:
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: tuple[range, ...]) -> NDArray[Any]:
-    """Read an array of a type that is never made of objects; `row` has the legal sizes of all dimensions but one."""
+    """Read an array of a non-object type; `row` has the valid sizes of all dimensions but the first."""
     member = archive.getinfo(f"{name}.npy")
     if member.file_size > MAX_ARRAY_BYTES:
         raise ValueError(f"{name} takes {member.file_size:,} bytes, more than {MAX_ARRAY_BYTES:,}")
@@ -107,14 +107,14 @@ def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: 
 def check_golden(
     model: LoadedModel, folder: Path, metadata: ModelMetadata, precision: Precision, *, most_images: int | None = None
 ) -> float:
-    """Compute the golden images; the greatest difference of a probability, if it is within the tolerance.
+    """Compute the golden images; return the largest difference of a probability if it is within the tolerance.
 
     Args:
-        most_images: only so many of them, the first; None for all.
+        most_images: number of images to compute, from the first; None for all.
 
     Raises:
-        ModelLoadError: the difference is beyond the tolerance, or none is stored for this precision.
-        ArtifactCorruptError: the golden answers can't be read, or are not as many as the metadata says.
+        ModelLoadError: the difference exceeds the tolerance, or there is no tolerance for this precision.
+        ArtifactCorruptError: the golden answers can't be read, or their number differs from the metadata.
     """
     tolerance = metadata.golden.tolerance.get(precision)
     if tolerance is None:
@@ -147,7 +147,7 @@ def check_golden(
             remedy="restore the version, or publish it again",
         )
     difference = float(np.abs(answers - probabilities).max())
-    if not difference <= tolerance:  # NaN passes no comparison
+    if not difference <= tolerance:  # written this way because of NaN
         raise ModelLoadError(
             f"{metadata.name} version {metadata.version} answers its golden images up to {difference:.3g} away "
             "from its published probabilities",

@@ -1,4 +1,4 @@
-"""This machine: usable cores and the parameters of glibc's malloc."""
+"""This machine: usable cores, and the parameters of glibc's malloc."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ from typing import Final
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -21,7 +21,7 @@ M_ARENA_MAX: Final = -8
 
 
 def set_malloc(parameters: Mapping[int, int]) -> bool:
-    """Set these parameters, in their order; whether this C library took all of them."""
+    """Set these parameters, in order; return whether the C library supports all of them."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

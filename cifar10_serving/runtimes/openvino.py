@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: reads the SavedModel as it stands, through its TensorFlow frontend.
+"""OpenVINO on the CPU: loads the SavedModel through its TensorFlow frontend.
 
 The only module of the project that imports OpenVINO. https://docs.openvino.ai, "CPU device".
 """
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 DEVICE: Final = "CPU"
 CLEARLY_QUICK: Final = 0.5
 CLEARLY_SLOW: Final = 4.0
-"""Outside of these shares of what is quick, another measurement would come to the same."""
+"""Factor of the threshold beyond which a repeated measurement would not change the decision."""
 TIMED_ROWS: Final = 8
 TIMED_CALLS: Final = 5
 PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
@@ -41,14 +41,14 @@ PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bf
 class OpenVinoRuntime:
     """OpenVINO's CPU device at one precision.
 
-    A model is quick where an image takes all cores no longer than the rest of its request takes one of them: then HTTP
-    needs a core of its own, and cores that share a call would meet more often than they compute.
+    A model is quick if all cores together take no longer for an image than one core takes for the rest of its request.
+    Then HTTP needs a core of its own, and cores that share a call would spend more time synchronizing than computing.
 
     Args:
-        compiled_models: the folder where what is compiled is kept and found again; None: nowhere.
+        compiled_models: folder of the cache of compiled models; None for no cache.
 
     Raises:
-        RuntimeUnavailableError: bfloat16 on a CPU without it (OpenVINO would fall back to float32 in silence).
+        RuntimeUnavailableError: bfloat16 on a CPU without it (OpenVINO would silently fall back to float32).
     """
 
     name: RuntimeName = "openvino"
@@ -69,10 +69,10 @@ class OpenVinoRuntime:
             )
 
     def load(self, folder: Path) -> "OpenVinoModel":
-        """See `cifar10_serving.runtimes.base.Runtime.load`.
+        """Load a version; see `cifar10_serving.runtimes.base.Runtime.load`.
 
-        All cores work on one call, unless the model is quick. How long an image takes is measured, unless it is known
-        from an earlier load and leaves no doubt.
+        All cores work on one call, unless the model is quick. The time per image is measured, unless an earlier load's
+        time is known and clear enough.
         """
         cores = usable_cores()
         try:
@@ -100,7 +100,7 @@ class OpenVinoRuntime:
 
 @dataclass(frozen=True)
 class _Sharing:
-    """How calls share the cores: OpenVINO's settings for that, and how many calls at once are worth it."""
+    """How calls share the cores: OpenVINO's settings, and the number of concurrent calls."""
 
     settings: Mapping[str, Any]
     parallel_calls: int = 1
@@ -110,7 +110,7 @@ ALL_CORES_A_CALL: Final = _Sharing({"PERFORMANCE_HINT": "LATENCY"})
 
 
 def _a_core_a_call(cores: int) -> _Sharing:
-    """One core is left to whoever makes the calls."""
+    """Return the settings for one core per call; one core is left to the caller."""
     return _Sharing({"NUM_STREAMS": cores - 1, "INFERENCE_NUM_THREADS": cores - 1}, parallel_calls=cores - 1)
 
 
@@ -121,7 +121,7 @@ def _last_line(error: Exception) -> str:
 
 
 class _Network:
-    """The network in a version's folder: as an earlier load kept it, or read and compiled."""
+    """The network in a version's folder: cached by an earlier load, or read and compiled."""
 
     def __init__(self, core: openvino.Core, folder: Path, precision: Precision, kept: CompiledModels) -> None:
         self._core = core
@@ -143,11 +143,11 @@ class _Network:
 
     @property
     def known_image_s(self) -> float | None:
-        """How long an image took among others when it was kept, in seconds."""
+        """The cached time per image within a batch, in seconds."""
         return self._found.image_s if self._found is not None else None
 
     def model(self, sharing: _Sharing, alone: "OpenVinoModel | None" = None) -> "OpenVinoModel":
-        """Ready to compute; what was kept doesn't depend on how calls share the cores."""
+        """Return a model that is ready to compute; cached content doesn't depend on how calls share the cores."""
         settings = {**self._settings, **sharing.settings}
         if self._found is not None:
             try:
@@ -165,11 +165,11 @@ class _Network:
 
     @property
     def is_to_keep(self) -> bool:
-        """Whether the next load could have it more cheaply than this one."""
+        """Whether caching would make the next load cheaper."""
         return self._found is None and self._kept.is_on
 
     def keep(self, model: "OpenVinoModel", image_s: float) -> None:
-        """Have the next load find what this one had to compile."""
+        """Cache the compiled model for the next load."""
         try:
             self._kept.keep(self._key, image_s, model.exported())
         except RuntimeError as error:
@@ -177,17 +177,17 @@ class _Network:
 
 
 class OpenVinoModel:
-    """A compiled model and the calls that threads borrow from it.
+    """A compiled model, and inference requests that threads borrow from it.
 
     `input_shape` is height, width and channels of an image.
 
     Args:
-        parallel_calls: how many calls at once are worth it.
-        alone: computes what is alone; None: this one.
-        imported_from: its weights may lie there.
+        parallel_calls: number of concurrent calls that make sense.
+        alone: the model for single calls; None for this one.
+        imported_from: the cached content, which may hold its weights.
 
     Raises:
-        ArtifactCorruptError: it takes something else than images of one size.
+        ArtifactCorruptError: its input is not images of one size.
     """
 
     warm_up_rows = batch_sizes(DEFAULT_MAX_BATCH_SIZE)
@@ -208,7 +208,7 @@ class OpenVinoModel:
         self._idle_calls: deque[_Call] = deque()
 
     def predict(self, images: Images) -> Probabilities:
-        """See `cifar10_serving.runtimes.base.LoadedModel.predict`."""
+        """Return probabilities; see `cifar10_serving.runtimes.base.LoadedModel.predict`."""
         try:
             call = self._idle_calls.pop()
         except IndexError:
@@ -219,11 +219,11 @@ class OpenVinoModel:
             self._idle_calls.append(call)
 
     def predict_alone(self, images: Images) -> Probabilities:
-        """See `cifar10_serving.runtimes.base.LoadedModel.predict_alone`."""
+        """Return probabilities; see `cifar10_serving.runtimes.base.LoadedModel.predict_alone`."""
         return (self._alone or self).predict(images)
 
     def prepare(self) -> None:
-        """Have OpenVINO make its own copy of the weights, and let go of the memory that it made them from."""
+        """Make OpenVINO create its own copy of the weights, and release the memory of the original ones."""
         if self._imported_from is not None:
             for model in (self, self._alone):
                 if model is not None:
@@ -231,14 +231,14 @@ class OpenVinoModel:
             self._imported_from.release_pages()
 
     def exported(self) -> bytes:
-        """What OpenVINO imports faster than it reads and compiles the SavedModel."""
+        """Return content that OpenVINO imports faster than it reads and compiles the SavedModel."""
         stream = io.BytesIO()
         self._compiled.export_model(stream)
         return stream.getvalue()
 
 
 class _Call:
-    """An inference request with an input of its own; handing arrays to OpenVINO takes longer than copying them."""
+    """An inference request with its own input; passing arrays to OpenVINO takes longer than copying them."""
 
     def __init__(self, request: openvino.InferRequest, input_shape: InputShape) -> None:
         self._request = request
@@ -254,7 +254,7 @@ class _Call:
 
 
 def _input_shape(compiled: openvino.CompiledModel) -> InputShape:
-    """Return the size of the images that a network takes, as it says itself; an untrusted one's is bounded here."""
+    """Return the image size that a network declares, with a bound for untrusted ones."""
     found = [None if size.is_dynamic else size.get_length() for size in compiled.input(0).partial_shape]
     match found:
         case [_, int(height), int(width), int(channels)] if channels == CHANNELS:
@@ -266,9 +266,9 @@ def _input_shape(compiled: openvino.CompiledModel) -> InputShape:
 
 
 def _image_s(model: OpenVinoModel, quick_s: float) -> float:
-    """The time for an image among others: of a few calls the shortest, or the first that leaves no doubt."""
+    """Return the time per image within a batch: the shortest of a few calls, or the first that is clear enough."""
     images = np.zeros((TIMED_ROWS, *model.input_shape), np.uint8)
-    model.predict(images)  # the first prepares what the others find ready
+    model.predict(images)  # the first call is slower
     shortest_s = math.inf
     for _ in range(TIMED_CALLS):
         start_s = time.perf_counter()
@@ -280,5 +280,5 @@ def _image_s(model: OpenVinoModel, quick_s: float) -> float:
 
 
 def has_bfloat16(core: openvino.Core | None = None) -> bool:
-    """Whether this CPU computes in bfloat16 natively."""
+    """Return whether this CPU computes in bfloat16 natively."""
     return "BF16" in (core or openvino.Core()).get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")

@@ -1,6 +1,6 @@
-"""What a request costs beside its network: about as long as a fixed piece of Python takes, times a factor.
+"""The cost of a request without its network, estimated from the time of a fixed piece of Python times a factor.
 
-Both scale alike from machine to machine, so that a rule about the two holds on fast and slow ones.
+Both scale in the same way between machines, so a rule based on them holds on fast and slow ones.
 """
 
 import time
@@ -9,12 +9,12 @@ from typing import Final
 TIMES: Final = 7
 NUMBERS: Final = 500
 REQUEST_OF_WORK: Final = 6.0
-"""On the machine where it was measured (2 cores of a Xeon with AMX) the work takes 40 to 50 µs; of a request at
-concurrency 64 the event loop's thread 180 µs, and the kernel and the client's side of the connection the rest."""
+"""On the machine of the measurement (2 cores of a Xeon with AMX) the fixed work takes 40 to 50 µs. At concurrency 64 a
+request takes 180 µs of the event loop's thread, and further time of the kernel and the client's side."""
 
 
 def request_s() -> float:
-    """About how long one core is busy with a request for a small image, its network aside, in seconds."""
+    """Return the estimated time of one core for a small image's request without its network, in seconds."""
     return REQUEST_OF_WORK * min(_work_s() for _ in range(TIMES))
 
 

@@ -1,7 +1,7 @@
-"""Which runtime computes on this machine, from the settings `runtime`, `device` and `precision`.
+"""Selection of the runtime from the settings `runtime`, `device` and `precision`.
 
-The rule for `auto`: TensorFlow where it is installed and sees a GPU, else OpenVINO, else TensorFlow on the
-CPU. What was asked for by name and isn't there is an error, never a silent fallback.
+`auto` means TensorFlow if it is installed and finds a GPU, otherwise OpenVINO, otherwise TensorFlow on the CPU. A
+runtime or device that was requested explicitly and isn't available is an error, never a silent fallback.
 """
 
 import importlib.util
@@ -14,11 +14,11 @@ from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Runtime
 
 EXTRA: Final[dict[RuntimeName, str]] = {"openvino": "serve", "tensorflow": "gpu"}
 GPU_DEVICE_FILES: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
-"""Made by the drivers of NVIDIA, WSL and AMD; without any of them TensorFlow sees no GPU and isn't even imported."""
+"""Created by the drivers of NVIDIA, WSL and AMD; without any of them, TensorFlow finds no GPU and isn't imported."""
 
 
 def installed(name: RuntimeName) -> bool:
-    """Whether the framework is installed here; doesn't import it."""
+    """Return whether the framework is installed, without importing it."""
     return importlib.util.find_spec(name) is not None
 
 
@@ -30,17 +30,17 @@ def open_runtime(
     max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     compiled_models: Path | None = None,
 ) -> Runtime:
-    """Open the runtime that these settings name.
+    """Open the runtime for these settings.
 
     Args:
         runtime: `openvino`, `tensorflow`, or `auto` for the rule above.
-        device: `cpu`, `gpu`, `gpu:N`, or `auto`: a GPU where the runtime has one.
-        precision: `float32`, or `bfloat16` (OpenVINO, on a CPU that has it).
-        max_batch_size: the most images that are computed at once; a GPU is prepared for batches of up to so many.
-        compiled_models: the folder where OpenVINO's compiled models are kept for the next start; None: nowhere.
+        device: `cpu`, `gpu`, `gpu:N`, or `auto`: a GPU if the runtime has one.
+        precision: `float32`, or `bfloat16` (OpenVINO, on a CPU that supports it).
+        max_batch_size: maximum number of images per batch; a GPU is prepared for batches up to this size.
+        compiled_models: folder of OpenVINO's cache of compiled models; None for no cache.
 
     Raises:
-        RuntimeUnavailableError: what is asked for isn't installed, or isn't on this machine.
+        RuntimeUnavailableError: the requested runtime isn't installed, or the device isn't available.
     """
     chosen = _choose(device, precision) if runtime == "auto" else runtime
     if not installed(chosen):

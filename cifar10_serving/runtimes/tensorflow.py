@@ -1,10 +1,10 @@
 """TensorFlow: the GPU runtime, and the reference on the CPU.
 
-The only module outside training that imports TensorFlow. GPU memory grows as needed instead of being taken
-whole at start (https://www.tensorflow.org/guide/gpu#limiting_gpu_memory_growth).
+The only module outside training that imports TensorFlow. GPU memory grows on demand instead of being allocated
+completely at start (https://www.tensorflow.org/guide/gpu#limiting_gpu_memory_growth).
 
-Of a SavedModel only the graph that answers is loaded. `tf.saved_model.load` would also run what the file calls
-initializers and what it says restores it, and make objects of whatever it describes.
+Only the part of a SavedModel that answers is loaded. `tf.saved_model.load` would also run the file's initializers and
+restore ops, and create the objects that it describes.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class TensorFlowRuntime:
         max_batch_size: on a GPU, the largest of the sizes to which batches are padded.
 
     Raises:
-        RuntimeUnavailableError: a GPU that TensorFlow doesn't see, or another precision than float32.
+        RuntimeUnavailableError: TensorFlow doesn't find the GPU, or the precision is not float32.
     """
 
     name: RuntimeName = "tensorflow"
@@ -67,7 +67,7 @@ class TensorFlowRuntime:
         self.precision: Precision = precision
         self.version = str(tf.__version__)
         gpus = tf.config.list_physical_devices("GPU")
-        # TensorFloat-32 has the 10 bits of float16: this runtime says float32.
+        # TensorFloat-32 has only 10 bits, like float16, but this runtime promises float32.
         tf.config.experimental.enable_tensor_float_32_execution(False)
         self._sizes: tuple[int, ...] = ()
         if device == "cpu":
@@ -88,7 +88,7 @@ class TensorFlowRuntime:
         self._placement = "/GPU:0" if _use_only([gpus[index]]) else f"/GPU:{index}"
 
     def load(self, folder: Path) -> "TensorFlowModel":
-        """See `cifar10_serving.runtimes.base.Runtime.load`."""
+        """Load a version; see `cifar10_serving.runtimes.base.Runtime.load`."""
         try:
             answer = _answering_function(_read_checked(folder))
         except (OSError, EOFError, ValueError, KeyError, RuntimeError, DecodeError, tf.errors.OpError) as error:
@@ -104,9 +104,9 @@ class TensorFlowModel:
     """The `serving_default` signature of a SavedModel.
 
     Args:
-        answer: gives probabilities for images.
+        answer: returns probabilities for images.
         placement: TensorFlow's name of a device.
-        sizes: to which batches are padded, ascending; none where the device takes every size alike.
+        sizes: sizes to which batches are padded, ascending; none if the device takes every size equally well.
     """
 
     parallel_calls = 1
@@ -118,11 +118,11 @@ class TensorFlowModel:
         self.warm_up_rows = sizes or batch_sizes(DEFAULT_MAX_BATCH_SIZE)
 
     def predict(self, images: Images) -> Probabilities:
-        """See `cifar10_serving.runtimes.base.LoadedModel.predict`."""
+        """Return probabilities; see `cifar10_serving.runtimes.base.LoadedModel.predict`."""
         return compute_in_sizes(self._compute, images, self._sizes) if self._sizes else self._compute(images)
 
     def predict_alone(self, images: Images) -> Probabilities:
-        """See `cifar10_serving.runtimes.base.LoadedModel.predict_alone`."""
+        """Return probabilities; see `cifar10_serving.runtimes.base.LoadedModel.predict_alone`."""
         return self.predict(images)
 
     def _compute(self, images: Images) -> Probabilities:
@@ -132,14 +132,14 @@ class TensorFlowModel:
 
 
 def _read_checked(folder: Path) -> bytes:
-    """Read saved_model.pb once, so that the graph checked is the graph loaded even if the file changes in between."""
+    """Read saved_model.pb once, so that the checked graph is the loaded one even if the file changes in between."""
     content = read_regular(folder, SAVED_MODEL_FILE, max_bytes=MAX_FILE_BYTES)
     check_graph(io.BytesIO(content), whole(len(content)), folder / SAVED_MODEL_FILE)
     return content
 
 
 def _answering_function(content: bytes) -> Any:
-    """Return the function from images to probabilities of a SavedModel; nothing of the file runs until it is called."""
+    """Return a SavedModel's function from images to probabilities; nothing else of the file is run."""
     saved = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
     signature = saved.signature_def.get(SIGNATURE, None)
     if signature is None or INPUT not in signature.inputs or OUTPUT not in signature.outputs:
@@ -161,8 +161,8 @@ def _answering_function(content: bytes) -> Any:
 def _keep_reached(graph: graph_pb2.GraphDef, tensors: list[str]) -> None:
     """Remove the nodes and functions that no tensor needs, such as those that save and restore.
 
-    TensorFlow would do so itself, but not before its optimizers, which put functions in the place of others: whatever
-    has the same `api_implements` counts as the same.
+    TensorFlow would remove them as well, but only after its optimizers, which may replace functions by others that
+    declare the same `api_implements`.
     """
     nodes = _needed(tensors, {node.name: node.input for node in graph.node})
     _remove(graph.node, lambda node: node.name not in nodes)
@@ -174,7 +174,7 @@ def _keep_reached(graph: graph_pb2.GraphDef, tensors: list[str]) -> None:
 
 
 def _needed(roots: Iterable[str], needs: Mapping[str, Iterable[str]]) -> set[str]:
-    """Return the names of roots and of what they need; of tensors, the nodes that give them."""
+    """Return the names of roots and of everything that they need; for tensors, the nodes that produce them."""
     needed: set[str] = set()
     waiting = list(roots)
     while waiting:
@@ -197,7 +197,7 @@ def _remove(entries: Any, is_unneeded: Callable[[Any], bool]) -> None:
 
 
 def _rename_functions(graph: graph_pb2.GraphDef) -> list[str]:
-    """Give a graph's functions names that no other graph has: TensorFlow keeps those of all graphs together."""
+    """Give a graph's functions unique names, as TensorFlow keeps the functions of all graphs in one registry."""
     mark = uuid.uuid4().hex
     functions = graph.library.function
     for function in functions:
@@ -217,20 +217,20 @@ def _function_references(value: attr_value_pb2.AttrValue) -> Iterator[attr_value
 
 
 def _release_functions(names: list[str]) -> None:
-    """Have TensorFlow let go of functions and of the weights in them, as it does itself of what it loads as a whole."""
+    """Make TensorFlow release functions and their weights, as it does for models that it loads itself."""
     for name in names:
         with contextlib.suppress(tf.errors.OpError, ValueError):
-            while context.context().has_function(name):  # each graph that they are part of counts
+            while context.context().has_function(name):  # TensorFlow counts each graph that has it
                 context.context().remove_function(name)
 
 
 def sees_gpu() -> bool:
-    """Whether TensorFlow sees a GPU on this machine."""
+    """Return whether TensorFlow finds a GPU on this machine."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _use_only(gpus: "list[tf.config.PhysicalDevice]") -> bool:
-    """Hide every other GPU, and let the memory of these grow; False where TensorFlow had begun and all are visible."""
+    """Hide all other GPUs, and let these grow their memory; return False if TensorFlow has started with all visible."""
     try:
         tf.config.set_visible_devices(gpus, "GPU")
         for gpu in gpus:

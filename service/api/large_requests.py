@@ -120,11 +120,11 @@ class RequestReader:
             await process.stdin.drain()
             (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
             answer = await process.stdout.readexactly(length)
-        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # RuntimeError: uvloop, of a pipe that is closed
+        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # RuntimeError: uvloop, for a closed pipe
             self._give_up(process)
             raise UnavailableError("the process that parses large requests has ended", retry_after_s=1) from None
         except asyncio.CancelledError:
-            self._give_up(process)  # it is in the middle of something that nobody waits for
+            self._give_up(process)  # it is working on something that nobody waits for
             raise
         self._retirement = asyncio.get_running_loop().call_later(self._keep_s, self._retire)
         return pickle.loads(answer)  # noqa: S301  # by our own process
@@ -141,7 +141,7 @@ async def _start() -> Process:
         stdin=PIPE,
         stdout=PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        start_new_session=True,  # Ctrl-C is not for it: it ends with its input
+        start_new_session=True,  # Ctrl-C must not reach it: it ends with its input
     )
 
 
@@ -152,7 +152,7 @@ def answer_questions(questions: BinaryIO, answers: BinaryIO) -> None:
         answers.write(LENGTH.pack(len(answer)))
         answers.write(answer)
         answers.flush()
-        del answer  # before this process waits
+        del answer  # free it before waiting
 
 
 def _answer(question: bytes) -> bytes:

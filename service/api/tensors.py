@@ -84,7 +84,7 @@ def images_from_bytes(head: TensorHead, content: bytes | memoryview) -> Images:
         )
     try:
         return np.frombuffer(content, np.uint8).reshape(head.shape)
-    except ValueError:  # no bytes, and dimensions beyond all bounds
+    except ValueError:  # no bytes, and huge dimensions
         raise wrong_shape(head.name, head.shape, EXPECTED_INPUT) from None
 
 
@@ -165,7 +165,7 @@ def decode_base64(name: str, text: object) -> bytes:
         raise _no_base64(name, f"is {shown(text)}")
     try:
         return a2b_base64(text, strict_mode=True)
-    except ValueError:  # binascii.Error is one: perhaps it is only written in another way
+    except ValueError:  # binascii.Error is one; it may be another variant of base64
         pass
     try:
         return _decode_other_base64(text)

@@ -132,7 +132,7 @@ class ClosingProtocol(ReadingProtocol):
         if last is None or last.response_complete or last is announced or not last.keep_alive:
             return
         if self._waits_for_room or (self.flow.read_paused and _has_unread_bytes(self.transport)):
-            return  # it isn't the last
+            return  # another request follows
         if announced is not None and not announced.response_started:
             announced.keep_alive = True
         last.keep_alive, self._last_cycle = False, last
@@ -264,7 +264,7 @@ class ClosingProtocol(ReadingProtocol):
     def _look(self) -> None:
         """Close the connection if the client has exceeded a time-out; otherwise schedule the next check."""
         now_s = self.loop.time()
-        if self.transport.is_closing():  # and not closed: there is something that the client doesn't read
+        if self.transport.is_closing():  # but not closed: the client doesn't read its answer
             self._timer = self.loop.call_later(UNREAD_ANSWER_S, self.transport.abort)
             return
         longest_s = self._longest_wait_s()
@@ -279,7 +279,7 @@ class ClosingProtocol(ReadingProtocol):
             left_s = self._since_s + longest_s - now_s
             if left_s <= 0:
                 self._give_up_waiting(longest_s)
-        if self._is_lingering:  # which has a time of its own
+        if self._is_lingering:  # it has its own time-out
             return
         self._timer = self.loop.call_later(max(MIN_LOOK_S, min(left_s, self._look_after_s)), self._look)
 

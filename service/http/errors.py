@@ -59,7 +59,7 @@ def error_answer(error: BaseException, trace: Trace) -> Answer:
     """
     if isinstance(error, ClientDisconnect):
         trace.error = CLIENT_GONE
-        return Answer(b"", (), HTTPStatus.BAD_REQUEST)  # for the log alone: nobody is there to read it
+        return Answer(b"", (), HTTPStatus.BAD_REQUEST)  # only for the log: the client has gone
     if isinstance(error, MemoryError):
         clear_traceback(error)
         error = out_of_memory()

@@ -122,7 +122,7 @@ class Forwarding:
         chosen = Hop()
         for hop in reversed(hops):
             if hop.client and _client(hop.client) is None:
-                break  # no address: nothing in front of it can be believed
+                break  # not an address: nothing before it can be trusted
             chosen = hop
             client = _client(hop.client)
             if client is None or not self._is_trusted(client[0]):
@@ -183,7 +183,7 @@ def _set_prefix(scope: Scope, prefix: str) -> None:
     is_stripped = path != prefix and not path.startswith(f"{prefix}/")
     if is_stripped or must_be_stripped(prefix):
         scope["path"] = prefix + path
-        raw_path = scope.get("raw_path")  # ASGI lets it be left out, as it is of a request that can't be parsed
+        raw_path = scope.get("raw_path")  # optional in ASGI; missing if the request can't be parsed
         if raw_path is not None:
             scope["raw_path"] = prefix.encode() + raw_path
 

@@ -152,7 +152,7 @@ class _Reply:
                     if message["type"] == "http.disconnect" or not message.get("more_body", False):
                         return
                     drained_bytes += len(message.get("body", b""))
-        except (TimeoutError, asyncio.CancelledError):  # cancelled when a stop has no more time: the answer is out
+        except (TimeoutError, asyncio.CancelledError):  # cancelled when a shutdown has no time left: the answer is sent
             return
 
 

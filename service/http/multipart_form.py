@@ -58,7 +58,7 @@ def file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
     boundary = options.get("boundary", "")
     if boundary and boundary.isascii():
         delimiter = b"\r\n--" + boundary.encode()
-        size = len(delimiter)  # of the first one, too: it has its line's end in place of the one before it
+        size = len(delimiter)  # also of the first one, which has a line break after it instead of before
         header_end = body.find(b"\r\n\r\n", size, size + MAX_PLAIN_HEADER_BYTES)
         end = body.find(delimiter, header_end) if header_end > 0 else -1
         if end > 0 and body[end + size :] in FORM_ENDS and body.startswith(delimiter[2:] + b"\r\n"):
@@ -184,7 +184,7 @@ def _decode_extended(charset: str, value: str) -> str:
     """Decode a parameter in RFC 8187's form: RFC 7578 forbids it and the library rejects it, but clients send it."""
     try:
         return unquote(value, charset or "utf-8", errors="replace")
-    except LookupError:  # there is no such charset
+    except LookupError:  # unknown charset
         return unquote(value, errors="replace")
 
 

@@ -70,7 +70,7 @@ def openapi_document(document: Document, examples: Examples) -> Document:
     for name, operation in operations(document):
         responses = operation["responses"]
         if _is_fastapis_own(responses.get("422", {})):
-            del responses["422"]  # FastAPI adds it wherever there is a parameter, in a form that is never sent
+            del responses["422"]  # FastAPI adds it for every route with parameters, in a form that is never sent
         for status, response in responses.items():
             for kind, content in response.get("content", {}).items():
                 if kind in (JSON, PROBLEM_TYPE) and status in examples.get(name, {}):

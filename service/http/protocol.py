@@ -151,7 +151,7 @@ class BacklogProtocol(ClosingProtocol):
         raw_path, query = (
             scope["raw_path"],
             scope["query_string"],
-        )  # as they were sent: so an early rejection knows them
+        )  # as they were sent, because early rejections compare them
         forwarding = self.application.forwarding
         path = scope["path"] if forwarding.is_off else forwarding.resolve(scope)
         if scope["method"] != "POST" or not path.startswith(PATHS):

@@ -69,7 +69,7 @@ def notify_finished(trace: Trace, observers: Sequence[Observer]) -> None:
 @lru_cache(maxsize=1024)
 def client_text(host: str, port: int) -> str:
     """Return the address and port of a client, such as `127.0.0.1:40000` or `[::1]:40000`."""
-    if not port:  # a proxy usually names the address alone
+    if not port:  # a proxy usually reports only the address
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

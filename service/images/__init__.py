@@ -1,1 +1,1 @@
-"""Images of requests: files of any format decoded to the pixels that a version takes."""
+"""Images in requests: files of any format, decoded to the pixels that a version takes."""

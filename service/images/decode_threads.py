@@ -1,7 +1,7 @@
-"""The threads in which images are decoded: a bounded number, within a bounded memory, each replaced when it is lost.
+"""The decoder threads: bounded in number and memory; threads that hang are replaced.
 
-A decoder in C can't be stopped. A thread that is far beyond what any image takes is given up: another takes its place,
-up to a bound, and it ends when it comes back. Work whose deadline has passed is never started.
+A decoder in C can't be interrupted. A thread that takes far longer than any image should is abandoned: another replaces
+it, up to a bound, and it ends when its decoder returns. Work whose deadline has passed is never started.
 """
 
 import itertools
@@ -20,10 +20,10 @@ from service.errors import RequestError, TooLargeError, UnavailableError, clear_
 
 THREAD_NAME_PREFIX: Final = "decode"
 OVERDUE_AFTER_S: Final = 10.0
-"""A thread that decodes for longer, and beyond its request's deadline, is given up."""
+"""A thread that decodes for longer than this, and past its request's deadline, is abandoned."""
 FREE_HELD_BYTES: Final = 20 * 2**20
 HELD_COPIES: Final = 2
-"""Copies of a body in memory: the body itself and the files cut out of it."""
+"""Number of copies of a body in memory: the body itself, and the files cut out of it."""
 LOOK_AGAIN_S: Final = 0.1
 DECAY: Final = 0.9
 RETRY_WHILE_OVERDUE_S: Final = 5
@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 
 
 class Decodable(Protocol):
-    """An image that was read through."""
+    """An image whose structure has been read."""
 
     @property
     def pixels(self) -> int:
@@ -40,15 +40,15 @@ class Decodable(Protocol):
 
     @property
     def decode_bytes(self) -> int:
-        """The most memory that `decode` takes."""
+        """The maximum memory that `decode` uses."""
 
     def decode(self) -> Pixels:
-        """Return its pixels (height, width, 3) uint8 RGB 0..255."""
+        """Return the pixels (height, width, 3) uint8 RGB 0..255."""
 
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One image. `read` is called once, and gives `image`; `held_bytes` is the memory that is set aside for it."""
+    """One image. `read` is called once and returns `image`; `held_bytes` is the memory reserved for it."""
 
     read: Callable[[], Decodable]
     expected_pixels: int
@@ -59,20 +59,20 @@ class _Job:
     held_bytes: int = 0
 
     def fail(self, error: BaseException) -> None:
-        """Raise the error in the caller, if it still waits."""
+        """Raise the error in the caller, if it is still waiting."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
 
 class DecodeThreads:
-    """Decodes images in threads that start when they are needed.
+    """Decodes images in threads that are started on demand.
 
     Args:
-        threads: how many decode at once; as many again may be lost and replaced.
-        max_decode_bytes: memory for all images that are being decoded, together.
-        held_bytes: gives how much the bodies of all requests hold; more than `FREE_HELD_BYTES` leave less to decode in.
-        clock: gives seconds.
-        overdue_after_s: from when on a thread that is beyond its deadline is given up.
+        threads: number of threads; as many again may be abandoned and replaced.
+        max_decode_bytes: memory limit for all images that are decoded at the same time.
+        held_bytes: returns the size of the bodies of all requests; the part above `FREE_HELD_BYTES` reduces the limit.
+        clock: returns seconds.
+        overdue_after_s: time after which a thread past its deadline is abandoned.
     """
 
     def __init__(
@@ -105,40 +105,40 @@ class DecodeThreads:
 
     @property
     def used_bytes(self) -> int:
-        """Memory that is set aside for images being decoded."""
+        """Memory reserved for images that are being decoded."""
         return self._used_bytes
 
     @property
     def waiting(self) -> int:
-        """Images that wait for a thread or for memory."""
+        """Number of images that wait for a thread or for memory."""
         return len(self._unread) + len(self._read)
 
     @property
     def overdue(self) -> int:
-        """Threads that were given up and have not come back."""
+        """Number of abandoned threads that have not returned."""
         with self._changed:
             return self._overdue()
 
     @property
     def overdue_after_s(self) -> float:
-        """From when on a thread that is beyond its deadline is given up."""
+        """Time after which a thread past its deadline is abandoned."""
         return self._overdue_after_s
 
     @property
     def is_exhausted(self) -> bool:
-        """Tell whether so many threads are lost that none is left."""
+        """Whether all threads are lost."""
         return self.overdue >= self._max_threads
 
     def submit(self, read: Callable[[], Decodable], *, expected_pixels: int, expires_s: float) -> "Future[Pixels]":
         """Return the future pixels (height, width, 3) of an image.
 
         Args:
-            read: gives the image; called in a thread.
-            expected_pixels: about how large it is.
-            expires_s: in the clock's time; work that has not started then fails with a `TimeoutError`.
+            read: returns the image; called in a thread.
+            expected_pixels: approximate size of the image.
+            expires_s: the deadline in the clock's time; work that has not started by then fails with a `TimeoutError`.
 
         Raises:
-            UnavailableError: it can't be decoded by then, or no thread is left.
+            UnavailableError: it can't be decoded in time, or no thread is left.
         """
         job = _Job(read, expected_pixels, expires_s)
         with self._changed:
@@ -150,13 +150,13 @@ class DecodeThreads:
         return job.future
 
     def replace_overdue(self) -> None:
-        """Start threads in place of those that are given up, as far as there may be more."""
+        """Start replacements for abandoned threads, up to the limit."""
         with self._changed:
             self._drop_expired()
             self._start_threads()
 
     def close(self) -> None:
-        """Decode nothing that hasn't started; what has is left to end by itself."""
+        """Decode nothing that hasn't started; started work ends by itself."""
         with self._changed:
             self._is_closed = True
             for job in (*self._unread, *self._read):
@@ -187,7 +187,7 @@ class DecodeThreads:
         return sum(now_s > max(job.expires_s, job.start_s + self._overdue_after_s) for job in self._running)
 
     def _drop_expired(self) -> None:
-        """Let go of work that was cancelled, or whose time is over, before it starts."""
+        """Drop work that was cancelled or whose deadline has passed, before it starts."""
         now_s = self._clock()
         for jobs in (self._unread, self._read):
             if all(job.expires_s > now_s and not job.future.cancelled() for job in jobs):
@@ -217,10 +217,10 @@ class DecodeThreads:
     def _work(self) -> None:
         while (job := self._next()) is not None:
             self._run(job)
-            del job  # with all that it holds, before this thread waits
+            del job  # free its memory before waiting
 
     def _next(self) -> _Job | None:
-        """Return work, once there is some; None where this thread is to end."""
+        """Return the next job, waiting for one; None if this thread should end."""
         with self._changed:
             while True:
                 if self._is_closed or self._alive - self._overdue() > self._threads:
@@ -233,14 +233,14 @@ class DecodeThreads:
                     self._running.add(job)
                     return job
                 self._idle += 1
-                # Nobody tells that bodies have left.
+                # Nothing notifies this thread when bodies are freed.
                 self._changed.wait(LOOK_AGAIN_S if self._read else None)
                 self._idle -= 1
 
     def _startable(self) -> _Job | None:
         if self._read and self._take_memory(self._read[0]):
             return self._read.popleft()
-        # A read image holds a copy of its file, so at most as many are read as can soon be decoded.
+        # A read image holds a copy of its file, so only as many are read as can soon be decoded.
         return self._unread.popleft() if self._unread and len(self._read) < self._threads else None
 
     def _take_memory(self, job: _Job) -> bool:
@@ -270,7 +270,7 @@ class DecodeThreads:
             self._let_go(job)
 
     def _may_go_on(self, job: _Job, image: Decodable) -> bool:
-        """Set memory aside; where there is none, another thread goes on later."""
+        """Reserve memory; if there is none, leave the job to another thread."""
         if image.decode_bytes > self._max_decode_bytes:
             raise TooLargeError(
                 f"decoding the image takes up to {image.decode_bytes:,} bytes of memory",

@@ -1,9 +1,9 @@
-"""From an uploaded file to the (height, width, 3) uint8 RGB pixels that a version takes, with every limit on the way.
+"""From an uploaded file to the (height, width, 3) uint8 RGB pixels that a version takes, with all limits.
 
-The rule, the same for every format (docs/images.md): first frame; 16-bit channels by their upper 8 bits; grey,
-palette and CMYK to RGB; the central square (of a version that takes no squares: the largest part in the middle of its
-shape), resized to the version's size by antialiased bicubic interpolation; transparency over white; turned upright by
-the EXIF orientation. An RGB image of the version's own size is passed through unchanged.
+The rules are the same for every format (docs/images.md): first frame; upper 8 bits of 16-bit channels; grey, palette
+and CMYK to RGB; the central square (for a version that takes no squares: the largest central part of its shape),
+resized to the version's size with antialiased bicubic interpolation; transparency over white; rotated by the EXIF
+orientation. An RGB image of the version's own size passes unchanged.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ JPEG_DRAFT_FACTOR: Final = 4
 """libjpeg may decode at 1/2 to 1/8 size as long as both sides keep this many times the pixels of the input's longer
 side: a phone's photo in a quarter of the time, and the resize still averages over 4x4 pixels or more."""
 SIMPLEJPEG_COLOURS: Final = frozenset({"YCbCr", "RGB", "Gray"})
-"""Colour spaces whose pixels are the same by simplejpeg and by Pillow; those of CMYK differ."""
+"""Colour spaces that simplejpeg and Pillow decode to the same pixels; they differ for CMYK."""
 SLOW_FORMATS: Final = frozenset({"TIFF", "HEIF", "AVIF"})
-"""Their decoders take milliseconds for the smallest image."""
+"""Formats whose decoders take milliseconds for the smallest image."""
 BAND_PIXELS: Final = 2**18
 TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,22 +44,22 @@ TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
     8: Image.Transpose.ROTATE_90,
 }
 ON_ITS_SIDE: Final = 5
-"""From this EXIF orientation on, the picture's rows are columns."""
+"""The first EXIF orientation that swaps rows and columns."""
 
 Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
 
 
 class EncodedImage:
-    """An uploaded file that was read through and whose size was checked; nothing is decoded yet.
+    """An uploaded file whose structure and size were checked; nothing is decoded yet.
 
     Args:
         content: the file.
-        shape: height, width and channels of the pixels to make of it.
-        max_pixels: greatest width times height.
+        shape: height, width and channels of the result.
+        max_pixels: maximum width times height.
 
     Raises:
-        UndecodableError: not an image of `READABLE_FORMATS`, or one whose structure is damaged.
-        TooLargeError: more pixels than `max_pixels`, or in more parts than any program writes.
+        UndecodableError: it is not an image of `READABLE_FORMATS`, or its structure is damaged.
+        TooLargeError: it has more pixels than `max_pixels`, or more parts than any program writes.
     """
 
     def __init__(self, content: bytes, shape: InputShape, *, max_pixels: int) -> None:
@@ -76,26 +76,26 @@ class EncodedImage:
 
     @property
     def decode_bytes(self) -> int:
-        """The most memory that `decode` takes."""
+        """The maximum memory that `decode` uses."""
         return self._file.decode_bytes
 
     @property
     def is_slow(self) -> bool:
-        """Tell whether even a small one takes milliseconds to decode."""
+        """Whether even a small image takes milliseconds to decode."""
         return self._file.format in SLOW_FORMATS
 
     def decode(self) -> NDArray[np.uint8]:
-        """Return the pixels (height, width, 3) uint8 RGB 0..255, by this module's rule.
+        """Return the pixels (height, width, 3) uint8 RGB 0..255, by the rules of this module.
 
         Raises:
-            UndecodableError: the file is cut off or damaged.
-            UnavailableError: there is not enough memory for it.
+            UndecodableError: the file is truncated or damaged.
+            UnavailableError: there is not enough memory.
         """
         try:
             return self._decode()
         except RequestError:
             raise
-        except UnidentifiedImageError:  # names no cause, but a place in memory
+        except UnidentifiedImageError:  # its text has no cause, only a memory address
             raise damaged("its header is damaged or not supported") from None
         except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
             if _is_out_of_memory(error, self.decode_bytes):
@@ -103,11 +103,11 @@ class EncodedImage:
             raise damaged(str(error)) from None
 
     def _decode(self) -> NDArray[np.uint8]:
-        # Each step lets go of what the step before it made.
+        # Each step frees the result of the step before.
         colours = _colours(self._load_whole(), self._file)
         size = (self._height, self._width) if self._orientation >= ON_ITS_SIDE else (self._width, self._height)
         middle = _resized_middle(colours, size)
-        # Turning the small picture needs no copy of the large one; the crop moves by a pixel of it at most.
+        # Rotating the small picture needs no copy of the large one; the crop moves by one of its pixels at most.
         turn = TRANSPOSITIONS.get(self._orientation)
         return np.asarray(middle.transpose(turn) if turn is not None else middle, np.uint8)
 
@@ -128,31 +128,31 @@ class EncodedImage:
         check_pixels(*image.size, self._max_pixels)
         if self._file.format == "JPEG":
             image.draft(None, (self._draft_side, self._draft_side))
-        if self._file.format == "AVIF":  # Pillow leaves it to us, and tells by EXIF what the boxes say
+        if self._file.format == "AVIF":  # Pillow does not apply it, but returns the boxes' orientation as EXIF
             self._orientation = exif_orientation(image.info.get("exif", b"")) or UPRIGHT
         image.load()
         return image
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Pixels (height, width, 3) uint8 RGB as a PNG, which keeps each as it is."""
+    """Return pixels (height, width, 3) uint8 RGB as a PNG, losslessly."""
     stream = BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return stream.getvalue()
 
 
 def _small_jpeg(file: ReadFile) -> Image.Image | None:
-    """Return a small JPEG by simplejpeg, which makes Pillow's pixels in less time; None leaves it to Pillow.
+    """Decode a small JPEG with simplejpeg, to the same pixels as Pillow in less time; None leaves it to Pillow.
 
-    A larger one takes as long by either: its time is libjpeg's own, and Pillow would copy the pixels for its resize.
-    `python -m scripts.compare_libraries jpeg` measures both.
+    For larger ones there is no difference: libjpeg takes most of the time, and Pillow would copy the pixels to resize
+    them. `python -m scripts.compare_libraries jpeg` measures both.
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(file.content)
         if colours not in SIMPLEJPEG_COLOURS or (width, height) != (file.width, file.height):
             return None
         return Image.fromarray(simplejpeg.decode_jpeg(file.content, strict=True))
-    except ValueError:  # it is damaged: Pillow says how, or makes of it what it can
+    except ValueError:  # damaged: Pillow reports how, or decodes what it can
         return None
 
 
@@ -162,17 +162,17 @@ def _open(file: ReadFile, ending: bytes) -> Image.Image:
         return _heif_opener()(stream)
     image = Image.open(stream, formats=(file.format,))
     if isinstance(image, ImageFile.ImageFile) and len(image.tile) == 1:
-        # Read in one go: a decoder that needs more than a block goes through all before it again and again.
+        # Read at once: a decoder that needs more than one block starts again from the first each time.
         image.decodermaxblock = len(file.content) + len(ending) + 1
     return image
 
 
 @cache
 def _heif_opener() -> Callable[[BytesIO], Image.Image]:
-    """Return the class that opens HEIC; imported with the first one, for it brings 26 MB of libraries along."""
+    """Return the class that opens HEIC; imported on demand, because it loads 26 MB of libraries."""
     from pillow_heif import HeifImageFile, options
 
-    # Decode the picture alone; a thumbnail in its place would have other pixels.
+    # Decode only the picture; a thumbnail instead would have other pixels.
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     options.DECODE_THREADS = 1
     opener: Callable[[BytesIO], Image.Image] = HeifImageFile
@@ -180,9 +180,9 @@ def _heif_opener() -> Callable[[BytesIO], Image.Image]:
 
 
 def _colours(image: Image.Image, file: ReadFile) -> Image.Image:
-    """Return the image in a mode that can be resized as it is: grey, RGB, or with transparency.
+    """Return the image in a mode that can be resized: grey, RGB, or with transparency.
 
-    Makes no copy that isn't needed, for each is as large as the image: grey may become RGB once it is small.
+    It copies only if necessary, since a copy is as large as the image; grey may become RGB after resizing.
     """
     if image.mode.startswith("I"):
         return _upper_bits(image, file)
@@ -194,7 +194,7 @@ def _colours(image: Image.Image, file: ReadFile) -> Image.Image:
 
 
 def _upper_bits(image: Image.Image, file: ReadFile) -> Image.Image:
-    """Return the upper 8 of 16 (or 12) bits as grey, a band of rows after the other."""
+    """Return the upper 8 of 16 (or 12) bits as grey, one band of rows after another."""
     transparent = image.info.get("transparency")
     grey = Image.new("L", image.size)
     rows = max(1, BAND_PIXELS // image.width)
@@ -210,19 +210,19 @@ def _upper_bits(image: Image.Image, file: ReadFile) -> Image.Image:
 
 
 def _resized_middle(colours: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return the largest part in the middle that has the shape of `size` (width, height), in that size, over white."""
+    """Return the largest central part with the shape of `size` (width, height), resized to it, over white."""
     width = min(colours.width, max(1, colours.height * size[0] // size[1]))
     height = min(colours.height, max(1, colours.width * size[1] // size[0]))
     left, top = (colours.width - width) // 2, (colours.height - height) // 2
     middle = colours.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
     if middle.mode in {"LA", "RGBA"}:
-        # Pillow weighs colours by their alpha when it resizes, so that this is the same as before, on fewer pixels.
+        # Pillow weights colours by alpha when it resizes, so this gives the same result with fewer pixels.
         middle = Image.alpha_composite(Image.new("RGBA", middle.size, "white"), middle.convert("RGBA"))
     return middle.convert("RGB")
 
 
 def _is_out_of_memory(error: Exception, needed_bytes: int) -> bool:
-    """Tell whether a decoder failed for want of memory; many say only that the file is broken."""
+    """Return whether a decoder failed for lack of memory; many only report a damaged file."""
     if isinstance(error, MemoryError):
         return True
     try:

@@ -1,8 +1,8 @@
-"""Fast path of decoding: files that are RGB of a version's own size already, without most of Pillow's Python.
+"""Fast path of decoding: RGB files that already have a version's own size, without most of Pillow's Python code.
 
-Hands the compressed data straight to the decoders: a PNG's to Pillow's, a JPEG to simplejpeg, which like Pillow wraps
-libjpeg-turbo and makes the same pixels, in a third of the time (`python -m scripts.compare_libraries jpeg`). Every
-other file, and one that is cut off or damaged, is left to `service.images.encoded`.
+The compressed data goes straight to the decoders: a PNG's to Pillow's, a JPEG's to simplejpeg, which like Pillow wraps
+libjpeg-turbo and makes the same pixels in a third of the time (`python -m scripts.compare_libraries jpeg`). All other
+files, and damaged ones, are left to `service.images.encoded`.
 """
 
 import re
@@ -20,14 +20,14 @@ from cifar10_serving.artifacts.metadata import InputShape
 KEPT_SHAPES: Final = 64
 MAX_BYTES: Final = 16 * 2**10
 MAX_PIXELS: Final = 128 * 128
-"""What is larger would hold up the event loop, on which it is decoded. A file of 32x32 pixels has 3 kB."""
+"""Larger images would block the event loop. A file of 32x32 pixels has 3 kB."""
 
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER: Final = PNG_SIGNATURE + b"\x00\x00\x00\rIHDR%b%b\x08\x02\x00\x00\x00"
 """Width and height in 4 bytes each, 8 bits, RGB, not interlaced. https://www.w3.org/TR/png-3/#11IHDR"""
 PNG_FIRST_CHUNK: Final = 8
 IGNORABLE_PNG_CHUNKS: Final = frozenset({b"IHDR", b"sRGB", b"gAMA", b"cHRM", b"iCCP", b"pHYs", b"tIME", b"sBIT"})
-"""Pillow applies none of them to the pixels. Others might: transparency, orientation (in text, too), animation."""
+"""Pillow applies none of them to the pixels; it may apply others: transparency, orientation, animation."""
 
 JPEG_HEADER: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
 """JFIF: three components are YCbCr. https://www.w3.org/Graphics/JPEG/jfif3.pdf"""
@@ -37,12 +37,12 @@ B.2.2"""
 JPEG_SCAN: Final = b"\xff\xda\x00\x0c\x03"
 JPEG_END: Final = b"\xff\xd9"
 JPEG_MARKERS: Final = re.compile(rb"\xff[\xc0\xda\xe1\xe2\xee]")
-"""Frame and scan; and those that have a say: EXIF and XMP, several pictures in a file, Adobe's own colours."""
+"""Frame and scan, and markers that may change the pixels: EXIF and XMP, several pictures in a file, Adobe's colours."""
 PLAIN_JPEG_MARKERS: Final = [JPEG_FRAME[:2], JPEG_SCAN[:2]]
 
 
 def decode_unchanged(content: bytes, shape: InputShape) -> NDArray[np.uint8] | None:
-    """Return the pixels uint8 RGB 0..255 of a file that holds just these; None for any other file.
+    """Return the pixels uint8 RGB 0..255 of a file that has exactly this size and mode; None for any other file.
 
     Args:
         content: the file.
@@ -61,7 +61,7 @@ def decode_unchanged(content: bytes, shape: InputShape) -> NDArray[np.uint8] | N
 
 @lru_cache(KEPT_SHAPES)
 def _headers(shape: InputShape) -> tuple[bytes, bytes]:
-    """Return how PNGs of pixels of this shape begin and the frame of such JPEGs; nothing where they are too large."""
+    """Return the header of PNGs with this shape and the frame of such JPEGs; nothing if they are too large."""
     height, width, _ = shape
     if height * width > MAX_PIXELS:
         return b"", b""
@@ -78,12 +78,12 @@ def _decode_png(content: bytes, shape: InputShape) -> NDArray[np.uint8] | None:
 
 
 def _decode_jpeg(content: bytes, frame: bytes) -> NDArray[np.uint8] | None:
-    # Strict: of a damaged scan, libjpeg would make pixels with no more than a warning.
+    # Strict: for a damaged scan, libjpeg would return pixels with only a warning.
     return np.asarray(simplejpeg.decode_jpeg(content, strict=True)) if _is_plain_jpeg(content, frame) else None
 
 
 def _png_data(content: bytes) -> bytes | None:
-    """Return the compressed pixels of a PNG; None if it has a chunk that may change them, or a damaged one."""
+    """Return the compressed pixels of a PNG; None if a chunk may change them or is damaged."""
     data = []
     start = PNG_FIRST_CHUNK
     while True:

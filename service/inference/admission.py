@@ -1,4 +1,4 @@
-"""Admission: which requests may begin, how many wait in front of the event loop, and load shedding for the others."""
+"""Admission: slots for requests, the backlog in front of the event loop, and load shedding."""
 
 import asyncio
 import math
@@ -16,28 +16,28 @@ SMOOTHING: Final = 0.1
 
 
 class Exchange(Protocol):
-    """One request for predictions, whatever its protocol."""
+    """A prediction request of any protocol."""
 
     @property
     def trace(self) -> Trace:
-        """Notes for logs and metrics."""
+        """The request's trace."""
         ...
 
     @property
     def ticket(self) -> "Ticket | None":
-        """Load shedding's record of the request; None where it waited in no backlog."""
+        """The backlog's record of the request; None if it was not in a backlog."""
         ...
 
 
 class Admission:
-    """A bounded number of slots, and a bounded number of bytes in them. Used from one thread, the event loop's.
+    """A bounded number of slots, with a bounded number of bytes in them; used only from the event loop's thread.
 
-    `pending` slots are in use, and `pending_bytes` are held in them; at `last_answer_s` one was given back.
+    `pending` slots are in use and hold `pending_bytes`; the last one was freed at `last_answer_s`.
 
     Args:
-        max_pending: slots.
-        max_pending_bytes: of the bodies that are held in memory, together.
-        clock: by which answers, waits and rejections are timed.
+        max_pending: number of slots.
+        max_pending_bytes: limit for the bodies in memory, of all requests together.
+        clock: returns the time of answers, waits and rejections.
     """
 
     def __init__(self, max_pending: int, max_pending_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,33 +53,33 @@ class Admission:
         """Return a slot that is held while the `with` block runs.
 
         Args:
-            exchange: the request for predictions that takes it; None for other work.
+            exchange: the prediction request that takes it; None for other work.
 
         Raises:
-            UnavailableError: on entering, where all are in use; with the time until they have drained.
+            UnavailableError: on entering, if all slots are in use; with the time until they have drained.
         """
         return Slot(self, exchange)
 
     def overloaded(self, pending: int) -> UnavailableError:
-        """The error of a request that found so many before it."""
+        """Return the error for a request with this many others ahead of it."""
         return UnavailableError(
             f"{pending:,} requests are being received, queued or computed",
             retry_after_s=retry_after_s(pending, self._seconds_between_answers),
         )
 
     def too_many_bytes(self) -> UnavailableError:
-        """The error of a request that found too many bytes before it."""
+        """Return the error for a request with too many bytes ahead of it."""
         return UnavailableError(
             f"the {self.pending:,} requests before this one hold {self.pending_bytes:,} bytes",
             retry_after_s=retry_after_s(self.pending, self._seconds_between_answers),
         )
 
     def stay(self) -> None:
-        """Take a slot for work that goes on after its request was answered; `leave` gives it back."""
+        """Take a slot for work that outlives its request; `leave` frees it."""
         self.pending += 1
 
     def leave(self, held_bytes: int = 0) -> None:
-        """Give a slot back, and the bytes in it."""
+        """Free a slot and the bytes in it."""
         now_s = self.clock()
         self.pending -= 1
         self.pending_bytes -= held_bytes
@@ -88,9 +88,9 @@ class Admission:
 
 
 class Slot:
-    """A place for one request, and for the bytes of its body; held while a `with` block runs.
+    """A slot for one request and the bytes of its body; held while a `with` block runs.
 
-    Where the block of a request for predictions ends for want of capacity, requests for the same are rejected early.
+    If a prediction request fails for lack of capacity, similar requests are then rejected before they are parsed.
     """
 
     __slots__ = ("_admission", "_exchange", "_held_bytes")
@@ -101,7 +101,7 @@ class Slot:
         self._held_bytes = 0
 
     def __enter__(self) -> Self:
-        """Take the place."""
+        """Take the slot."""
         admission, exchange = self._admission, self._exchange
         if exchange is not None:
             exchange.trace.is_inference = True
@@ -117,13 +117,13 @@ class Slot:
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        """Give it back, with its bytes."""
+        """Free the slot and its bytes."""
         self._admission.leave(self._held_bytes)
         if isinstance(error, UnavailableError) and self._exchange is not None and self._exchange.ticket is not None:
             self._exchange.ticket.mark_saturated(error, self._exchange.trace)
 
     def hold_bytes(self, size_bytes: int) -> None:
-        """Count bytes that the request now holds.
+        """Count bytes that the request holds from now on.
 
         Raises:
             UnavailableError: all requests together would hold too many.
@@ -136,21 +136,21 @@ class Slot:
 
 
 MAX_STARTS_PER_TICK: Final = 8
-"""Together they take the event loop some milliseconds."""
+"""Number of requests that take the event loop a few milliseconds."""
 MAX_TARGETS: Final = 1000
 NEW_S: Final = 0.1
-"""How long a refusal tells the same before it is made anew."""
+"""Time for which a rejection is reused."""
 FORGOTTEN_AFTER_S: Final = 1.0
 
 Version = tuple[str, int]
 
 
 class Rejection:
-    """Why requests are refused at the moment, and by which version, where it is known.
+    """The reason for current rejections, and the version concerned.
 
     Args:
-        capacity_limit: what there is too little of.
-        version: name and number; None where the service as a whole is full.
+        capacity_limit: the exhausted resource.
+        version: name and number; None if the whole service is overloaded.
     """
 
     __slots__ = ("capacity_limit", "error", "made_s", "responses", "version")
@@ -162,18 +162,19 @@ class Rejection:
         self.made_s = -math.inf
 
     def renew(self, now_s: float) -> None:
-        """Have it tell how it is now."""
+        """Update the reason to the current state."""
         self.error = self.capacity_limit.error()
         self.made_s = now_s
         self.responses: dict[tuple[bool, bool], bytes] = {}
-        """Whole responses that say so, by their form; the protocol makes and keeps them."""
+        """Prerendered responses by their form, created and cached by the protocol."""
 
 
 @dataclass(slots=True)
 class Ticket:
-    """What the backlog knows of a request that has begun.
+    """The backlog's record of a request.
 
-    `target` is what it asks for; `waited_s` how long it waited; `rejected` why it is not to be answered, if so.
+    `target` is its path and query, `waited_s` the time in the backlog, and `rejected` the reason if it must be
+    rejected.
     """
 
     backlog: "Backlog"
@@ -182,25 +183,25 @@ class Ticket:
     rejected: Exception | None = None
 
     def mark_saturated(self, error: UnavailableError, trace: Trace) -> None:
-        """Reject whatever asks for the same before it is parsed, as long as there is no capacity for it."""
+        """Reject requests for the same target before they are parsed, until there is capacity again."""
         if error.capacity_limit is not None:
             version = None if trace.model is None else (trace.model, trace.version or 0)
             self.backlog.reject_same_target(self.target, Rejection(error.capacity_limit, version))
 
 
 class Backlog:
-    """A first-in, first-out line in front of the event loop's work. Used from one thread, the event loop's.
+    """A FIFO queue in front of the event loop's work; used only from the event loop's thread.
 
     Args:
-        admission: counts the requests that have begun; those in line take up its room, too.
-        max_requests: in line.
+        admission: counts the started requests; queued ones count towards its limit as well.
+        max_requests: maximum number of queued requests.
     """
 
     def __init__(self, admission: Admission, max_requests: int) -> None:
         self.admission = admission
         self._clock = admission.clock
         self.on_tick: Callable[[], None] | None = None
-        """Called in each turn of the event loop in which requests begin or wait."""
+        """Called in each tick of the event loop in which requests start or wait."""
         self._max_requests = max_requests
         self._waiting: deque[tuple[bytes, Callable[[float], None], float]] = deque()
         self._begun = 0
@@ -212,38 +213,38 @@ class Backlog:
 
     @property
     def waiting(self) -> int:
-        """Requests in line."""
+        """Number of queued requests."""
         return len(self._waiting)
 
     @property
     def pending(self) -> int:
-        """Requests in line, and those that have begun."""
+        """Number of queued and started requests."""
         return self.admission.pending + len(self._waiting)
 
     @property
     def is_full(self) -> bool:
-        """Whether requests are refused whatever they ask for."""
+        """Whether all requests are rejected."""
         waiting = len(self._waiting)
         return waiting >= self._max_requests or self.admission.pending + waiting >= self.admission.max_pending
 
     @property
     def rejects(self) -> bool:
-        """Whether any request is refused at the moment, which is quickly told."""
+        """Whether any request is rejected now; cheap to evaluate."""
         return bool(self._full) or self.is_full
 
     def is_exhausted(self, ahead: int) -> bool:
-        """Whether it is full; the backlog itself is a shortage."""
+        """Return whether it is full; the backlog itself is a capacity limit."""
         return self.is_full or ahead >= self._max_requests
 
     def error(self) -> UnavailableError:
-        """The error of a request that finds it full."""
+        """Return the error for a request that finds it full."""
         return self.admission.overloaded(self.pending)
 
     def rejection(self, target: bytes) -> Rejection | None:
-        """Why a request that asks for this is to be refused, or None.
+        """Return the reason to reject a request for this target, or None.
 
-        Those in line that ask for the same count as if they were where they are on their way to: none that is let in
-        waits in vain.
+        Queued requests for the same target count as if they had already started, so that no accepted request waits for
+        nothing.
         """
         now_s = self._clock()
         found = self._whole if self.is_full else self._full.get(target)
@@ -258,27 +259,27 @@ class Backlog:
         return found
 
     def reject_same_target(self, target: bytes, rejection: Rejection) -> None:
-        """Refuse whatever asks for the same, whenever there is too little for it."""
+        """Reject requests for the same target while the resource is exhausted."""
         if len(self._full) >= MAX_TARGETS:
             self._full.clear()
         rejection.renew(self._clock())
         self._full[target] = rejection
 
     def rejected(self, rejection: Rejection) -> None:
-        """Count a request that was refused without being begun."""
+        """Count a request that was rejected without being started."""
         self._rejected[rejection.version] += 1
 
     def take_rejected(self) -> Counter[Version | None]:
-        """How many were refused without being begun since the last call, by version."""
+        """Return the number of requests rejected without being started since the last call, by version."""
         taken, self._rejected = self._rejected, Counter()
         return taken
 
     def add(self, target: bytes, begin: Callable[[float], None]) -> None:
-        """Begin a request in this turn of the event loop, or, where enough have begun, in a later one.
+        """Start a request in this tick of the event loop or, if enough have started, in a later one.
 
         Args:
-            target: what it asks for.
-            begin: called with the seconds that the request has waited; it must be quick.
+            target: the request's path and query.
+            begin: called with the time in seconds that the request has waited; it must be fast.
         """
         if self._begun == 0 and not self._waiting:
             self._loop = self._loop or asyncio.get_running_loop()
@@ -299,7 +300,7 @@ class Backlog:
                 self._begin_first(now_s)
             if self.on_tick is not None:
                 self.on_tick()
-        finally:  # whatever happens to one, the others have their turns
+        finally:  # an exception must not stop the others
             if self._begun and self._loop is not None:
                 self._loop.call_soon(self._turn)
 

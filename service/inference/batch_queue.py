@@ -1,6 +1,6 @@
-"""The rows that wait for one version, and how batches are taken from them: whole requests, in order, up to a size.
+"""The queue of one version, and how batches are taken from it: whole requests, in order, up to a size.
 
-Knows nothing of threads or of other versions: when a batch is taken, and what computes it, is `scheduler`'s part.
+It knows nothing about threads or other versions; `scheduler` decides when a batch is taken and what computes it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ SMOOTHING: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """What came of a request's rows, and how long they waited and were computed."""
+    """The result of a request's rows, with the times in the queue and in the runtime."""
 
     probabilities: Probabilities
     queue_s: float
@@ -28,7 +28,7 @@ class Computed:
 
 @dataclass(eq=False, slots=True)
 class WaitingRows:
-    """The rows of one request: images (rows, height, width, 3) uint8, until when they are wanted, and who waits."""
+    """The rows of one request: images (rows, height, width, 3) uint8, their deadline, and the caller's future."""
 
     images: Images
     answer: asyncio.Future[Computed]
@@ -37,12 +37,12 @@ class WaitingRows:
 
 
 class BatchQueue:
-    """A first-in, first-out queue in front of one version. Its user guards it: it is used from several threads.
+    """A FIFO queue in front of one version. It is used from several threads; its user holds a lock.
 
-    `rows` wait; each takes about `seconds_per_row`; `free_calls` more batches may be computed beside those that are.
+    `rows` are queued; each takes about `seconds_per_row`. `free_calls` more batches may be computed at the same time.
 
     Args:
-        version: computes the batches; not kept alive, since what waits for it holds a lease.
+        version: the version; not kept alive, since queued requests hold a lease.
     """
 
     def __init__(self, version: ModelVersion) -> None:
@@ -53,26 +53,26 @@ class BatchQueue:
         self._waiting: deque[WaitingRows] = deque()
 
     def __iter__(self) -> Iterator[WaitingRows]:
-        """The requests that wait, oldest first."""
+        """Iterate over the queued requests, oldest first."""
         return iter(self._waiting)
 
     @property
     def oldest_s(self) -> float:
-        """When the first request came; the queue must not be empty."""
+        """Return the time of the oldest request; the queue must not be empty."""
         return self._waiting[0].queued_s
 
     def append(self, waiting: WaitingRows) -> None:
-        """Put a request at the end."""
+        """Add a request at the end."""
         self._waiting.append(waiting)
         self.rows += len(waiting.images)
 
     def take(self, most_rows: int, now_s: float) -> tuple[list[WaitingRows], int, list[WaitingRows]]:
-        """The next batch: whole requests of together at most so many rows, or one that alone has more.
+        """Take the next batch: whole requests with at most this many rows together, or one larger request.
 
-        Requests that nobody waits for any more are dropped on the way, never computed.
+        Requests without a waiting caller are dropped and never computed.
 
         Returns:
-            The batch, its rows, and what was dropped because its time is over.
+            The batch, its number of rows, and the requests that were dropped because their deadline has passed.
         """
         batch: list[WaitingRows] = []
         expired: list[WaitingRows] = []
@@ -93,7 +93,7 @@ class BatchQueue:
         return batch, rows, expired
 
     def drop_answered(self) -> int:
-        """Let go of the requests that have their answer already, such as a time-out; return how many rows that was."""
+        """Drop requests that already have an answer, such as a time-out; return their number of rows."""
         left = [waiting for waiting in self._waiting if not waiting.answer.done()]
         rows = sum(len(waiting.images) for waiting in left)
         self._waiting, dropped_rows = deque(left), self.rows - rows
@@ -101,7 +101,7 @@ class BatchQueue:
         return dropped_rows
 
     def measured(self, rows: int, compute_s: float) -> None:
-        """Learn from a batch how long a row takes."""
+        """Update the estimated time per row from a batch."""
         per_row_s = compute_s / rows
         if not self.seconds_per_row:
             self.seconds_per_row = per_row_s

@@ -1,7 +1,7 @@
-"""Remembers what a version answered for the same pixels; bounded in bytes, the least recently used go first.
+"""An LRU cache of answers by version and pixels, bounded in bytes.
 
-Off unless the service gives it room. Kept are probabilities, so that `top_k` doesn't matter. `functools.lru_cache`
-would keep the pixels themselves as keys, and can't be filled by a result that comes later.
+Off by default. It stores probabilities, so that `top_k` doesn't matter. `functools.lru_cache` would keep the pixels
+themselves as keys, and can't be filled by a later result.
 """
 
 from collections import OrderedDict
@@ -13,16 +13,16 @@ from service.registry.version import ModelVersion
 
 DIGEST_BYTES: Final = 16
 ENTRY_BYTES: Final = 360
-"""Memory of an entry beside its probabilities: key, digest, array, and its place in the dictionary."""
+"""Memory of an entry in addition to its probabilities: key, digest, array, and its place in the dictionary."""
 
 Key = tuple[str, int, str, bytes]
 
 
 class PredictionCache:
-    """Probabilities by version and pixels. Used from one thread, the event loop's.
+    """Probabilities by version and pixels; used only from the event loop's thread.
 
     Args:
-        max_bytes: room for entries.
+        max_bytes: maximum size of all entries.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -34,14 +34,14 @@ class PredictionCache:
 
     @property
     def size_bytes(self) -> int:
-        """What the entries take, by estimate."""
+        """Estimated size of all entries."""
         return self._size_bytes
 
     def key(self, version: ModelVersion, images: Images) -> Key:
-        """What identifies an answer: the version, by its file too, since a number can be published again; the pixels.
+        """Return the key of an answer: the pixels, and the version with its hash, as a number may be published again.
 
         Args:
-            version: ready.
+            version: a ready version.
             images: (rows, height, width, 3) uint8 RGB 0..255, contiguous.
         """
         record = version.metadata.files.get("saved_model.pb") if version.metadata else None
@@ -49,7 +49,7 @@ class PredictionCache:
         return version.name, version.version, record.sha256 if record else "", digest
 
     def get(self, key: Key) -> Probabilities | None:
-        """The probabilities (rows, classes) float32 kept under this key, or None."""
+        """Return the probabilities (rows, classes) float32 for this key, or None."""
         probabilities = self._entries.get(key)
         if probabilities is None:
             self.misses += 1
@@ -59,10 +59,10 @@ class PredictionCache:
         return probabilities
 
     def put(self, key: Key, probabilities: Probabilities) -> None:
-        """Keep probabilities, and let the least recently used go where there is no room."""
+        """Store probabilities, and evict the least recently used entries if there is no room."""
         if (former := self._entries.pop(key, None)) is not None:
             self._size_bytes -= ENTRY_BYTES + former.nbytes
-        self._entries[key] = probabilities.copy()  # else a row keeps its whole batch in memory
+        self._entries[key] = probabilities.copy()  # otherwise a row would keep its whole batch in memory
         self._size_bytes += ENTRY_BYTES + probabilities.nbytes
         while self._size_bytes > self._max_bytes:
             _, unused = self._entries.popitem(last=False)

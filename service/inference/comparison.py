@@ -1,6 +1,6 @@
-"""One picture, several models: each computes by itself, one after the other, so that its times are its own.
+"""One picture, several models: they compute one after another, so that each model's timings are its own.
 
-Which versions there are is `repository`'s part, how one computes `pipeline`'s; records are made in `service.api`.
+The repository knows the versions, and `pipeline` computes; `service.api` creates the records.
 """
 
 from collections import defaultdict
@@ -17,12 +17,12 @@ from service.registry.repository import ModelRepository, ModelVersion
 from service.telemetry.trace import Trace
 
 Candidate = tuple[str, int | str | None]
-"""A model's name, and a version's number or label; None for the version that answers where none is asked for."""
+"""A model's name, and a version's number or label; None for the serving version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What one version says, or why it doesn't; `computed` is None where it doesn't."""
+    """A version's answer, or its error; `computed` is None for an error."""
 
     chosen: ModelVersion
     result: Prediction | RequestError
@@ -30,11 +30,11 @@ class Answered:
 
 
 def candidates(repository: ModelRepository, asked: Sequence[Candidate]) -> list[ModelVersion]:
-    """The versions to compare: those asked for, or where none is, one of each model that is ready.
+    """Return the versions to compare: the requested ones, or one of each ready model.
 
     Raises:
-        UnknownModelError: one that was asked for does not exist, or does not serve.
-        UnavailableError: one that was asked for is not ready, or nothing is.
+        UnknownModelError: a requested one does not exist or does not serve.
+        UnavailableError: a requested one is not ready, or nothing is.
     """
     if asked:
         return [repository.find(name, version) for name, version in dict.fromkeys(asked)]
@@ -44,7 +44,7 @@ def candidates(repository: ModelRepository, asked: Sequence[Candidate]) -> list[
         if state is VersionState.READY:
             try:
                 chosen.append(repository.find(name))
-            except UnknownModelError:  # withdrawn at this moment
+            except UnknownModelError:  # withdrawn in between
                 continue
     return chosen or [repository.find()]
 
@@ -52,10 +52,10 @@ def candidates(repository: ModelRepository, asked: Sequence[Candidate]) -> list[
 async def decode_for(
     pipeline: Pipeline, content: bytes, versions: Sequence[ModelVersion], trace: Trace, deadline: Deadline
 ) -> dict[InputShape, Images]:
-    """Return a picture's pixels (1, height, width, 3) uint8 RGB 0..255, once for each size that versions take.
+    """Return a picture's pixels (1, height, width, 3) uint8 RGB 0..255, once for each input size of the versions.
 
     Args:
-        trace: of the request; the time for all of them is noted in it.
+        trace: the request's trace, which gets the total time.
 
     Raises:
         RequestError: it can't be decoded, or not in time.
@@ -77,13 +77,13 @@ async def compare(
     top_k: int,
     deadline: Deadline,
 ) -> list[Answered]:
-    """Return each version's answer for one picture; called while admitted.
+    """Return each version's answer for one picture; requires an admission slot.
 
     Args:
-        pixels: from `decode_for` these versions.
-        versions: in the order in which they are to answer.
-        top_k: how many classes of each, from 1; all where a version has fewer.
-        deadline: of all of them; those that are not done by then have an error.
+        pixels: the result of `decode_for` for these versions.
+        versions: the versions, in the order in which they compute.
+        top_k: number of classes for each, from 1; all if a version has fewer.
+        deadline: the deadline for all versions; those that miss it have an error.
     """
     answers = []
     for version in versions:
@@ -102,7 +102,7 @@ async def compare(
 
 
 def comparable(answers: Sequence[Answered]) -> list[Prediction]:
-    """Return what versions with the same labels say; of several such groups the largest, or the first of these."""
+    """Return the predictions of versions with the same labels: the largest such group, or the first of several."""
     groups: defaultdict[frozenset[str], list[Prediction]] = defaultdict(list)
     for answered in answers:
         if isinstance(answered.result, Prediction):
@@ -115,7 +115,7 @@ def _replaced(version: ModelVersion) -> UnavailableError:
 
 
 def agreement(predictions: Sequence[Prediction]) -> Agreement:
-    """What most of these say; of several that equally many say, the one with the highest confidence in sum."""
+    """Return the majority's class; of several equally common ones, the one with the highest total confidence."""
     votes: defaultdict[str, list[float]] = defaultdict(list)
     for prediction in predictions:
         votes[prediction.label].append(prediction.confidence)

@@ -1,6 +1,6 @@
-"""Where an image is decoded: a small one in place, a large one in a thread of its own.
+"""Where an image is decoded: a small one on the event loop, a large one in a thread.
 
-What decoding is and what it rejects is `service.images.encoded`' part.
+`service.images.encoded` does the decoding.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from service.inference.admission import Admission
 
 IN_PLACE_BYTES: Final = 16 * 1024
 IN_PLACE_PIXELS: Final = 128 * 128
-"""Decoding so little takes less than a hop to another thread. Both must be small: a long file can be slow to decode
-however few its pixels, and whatever is decoded in place holds up the event loop."""
+"""Decoding such a small image takes less time than handing it to a thread. Both limits apply: a long file can be slow
+to decode despite few pixels, and decoding on the event loop blocks it."""
 PIXELS_PER_BYTE: Final = 8
-"""Typical ratio of a JPEG photo; estimates the size of an image that was not read yet."""
+"""Typical ratio of a JPEG photo, to estimate the size of an image before it is read."""
 DEFAULT_MAX_DECODE_BYTES: Final = 512 * 2**20
 
 
@@ -32,9 +32,9 @@ class Decoder:
 
     Args:
         admission: keeps the slot of work that outlives its request.
-        max_image_pixels: greatest width times height of an image.
-        max_decode_bytes: memory for all images that are being decoded, together.
-        threads: in which they are; None for their own.
+        max_image_pixels: maximum width times height of an image.
+        max_decode_bytes: memory limit for all images that are decoded at the same time.
+        threads: the threads to use; None for new ones.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class Decoder:
         return self._threads
 
     async def decode(self, content: bytes, shape: InputShape, expires_s: float) -> Images:
-        """The pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image.
+        """Return the pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image.
 
         Args:
             content: a file in one of `service.images.encoded.READABLE_FORMATS`.
-            shape: height, width and channels of the pixels to make of it.
-            expires_s: in `time.monotonic`'s time.
+            shape: height, width and channels of the result.
+            expires_s: the deadline in `time.monotonic`'s time.
 
         Raises:
-            TimeoutError: it was not decoded by then; where its thread goes on, it keeps a slot until it is.
-            RequestError: see `service.images.encoded`; an `UnavailableError` where it can't be decoded in time.
+            TimeoutError: the deadline has passed; a thread that is still decoding keeps its slot until it is done.
+            RequestError: see `service.images.encoded`; an `UnavailableError` if it can't be decoded in time.
         """
         read = partial(EncodedImage, content, shape, max_pixels=self._max_image_pixels)
         expected_pixels = PIXELS_PER_BYTE * len(content)
@@ -88,11 +88,11 @@ class Decoder:
         return pixels[None]
 
     def close(self) -> None:
-        """Decode nothing that hasn't started; what has is left to end by itself."""
+        """Decode nothing that hasn't started; started work ends by itself."""
         self._threads.close()
 
     def _give_up(self, work: "Future[Pixels]", expires_s: float) -> None:
-        """Have work that goes on keep its slot until it is done, and its thread replaced if it never is."""
+        """Let unfinished work keep its slot until it is done, and replace its thread if it never is."""
         if work.done():
             return
         loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ class Decoder:
             self._admission.leave()
 
         def done(_: "Future[Pixels]") -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts slots any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed: slots no longer matter
                 loop.call_soon_threadsafe(leave)
 
         work.add_done_callback(done)
@@ -116,10 +116,10 @@ def _given(image: EncodedImage) -> EncodedImage:
 
 
 async def _within(work: "Future[Pixels]", expires_s: float) -> Pixels:
-    """Return the pixels that a thread computes; unlike `asyncio.wait_for`, which needs a task, for any coroutine.
+    """Return the pixels that a thread computes. Unlike `asyncio.wait_for`, this works without a task.
 
     Raises:
-        TimeoutError: they are not there in time.
+        TimeoutError: the deadline has passed.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Pixels] = loop.create_future()
@@ -129,7 +129,7 @@ async def _within(work: "Future[Pixels]", expires_s: float) -> Pixels:
         return await answer
     finally:
         timer.cancel()
-        # Its error has this frame in its traceback: left here, they would keep each other, and the image, alive.
+        # The error's traceback refers to this frame: a reference here would keep both, and the image, alive.
         del answer
 
 
@@ -139,7 +139,7 @@ def _expire(answer: "asyncio.Future[Pixels]") -> None:
 
 
 def _settle_soon(loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[Pixels]", work: "Future[Pixels]") -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
         loop.call_soon_threadsafe(_settle, answer, work)
 
 

@@ -1,8 +1,8 @@
-"""What mattered to a model, by occlusion sensitivity: hide a part of the picture, see how far the class falls.
+"""Explanation of a prediction by occlusion sensitivity: hide a part of the picture, and measure how the class falls.
 
-The method is Zeiler and Fergus's (https://arxiv.org/abs/1311.2901, 2013): a square of the picture's mean colour slides
-over it. It needs nothing of a model but its answers, so it works with every runtime; the pictures are computed as any
-other request's, a batch at a time.
+The method is by Zeiler and Fergus (https://arxiv.org/abs/1311.2901, 2013): a square in the picture's mean colour moves
+over the picture. It needs only predictions, so it works with every runtime. The pictures are computed like those of
+other requests, one batch at a time.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from service.registry.version import ModelVersion
 from service.telemetry.trace import Trace
 
 Places = list[tuple[int, int]]
-"""Top and left of each place of the square, from the top left, row after row."""
+"""Top and left of each position of the square, row by row from the top left."""
 
 
 async def explain(
@@ -30,16 +30,16 @@ async def explain(
     stride: int,
     class_id: int | None = None,
 ) -> Explanation:
-    """Return how much each pixel of an encoded image mattered for a class; called while admitted.
+    """Return how much each pixel of an encoded image mattered for a class; requires an admission slot.
 
     Args:
-        chosen: is leased by the caller.
+        chosen: the version, leased by the caller.
         content: a file in one of `service.images.encoded.READABLE_FORMATS`.
-        trace: of the request.
-        deadline: of the answer.
+        trace: the request's trace.
+        deadline: the request's deadline.
         patch: side of the square in pixels, 1 to the smaller side of the version's input.
-        stride: from one square to the next in pixels, 1 to `patch`.
-        class_id: which class; None for the most probable one of the whole picture.
+        stride: distance between squares in pixels, 1 to `patch`.
+        class_id: the class; None for the most probable one of the whole picture.
 
     Raises:
         RequestError: see the tree in `service.errors`.
@@ -66,23 +66,23 @@ async def explain(
 
 
 def patch_starts(side: int, patch: int, stride: int) -> list[int]:
-    """Where patches begin along a side; the last one ends at the border, so that each pixel is hidden at least once."""
+    """Return the start positions along a side; the last patch ends at the border, so that each pixel is hidden."""
     last = side - patch
     starts = list(range(0, last + 1, stride))
     return starts if starts[-1] == last else [*starts, last]
 
 
 def patch_places(shape: InputShape, patch: int, stride: int) -> Places:
-    """Each place of the square in a picture of this height and width."""
+    """Return each position of the square in a picture of this height and width."""
     height, width, _ = shape
     lefts = patch_starts(width, patch, stride)
     return [(top, left) for top in patch_starts(height, patch, stride) for left in lefts]
 
 
 def occlusions(image: NDArray[np.uint8], places: Places, patch: int) -> Images:
-    """The picture (height, width, 3) uint8, then for each place once more, its mean colour where the square hides it.
+    """Return the picture (height, width, 3) uint8, then once for each position with the square in its mean colour.
 
-    The mean colour and not grey or black: a patch should take something away and put as little as possible in.
+    The mean colour removes information and adds as little as possible; grey or black would add more.
     """
     mean_colour = image.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     images = np.repeat(image[np.newaxis], 1 + len(places), axis=0)
@@ -92,7 +92,7 @@ def occlusions(image: NDArray[np.uint8], places: Places, patch: int) -> Images:
 
 
 def importance(drops: Probabilities, places: Places, patch: int, shape: InputShape) -> NDArray[np.float64]:
-    """(height, width): the mean drop (places,) over the squares that hide a pixel; 0 where none does."""
+    """Return (height, width): the mean drop (places,) over the squares that hide a pixel; 0 if none does."""
     height, width, _ = shape
     total, covering = np.zeros((height, width)), np.zeros((height, width))
     for drop, (top, left) in zip(drops.tolist(), places, strict=True):

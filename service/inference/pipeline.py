@@ -1,4 +1,4 @@
-"""The data plane of a request, whatever its protocol: choose a version, decode, compute, name the best classes."""
+"""The data plane of a request of any protocol: choose a version, decode, compute, and name the best classes."""
 
 import asyncio
 import time
@@ -25,15 +25,15 @@ from service.registry.repository import ModelRepository, ModelVersion
 from service.telemetry.trace import Trace
 
 FEW_CLASSES: Final = 64
-"""Up to here Python's own sort is quicker than numpy's."""
+"""Number of classes up to which Python's sort is faster than numpy's."""
 
 
 def top_classes(probabilities: Probabilities, top_k: int) -> list[tuple[int, float]]:
     """Return the most probable classes of one image with their probabilities; ties go to the lower class number.
 
     Args:
-        probabilities: (classes,) float32; what rounding took past 0 or 1 is put back.
-        top_k: how many, from 1; all where there are fewer.
+        probabilities: (classes,) float32; clipped to 0..1 against rounding errors.
+        top_k: number of classes, from 1; all if there are fewer.
     """
     if len(probabilities) > FEW_CLASSES:
         best = np.argsort(-probabilities, kind="stable")[:top_k]
@@ -73,43 +73,43 @@ def name_classes(version: ModelVersion, probabilities: Probabilities, top_k: int
 
 DEFAULT_MAX_IMAGES_PER_REQUEST: Final = 512
 MAX_REQUEST_PROBABILITIES: Final = 2**20
-"""In one answer; as JSON they take some 20 bytes each."""
+"""Maximum number of probabilities in one answer; as JSON each takes about 20 bytes."""
 MAX_REQUEST_PIXEL_BYTES: Final = 2**29
 SMALL_IMAGE_BYTES: Final = 2**16
-"""Pixels of larger images are counted among the bytes that requests hold."""
+"""Size of pixels above which an image counts towards the bytes that requests hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment until which a request must be answered: `expires_s` in `time.monotonic`'s time."""
+    """A request's deadline: `expires_s` in `time.monotonic`'s time."""
 
     timeout_s: float
     expires_s: float
 
     @classmethod
     def after(cls, timeout_s: float) -> "Deadline":
-        """Return the deadline that is so far from now."""
+        """Return the deadline after this time."""
         return cls(timeout_s, time.monotonic() + timeout_s)
 
     @property
     def left_s(self) -> float:
-        """Seconds from now, 0 once it has passed."""
+        """Return the seconds that are left, 0 if it has passed."""
         return max(0.0, self.expires_s - time.monotonic())
 
     def at_most(self, timeout_s: float) -> "Deadline":
-        """Return this deadline, or the one so far from now where that is earlier."""
+        """Return this deadline, or the one after this time if it is earlier."""
         return self if timeout_s >= self.left_s else Deadline.after(timeout_s)
 
     def passed(self) -> DeadlineError:
-        """Return the error of a request that was not answered in time."""
+        """Return the error for a missed deadline."""
         return DeadlineError(f"no answer within {self.timeout_s:.3g} s", remedy="send less at once, or try again later")
 
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """A version's answer: `probabilities` (images, classes) float32 of those inputs that could be decoded, in order.
+    """A version's answer: `probabilities` (images, classes) float32 of the inputs that could be decoded, in order.
 
-    `errors` are of the others, by their index among all inputs.
+    `errors` has the errors of the others, by their index among all inputs.
     """
 
     version: ModelVersion
@@ -123,13 +123,13 @@ class Inferred:
             yield self.errors[index] if index in self.errors else next(rows)
 
     def require_all(self, *, name_index: bool = True) -> "Inferred":
-        """Return the answer where every input has one; for protocols that have one answer for a whole request.
+        """Return the answer if no input failed; for protocols with one answer for the whole request.
 
         Args:
-            name_index: say in the error which image it is.
+            name_index: whether the error names the index of the image.
 
         Raises:
-            RequestError: of the first image that could not be decoded.
+            RequestError: the error of the first image that could not be decoded.
         """
         for index, error in self.errors.items():
             if name_index:
@@ -142,13 +142,13 @@ class Pipeline:
     """The data plane: a handler calls `admit`, and within it `infer`.
 
     Args:
-        repository: the versions that may answer.
+        repository: the versions.
         admission: the slots for requests.
         decoder: turns files into pixels.
         scheduler: turns pixels into probabilities.
-        cache: remembers answers; None computes each.
-        shadow: compares answers on the side.
-        max_images_per_request: most images in one request.
+        cache: the cache of answers; None for none.
+        shadow: compares answers with shadow versions.
+        max_images_per_request: maximum number of images in one request.
     """
 
     def __init__(
@@ -174,10 +174,10 @@ class Pipeline:
         """Hold a slot for a request while a `with` block runs, from before its body is read to its answer.
 
         Args:
-            exchange: the request; None for one that is not for predictions.
+            exchange: the request; None if it is not a prediction request.
 
         Raises:
-            UnavailableError: on entering; load shedding has rejected the request, or all slots are in use.
+            UnavailableError: on entering, if load shedding has rejected the request or all slots are in use.
         """
         return Slot(self._admission, exchange)
 
@@ -185,7 +185,7 @@ class Pipeline:
     def lease(
         self, trace: Trace, *, model: str | None = None, version: int | str | None = None
     ) -> Iterator[ModelVersion]:
-        """Hold the version that a request asks for while a `with` block runs; for what must know it before `infer`.
+        """Hold the requested version while a `with` block runs; for callers that need it before `infer`.
 
         Raises:
             RequestError: there is none, or it is not ready.
@@ -198,7 +198,7 @@ class Pipeline:
             chosen.release()
 
     def max_images(self, version: ModelVersion) -> int:
-        """Return the most images in one request: fewer than the setting where the images or the answer are large."""
+        """Return the maximum number of images in one request; less than the setting for large images or answers."""
         return min(
             self.max_images_per_request,
             MAX_REQUEST_PROBABILITIES // max(1, len(version.labels)),
@@ -206,7 +206,7 @@ class Pipeline:
         )
 
     async def decode(self, content: bytes, shape: InputShape, trace: Trace, deadline: Deadline) -> Images:
-        """Return the pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image; called while admitted.
+        """Return the pixels (1, height, width, 3) uint8 RGB 0..255 of an encoded image; requires an admission slot.
 
         Raises:
             RequestError: it can't be decoded, or not in time.
@@ -230,16 +230,16 @@ class Pipeline:
         leased: ModelVersion | None = None,
         is_shadowed: bool = True,
     ) -> Inferred:
-        """Compute the probabilities of images; called while admitted. A file that can't be decoded harms no other.
+        """Compute the probabilities of images; requires an admission slot. Undecodable files don't affect others.
 
         Args:
-            inputs: (rows, height, width, 3) uint8 RGB 0..255 of the version's own height and width, or encoded images.
-            trace: of the request; what is learned on the way is noted in it.
-            deadline: of the answer.
-            model: None for the default model.
-            version: a number or a label; None for the one that answers where none is asked for.
-            leased: the version that is to answer, where the caller holds it already.
-            is_shadowed: False for images that nobody sent, which would bias what a shadow is compared on.
+            inputs: (rows, height, width, 3) uint8 RGB 0..255 of the version's input size, or encoded images.
+            trace: the request's trace.
+            deadline: the request's deadline.
+            model: name of the model; None for the default model.
+            version: number or label of the version; None for the serving version.
+            leased: the version, if the caller holds it already.
+            is_shadowed: False for generated images, which would bias the comparison with a shadow.
 
         Raises:
             RequestError: no image can be answered; see the tree in `service.errors`.
@@ -256,7 +256,8 @@ class Pipeline:
             if isinstance(inputs, np.ndarray):
                 if inputs.shape[1:] != chosen.input_shape:
                     raise wrong_shape(inputs.shape, chosen.input_shape)
-                # Pixels always go through the queue, so that the same pixels get the same bits, as /compare has it.
+                # Pixels always go through the queue, so that the same pixels give bit-identical results, which /compare
+                # relies on.
                 images = inputs
                 probabilities = await self._compute_many(chosen, images, trace, deadline)
             else:
@@ -275,7 +276,7 @@ class Pipeline:
         return Inferred(chosen, probabilities, errors)
 
     def _hold_bytes(self, size_bytes: int) -> int:
-        """Count pixels among the bytes that requests hold.
+        """Count pixels towards the bytes that requests hold.
 
         Raises:
             UnavailableError: all requests together would hold too many.
@@ -294,7 +295,7 @@ class Pipeline:
         trace: Trace,
         deadline: Deadline,
     ) -> Images:
-        """Return the images that can be decoded, in order, and put why the others can't into `errors`."""
+        """Return the images that can be decoded, in order, and put the errors of the others into `errors`."""
         start_s = time.monotonic()
         if len(files) == 1:
             pixels = decode_unchanged(files[0], shape)
@@ -319,7 +320,7 @@ class Pipeline:
             return error
 
     async def _compute(self, version: ModelVersion, images: Images, trace: Trace, deadline: Deadline) -> Probabilities:
-        """Compute files' pixels: kept ones not at all, one image at once where it is alone in the service."""
+        """Compute the pixels of files: from the cache if possible; a request that is alone in the service at once."""
         if len(images) != 1:
             return await self._compute_many(version, images, trace, deadline)
         key = None
@@ -330,7 +331,7 @@ class Pipeline:
                 return kept
         computed = None
         if self._admission.pending <= 1:
-            await asyncio.sleep(0)  # then those have been counted that came in the same tick of the event loop
+            await asyncio.sleep(0)  # afterwards requests of the same tick are counted as well
             if self._admission.pending <= 1:
                 computed = self._scheduler.compute_now(version, images)
         if computed is None:
@@ -343,7 +344,7 @@ class Pipeline:
     async def _compute_many(
         self, version: ModelVersion, images: Images, trace: Trace, deadline: Deadline
     ) -> Probabilities:
-        """Compute a batch after the other, so that other requests get theirs in between."""
+        """Compute one batch after another, so that other requests' batches run in between."""
         size = self._scheduler.max_batch_size
         if 0 < len(images) <= size:
             trace.computed = await self._scheduler.submit(version, images, deadline.expires_s)
@@ -363,7 +364,7 @@ class Pipeline:
         return trace.computed.probabilities
 
     def close(self) -> None:
-        """Compute nothing that hasn't started; what has is left to end by itself."""
+        """Compute nothing that hasn't started; started work ends by itself."""
         if self._shadow is not None:
             self._shadow.close()
         self._decoder.close()
@@ -371,7 +372,7 @@ class Pipeline:
 
 
 def wrong_shape(given: Sequence[int], shape: InputShape) -> InvalidRequestError:
-    """Return the error of pixels that have another shape than a version takes."""
+    """Return the error for pixels of another shape than the version's input."""
     dimensions = ", ".join(map(str, shape))
     return InvalidRequestError(
         f"input '{IMAGES}' has the shape {list(given)}",

@@ -1,8 +1,8 @@
-"""Gives the runtime its work: forms batches out of all versions' queues in turn, and brings results to their callers.
+"""The scheduler: forms batches from the queues of all versions in turn, and delivers the results.
 
-A batch closes when it is full or when the runtime is free, whichever is first: an idle runtime doesn't wait, unless
-`max_batch_delay_s` says so. Requests are queued and answered on the event loop; threads take batches by themselves, so
-that the runtime never waits for the event loop between two of them.
+A batch is closed when it is full or when the runtime is free, whichever comes first: an idle runtime doesn't wait,
+unless `max_batch_delay_s` says so. Requests are queued and answered on the event loop. Threads take batches themselves,
+so that the runtime never waits for the event loop between two batches.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ from service.registry.version import ModelVersion
 
 THREAD_NAME_PREFIX: Final = "compute"
 QUICK_S: Final = 0.001
-"""What takes no longer may hold up the event loop, and is not worth waiting for others to share a batch with."""
+"""Computations up to this time may block the event loop, and are not worth waiting for a larger batch."""
 MAX_BATCH_S: Final = 0.1
-"""A batch takes no more rows than take so long: the next model's turn comes soon, and no deadline is far behind."""
+"""Time limit of a batch, so that the next model's turn comes soon and no deadline is far exceeded."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """How much is computed at once, and how much may wait."""
+    """Limits of batches and queues."""
 
     max_batch_size: int = 32
     max_batch_delay_s: float = 0.0
@@ -55,7 +55,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """One entry for each request of a batch: its probabilities, or why there are none."""
+    """One entry for each request of a batch: its probabilities, or its error."""
 
     results: list[Probabilities | Exception]
     compute_s: float
@@ -63,7 +63,7 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _FullQueue:
-    """No room for one row more in a version's queue."""
+    """The capacity limit of one version's queue."""
 
     queue: BatchQueue
     model: str
@@ -83,7 +83,7 @@ class _FullQueue:
 
 @dataclass(frozen=True, slots=True)
 class _AllQueuesFull:
-    """No room for one row more in all queues together."""
+    """The capacity limit of all queues together."""
 
     scheduler: "Scheduler"
 
@@ -102,10 +102,10 @@ class Scheduler:
     """Queues in front of every version, and the threads that compute.
 
     Args:
-        limits: of batches and queues.
-        parallel_batches: how many batches are computed at once, of all versions together.
-        batch_computed: told of each: model, version, rows, seconds.
-        clock: by which rows wait, expire and are timed.
+        limits: limits of batches and queues.
+        parallel_batches: number of batches that are computed at the same time, of all versions together.
+        batch_computed: called for each batch with model, version, rows and seconds.
+        clock: returns the time for waits, deadlines and durations.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Scheduler:
         self._batch_computed = batch_computed
         self._clock = clock
         self._lock = threading.Lock()
-        """Guards the queues, their turns and counts, and what is being computed."""
+        """Guards the queues, their order and counts, and the set of running batches."""
         self._work = threading.Condition(self._lock)
         self._queues: WeakKeyDictionary[ModelVersion, BatchQueue] = WeakKeyDictionary()
         self._turns: deque[BatchQueue] = deque()
@@ -132,7 +132,7 @@ class Scheduler:
         self._closed = False
         self._expiry_timer: asyncio.Handle | None = None
         self._expiry_due_s = math.inf
-        """When the timer is due, by the clock. Not asked of its handle: uvloop's may not know it."""
+        """The time at which the timer is due, by the clock; uvloop's handle may not know it."""
         self._call: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [
@@ -142,21 +142,21 @@ class Scheduler:
 
     @property
     def queue_rows(self) -> int:
-        """Rows that wait, of all versions."""
+        """Number of queued rows, of all versions."""
         return self._rows
 
     @property
     def max_queue_size(self) -> int:
-        """Most rows that wait, of all versions."""
+        """Maximum number of queued rows, of all versions."""
         return self._limits.max_queue_size
 
     @property
     def queue_s(self) -> float:
-        """How long the rows that wait will be computed, of all versions."""
+        """Estimated time to compute all queued rows."""
         return sum(queue.rows * queue.seconds_per_row for queue in list(self._turns))
 
     def queue_rows_by_version(self) -> Counter[tuple[str, int]]:
-        """Rows that wait, by model and version number."""
+        """Return the number of queued rows, by model and version number."""
         rows: Counter[tuple[str, int]] = Counter()
         with self._lock:
             for version, queue in self._queues.items():
@@ -164,14 +164,14 @@ class Scheduler:
         return rows
 
     def submit(self, version: ModelVersion, images: Images, expires_s: float) -> asyncio.Future[Computed]:
-        """Queue a request's rows; the future brings their probabilities, or what the runtime raised, or a TimeoutError.
+        """Queue a request's rows; the future brings their probabilities, an error of the runtime, or a TimeoutError.
 
         Cancelling the future, or setting an exception on it, drops the rows before they are computed.
 
         Args:
-            version: ready, and held by the caller until the future is done.
+            version: a ready version, held by the caller until the future is done.
             images: (rows, height, width, 3) uint8 RGB 0..255.
-            expires_s: in the clock's time; rows that wait longer are never computed.
+            expires_s: the deadline in the clock's time; later the rows are not computed.
 
         Raises:
             UnavailableError: the queue is full, or the service is stopping.
@@ -190,23 +190,24 @@ class Scheduler:
             if self._idle_threads and queue.seconds_per_row <= QUICK_S:
                 self._work.notify()
         if self._idle_threads and self._call is None and queue.seconds_per_row > QUICK_S:
-            # At the end of this turn of the event loop, so that what came in together is computed together.
+            # At the end of this tick of the event loop, so that rows that arrive together are computed together.
             self._call = loop.call_soon(self._call_thread)
         if expires_s < self._expiry_due_s:
             self._expire_at(expires_s)
         return waiting.answer
 
     def compute_now(self, version: ModelVersion, images: Images) -> Computed | None:
-        """Compute at once, on the event loop, where that holds it up for less than a way through a thread costs.
+        """Compute at once, on the event loop, if that blocks it for less time than handing over to a thread would.
 
-        Only for a request that is alone in the service: with others, threads compute while the event loop reads them.
+        Only for a request that is alone in the service: otherwise threads compute while the event loop reads other
+        requests.
 
         Args:
-            version: ready, and held by the caller.
+            version: a ready version, held by the caller.
             images: (rows, height, width, 3) uint8 RGB 0..255.
 
         Returns:
-            None where the rows should be submitted instead.
+            None if the rows should be submitted instead.
         """
         queue = self._queues.get(version) or self._add_queue(version)
         if not 0 < queue.seconds_per_row * len(images) <= QUICK_S or version.model is None:
@@ -222,7 +223,7 @@ class Scheduler:
         return Computed(probabilities, 0.0, compute_s, len(images))
 
     def close(self) -> None:
-        """Compute nothing that hasn't started; who still waits gets 503."""
+        """Compute nothing that hasn't started; waiting requests get 503."""
         with self._lock:
             self._closed = True
             left = [waiting for queue in self._turns for waiting in queue]
@@ -246,7 +247,7 @@ class Scheduler:
             raise _AllQueuesFull(self).error()
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        """Start the threads; return the event loop that runs, to which they bring their results."""
+        """Start the threads; return the running event loop, to which they deliver results."""
         self._loop = asyncio.get_running_loop()
         for thread in self._threads:
             thread.start()
@@ -265,7 +266,7 @@ class Scheduler:
             self._on_loop(self._finish, batch, outcome)
 
     def _next_batch(self) -> _Batch | None:
-        """Wait for a batch, of each version in turn; None once there will be no more."""
+        """Wait for a batch, from each version in turn; return None when there will be no more."""
         with self._lock:
             while not self._closed:
                 now_s = self._clock()
@@ -279,7 +280,7 @@ class Scheduler:
         return None
 
     def _next_turn(self, now_s: float) -> tuple[BatchQueue | None, float | None]:
-        """The next version in turn whose batch is closed; where there is none, how long until one closes by itself."""
+        """Return the next version in turn whose batch is closed; if there is none, the time until one closes."""
         first_closing_s, delay_s = math.inf, self._limits.max_batch_delay_s
         for _ in range(len(self._turns)):
             queue = self._turns.popleft()
@@ -313,7 +314,7 @@ class Scheduler:
     def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
         if self._loop is None:
             raise AssertionError("there was work before there was an event loop")
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _finish(self, batch: _Batch, outcome: _Outcome) -> None:
@@ -336,13 +337,14 @@ class Scheduler:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
         self._expiry_due_s = expires_s
-        # Up to a whole millisecond: uvloop counts in these, and a timer that fired early would only be set again.
+        # Rounded up to a whole millisecond: uvloop counts in these, and a timer that fires early would only be set
+        # again.
         delay_s = math.ceil(max(0.0, expires_s - self._clock()) * 1000) / 1000
         loop = self._loop or self._start()
         self._expiry_timer = loop.call_later(delay_s, self._expire)
 
     def _expire(self) -> None:
-        """Answer those whose time is over; what is being computed for them keeps its thread until it returns."""
+        """Answer requests whose deadline has passed; a running computation keeps its thread until it returns."""
         self._expiry_timer, self._expiry_due_s = None, math.inf
         now_s = self._clock()
         with self._lock:
@@ -358,7 +360,7 @@ class Scheduler:
             self._expire_at(min(later_s))
 
     def _drop_answered(self) -> None:
-        """Make room: who asks for more than can be had in time may not fill the queues with what nobody waits for."""
+        """Drop answered rows, so that abandoned requests don't fill the queues."""
         with self._lock:
             self._rows -= sum(queue.drop_answered() for queue in self._turns)
             self._turns = deque(queue for queue in self._turns if queue.rows)

@@ -1,7 +1,7 @@
-"""Lets a model's shadow version compute on the side what another version answered, and counts their agreement.
+"""Lets a model's shadow version compute what another version answered, and counts how often they agree.
 
-Nobody waits for it: it has one thread, a short queue, and steps back while requests wait. Which version is the
-shadow is the repository's part.
+A shadow never delays requests: it has one thread and a short queue, and pauses while requests are queued. The
+repository decides which version is the shadow.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ class Shadow:
 
     Args:
         repository: knows the shadow versions.
-        is_busy: whether requests wait that a comparison would hold up.
-        thread_name_prefix: of the one thread.
+        is_busy: returns whether requests are queued.
+        thread_name_prefix: prefix of the thread's name.
     """
 
     def __init__(self, repository: ModelRepository, is_busy: Callable[[], bool], *, thread_name_prefix: str) -> None:
@@ -38,7 +38,7 @@ class Shadow:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=thread_name_prefix)
 
     def offer(self, chosen: ModelVersion, pixels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
-        """Have an answer compared, if its model has a shadow and there is time; returns at once. Any thread.
+        """Compare an answer, if its model has a shadow and there is time; returns at once. Thread-safe.
 
         Args:
             chosen: the version that answered.
@@ -62,14 +62,14 @@ class Shadow:
         self._waiting.release()
 
     def close(self) -> None:
-        """Compare nothing more."""
+        """Stop comparing."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _compare(self, shadow: ModelVersion, pixels: NDArray[np.uint8], answered: int) -> None:
         try:
             if shadow.model is not None:
                 shadow.comparison.compared(agreed=int(shadow.model.predict(pixels[np.newaxis])[0].argmax()) == answered)
-        except Exception:  # nobody waits for it who could be told
+        except Exception:  # nobody waits for the result
             logger.exception("%s as a shadow", shadow)
             shadow.comparison.failed()
         finally:

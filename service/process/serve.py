@@ -36,7 +36,7 @@ def serve(arguments: Sequence[str]) -> int:
         warn_of_names(arguments)
         _check_workers(settings)
         sockets = listen(settings.host, settings.port, "port")
-        if settings.grpc_port:  # gRPC's own server binds it later, and says less where it can't
+        if settings.grpc_port:  # gRPC's server binds it later, with a worse error
             for probe in listen(settings.host, settings.grpc_port, "grpc_port"):
                 probe.close()
     except ProjectError as error:

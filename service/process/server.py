@@ -82,9 +82,9 @@ class _Server(uvicorn.Server):
                 try:
                     connection, _address = listening.accept()
                 except OSError as error:
-                    if error.errno == errno.ECONNABORTED:  # that client has gone; the next may be there
+                    if error.errno == errno.ECONNABORTED:  # this client has gone; try the next one
                         continue
-                    break  # none, or no descriptor left for it, or closed by a stop
+                    break  # none is waiting, no descriptor is left, or a shutdown has closed it
                 opening = loop.create_task(self._serve_connection(connection))
                 self._opening.add(opening)
                 opening.add_done_callback(self._opening.discard)
@@ -143,7 +143,7 @@ class _Server(uvicorn.Server):
             server.close()
         for each in listening:
             each.close()
-        if self._opening:  # on a busy event loop that takes a moment, and uvicorn waits for what is open only
+        if self._opening:  # this takes a moment on a busy event loop, and uvicorn waits only for open connections
             await asyncio.wait(self._opening, timeout=self._settings.graceful_shutdown_timeout_s)
         tidying = [asyncio.create_task(each) for each in (self._close_idle_connections(), self._keep_date())]
         await super().shutdown(sockets)
@@ -194,7 +194,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
             http=protocol,
             timeout_graceful_shutdown=settings.graceful_shutdown_timeout_s,
             access_log=False,
-            proxy_headers=False,  # service.http.forwarding does it
+            proxy_headers=False,  # service.http.forwarding handles them
             log_config=None,
             server_header=False,
         ),
@@ -212,7 +212,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
     backlog.on_tick = partial(server.accept_more_from, sockets, most)
     _raise_limit_of_open_files()
     freeze_gc()
-    with contextlib.suppress(SystemExit):  # uvicorn's, where the application doesn't start; it has logged why
+    with contextlib.suppress(SystemExit):  # raised by uvicorn if the application doesn't start; it has logged why
         server.run(sockets=list(sockets))
     if server.started:
         _exit_despite_stuck_work()
@@ -246,7 +246,7 @@ def _raise_limit_of_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):  # a system with a lower limit than it says
+        with contextlib.suppress(ValueError, OSError):  # the actual limit is lower than reported
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 

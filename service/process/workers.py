@@ -189,7 +189,7 @@ class Supervisor:
             self._kill_at_s = (
                 now_s + self._settings.lame_duck_s + self._settings.graceful_shutdown_timeout_s + KILL_AFTER_S
             )
-            for listening in self._sockets:  # what waits there is left to the workers, who close it last
+            for listening in self._sockets:  # the workers accept what is queued there and close it last
                 listening.close()
             self._signal_all(signal.SIGTERM)
         elif now_s - self._stopped_s >= SAME_STOP_S:
@@ -224,7 +224,7 @@ def _read(worker: _Worker) -> bytes:
         beats = os.read(worker.beats.fileno(), 4096)
     except BlockingIOError:
         return b""
-    if not beats:  # the process has closed its end: it is ending, which its sentinel tells
+    if not beats:  # the process has closed its end: it is exiting, and its sentinel will report it
         worker.beats.close()
         worker.beats = None
     return beats

@@ -154,7 +154,7 @@ class VersionLoader:
             entry.state = VersionState.PUBLISHED
         except ProjectError as error:
             self._fail(entry, error)
-        except Exception as error:  # one broken version must not stop the others, whatever broke
+        except Exception as error:  # one broken version must not affect the others
             if not isinstance(error, UnresponsiveError):
                 logger.exception("%s", entry)
             self._fail(entry, error)

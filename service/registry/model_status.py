@@ -11,7 +11,7 @@ from service.registry.version import ModelVersion
 
 
 def in_order(models: Mapping[str, ServedModel]) -> tuple[str, ...]:
-    """The names in the order in which the models were first published; those whose metadata can't be read last."""
+    """Return the names in the order of first publication; models without readable metadata come last."""
 
     def place(name: str) -> tuple[datetime, str]:
         return models[name].first_published() or datetime.max, name  # noqa: DTZ901  # never told, compared alone

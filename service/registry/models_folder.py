@@ -131,7 +131,7 @@ def _model(folder: Path, known: ModelFolder | None) -> ModelFolder:
 
 
 def _signatures(entries: Mapping[str, "os.DirEntry[str]"], name: str) -> FileSignature:
-    with suppress(FileNotFoundError):  # being replaced at this moment
+    with suppress(FileNotFoundError):  # being replaced right now
         return (_signature(entries[name], name),) if name in entries else ()
     return ()
 
@@ -139,7 +139,7 @@ def _signatures(entries: Mapping[str, "os.DirEntry[str]"], name: str) -> FileSig
 def _may_be_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # such as a link to itself: loading it will tell
+    except OSError:  # such as a link to itself: loading it will report the error
         return True
 
 
@@ -172,7 +172,7 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
                     found.append(_signature(entry, name))
                 if len(found) + len(unlisted) > MAX_ENTRIES:
                     break
-        except FileNotFoundError:  # being withdrawn at this moment: what is left is a change like any other
+        except FileNotFoundError:  # being withdrawn: the rest is a change like any other
             continue
     return found
 

@@ -159,7 +159,7 @@ class Reconciler:
             if not (retry and known.state is VersionState.FAILED):
                 return known
         serving = model.serving.get(version)
-        if serving and serving.signature == signature:  # published, withdrawn and published again, or back as it was
+        if serving and serving.signature == signature:  # published again, or restored
             return serving
         return ModelVersion(model.name, version, self._folder.path / model.name / str(version), signature)
 

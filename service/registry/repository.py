@@ -163,7 +163,7 @@ class ModelRepository:
             RequestError: as for `find`.
         """
         chosen = self._snapshot.find(name, version, self._random)
-        while not chosen.acquire():  # swapped out since it was found: by now the snapshot has another
+        while not chosen.acquire():  # replaced since it was found: the new snapshot has another
             chosen = self._snapshot.find(name, version, self._random)
         return chosen
 

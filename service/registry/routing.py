@@ -164,7 +164,7 @@ class ServedModel:
         return [entries[version] for version in sorted(entries, reverse=True)]
 
     def title(self, route: Route) -> str:
-        """The title of the version that answers; else of the newest whose metadata was read; else the name."""
+        """Return the title of the serving version, or of the newest with metadata, or the name."""
         entries = [route.default, *self.listed()]
         return next((entry.metadata.title for entry in entries if entry and entry.metadata), self.name)
 

@@ -47,7 +47,7 @@ class Snapshot:
         route = self.routes.get(name) if name is not None else None
         chosen = None
         if route is not None:
-            is_plain = version is None and route.split is None  # as most are
+            is_plain = version is None and route.split is None  # like most requests
             chosen = route.default if is_plain else route.choose(version, source)
         if chosen is None:
             raise self._why_not(name, version)

@@ -82,7 +82,7 @@ class Watcher:
                 self._answer(asked, self._repository.refresh(retry_failed=bool(asked)))
             except UnavailableError as error:  # the service is stopping
                 self._answer(asked, error)
-            except Exception as error:  # the next look may go better
+            except Exception as error:  # the next scan may succeed
                 logger.exception("checking for new versions failed")
                 self._answer(asked, error)
 
@@ -93,7 +93,7 @@ class Watcher:
 
     def _answer(self, asked: "list[Future[ReloadReport]]", outcome: ReloadReport | Exception) -> None:
         for future in asked:
-            if not future.set_running_or_notify_cancel():  # who asked has gone
+            if not future.set_running_or_notify_cancel():  # the caller has gone
                 continue
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)

@@ -81,7 +81,7 @@ class SharedReports:
         partial.replace(self._file(name))
 
     def _read(self, file: Path) -> WorkerReport | None:
-        with suppress(FileNotFoundError):  # its worker has just ended, or has not written yet
+        with suppress(FileNotFoundError):  # the worker has just ended, or has not written yet
             content = orjson.loads(file.read_bytes())
             states = [_state_from_json(state) for state in content.pop("states")]
             return WorkerReport(Snapshot.from_json(content.pop("snapshot")), states, **content)

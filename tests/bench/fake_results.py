@@ -1,4 +1,4 @@
-"""Results of a run that never was: round numbers, so that ratios can be told by eye."""
+"""Invented results of a run: round numbers, so that ratios are easy to check."""
 
 from bench.measurements import BinaryInfer, Load, Machine, Overload, Results, Round, RuntimeAlone, Trial, WholeStart
 from training.cifar10 import MODEL_NAMES

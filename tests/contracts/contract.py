@@ -1,6 +1,6 @@
-"""An OpenAPI document as a contract: cases generated from its schemas, and answers compared with them.
+"""An OpenAPI document as a contract: generate cases from its schemas, and validate answers against them.
 
-Knows the part of JSON Schema that the documents in this folder use; another keyword is an error, never passed over.
+It supports the part of JSON Schema that the documents in this folder use; other keywords are errors, never ignored.
 """
 
 import json
@@ -27,23 +27,23 @@ SCALARS: dict[str, Strategy] = {
 
 
 class Contract:
-    """A contract by its file's name."""
+    """A contract, by its file's name."""
 
     def __init__(self, name: str) -> None:
         self.document: Schema = json.loads((FOLDER / name).read_text(encoding="utf-8"))
         self._references: dict[str, Strategy] = {}
 
     def operations(self) -> list[tuple[str, str]]:
-        """Method and path of each."""
+        """Return method and path of each operation."""
         return [(method.upper(), path) for path, methods in self.document["paths"].items() for method in methods]
 
     def bodies(self, method: str, path: str) -> Strategy:
-        """Bodies that the operation takes."""
+        """Return a strategy for the bodies that the operation accepts."""
         body = self._resolved(self.document["paths"][path][method.lower()]["requestBody"])
         return self.values(body["content"]["application/json"]["schema"])
 
     def values(self, schema: Schema) -> Strategy:
-        """Values that a schema allows; what is optional is there or not."""
+        """Return a strategy for the values that a schema allows, with and without optional members."""
         unknown = set(schema) - GENERATED_KEYWORDS
         if unknown:
             raise NotImplementedError(f"{unknown} in {schema}")
@@ -57,10 +57,10 @@ class Contract:
         return st.one_of([self._of_type(kind, schema) for kind in types])
 
     def check(self, method: str, path: str, status: int, answer: object) -> None:
-        """Whether an answer's JSON is what the contract says of this status.
+        """Check an answer's JSON against the contract for its status.
 
         Raises:
-            jsonschema.ValidationError: it is not.
+            jsonschema.ValidationError: it does not match.
         """
         responses = self.document["paths"][path][method.lower()]["responses"]
         response = self._resolved(responses.get(str(status), responses["default"]))
@@ -89,7 +89,7 @@ class Contract:
 
     def _referenced(self, reference: str) -> Strategy:
         if reference not in self._references:
-            # Deferred, since a schema may hold itself.
+            # Deferred, since a schema may contain itself.
             self._references[reference] = st.deferred(lambda: self.values(self._resolved({"$ref": reference})))
         return self._references[reference]
 

@@ -1,4 +1,4 @@
-"""A headless Chromium: Debian's, or the one that Playwright has fetched."""
+"""A headless Chromium: Debian's, or Playwright's."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The browser; skips the test where there is none."""
+    """Yield the browser; skip the test if there is none."""
     with sync_playwright() as playwright:
         found = next((path for name in NAMES if (path := shutil.which(name))), None)
         if found is None and not Path(playwright.chromium.executable_path).exists():

@@ -44,7 +44,7 @@ http {{
 
 @contextmanager
 def running_nginx(folder: Path, upstream: str, locations: str) -> Iterator[str]:
-    """Start nginx before a server at `upstream` (HOST:PORT); its address. Skips the test where there is none."""
+    """Start nginx in front of a server at `upstream` (HOST:PORT); yield its address; skip the test without nginx."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if nginx is None:
         pytest.skip("NO NGINX: install Debian's package nginx-light")

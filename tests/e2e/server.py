@@ -1,4 +1,4 @@
-"""A real server process on a free port, started as a user starts it."""
+"""A real server process on a free port, started as users start it."""
 
 import os
 import socket
@@ -33,14 +33,14 @@ def free_port() -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process' environment without the developer's own settings of the service, or what they compiled."""
+    """Return the environment without the developer's own settings and compiled models."""
     foreign = {name: value for name, value in os.environ.items() if not name.startswith("CIFAR10_")}
     return foreign | {"CIFAR10_COMPILED_MODELS": str(COMPILED_MODELS)}
 
 
 @contextmanager
 def running_server(log: Path, **settings: str) -> Iterator[Server]:
-    """Start `python -m service` with these settings as variables, wait for readiness, kill it at the end."""
+    """Start `python -m service` with these settings as variables, wait until it is ready, and kill it at the end."""
     port = free_port()
     variables = {"CIFAR10_PORT": str(port), "CIFAR10_MODELS": str(SMALL_MODELS)} | settings
     with log.open("w") as stream:

@@ -1,6 +1,6 @@
-"""Copied as `sitecustomize.py` into a folder on PYTHONPATH: processes write down where they connect and what they fork.
+"""A `sitecustomize.py` for a folder on PYTHONPATH: processes record their connections and forks.
 
-Every Python process of the tree that inherits the variables imports it before anything else.
+Every Python process that inherits the variables imports it first.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 ADDRESS_OF = {"socket.connect": 1, "socket.sendto": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0}
 FORKS = {"os.fork", "os.forkpty"}
 OWN = "127.0.0.1"
-"""Address that the service listens on; it is looked up like any other name."""
+"""The address that the service listens on, which is resolved like any other name."""
 _FILE = os.open(Path(os.environ["PROBE_FILE"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 

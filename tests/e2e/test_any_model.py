@@ -1,4 +1,4 @@
-"""A server that nobody edited serves models that it has never heard of: another name, other labels, another size."""
+"""An unedited server serves unknown models: with another name, other labels, another input size."""
 
 import base64
 import json

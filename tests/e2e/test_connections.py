@@ -1,4 +1,4 @@
-"""Connections as unusual clients use them, to every route that predicts, over real sockets to a real server."""
+"""Connections of unusual clients, to every prediction route, over real sockets to a real server."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Connections whose clients close them half, or not at all, over real sockets: what only the kernel can tell."""
+"""Connections that clients close half or not at all, over real sockets: behaviour that depends on the kernel."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""More requests than the service takes: what it accepts is answered, the rest refused at once; all else works on."""
+"""Overload: accepted requests are answered, the others are rejected at once, and everything else keeps working."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The page in a real browser against a real server: what somebody does on it, and what they then see."""
+"""The page in a real browser against a real server: user actions and their visible results."""
 
 import base64
 import shutil

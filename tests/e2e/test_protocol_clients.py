@@ -1,4 +1,4 @@
-"""A real server asked by the protocols' own clients: tritonclient over HTTP and over gRPC, blocking and asyncio."""
+"""A real server and the protocols' own clients: tritonclient over HTTP and gRPC, blocking and asyncio."""
 
 import asyncio
 import json

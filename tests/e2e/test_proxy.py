@@ -1,4 +1,4 @@
-"""The service below a path prefix of a real nginx, which strips it or leaves it; seen by a browser, too."""
+"""The service below a path prefix of a real nginx, which strips it or not; also in a browser."""
 
 import http.client
 import json

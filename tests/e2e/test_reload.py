@@ -1,4 +1,4 @@
-"""Versions come, go and break under a real server that is asked all the while; nobody's request fails."""
+"""Versions are published, withdrawn and damaged while a real server gets requests; no request fails."""
 
 import os
 import pty

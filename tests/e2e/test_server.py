@@ -1,4 +1,4 @@
-"""The real service as a process of its own, spoken to over a real socket."""
+"""The real service in a separate process, over a real socket."""
 
 import json
 import os

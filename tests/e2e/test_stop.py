@@ -1,4 +1,4 @@
-"""Signals to a running service: no request is lost, and nothing is waited for beyond the grace time."""
+"""Signals to a running service: no request is lost, and a shutdown takes no longer than the grace period."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""No process of the project contacts anybody by itself: no analytics, no update check, no child that does it."""
+"""No process of the project contacts anyone by itself: no analytics, no update check, no child process for it."""
 
 import shutil
 import socket

@@ -1,4 +1,4 @@
-"""Several processes on one port, as one service: they share requests, metrics, reloads and the stop."""
+"""Several processes on one port act as one service: they share requests, metrics, reloads and the shutdown."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The command that injects faults; `docs/reliability.md` has what it prints."""
+"""The command that injects faults; `docs/reliability.md` has its output."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""One connection of the service's HTTP protocol, fed with bytes: its transport and its clock are the test's own."""
+"""One connection of the service's HTTP protocol, fed with bytes; the test controls its transport and clock."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ HIDDEN: Final = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class FakeTransport:
-    """Keeps what is written."""
+    """Stores what is written."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -73,13 +73,13 @@ class Timer:
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """Forget it."""
+        """Cancel the callback."""
         self.is_cancelled = True
         self.run = lambda: None
 
 
 class FakeClock:
-    """An event loop whose time passes when the test says so; its tasks run on the real one."""
+    """An event loop whose clock a test controls; its tasks run on the real event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ class FakeClock:
         return timer
 
     def pass_by(self, duration_s: float) -> None:
-        """Run what is due meanwhile, in order."""
+        """Advance the clock and run the due callbacks, in order."""
         end_s = self._now_s + duration_s
         while due := [timer for timer in self._timers if timer.due_s <= end_s]:
             first = min(due, key=lambda timer: timer.due_s)
@@ -110,7 +110,7 @@ class FakeClock:
 
 @dataclass
 class Connection:
-    """A connection to an application that notes what it is asked and answers with it."""
+    """A connection to an application that records its requests and echoes them."""
 
     limits: ConnectionLimits = LIMITS
     app: ASGIApp | None = None
@@ -167,7 +167,7 @@ class Connection:
             await settle()
 
     async def send_bytewise(self, data: bytes) -> None:
-        """Let the protocol receive each byte by itself."""
+        """Let the protocol receive each byte separately."""
         await self.send(*(data[place : place + 1] for place in range(len(data))))
 
     async def end(self) -> None:

@@ -1,4 +1,4 @@
-"""The tree of errors: each that may be answered has what every protocol needs."""
+"""The error tree: each error that may be answered has what every protocol needs."""
 
 from collections.abc import Iterator
 from http import HTTPStatus

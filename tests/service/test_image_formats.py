@@ -1,4 +1,4 @@
-"""The formats that phones, cameras and scanners write, and the rule that all formats are held to."""
+"""The formats that phones, cameras and scanners write, and the rules for all formats."""
 
 import contextlib
 import random

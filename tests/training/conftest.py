@@ -1,4 +1,4 @@
-"""Small stand-ins for CIFAR-10: the real test images that every published version carries, and made-up records."""
+"""Small stand-ins for CIFAR-10: the real test images that every published version contains, and invented records."""
 
 import hashlib
 import os
@@ -19,25 +19,25 @@ RECORDS = 20
 
 @pytest.fixture(scope="session")
 def golden_split() -> Split:
-    """64 real images of the test set."""
+    """Return 64 real images of the test set."""
     return golden_images()
 
 
 def golden_images() -> Split:
-    """The golden images of sequential version 1 as a split."""
+    """Return the golden images of sequential version 1 as a split."""
     golden = read_golden(version_folder(MODELS, "sequential", 1) / "golden.npz")
     return Split(golden.images, golden.labels)
 
 
 @pytest.fixture(scope="session")
 def small_cifar10(golden_split: Split) -> Cifar10:
-    """A data set of those 64 images, five times to train on and once to test."""
+    """Return a data set of those 64 images, five times for training and once for testing."""
     return Cifar10(golden_split.take(np.tile(np.arange(64), 5)), golden_split, "golden images", "0" * 64)
 
 
 @pytest.fixture
 def small_records(monkeypatch: pytest.MonkeyPatch) -> dict[str, NDArray[np.uint8]]:
-    """Made-up batches of 20 records each, (20, 3073) uint8, which the loader takes for the official ones."""
+    """Return invented batches of 20 records each, (20, 3073) uint8, which the loader accepts as the official ones."""
     generator = np.random.default_rng(5)
     batches = {}
     for name in data.RECORDS_SHA1:
@@ -52,7 +52,7 @@ def small_records(monkeypatch: pytest.MonkeyPatch) -> dict[str, NDArray[np.uint8
 
 @pytest.fixture
 def full_data() -> Path:
-    """The folder with the whole of CIFAR-10."""
+    """Return the folder with the whole of CIFAR-10."""
     folder = os.environ.get("CIFAR10_DATA")
     if not folder:
         pytest.skip("NOT TESTED: set CIFAR10_DATA to a folder with the official CIFAR-10")

@@ -1,1 +1,1 @@
-"""The commands of the command line: a module each, with `add` for its options and `run`; what they share beside."""
+"""The commands: one module each, with `add` for its options and `run`; and modules that they share."""

@@ -1,4 +1,4 @@
-"""What the commands' options have in common, and how they become a client."""
+"""Options that commands share, and the client that they configure."""
 
 import argparse
 import os
@@ -14,32 +14,32 @@ URL_VARIABLE: Final = "CIFAR10_URL"
 TOKEN_VARIABLE: Final = "CIFAR10_TOKEN"  # noqa: S105  # the name of a variable
 DEFAULT_TIMEOUT_S: Final = Timeouts().total_s
 ATTEMPTS_BEFORE_CONTACT: Final = 4
-"""Unless --timeout or --retries say otherwise, a wrong address is told after a second or two."""
+"""Default limit, so that a wrong address is reported within a second or two."""
 MAX_CONCURRENCY: Final = 1000
 MAX_RATE: Final = 100_000
 MAX_DIGITS: Final = 9
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that takes options in full only, and refuses what is unknown with its own usage."""
+    """An `ArgumentParser` without abbreviated options, which reports unknown arguments with its own usage."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | settings)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Refuse what is unknown here: left to the parser above, a command's usage would be forgotten."""
+        """Report unknown arguments here; the main parser would print its own usage instead of the command's."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with an argument, whose own text must not move the cursor."""
+        """Report an invalid argument; its text is escaped, so that it can't move the cursor."""
         super().error(printable(message))
 
 
 def add_service(command: argparse.ArgumentParser) -> None:
-    """Where the service is and how patiently it is asked."""
+    """Add the options for the service's address, time-outs and token."""
     command.add_argument(
         "--url",
         default=os.environ.get(URL_VARIABLE) or DEFAULT_URL,
@@ -68,10 +68,10 @@ def add_service(command: argparse.ArgumentParser) -> None:
 
 
 def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `Client` and `AsyncClient` that these options are.
+    """Return the keyword arguments of `Client` and `AsyncClient` for these options.
 
     Raises:
-        CommandLineError: the token can't be one.
+        CommandLineError: the token is not valid.
     """
     token = arguments.token or None
     if token is not None and not is_token(token):
@@ -89,23 +89,23 @@ def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
-    """--model and --version."""
+    """Add --model and --version."""
     command.add_argument("--model", metavar="NAME", help="name of the model; default: the service's default model")
     command.add_argument("--version", metavar="N", help="number or label of the version; default: the serving version")
 
 
 def add_top_k(command: argparse.ArgumentParser) -> None:
-    """--top-k."""
+    """Add --top-k."""
     command.add_argument("--top-k", type=positive_number, metavar="K", help="number of classes to show; default: 3")
 
 
 def add_json(command: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add --json."""
     command.add_argument("--json", action="store_true", help="print the service's answer as JSON")
 
 
 def seconds(text: str) -> float:
-    """Seconds above 0."""
+    """Parse seconds above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -116,7 +116,7 @@ def seconds(text: str) -> float:
 
 
 def rate(text: str) -> float:
-    """Requests a second."""
+    """Parse requests per second."""
     value = seconds(text)
     if value > MAX_RATE:
         raise argparse.ArgumentTypeError(f"'{shown(text)}': expected at most {MAX_RATE:,}")
@@ -124,7 +124,7 @@ def rate(text: str) -> float:
 
 
 def whole_number(text: str) -> int:
-    """A whole number, 0 or more."""
+    """Parse a whole number, 0 or more."""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
         raise argparse.ArgumentTypeError(
             f"'{shown(text)}': expected a whole number, 0 or more, of at most {MAX_DIGITS} digits"
@@ -133,7 +133,7 @@ def whole_number(text: str) -> int:
 
 
 def positive_number(text: str) -> int:
-    """A whole number, 1 or more."""
+    """Parse a whole number, 1 or more."""
     value = whole_number(text)
     if value == 0:
         raise argparse.ArgumentTypeError("'0': expected a whole number, 1 or more")

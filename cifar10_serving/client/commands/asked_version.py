@@ -1,4 +1,4 @@
-"""The version that a command's `--model` and `--version` mean, and what was published about it: labels, input size."""
+"""The version that `--model` and `--version` select, and its metadata: labels, input size."""
 
 from cifar10_serving.artifacts.metadata import ModelMetadata
 from cifar10_serving.client._client import Client
@@ -10,13 +10,13 @@ def asked_metadata(client: Client, model: str | None, version: str | None) -> Mo
     """Return the metadata of the version that answers such a request.
 
     Args:
-        client: of the service that is asked.
-        model: None for the service's own choice.
-        version: a number or a label; None for the one that serves.
+        client: the client of the service.
+        model: name of the model; None for the service's default.
+        version: number or label of the version; None for the serving one.
 
     Raises:
         CommandLineError: no version answers.
-        ClientError: there is no such model or version, or the service can't be asked.
+        ClientError: there is no such model or version, or the request failed.
     """
     status = _default(client) if model is None else client.model(model)
     number = status.serving_version if version is None else _number(status, version)

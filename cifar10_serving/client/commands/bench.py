@@ -34,33 +34,33 @@ from cifar10_serving.client.commands.output import aligned
 from cifar10_serving.text import printable
 
 MAX_OUTSTANDING: Final = 1000
-"""Requests that may wait for their answers in an open loop; what is due beyond is counted as not sent."""
+"""Limit of outstanding requests in an open loop; requests beyond it are counted as not sent."""
 
 
 @dataclass
 class Measured:
-    """What a run has seen; latencies are of the requests that were answered."""
+    """The results of a run; latencies are those of answered requests."""
 
     latencies_s: list[float] = field(default_factory=list)
     lateness_s: list[float] = field(default_factory=list)
-    """By how much later than due a request left, in an open loop: this client's own fault."""
+    """Delays between due time and sending in an open loop, which are the client's own fault."""
     errors: Counter[str] = field(default_factory=Counter)
     not_sent: int = 0
     duration_s: float = 0.0
     last_error: ClientError | None = None
 
     def percentile_s(self, percent: float) -> float:
-        """The nearest-rank percentile: the smallest latency that so many percent of the requests don't exceed."""
+        """Return the nearest-rank percentile: the smallest latency that this share of the requests doesn't exceed."""
         return percentile(self.latencies_s, percent)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked.
+    """The load to generate.
 
     Args:
-        images: encoded; asked about in turn.
-        duration_s: how long requests are sent.
+        images: encoded images, sent in turn.
+        duration_s: duration of the run in seconds.
     """
 
     client: AsyncClient
@@ -70,7 +70,7 @@ class Load:
     duration_s: float
 
     async def closed_loop(self, concurrency: int) -> Measured:
-        """So many callers, each asking again when it was answered."""
+        """Run this many callers, each of which sends its next request after an answer."""
         measured = Measured()
         begin_s = time.perf_counter()
 
@@ -84,7 +84,7 @@ class Load:
         return measured
 
     async def open_loop(self, rate_per_s: float) -> Measured:
-        """Requests that are due at a fixed rate."""
+        """Send requests at a fixed rate."""
         measured = Measured()
         outstanding: set[asyncio.Task[None]] = set()
         begin_s = time.perf_counter()
@@ -117,7 +117,7 @@ class Load:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile of at least one value."""
+    """Return the nearest-rank percentile of at least one value."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
@@ -129,11 +129,11 @@ EDGES_MS: Final = tuple(step * 10**power for power in range(-1, 5) for step in (
 """Upper edges of the histogram's bars."""
 BAR_WIDTH: Final = 40
 LATE_MS: Final = 5.0
-"""A request that leaves later than this is this client's delay, not the service's."""
+"""Delay of a request above which the client is considered too slow."""
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.description = (
         "A closed loop (--concurrency) measures throughput, but underestimates latency (coordinated omission). "
         "An open loop (--rate) measures the latency of independent callers. The results include this client's own "
@@ -178,7 +178,9 @@ async def _measure(arguments: argparse.Namespace, images: list[bytes]) -> Measur
     most = arguments.concurrency if arguments.rate is None else MAX_OUTSTANDING
     options = client_options(arguments) | {"retries": NO_RETRIES, "max_connections": most}
     async with AsyncClient(**options) as client:
-        await client.predict(images[0], model=arguments.model, version=arguments.version)  # a wrong name is told now
+        await client.predict(
+            images[0], model=arguments.model, version=arguments.version
+        )  # reports a wrong name before the run
         load = Load(client, images, arguments.model, arguments.version, arguments.duration)
         if arguments.rate is None:
             return await load.closed_loop(arguments.concurrency)
@@ -238,7 +240,7 @@ def _record(arguments: argparse.Namespace, measured: Measured) -> dict[str, obje
 
 
 def _random_images(arguments: argparse.Namespace) -> list[bytes]:
-    """Make images of the size that the version takes."""
+    """Return images of the size that the version takes."""
     with Client(**client_options(arguments) | {"retries": NO_RETRIES}) as client:
         height, width, channels = asked_metadata(client, arguments.model, arguments.version).input_shape
     return [encode_png(os.urandom(height * width * channels), height=height, width=width) for _ in range(RANDOM_IMAGES)]

@@ -1,4 +1,4 @@
-"""`compare FILE`: what several models say of one image, side by side."""
+"""`compare FILE`: classify one image with several models."""
 
 import argparse
 
@@ -11,7 +11,7 @@ from cifar10_serving.schemas import Comparison, ModelAnswer
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.add_argument("file", metavar="FILE", help="an image, or - for standard input")
     command.add_argument(
         "--model",
@@ -26,7 +26,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table; `PARTLY` where a model could not answer."""
+    """Print the table; return `PARTLY` if a model could not answer."""
     with Client(**client_options(arguments)) as client:
         comparison = client.compare(one_image(arguments.file), models=arguments.model, top_k=arguments.top_k)
     print(comparison.model_dump_json() if arguments.json else printable_lines(_describe(comparison)))

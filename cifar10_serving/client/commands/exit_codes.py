@@ -1,4 +1,4 @@
-"""Exit codes of the command line, and the error of a wrong command."""
+"""Exit codes of the command line, and the error for an invalid command."""
 
 from enum import IntEnum
 
@@ -17,29 +17,29 @@ from cifar10_serving.errors import ProjectError
 
 
 class ExitCode(IntEnum):
-    """Stable, for scripts."""
+    """Exit codes; stable, for scripts."""
 
     DONE = 0
     FAILED = 1
-    """Nothing was answered: the service refused it, or a file can't be read."""
+    """Nothing was answered: the service rejected the request, or a file can't be read."""
     USAGE = 2
-    """An option, a value or an address that can't be; argparse's own code."""
+    """An invalid option, value or address; argparse's own code."""
     PARTLY = 3
-    """Some images were answered, others not."""
+    """Some images were answered, others were not."""
     NO_ANSWER = 4
-    """The service can't be reached, is overloaded or not ready, or doesn't answer in time."""
+    """The service can't be reached, is overloaded, not ready or too slow."""
     NOT_THE_SERVICE = 5
-    """Something else answers at the address."""
+    """The answer is not from this service."""
     UNAUTHORIZED = 6
     """The token is missing or wrong."""
     STOPPED = 130
     """Ctrl-C."""
     NO_READER = 141
-    """Whoever read the output, such as `head`, has gone."""
+    """The reader of the output, such as `head`, has gone."""
 
 
 def exit_code(error: ProjectError) -> ExitCode:
-    """What an error ends a command with that has nothing else to show."""
+    """Return the exit code for an error that ends a command."""
     match error:
         case TransportError() | GatewayError() | NotReadyError() | UnavailableError() | DeadlineError():
             return ExitCode.NO_ANSWER
@@ -53,4 +53,4 @@ def exit_code(error: ProjectError) -> ExitCode:
 
 
 class CommandLineError(ProjectError):
-    """What the command was given can't be done."""
+    """Raised for a command that can't be executed as given."""

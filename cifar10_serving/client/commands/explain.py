@@ -1,4 +1,4 @@
-"""`explain FILE`: what mattered to a model in one image, as a map of characters."""
+"""`explain FILE`: which parts of an image mattered to a model, as a map of characters."""
 
 import argparse
 from typing import Final
@@ -13,13 +13,13 @@ from cifar10_serving.schemas import Explanation
 from cifar10_serving.text import did_you_mean
 
 SHADES: Final = " ░▒▓█"
-"""From what does not matter to what matters most."""
+"""Characters for increasing importance."""
 MOST_SHOWN: Final = 20
-"""Labels in an error."""
+"""Maximum number of labels in an error."""
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.description = (
         "Hide one part of the image after the other, and show where the probability of the class falls."
     )

@@ -1,4 +1,4 @@
-"""From what the command line names (files, folders, patterns, standard input) to the images that are asked about."""
+"""From command-line arguments (files, folders, patterns, standard input) to images."""
 
 import glob
 import os
@@ -21,14 +21,14 @@ IMAGE_SUFFIXES: Final = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib"),
     *(".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"),
 )
-"""Endings that make a file of a folder an image; of any other file, the first bytes decide."""
+"""Extensions that make a file in a folder an image; for other files, the first bytes decide."""
 
 MAX_ENDINGS_SHOWN: Final = 3
-"""Endings of files that are no images, named where files are left out."""
+"""Maximum number of extensions named in the report of skipped files."""
 
 
 class Reason(Enum):
-    """Reasons to leave a file of a folder out: of one, of several."""
+    """Reasons to skip a file in a folder, in the singular and plural."""
 
     HIDDEN = ("hidden", "hidden")
     LINK_TO_FOLDER = ("link to a folder", "links to folders")
@@ -42,7 +42,7 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """An image and the name that it is shown by; `path` is None for standard input."""
+    """An image with its displayed name; `path` is None for standard input."""
 
     name: str
     image: ImageSource
@@ -51,13 +51,13 @@ class NamedImage:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Counts of the files of folders that are left out, by reason, and the endings of those that are no images."""
+    """Numbers of skipped files in folders, by reason, and the extensions of files that are not images."""
 
     reasons: Counter[Reason] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
 
     def add(self, reason: Reason, name: str) -> None:
-        """One more."""
+        """Count one file."""
         self.reasons[reason] += 1
         if reason is Reason.NO_IMAGE:
             self.endings[Path(name).suffix.lower() or "no extension"] += 1
@@ -71,7 +71,7 @@ class LeftOut:
         return bool(self.reasons)
 
     def __str__(self) -> str:
-        """`left out 3 files: 2 not images by name or content (.txt 1, .pdf 1), 1 hidden`."""
+        """Return `skipped 3 files: 2 not images by name or content (.txt 1, .pdf 1), 1 hidden`."""
         reasons = (self._describe(reason, count) for reason, count in self.reasons.most_common())
         total = self.reasons.total()
         return f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(reasons)}"
@@ -86,18 +86,18 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The images that names stand for, and what folders hold besides."""
+    """The images that the arguments select, and the skipped files."""
 
     images: list[NamedImage] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def find_images(names: Iterable[str]) -> Found:
-    """The images that the names stand for, in their order; those of a folder or pattern sorted.
+    """Return the selected images in the order of the arguments; those of a folder or pattern are sorted.
 
     Raises:
-        CommandLineError: a folder contains no image, or a pattern fits no file.
-        ImageSourceError: standard input or a named pipe has more bytes than any service takes.
+        CommandLineError: a folder contains no image, or a pattern matches no file.
+        ImageSourceError: standard input or a named pipe has more bytes than any service accepts.
     """
     found = Found()
     for name in names:
@@ -110,7 +110,7 @@ def find_images(names: Iterable[str]) -> Found:
 
 
 def one_image(name: str) -> ImageSource:
-    """The image that a command takes one of."""
+    """Return the image for a command that takes one."""
     return standard_input() if name == STANDARD_INPUT else _image_at(Path(name))
 
 
@@ -119,7 +119,7 @@ def standard_input() -> bytes:
 
     Raises:
         CommandLineError: it is closed, or can't be read.
-        ImageSourceError: it has more bytes than any service takes.
+        ImageSourceError: it has more bytes than any service accepts.
     """
     if sys.stdin is None:
         raise CommandLineError("standard input is closed", expected="an image")
@@ -131,7 +131,7 @@ def standard_input() -> bytes:
 
 
 def _image_at(path: Path) -> ImageSource:
-    """The path; a named pipe is read here, as standard input is: a thread that waits for it would outlive Ctrl-C."""
+    """Return the path, or the content of a named pipe; a thread that waits for a pipe would outlive Ctrl-C."""
     try:
         if not path.is_fifo():
             return path
@@ -140,7 +140,7 @@ def _image_at(path: Path) -> ImageSource:
     except ImageSourceError:
         raise
     except (OSError, ValueError):
-        return path  # why it can't be read is said in its turn
+        return path  # the error is reported when it is read
 
 
 def _files_of(name: str, left_out: LeftOut) -> list[Path]:
@@ -160,7 +160,7 @@ def _files_of(name: str, left_out: LeftOut) -> list[Path]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # above it is a folder that nobody may enter, or the name is too long
+    except (OSError, ValueError):  # a folder above is not accessible, or the name is too long
         return False
 
 
@@ -172,9 +172,9 @@ def _exists(path: Path) -> bool:
 
 
 def _matches(pattern: str) -> list[Path]:
-    """The files that fit a pattern, sorted; hidden ones only where it names them.
+    """Return the files that match a pattern, sorted; hidden ones only if the pattern names them.
 
-    By pathlib, whose `**` follows no links to folders: `glob` does, and goes round in a loop of links forty times.
+    This uses pathlib, whose `**` doesn't follow links to folders; `glob` does, and follows a loop of links forty times.
     """
     parts = Path(pattern).parts
     literal = next(at for at, part in enumerate(parts) if glob.has_magic(part))
@@ -207,7 +207,7 @@ def _in_folder(folder: Path, left_out: LeftOut) -> list[Path]:
 
 
 def _images_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
-    waiting = [folder]  # not by recursion: folders may be nested deeper than calls
+    waiting = [folder]  # not recursive: folders may be nested deeper than Python's stack
     while waiting:
         here = waiting.pop()
         try:
@@ -227,7 +227,7 @@ def _images_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
 
 
 def _why_not(entry: os.DirEntry[str]) -> Reason | None:
-    """Return why an entry of a folder, itself no folder, is left out; None for an image."""
+    """Return the reason to skip an entry of a folder that is not a folder; None for an image."""
     if entry.name.startswith("."):
         return Reason.HIDDEN
     try:

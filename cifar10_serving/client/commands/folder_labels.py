@@ -1,4 +1,4 @@
-"""Pictures in folders named by class, as a test set: accuracy and confusion matrix, beside the stored accuracy."""
+"""Evaluation on pictures in folders named by class: accuracy and confusion matrix, next to the stored accuracy."""
 
 import math
 from collections import Counter
@@ -16,14 +16,14 @@ from cifar10_serving.text import printable
 NORMAL_95_PERCENT: Final = 1.959964
 SHOWN_LETTERS: Final = 5
 MOST_COLUMNS: Final = 40
-"""A confusion matrix of more classes is left to programs."""
+"""Limit of classes for printing a confusion matrix."""
 
 
 class FolderLabels:
     """The classes that folders may be named by.
 
     Args:
-        labels: of the model that is asked, in its order.
+        labels: the model's labels, in order.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
@@ -31,18 +31,18 @@ class FolderLabels:
         self._places = {label: place for place, label in enumerate(labels)}
 
     def of(self, path: Path) -> str | None:
-        """Return the class that the nearest folder above a file is named by; None where none is."""
+        """Return the class of the nearest folder above a file that is named by one, or None."""
         return next((part for part in reversed(path.absolute().parts[:-1]) if part in self._places), None)
 
     def place(self, label: str) -> int | None:
-        """Return the place of a class; None where there is none of this name."""
+        """Return the position of a class, or None."""
         return self._places.get(label)
 
     def check(self, paths: Iterable[Path]) -> None:
         """Check that every file is in a folder named by a class.
 
         Raises:
-            CommandLineError: one is not; names the folder, and the class that it may mean.
+            CommandLineError: one is not; the error names the folder, and a similar class.
         """
         outside = [path for path in paths if self.of(path) is None]
         if not outside:
@@ -58,7 +58,7 @@ class FolderLabels:
 
 
 class Tally:
-    """How often which class was found for which, and by which version."""
+    """Counts of predicted classes for each true class, and by version."""
 
     def __init__(self, labels: FolderLabels) -> None:
         self.labels = labels.labels
@@ -67,16 +67,16 @@ class Tally:
         self._counts: Counter[tuple[int, int]] = Counter()
 
     def add(self, true_label: str, model: str, version: int, label: str) -> None:
-        """Count one more answer.
+        """Count one answer.
 
         Raises:
-            CommandLineError: it is a class that the others don't have.
+            CommandLineError: its class is not a class of the other answers' version.
         """
         true, found = self._place(true_label), self._place(label)
         if true is None or found is None:
             raise CommandLineError(
-                f"{model} version {version} answers '{label}', which is no class of the version that was asked first",
-                remedy="name the version to ask: --model NAME --version N",
+                f"{model} version {version} answers '{label}', which is not a class of the first version",
+                remedy="name the version: --model NAME --version N",
             )
         self._counts[true, found] += 1
         self.versions[model, version] += 1
@@ -89,18 +89,18 @@ class Tally:
 
     @property
     def n(self) -> int:
-        """Images counted."""
+        """Number of images."""
         return self._counts.total()
 
     @property
     def correct(self) -> int:
-        """Those whose most probable class is their folder's."""
+        """Number of images whose most probable class is their folder's."""
         return sum(count for (true, found), count in self._counts.items() if true == found)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvaluation:
-    """A model, its version, and what was measured of it at publishing; None where that can't be had."""
+    """A model, its version, and its stored evaluation; None if it is not available."""
 
     model: str
     version: int
@@ -109,7 +109,7 @@ class StoredEvaluation:
 
 
 def evaluation_record(tally: Tally, stored: Iterable[StoredEvaluation]) -> dict[str, object]:
-    """An evaluation of at least one image, for programs."""
+    """Return an evaluation of at least one image as JSON's types."""
     low, high = wilson_interval(tally.correct, tally.n)
     return {
         "n": tally.n,
@@ -135,7 +135,7 @@ def evaluation_record(tally: Tally, stored: Iterable[StoredEvaluation]) -> dict[
 
 
 def evaluation_lines(tally: Tally, stored: Iterable[StoredEvaluation]) -> list[str]:
-    """An evaluation of at least one image, for people."""
+    """Return an evaluation of at least one image as lines of text."""
     low, high = wilson_interval(tally.correct, tally.n)
     counts = f"{tally.correct:,} of {tally.n:,} images, 95 % interval {low:.4f} to {high:.4f}"
     return [
@@ -149,14 +149,14 @@ def evaluation_lines(tally: Tally, stored: Iterable[StoredEvaluation]) -> list[s
 def _matrix_lines(tally: Tally) -> list[str]:
     labels = tally.labels
     if len(labels) > MOST_COLUMNS:
-        return [f"the confusion matrix of {len(labels):,} classes is left to --json"]
-    header = ["true \\ found", *(label[:SHOWN_LETTERS] for label in labels)]
+        return [f"the confusion matrix of {len(labels):,} classes is only in --json"]
+    header = ["true \\ predicted", *(label[:SHOWN_LETTERS] for label in labels)]
     rows = [[label, *(str(count or ".") for count in row)] for label, row in zip(labels, tally.matrix, strict=True)]
     return aligned([header, *rows], right=frozenset(range(1, len(labels) + 1)))
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n (Wilson 1927), which holds for few images too."""
+    """Return the 95 % interval of a share of n (Wilson 1927), which also holds for few images."""
     share, z = correct / n, NORMAL_95_PERCENT
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

@@ -1,6 +1,6 @@
-"""Reads the command line, runs the command that it names, and turns what it raises into a line and an exit code.
+"""Parses the command line, runs the command, and turns errors into one line and an exit code.
 
-What each command does is in the module of its name.
+Each command is in the module of its name.
 """
 
 import signal
@@ -16,7 +16,7 @@ from cifar10_serving.errors import ProjectError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments name; an `ExitCode`."""
+    """Run the command; return an `ExitCode`."""
     has_output = prepare_streams()
     say_waits()
     try:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise CommandLineError("standard output is closed", remedy="send it to a file, or to /dev/null")
         code: int = parsed.run(parsed)
         sys.stdout.flush()
-    except SystemExit:  # of argparse, after the usage or the help
+    except SystemExit:  # raised by argparse after usage or help
         _flush()
         raise
     except ProjectError as error:
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error(error)
         return exit_code(error)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what still waits for a thread, without a word
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # a second Ctrl-C ends the process silently, even if it waits for a thread
         say("stopped")
         return ExitCode.STOPPED
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""`model NAME`: a model's versions, and with `--version` what is known of one of them."""
+"""`model NAME`: a model's versions; with `--version`, the metadata of one of them."""
 
 import argparse
 
@@ -10,7 +10,7 @@ from cifar10_serving.schemas import ModelStatus, VersionStatus
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.add_argument("name", metavar="NAME", help="one that `models` lists")
     command.add_argument("--version", type=positive_number, metavar="N", help="show the metadata of this version")
     add_json(command)
@@ -18,7 +18,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the model or the version."""
     with Client(**client_options(arguments)) as client:
         if arguments.version is None:
             status = client.model(arguments.name)

@@ -1,4 +1,4 @@
-"""`models`: what the service has, a line a model."""
+"""`models`: the service's models, one per line."""
 
 import argparse
 
@@ -10,7 +10,7 @@ from cifar10_serving.text import printable
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     add_json(command)
     add_service(command)
 

@@ -1,4 +1,4 @@
-"""Output of the commands: messages on stderr, progress of a run, aligned columns."""
+"""Output of the commands: messages on stderr, the progress of a run, aligned columns."""
 
 import contextlib
 import logging
@@ -18,14 +18,14 @@ from cifar10_serving.errors import ProjectError
 from cifar10_serving.text import printable
 
 SILENCE_S: Final = 10.0
-"""Between two lines that say what is waited for."""
+"""Interval between two lines about waits."""
 
 
 def prepare_streams() -> bool:
-    """Make the standard streams take any text; tell whether somebody may read standard output.
+    """Make the standard streams accept any text; return whether standard output is open.
 
-    A stream that the caller has closed (`>&-`) leads nowhere from here on. Its number would else be given to the next
-    file or connection, which would get what is printed.
+    A stream that the caller has closed (`>&-`) is redirected to nowhere. Otherwise its number would be reused for the
+    next file or connection, which would receive the output.
     """
     is_open = sys.stdout is not None
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
@@ -35,69 +35,69 @@ def prepare_streams() -> bool:
         nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # as long as the process
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a file's name may hold what the terminal can't show
+        if isinstance(stream, TextIOWrapper):  # a file's name may contain characters that the terminal can't show
             stream.reconfigure(errors="backslashreplace")
     return is_open
 
 
 def say(text: str) -> None:
-    """Print a line on standard error; nobody may be there to read it."""
+    """Print a line on standard error, which may be closed."""
     with contextlib.suppress(OSError, ValueError):
         print(printable(text), file=sys.stderr, flush=True)
 
 
 def say_error(error: ProjectError) -> None:
-    """Print an error, in one line of printable characters."""
+    """Print an error as one line of printable characters."""
     say(f"error: {error}")
 
 
 class Waits(logging.Handler):
-    """Says on standard error what the client waits for, now and then."""
+    """Log handler that prints from time to time what the client is waiting for."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self._next_s = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it, unless one was just printed: many requests wait for the same."""
+        """Print the message, unless one was printed recently: many requests wait for the same reason."""
         if record.created >= self._next_s:
             self._next_s = record.created + SILENCE_S
             say(f"waiting: {record.getMessage()}")
 
 
 def say_waits() -> None:
-    """Print from now on what the client waits for."""
+    """Print from now on what the client is waiting for."""
     logger = logging.getLogger("client")
     logger.setLevel(logging.INFO)
     logger.handlers = [Waits()]
 
 
 def drop_output() -> None:
-    """Forget what is still in the buffer and can't be written either; Python would say so at exit."""
+    """Discard buffered output that can't be written; otherwise Python would report it at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 LONG: Final = 9
-"""Fewer images are answered before a bar is read."""
+"""Number of images above which a progress bar is useful."""
 
 
 class Progress(Protocol):
-    """Hears of work that is done."""
+    """Receives the progress of a run."""
 
     def advance(self) -> None:
-        """One more image is done."""
+        """Count one image."""
 
 
 class Silent:
-    """Shows nothing."""
+    """Progress that shows nothing."""
 
     def advance(self) -> None:
         """Show nothing."""
 
 
 class Bar:
-    """A bar with count and time left, gone when the work is done; lines on the same terminal go above it."""
+    """A progress bar with count and remaining time, removed at the end; other lines are printed above it."""
 
     def __init__(self, console: Console, total: int, *, redirect_stdout: bool) -> None:
         self._bar = RichProgress(
@@ -114,7 +114,7 @@ class Bar:
         self._task = self._bar.add_task("images", total=total)
 
     def advance(self) -> None:
-        """Move it."""
+        """Advance the bar."""
         self._bar.advance(self._task)
 
     def __enter__(self) -> Self:
@@ -128,7 +128,7 @@ class Bar:
 
 
 def progress(total: int) -> AbstractContextManager[Progress]:
-    """What suits the terminal, if there is one, and the amount of work."""
+    """Return the progress display for this terminal and number of images."""
     if total < LONG or not sys.stderr.isatty():
         return nullcontext(Silent())
     to_terminal = sys.stdout.isatty()
@@ -136,14 +136,14 @@ def progress(total: int) -> AbstractContextManager[Progress]:
 
 
 SMALLEST: Final = 0.0005
-"""The smallest share that is 0.1 % when it is rounded."""
+"""The smallest share that rounds to 0.1 %."""
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
-    """The rows as lines whose columns line up.
+    """Return rows as lines with aligned columns.
 
     Args:
-        right: the columns whose text ends, rather than begins, in line.
+        right: right-aligned columns.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
@@ -151,12 +151,12 @@ def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
 
 
 def printable_lines(text: str) -> str:
-    """The same of several lines, for what a server says of itself."""
+    """Return printable text with its line breaks, for texts from a server."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def percent(share: float) -> str:
-    """A share of 1, as a percentage; what rounds to nothing or to all of it is said to be less or more."""
+    """Format a share as a percentage; values that would round to 0 or 100 % become `<0.1 %` or `>99.9 %`."""
     if 0 < share < SMALLEST:
         return "<0.1 %"
     return ">99.9 %" if 1 - SMALLEST < share < 1 else f"{100 * share:.1f} %"

@@ -1,4 +1,4 @@
-"""`predict`: classify files, folders or standard input, in the order given or as answers arrive."""
+"""`predict`: classify files, folders or standard input; rows are printed as answers arrive."""
 
 import argparse
 import asyncio
@@ -40,20 +40,20 @@ OF_ALL_IMAGES: Final = (
     *(AddressError, UnreachableError, ConnectionLostError, UnexpectedAnswerError),
     *(InvalidParameterError, UnauthorizedError, UnknownModelError, UnknownRouteError),
 )
-"""What the next image would meet too: nothing more is sent, and it is said once."""
+"""Errors that the next image would meet as well: nothing more is sent, and the error is reported once."""
 NO_ANSWER: Final = (AnswerTimeoutError, GatewayError)
-"""What the next image may not meet, unless it comes again and again: a proxy says so of a service that was stopped."""
+"""Errors that end a run only if repeated: a proxy returns them for a service that was stopped."""
 NOT_SENT: Final = CommandLineError("not sent: the run ended before", remedy="run the command again")
 
 
 class PredictionRun:
-    """One run over the images: what was answered, what not and why.
+    """One run over the images: answers and failures.
 
     Args:
-        rows: writes each image's answer.
-        thumbnails: draws each image that was answered.
-        labels: of which the images' folders name their true ones; None where they don't.
-        saved: has answers of an earlier run, and gets those of this one.
+        rows: writes each image's row.
+        thumbnails: draws each answered image.
+        labels: the classes that folders may name; None without labels.
+        saved: the file of `--resume`, or None.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class PredictionRun:
             self._count(image, answer.model, answer.version, answer.label)
 
     async def ask(self, client_options: Mapping[str, Any], options: Mapping[str, Any], concurrency: int) -> None:
-        """Ask about every image, until all are answered or nothing more can be.
+        """Request predictions for every image, until all are answered or the run has to end.
 
         Args:
-            client_options: of `AsyncClient`.
-            options: of each prediction: model, version, top_k.
+            client_options: arguments of `AsyncClient`.
+            options: arguments of each prediction: model, version, top_k.
         """
         self._concurrency = concurrency
         async with AsyncClient(**client_options) as client:
@@ -101,13 +101,13 @@ class PredictionRun:
                     async for result in results:
                         self._take(result)
                         bar.advance()
-                        if self._is_away:  # those that are being asked about would take as long
+                        if self._is_away:  # pending requests would take just as long
                             break
             if self._tally is not None and self._stopped_by is None:
                 self._stored = [await _stored(client, *version) for version in self._tally.versions]
 
     def finish(self) -> int:
-        """Say what remains to be said, and the exit code."""
+        """Print the summary and return the exit code."""
         total, sent = self.total, self._seen + len(self._earlier)
         if self._stopped_by is not None:
             say_error(self._stopped_by)
@@ -179,7 +179,7 @@ FROM_FOLDER: Final = "from-folder"
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.description = (
         "Classify images. Files are sent unchanged. A folder stands for every image in it and its subfolders."
     )
@@ -219,7 +219,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask about every image."""
+    """Classify every image."""
     found = find_images(arguments.files)
     images = found.images
     options = client_options(arguments)
@@ -232,7 +232,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _folder_labels(arguments: argparse.Namespace, images: list[NamedImage], options: dict[str, Any]) -> FolderLabels:
     if any(image.path is None for image in images):
-        raise CommandLineError("standard input has no folder that could name its class")
+        raise CommandLineError("standard input has no folder that names its class")
     with Client(**options) as client:
         labels = FolderLabels(asked_metadata(client, arguments.model, arguments.version).labels)
     labels.check(image.path for image in images if image.path)

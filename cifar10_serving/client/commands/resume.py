@@ -1,9 +1,8 @@
-"""The file of `predict --resume FILE`: every answer as it comes, and where the next run of the same command goes on.
+"""The file of `predict --resume FILE`: stores every answer, so that the same command can continue a run.
 
-It holds the rows that `--json` or `--csv` would print, one an image and nothing else, so it is the result as well.
-A row is written by one call of the operating system before it is printed: a run that is killed loses none that was
-shown, and leaves at most one torn line at the end, which the next run drops. What was answered is kept; what failed is
-asked about again.
+It has the rows that `--json` or `--csv` would print, one per image and nothing else, so it is also the result. A row is
+written by one system call before it is printed: a killed run loses no row that was shown, and leaves at most one
+partial line at the end, which the next run drops. Answers are kept; failed images are sent again.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ READ_BYTES: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class SavedAnswer:
-    """An answer of an earlier run; `classes` is how many it lists, 0 in CSV, which lists one."""
+    """An answer of an earlier run; `classes` is the number of classes that it lists, 0 in CSV, which lists one."""
 
     model: str
     version: int
@@ -45,7 +44,7 @@ class SavedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SavedRow:
-    """A row as it stands in the file; `answer` is None for an image that failed."""
+    """A row in the file; `answer` is None for a failed image."""
 
     line: bytes
     name: str
@@ -53,16 +52,16 @@ class SavedRow:
 
 
 class ResumeFile:
-    """The rows of a run, in a file that no other run writes meanwhile.
+    """The rows of a run, in a file that is locked against other runs.
 
     Args:
-        path: the file; made where there is none.
-        images: all of the run.
-        as_csv: rows of CSV; else JSON lines.
+        path: the file, which may not exist yet.
+        images: all images of the run.
+        as_csv: whether rows are CSV or JSON lines.
 
     Raises:
-        CommandLineError: the file holds something else, or answers about none of the images, or is in use, or can't be
-            read or written.
+        CommandLineError: the file has other content, has answers for none of the images, is in use, or can't be read or
+            written.
     """
 
     def __init__(self, path: Path, images: Sequence[NamedImage], *, as_csv: bool) -> None:
@@ -75,9 +74,9 @@ class ResumeFile:
             _lock(self._file, self._path)
             self._order: list[int] = []
             self.earlier: dict[int, SavedAnswer] = {}
-            """The answers of earlier runs, by the image's place in the run."""
+            """The answers of earlier runs, by the image's position in the run."""
             self.strange = 0
-            """Rows about files that this run doesn't have; they stay."""
+            """Number of rows for files that are not in this run; they are kept."""
             content = _read(self._file)
             changed_ns = os.fstat(self._file).st_mtime_ns
             self._kept = self._choose(list(self._rows(content)), changed_ns)
@@ -88,10 +87,10 @@ class ResumeFile:
             raise
 
     def check(self, model: str | None, version: str | None) -> None:
-        """Compare what is asked for with what answered before.
+        """Compare the requested model and version with those of the stored answers.
 
         Raises:
-            CommandLineError: it is another model or version.
+            CommandLineError: they differ.
         """
         for found in self.earlier.values():
             if model not in {None, found.model} or (version and version.isdigit() and int(version) != found.version):
@@ -103,10 +102,10 @@ class ResumeFile:
                 )
 
     def check_answer(self, prediction: Prediction) -> None:
-        """Compare a new answer with what answered before.
+        """Compare a new answer with the stored ones.
 
         Raises:
-            CommandLineError: another model or version gives it, or with more classes.
+            CommandLineError: the model, version or number of classes differs.
         """
         classes = 0 if self._as_csv else len(prediction.top)
         if self._origins and (prediction.model, prediction.version, classes) not in self._origins:
@@ -123,27 +122,27 @@ class ResumeFile:
             )
 
     def begin(self) -> None:
-        """Leave only what is kept in the file; what is dropped is asked about again."""
+        """Keep only valid rows in the file; images of dropped rows are sent again."""
         kept = b"".join(row.line + b"\n" for row in self._kept)
         if self._as_csv:
             kept = CSV_START + b"\n" + kept
         with self._named_errors("written"):
             if self._content.startswith(kept):
                 os.ftruncate(self._file, len(kept))
-            elif kept.startswith(self._content):  # there is no header yet, or no end of the last line
+            elif kept.startswith(self._content):  # the header or the end of the last line is missing
                 _write(self._file, kept[len(self._content) :])
             else:
                 self._replace(kept)
 
     def write(self, index: int, row: Row) -> None:
-        """Add one more row."""
+        """Add a row."""
         self._order.append(index)
         line = csv_line(row) if self._as_csv else json_line(row)
         with self._named_errors("written"):
             _write(self._file, line.encode("utf-8", "surrogateescape") + b"\n")
 
     def finish(self) -> None:
-        """Put rows that were asked about again in the images' order."""
+        """Sort rows of repeated images into the order of the images."""
         if self._order == sorted(self._order):
             return
         rows = list(self._rows(_read(self._file)))
@@ -153,7 +152,7 @@ class ResumeFile:
             self._replace(b"".join([CSV_START + b"\n", *lines] if self._as_csv else lines))
 
     def is_standard_output(self) -> bool:
-        """Tell whether standard output is this file."""
+        """Return whether standard output is this file."""
         try:
             return os.path.samestat(os.fstat(1), os.fstat(self._file))
         except OSError:
@@ -168,7 +167,7 @@ class ResumeFile:
         os.close(self._file)
 
     def _choose(self, rows: Sequence[SavedRow], changed_ns: int) -> list[SavedRow]:
-        """The rows that stay: one for each image that was answered and has not changed since, and strange ones."""
+        """Return the rows to keep: one for each answered and unchanged image, and rows for files outside this run."""
         places: dict[str, deque[int]] = {}
         for index, image in enumerate(self._images):
             places.setdefault(csv_name(image.name) if self._as_csv else image.name, deque()).append(index)
@@ -202,7 +201,7 @@ class ResumeFile:
             ) from error
 
     def _replace(self, content: bytes) -> None:
-        """Exchange the whole file at once: whenever this is killed, the old one or the new one is there."""
+        """Replace the whole file atomically: if the process is killed, the old or the new one exists."""
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         new = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         try:
@@ -228,7 +227,7 @@ class ResumeFile:
 
 
 def wants_csv(path: Path, *, as_json: bool, as_csv: bool) -> bool:
-    """Tell which rows a file gets: those that are printed, or by its name."""
+    """Return whether the file has CSV: as printed, or by its name."""
     return as_csv or (path.suffix.lower() == CSV_SUFFIX and not as_json)
 
 
@@ -269,7 +268,7 @@ def _read(file: int) -> bytes:
 
 
 def _write(file: int, content: bytes) -> None:
-    while content:  # a disk that is nearly full takes a part
+    while content:  # a nearly full disk takes only a part
         content = content[os.write(file, content) :]
 
 
@@ -281,15 +280,15 @@ def _is_newer(image: NamedImage, changed_ns: int) -> bool:
 
 
 def _json_rows(content: bytes) -> Iterator[SavedRow]:
-    """The rows; a torn last line is passed over.
+    """Yield the rows; ignore a partial last line.
 
     Raises:
-        ValueError: another line is none.
+        ValueError: another line is not a row.
     """
     *lines, last = content.split(b"\n")
-    last = last.rstrip(b"\0")  # a file system that lost power may leave these
+    last = last.rstrip(b"\0")  # a file system may leave these after a power loss
     for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith(b'{"evaluation": '):  # which standard output has as well
+        if line.strip() and not line.startswith(b'{"evaluation": '):  # from standard output
             try:
                 yield _json_row(line)
             except (ValueError, TypeError, KeyError) as error:
@@ -315,10 +314,10 @@ def _json_row(line: bytes) -> SavedRow:
 
 
 def _csv_rows(content: bytes) -> Iterator[SavedRow]:
-    """The rows; a torn last one is passed over.
+    """Yield the rows; ignore a partial last one.
 
     Raises:
-        ValueError: another line is none, or there is no header.
+        ValueError: another line is not a row, or there is no header.
     """
     whole, _, torn = content.rpartition(b"\n")
     if not whole:

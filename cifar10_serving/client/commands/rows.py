@@ -1,4 +1,4 @@
-"""How `predict` writes each image's answer as it comes: a line of a table, a line of JSON, a row of CSV."""
+"""Output formats of `predict`: lines of a table, JSON lines, or rows of CSV."""
 
 import csv
 import json
@@ -20,9 +20,9 @@ WIDEST_NAME: Final = 100
 NAMES_SHARE: Final = 3
 """A terminal gives a third of its columns to the names."""
 NARROWEST_LABELS: Final = 10
-"""Columns of the labels until a longer one comes."""
+"""Width of the label column until a longer label comes."""
 QUOTED_LINE_ENDS: Final = "\r\n"
-"""The module csv quotes a text with one of its line ends in it, and no other."""
+"""The module csv quotes a text that contains one of its line ends, and no other."""
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet evaluate a text as a formula (OWASP, CSV injection)."""
 CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_label", "error")
@@ -30,7 +30,7 @@ CSV_COLUMNS: Final = ("file", "label", "confidence", "model", "version", "true_l
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An image's name, and its answer or why there is none; `true_label` where its folder says so."""
+    """An image's name, and its answer or error; `true_label` if its folder names one."""
 
     name: str
     prediction: Prediction | None = None
@@ -42,20 +42,20 @@ class Rows(Protocol):
     """Writes rows to standard output."""
 
     complete: bool
-    """Whether an image without an answer is always a row, since a program reads them."""
+    """Whether images without an answer always have a row, for programs that read it."""
 
     def write(self, row: Row) -> None:
-        """One more."""
+        """Write a row."""
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
-        """What all rows together say of the versions that answered, beside what is stored of them."""
+        """Write the evaluation of all rows, with the stored evaluations of the same versions."""
 
 
 class TableRows:
-    """Lines whose columns line up, without knowing what comes.
+    """Lines with aligned columns, printed before the other rows are known.
 
     Args:
-        names: all that will come.
+        names: all names that will come.
     """
 
     complete = False
@@ -67,7 +67,7 @@ class TableRows:
         self._label_width = NARROWEST_LABELS
 
     def write(self, row: Row) -> None:
-        """`cat.png  cat  95.6 %  vgg16/1  dog 0.6 %, ship 0.5 %`; a terminal's line takes what fits of it."""
+        """Write `cat.png  cat  95.6 %  vgg16/1  dog 0.6 %, ship 0.5 %`, shortened to a terminal's width."""
         name = self._fitting(printable(row.name))
         if row.prediction is None:
             print(f"{name}  error: {printable(str(row.error))}", flush=True)
@@ -83,7 +83,7 @@ class TableRows:
         print(line if len(line) <= self._columns else f"{line[: self._columns - 1]}…", flush=True)
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
-        """Below the table."""
+        """Write the evaluation below the table."""
         print("\n".join(["", *evaluation_lines(tally, stored)]))
 
     def _fitting(self, name: str) -> str:
@@ -92,16 +92,16 @@ class TableRows:
 
 
 class JsonRows:
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     complete = True
 
     def write(self, row: Row) -> None:
-        """Print `json_line`, at once: what is killed has printed what it knew."""
+        """Print `json_line` at once, so that a killed run has printed its answers."""
         print(json_line(row), flush=True)
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
-        """The last line: `{"evaluation": {…}}`."""
+        """Write the last line: `{"evaluation": {…}}`."""
         print(json.dumps({"evaluation": evaluation_record(tally, stored)}), flush=True)
 
 
@@ -114,18 +114,18 @@ class CsvRows:
         print(CSV_HEADER, flush=True)
 
     def write(self, row: Row) -> None:
-        """Print `csv_line`, at once; on a terminal no name may move the cursor."""
+        """Print `csv_line` at once; on a terminal, names are escaped so that they can't move the cursor."""
         line = csv_line(row)
         print(printable(line) if sys.stdout.isatty() else line, flush=True)
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
-        """On standard error, since it is no row."""
+        """Write the evaluation to standard error, since it is not a row."""
         for line in evaluation_lines(tally, stored):
             say(line)
 
 
 class NoRows:
-    """Prints nothing, where the rows are in a file already that standard output would write to as well."""
+    """Prints nothing, if standard output is the file that already has the rows."""
 
     complete = False
 
@@ -133,13 +133,13 @@ class NoRows:
         """Print nothing."""
 
     def write_evaluation(self, tally: Tally, stored: Sequence[StoredEvaluation]) -> None:
-        """On standard error."""
+        """Write the evaluation to standard error."""
         for line in evaluation_lines(tally, stored):
             say(line)
 
 
 def json_line(row: Row) -> str:
-    """`{"file": …, "prediction": {…}, "error": null}`, and `true_label` where its folder says so."""
+    """Return `{"file": …, "prediction": {…}, "error": null}`, with `true_label` if its folder names one."""
     record: dict[str, object] = {
         "file": row.name,
         "prediction": row.prediction.model_dump(mode="json") if row.prediction else None,
@@ -151,24 +151,24 @@ def json_line(row: Row) -> str:
 
 
 def csv_line(row: Row) -> str:
-    """One row of `CSV_COLUMNS`; what there is not stays empty."""
+    """Return one row of `CSV_COLUMNS`; missing values are empty."""
     found = row.prediction
     answer = (_text(found.label), found.confidence, _text(found.model), found.version) if found else ("", "", "", "")
     return _csv((csv_name(row.name), *answer, row.true_label or "", _text(str(row.error)) if row.error else ""))
 
 
 def csv_name(name: str) -> str:
-    """A file's name that no spreadsheet takes for a formula: `./=1+1.png` is the same file as `=1+1.png`."""
+    """Return a file's name that spreadsheets don't evaluate: `./=1+1.png` is the same file as `=1+1.png`."""
     return f"./{name}" if name.startswith(FORMULA) and name != STANDARD_INPUT else name
 
 
 def _text(words: str) -> str:
-    """Words of the server's that no spreadsheet takes for a formula."""
+    """Return a server's text that spreadsheets don't evaluate as a formula."""
     return f"'{words}" if words.startswith(FORMULA) else words
 
 
 def csv_words(text: str) -> str:
-    """Words of the server's as they were before they were written into a row."""
+    """Return a server's text as it was before it was written to a row."""
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else text
 
 
@@ -182,6 +182,6 @@ CSV_HEADER: Final = _csv(CSV_COLUMNS)
 
 
 def error_record(error: ProjectError) -> dict[str, str]:
-    """An error for programs: its class, and its words apart."""
+    """Return an error as JSON's types: its class, and its parts."""
     words = {"problem": error.problem, "expected": error.expected, "remedy": error.remedy}
     return {"name": type(error).__name__} | {name: text for name, text in words.items() if text}

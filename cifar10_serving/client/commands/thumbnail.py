@@ -1,8 +1,8 @@
-"""Draws a picture in the terminal about as a model sees it: the central square in few pixels.
+"""Thumbnails in the terminal, roughly what a model sees: the central square in few pixels.
 
-By the protocols of kitty (https://sw.kovidgoyal.net/kitty/graphics-protocol/) and iTerm2
-(https://iterm2.com/documentation-images.html) where the terminal speaks one, else as coloured half blocks where it has
-all colours. Needs Pillow to read the picture; without it nothing is drawn.
+The protocols are kitty's (https://sw.kovidgoyal.net/kitty/graphics-protocol/) and iTerm2's
+(https://iterm2.com/documentation-images.html), otherwise coloured half blocks in terminals with 24-bit colour. Pillow
+reads the picture; without it nothing is drawn.
 """
 
 import base64
@@ -18,24 +18,24 @@ from cifar10_serving.client.commands.exit_codes import CommandLineError
 CHOICES: Final = ("auto", "off", "kitty", "iterm", "blocks")
 MAX_AUTO_THUMBNAILS: Final = 8
 SIDE: Final = 32
-"""Pixels; what CIFAR-10's models see. A terminal shows no more of those that see more."""
+"""Side in pixels, the size that CIFAR-10's models see."""
 SHOWN_COLUMNS: Final = 16
 SHOWN_ROWS: Final = 8
 ENLARGED: Final = 4
-"""So that a terminal which smooths shows the pixels."""
+"""Enlargement, so that terminals that smooth images still show the pixels."""
 KITTY_CHUNK_BYTES: Final = 4096
 
 
 class Thumbnails:
-    """Draws pictures on standard output, or doesn't.
+    """Draws pictures on standard output, if possible.
 
     Args:
         choice: one of `CHOICES`.
-        images: how many will come.
-        plain: a program reads the output.
+        images: number of images in the run.
+        plain: whether a program reads the output.
 
     Raises:
-        CommandLineError: they were asked for, and Pillow is not here.
+        CommandLineError: thumbnails were requested, but Pillow is not installed.
     """
 
     def __init__(self, choice: str, images: int, *, plain: bool) -> None:
@@ -48,7 +48,7 @@ class Thumbnails:
                 raise CommandLineError("thumbnails need Pillow", remedy="pip install pillow")
 
     def show(self, image: ImageSource) -> None:
-        """Draw one that was answered, if Pillow can read it here too."""
+        """Draw an answered image, if Pillow can read it here."""
         if self._way is None:
             return
         try:
@@ -59,21 +59,21 @@ class Thumbnails:
 
 
 def terminal_way(environment: Mapping[str, str]) -> str | None:
-    """How this terminal shows pictures; None where it can't, or colours are not wanted."""
+    """Return the protocol for this terminal; None if it has none, or if colours are disabled."""
     terminal = environment.get("TERM", "dumb")
     if environment.get("NO_COLOR") or terminal == "dumb":
         return None
     multiplexed = "TMUX" in environment or terminal.startswith(("screen", "tmux"))
     if not multiplexed and ("KITTY_WINDOW_ID" in environment or terminal in {"xterm-kitty", "xterm-ghostty"}):
         return "kitty"
-    names = {environment.get("TERM_PROGRAM"), environment.get("LC_TERMINAL")}  # the second one goes through ssh
+    names = {environment.get("TERM_PROGRAM"), environment.get("LC_TERMINAL")}  # the second one is passed on by ssh
     if not multiplexed and names & {"iTerm.app", "iTerm2", "WezTerm"}:
         return "iterm"
     return "blocks" if environment.get("COLORTERM") in {"truecolor", "24bit"} else None
 
 
 def draw(picture: Any, way: str) -> str:
-    """What a terminal must be sent to show a Pillow image of `SIDE` x `SIDE` pixels."""
+    """Return the output that shows a Pillow image of `SIDE` x `SIDE` pixels."""
     if way == "blocks":
         return _half_blocks(picture)
     stream = BytesIO()
@@ -92,7 +92,7 @@ def draw(picture: Any, way: str) -> str:
 
 
 def _half_blocks(picture: Any) -> str:
-    """One character for two pixels, the upper one its colour, the lower one its background."""
+    """Return one character for two pixels: the upper one in its colour, the lower one as its background."""
     pixels = picture.convert("RGB").tobytes()
     rows = [[tuple(pixels[3 * (y * SIDE + x) :][:3]) for x in range(SIDE)] for y in range(SIDE)]
     return "\n".join(
@@ -109,7 +109,7 @@ def _seen_by_the_model(image: ImageSource) -> Any:
 
     with Image.open(BytesIO(encode_image(image).content)) as opened:
         upright = ImageOps.exif_transpose(opened)
-    if upright.mode.startswith("I"):  # 16 bits, of which the upper 8 count
+    if upright.mode.startswith("I"):  # 16 bits; the upper 8 are used
         upright = upright.convert("I").point([value >> 8 for value in range(2**16)], "L")
     upright = upright.convert("RGBA")
     background = Image.new("RGBA", upright.size, "white")

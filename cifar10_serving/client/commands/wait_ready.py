@@ -1,4 +1,4 @@
-"""`wait-ready`: returns when the service answers requests, for scripts that have just started one."""
+"""`wait-ready`: wait until the service answers requests, for scripts that have just started one."""
 
 import argparse
 from typing import Final
@@ -11,7 +11,7 @@ DEFAULT_WAIT_S: Final = 60.0
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.add_argument(
         "--for",
         dest="wait_s",
@@ -24,7 +24,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Wait, and say which models are ready."""
+    """Wait, and print the models that are ready."""
     with Client(**client_options(arguments)) as client:
         readiness = client.wait_until_ready(arguments.wait_s)
     ready = ", ".join(name for name, state in readiness.models.items() if state == "ready")

@@ -1,4 +1,4 @@
-"""`watch`: how the service is doing, again and again: a screen on a terminal, a line a look elsewhere."""
+"""`watch`: show the service's statistics periodically: as a screen on a terminal, otherwise as lines."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ DEFAULT_INTERVAL_S: Final = 2.0
 
 
 def add(command: argparse.ArgumentParser) -> None:
-    """The options."""
+    """Add the options."""
     command.description = "Continues while the service can't be reached. Stop it with Ctrl-C, or set --count."
     command.add_argument(
         "--interval",
@@ -40,7 +40,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look and show; the code is that of the last look."""
+    """Show updates; return the exit code of the last one."""
     options = client_options(arguments) | {"retries": NO_RETRIES}
     code, looks = ExitCode.DONE, 0
     with Client(**options) as client, _display(without_password(client.base_url)) as display:
@@ -59,14 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look has seen."""
+    """The state of the service at one time."""
 
     readiness: Readiness
     models: ModelList
     statistics: ServiceStatistics
 
     def summary(self) -> str:
-        """The service in one line."""
+        """Return the service's state in one line."""
         seen = self.statistics
         state = "ready" if self.readiness.ready else f"not ready: {self.readiness.reason}"
         return (
@@ -76,7 +76,7 @@ class Look:
         )
 
     def table(self) -> list[str]:
-        """A line a version that is not merely published."""
+        """Return one line for each version that is not merely published."""
         rows = [
             (
                 f"{model.name}{' *' if model.default else ''}",
@@ -93,17 +93,17 @@ class Look:
 
 
 class Display(Protocol):
-    """Shows looks, and that there was nothing to see."""
+    """Shows updates and errors."""
 
     def show(self, look: Look) -> None:
-        """Show one."""
+        """Show an update."""
 
     def fail(self, error: ClientError) -> None:
-        """Show why there is none."""
+        """Show an error."""
 
 
 class Lines:
-    """A line a look, with the time."""
+    """One line with the time for each update."""
 
     def show(self, look: Look) -> None:
         """Print it."""
@@ -116,7 +116,7 @@ class Lines:
 
 
 class Screen:
-    """The last look, in place of the one before."""
+    """The last update, in place of the one before."""
 
     def __init__(self, live: Live, url: str) -> None:
         self._live = live

@@ -58,7 +58,7 @@ def estimate_parse(content: bytes) -> ParseEstimate:
     for _ in range(MAX_FIELDS):
         key, start = _varint(content, position)
         if key & 7 != LENGTH_DELIMITED:
-            break  # the end, or no message: none of its fields is anything else
+            break  # the end, or not a valid message: it has no other fields
         length, start = _varint(content, start)
         position = start + length
         if position > len(content):

@@ -237,7 +237,7 @@ class InferenceService:
     async def _model_ready(self, message: Any, _context: Any, _new_trace: Trace) -> Any:
         try:
             self._repository.find(message.name, requested_version(message.version))
-        except (UnavailableError, UnknownModelError):  # for both Triton answers instead of refusing
+        except (UnavailableError, UnknownModelError):  # Triton answers in both cases
             return pb2.ModelReadyResponse(ready=False)
         return pb2.ModelReadyResponse(ready=True)
 

@@ -1,1 +1,1 @@
-"""Image files before a decoder sees them: what they hold, how large it becomes, and nothing but their pixels."""
+"""Image files before decoding: their structure, the size of their pixels, and a copy with nothing but the pixels."""

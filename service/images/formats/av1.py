@@ -1,6 +1,6 @@
-"""AV1 (https://aomediacodec.github.io/av1-spec/): how large a stream's frames are, which AVIF's boxes may not tell.
+"""AV1 (https://aomediacodec.github.io/av1-spec/): the size of a stream's frames, which may differ from AVIF's boxes.
 
-A decoder makes frames as large as the stream says, whatever the boxes around it do, and keeps those that others might
+A decoder allocates frames as large as the stream says, whatever the boxes say, and keeps those that other frames may
 refer to.
 """
 
@@ -11,18 +11,18 @@ from typing import Final
 from service.images.formats.image_file import damaged, too_many
 
 MAX_UNITS: Final = 10_000
-"""Open bitstream units; a picture has two or three, a tiled one so many per tile."""
+"""Limit of open bitstream units; a picture has two or three, a tiled one as many per tile."""
 SEQUENCE, FRAME_HEADER, FRAME = 1, 3, 6
 KEY_FRAME, SWITCH_FRAME = 0, 3
 SELECTED: Final = 2
-"""A tool that each frame turns on or off."""
+"""Value of a tool that each frame turns on or off."""
 MAX_SIZE_BYTES: Final = 8
 MAX_LEADING_ZEROS: Final = 32
 LEVEL_WITH_TIERS: Final = 7
 
 
 class _Bits:
-    """Reads numbers of any length; what is behind the end reads as zeros."""
+    """Reads numbers of any length; bits after the end are zeros."""
 
     def __init__(self, content: bytes) -> None:
         self._bits = int.from_bytes(content)
@@ -48,7 +48,7 @@ class _Sequence:
     width: int = 0
     height: int = 0
     largest: tuple[int, int] = (0, 0)
-    """That a frame can say it has, if it says so itself."""
+    """Largest size that a frame can declare, if it declares one itself."""
     time_bits: int = 0
     id_bits: int = 0
     screen_content: int = SELECTED
@@ -56,7 +56,7 @@ class _Sequence:
 
 
 def frame_sizes(stream: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the greatest width and height that each frame of a stream can have.
+    """Yield the largest possible width and height of each frame of a stream.
 
     Raises:
         UndecodableError: a unit has no size.
@@ -73,7 +73,7 @@ def frame_sizes(stream: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _units(stream: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and the first bytes of each unit."""
+    """Yield the type and the first bytes of each unit."""
     position = 0
     for _ in range(MAX_UNITS):
         if position >= len(stream):
@@ -143,7 +143,7 @@ def _read_operating_points(sequence: _Sequence, bits: _Bits) -> None:
 
 
 def _frame_size(sequence: _Sequence, bits: _Bits) -> tuple[int, int] | None:
-    """Return a frame's greatest size; None where it only shows one that there is."""
+    """Return a frame's largest possible size; None if it only shows an existing frame."""
     if sequence.is_reduced:
         return sequence.width, sequence.height
     if bits.take(1):

@@ -1,4 +1,4 @@
-"""BMP: read as it is, for it has no metadata.
+"""BMP: read without changes, because it has no metadata.
 
 https://learn.microsoft.com/windows/win32/gdi/bitmap-storage
 """
@@ -16,7 +16,7 @@ PIXEL_BYTES: Final = 8
 RUN_LENGTH_CODED: Final = (1, 2)
 MAX_RUN_LENGTH_BYTES: Final = 512 * 1024
 MAX_RUN_LENGTH_PIXELS: Final = 2_000_000
-"""Pillow decodes these in Python, with its lock held."""
+"""Limit for run-length encoded images, which Pillow decodes in Python, holding the GIL."""
 
 
 def read_bmp(content: bytes) -> ImageFile:
@@ -24,7 +24,7 @@ def read_bmp(content: bytes) -> ImageFile:
 
     Raises:
         UndecodableError: its header is truncated.
-        TooLargeError: it is coded by run lengths and large.
+        TooLargeError: it is run-length encoded and large.
     """
     if len(content) < HEADER_END:
         raise damaged("its header is truncated")

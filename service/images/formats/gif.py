@@ -14,10 +14,10 @@ GRAPHIC_CONTROL: Final = b"\xf9\x04"
 IS_TRANSPARENT: Final = 1
 HAS_PALETTE: Final = 0x80
 PIXEL_BYTES: Final = 9
-"""A palette's number, the colour, and the colour times its alpha."""
+"""A palette index, the colour, and the colour times its alpha."""
 MAX_EXTENSIONS: Final = 10_000
 MAX_BLOCKS: Final = 250_000
-"""20 MB in blocks of 255 bytes, which every program writes, are 80,000."""
+"""A file of 20 MB has 80,000 blocks of 255 bytes, the size that every program writes."""
 
 
 def read_gif(content: bytes) -> ImageFile:
@@ -25,7 +25,7 @@ def read_gif(content: bytes) -> ImageFile:
 
     Raises:
         UndecodableError: it contains no image.
-        TooLargeError: its first image is behind or in more blocks than any program writes.
+        TooLargeError: there are more blocks before or in the first image than any program writes.
     """
     screen_end = SCREEN_BYTES + _palette_bytes(content[10:11])
     control = b""
@@ -40,11 +40,11 @@ def read_gif(content: bytes) -> ImageFile:
             end, blocks = _skip_blocks(content, position + 2, blocks)
             if content[position + 1 : position + 3] == GRAPHIC_CONTROL:
                 latest = content[position : position + 8]
-                # A control block that names no transparent colour leaves the one that was named before.
+                # A control block without a transparent colour keeps the one named before.
                 control = latest if latest[3] & IS_TRANSPARENT or not control else control
             position = end
         else:
-            position += 1  # Pillow passes over what is between blocks
+            position += 1  # Pillow skips bytes between blocks
     else:
         raise too_many("GIF", "extensions before the image", MAX_EXTENSIONS)
     frame = content[position : position + FRAME_BYTES]
@@ -64,7 +64,7 @@ def _palette_bytes(flags: bytes) -> int:
 
 
 def _skip_blocks(content: bytes, position: int, blocks: int) -> tuple[int, int]:
-    """Return where a chain of blocks ends, or the file, and how many there have been with these."""
+    """Return the end of a chain of blocks (or of the file), and the number of blocks so far."""
     while position < len(content):
         size = content[position]
         position += 1 + size

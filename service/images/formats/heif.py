@@ -1,6 +1,6 @@
-"""Items that make up a HEIC or AVIF picture: tiles in a grid, layers over each other (ISO/IEC 23008-12, 6.6).
+"""Items that make up a HEIC or AVIF picture: tiles in a grid, and overlaid layers (ISO/IEC 23008-12, 6.6).
 
-A decoder decodes an item each time it is named, even if little of it is visible.
+A decoder decodes an item each time it is referenced, even if little of it is visible.
 """
 
 import re
@@ -15,25 +15,25 @@ from service.images.formats.av1 import frame_sizes
 from service.images.formats.image_file import ImageFile, damaged, too_many
 
 MAX_DEPTH: Final = 8
-"""Limit of nested pictures; those of a phone have two levels."""
+"""Limit of nested pictures; a phone's have two levels."""
 NARROW, WIDE = "H", "L"
 SPATIAL_EXTENT: Final = b"ispe"
 
 Box = tuple[bytes, bytes]
-"""Kind and payload."""
+"""Type and payload."""
 
 
 def decoded_pixels(properties: list[Box], associations: bytes, references: list[Box], *, wide: bool) -> int:
-    """Return the most pixels that are decoded for one picture, by the sizes of its parts.
+    """Return the maximum number of pixels that are decoded for one picture, from the sizes of its parts.
 
     Args:
         properties: the boxes in `ipco`.
         associations: the payload of `ipma`.
         references: the boxes in `iref`.
-        wide: numbers of items have 32 bits in the references.
+        wide: whether item numbers in the references have 32 bits.
 
     Raises:
-        UndecodableError: a box is cut off, or a picture is made of itself.
+        UndecodableError: a box is truncated, or a picture is composed of itself.
     """
     try:
         areas = _areas(properties, associations)
@@ -64,7 +64,7 @@ def _numbers(payload: bytes, form: str) -> Iterator[int]:
 
 
 def _areas(properties: list[Box], associations: bytes) -> dict[int, int]:
-    """Return the greatest area that each item's properties give it."""
+    """Return the largest area that each item's properties declare."""
     version, flags = associations[:1] > b"\0", associations[3:4]
     number, index = (WIDE if version else NARROW), ("H" if flags and flags[0] & 1 else "B")
     mask = 0x7FFF if index == "H" else 0x7F
@@ -87,7 +87,7 @@ HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"h
 AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 MAX_BOXES: Final = 1000
 MAX_META_BYTES: Final = 256 * 1024
-"""Limit of the descriptions; those of a phone's tiled 50-megapixel photo have 10 KB."""
+"""Limit of the metadata; a phone's tiled 50-megapixel photo has 10 KB."""
 BOX_HEADER_BYTES: Final = 8
 LARGE_BOX_HEADER_BYTES: Final = 16
 META_HEADER_BYTES: Final = 12
@@ -97,18 +97,18 @@ PIXEL_BYTES: Final = {("HEIF", False): 10, ("HEIF", True): 16, ("AVIF", False): 
 """Measured without subsampling and with transparency; the flag means more than 8 bits per channel."""
 METADATA_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 NO_ITEM: Final = rb"\1none"
-"""A type that nobody knows is passed over."""
+"""An unknown type, which decoders ignore."""
 FIRST_CHUNK: Final = re.compile(rb"stco\0{4}.{4}(.{4})|co64\0{4}.{4}(.{8})", re.DOTALL)
 FIRST_SAMPLE: Final = re.compile(rb"stsz\0{4}(.{4}).{4}(.{4})", re.DOTALL)
 WITHIN_IDAT: Final = 1
 FRAME_BYTES: Final = {False: 3, True: 6}
-"""Bytes per pixel of an AV1 frame that the decoder keeps beside the picture and its transparency."""
+"""Bytes per pixel of an AV1 frame that the decoder keeps in addition to the picture and its transparency."""
 MAX_KEPT_FRAMES: Final = 9
-"""Eight that others may refer to, and the current one."""
+"""Eight reference frames and the current one."""
 MAX_FRAMES: Final = 16
-"""Limit of full-size frames; the picture, its transparency, its thumbnail and its layers are a few."""
+"""Limit of full-size frames; a picture with transparency, thumbnail and layers has a few."""
 MAX_PARTS: Final = 8
-"""A picture just above a tile's size is made of four, and its transparency, too."""
+"""A picture slightly larger than a tile consists of four tiles, and so does its transparency."""
 MAX_EXTENTS: Final = 10_000
 HEVC_DEPTH: Final = re.compile(rb"hvcC.{17}(.)", re.DOTALL)
 AV1_DEPTH: Final = re.compile(rb"av1C..(.)", re.DOTALL)
@@ -117,7 +117,7 @@ AV1_MORE_BITS: Final = 0x40
 
 
 def brands(content: bytes) -> frozenset[bytes]:
-    """Return the brands that a file says it has; none where it is no such file."""
+    """Return the brands that a file declares; none if it is not such a file."""
     if content[4:8] != b"ftyp":
         return frozenset()
     end = min(int.from_bytes(content[:4]), 1024)
@@ -125,7 +125,7 @@ def brands(content: bytes) -> frozenset[bytes]:
 
 
 def heif_format(content: bytes) -> str | None:
-    """Return HEIF or AVIF, as Pillow calls them; None for whatever else comes in such boxes, films above all."""
+    """Return HEIF or AVIF, Pillow's names; None for other files in such boxes, mainly videos."""
     found = brands(content)
     if found & AVIF_BRANDS:
         return "AVIF"
@@ -133,11 +133,11 @@ def heif_format(content: bytes) -> str | None:
 
 
 def read_heif(content: bytes, kind: str) -> ImageFile:
-    """Return the image in a HEIC or AVIF file; its size is that of the largest image in it.
+    """Return the image in a HEIC or AVIF file; its size is that of the largest image in the file.
 
     Raises:
         UndecodableError: it contains no image.
-        TooLargeError: there is more in it than any program writes.
+        TooLargeError: it has more parts than any program writes.
     """
     name = "HEIC" if kind == "HEIF" else kind
     described = b"".join(payload for _, payload in _descriptions(content))
@@ -167,7 +167,7 @@ def read_heif(content: bytes, kind: str) -> ImageFile:
 
 
 def _av1_frames(content: bytes, described: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the greatest size of each frame that may be decoded for the picture, as the frames themselves say."""
+    """Yield the largest possible size of each frame that may be decoded for the picture, according to the frames."""
     left = 2 * len(content)
     for stream in chain(_items(content), _first_samples(content, described)):
         left -= len(stream)
@@ -177,7 +177,7 @@ def _av1_frames(content: bytes, described: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _first_samples(content: bytes, described: bytes) -> Iterator[bytes]:
-    """Yield the first frame of each track of a film."""
+    """Yield the first frame of each track of a video."""
     sizes = [int.from_bytes(match[1]) or int.from_bytes(match[2]) for match in FIRST_SAMPLE.finditer(described)]
     for match in FIRST_CHUNK.finditer(described):
         start = int.from_bytes(match[1] or match[2])
@@ -185,7 +185,7 @@ def _first_samples(content: bytes, described: bytes) -> Iterator[bytes]:
 
 
 def _items(content: bytes) -> Iterator[bytes]:
-    """Yield the data of each item that the file's description places."""
+    """Yield the data of each item that the file's metadata locates."""
     for boxes in _metas(content):
         for places in boxes[b"iloc"]:
             try:
@@ -195,7 +195,7 @@ def _items(content: bytes) -> Iterator[bytes]:
 
 
 def _pixels_in_parts(content: bytes) -> int:
-    """Return how many pixels are decoded for a picture that is made of others."""
+    """Return the number of pixels that are decoded for a composed picture."""
     pixels = 0
     for boxes in _metas(content):
         for references in boxes[b"iref"]:
@@ -209,7 +209,7 @@ def _pixels_in_parts(content: bytes) -> int:
 
 
 def _metas(content: bytes) -> Iterator[dict[bytes, list[bytes]]]:
-    """Yield, of each description, its boxes' payloads by their kind."""
+    """Yield the boxes of each metadata block: payloads by type."""
     for kind, start, end in _boxes(content, 0, len(content)):
         if kind == b"meta":
             found = defaultdict(list)
@@ -227,7 +227,7 @@ def _overlapping() -> UndecodableError:
 
 
 def _located(content: bytes, idat: bytes, places: bytes) -> Iterator[bytes]:
-    """Yield what an `iloc` box says where it is (ISO/IEC 14496-12, 8.11.3)."""
+    """Yield the data that an `iloc` box locates (ISO/IEC 14496-12, 8.11.3)."""
     version = places[0] if places else 0
     position = 4
 
@@ -265,7 +265,7 @@ def _located(content: bytes, idat: bytes, places: bytes) -> Iterator[bytes]:
 
 
 def _without_metadata(content: bytes) -> bytes:
-    """Return the file with its EXIF and XMP hidden; Pillow would read all of them, or no image where one is damaged."""
+    """Return the file with its EXIF and XMP hidden; Pillow would read all of them, and fail if one is damaged."""
     for kind, start, end in _boxes(content, 0, len(content)):
         if kind == b"meta":
             return b"".join([content[:start], METADATA_ITEM.sub(NO_ITEM, content[start:end]), content[end:]])
@@ -273,7 +273,7 @@ def _without_metadata(content: bytes) -> bytes:
 
 
 def _descriptions(content: bytes) -> Iterator[tuple[bool, memoryview]]:
-    """Yield the boxes that describe a film, and those that describe pictures, without data that may stand within."""
+    """Yield the boxes that describe videos and pictures, without the data that may be inside them."""
     view = memoryview(content)
     for kind, start, end in _boxes(content, 0, len(content)):
         if kind == b"moov":
@@ -285,7 +285,7 @@ def _descriptions(content: bytes) -> Iterator[tuple[bool, memoryview]]:
 
 
 def _boxes(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start of the payload and end of each box."""
+    """Yield the type, the start of the payload and the end of each box."""
     for _ in range(MAX_BOXES):
         size, kind = int.from_bytes(content[start : start + 4]), content[start + 4 : start + 8]
         header = BOX_HEADER_BYTES

@@ -1,8 +1,8 @@
-"""Structure of an image file, read from end to end without decoding anything.
+"""The structure of an image file, read completely without decoding anything.
 
-Decoders take seconds or gigabytes for the metadata of a small file: Pillow joins EXIF segments quadratically,
-keeps each PNG chunk, decompresses texts, and steps through each block of a GIF in Python. So each format's module
-reads the structure once, in linear time and with limits, and hands on a file that holds the first frame's pixels alone.
+Decoders may take seconds or gigabytes for the metadata of a small file: Pillow joins EXIF segments quadratically, keeps
+each PNG chunk, decompresses texts, and steps through each block of a GIF in Python. So the module of each format reads
+the structure once, in linear time and with limits, and returns a file with nothing but the first frame's pixels.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from service.errors import TooLargeError, UndecodableError
 READABLE_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIC", "AVIF")
 """Common names of the formats."""
 UPRIGHT: Final = 1
-"""The EXIF orientation of an image that is not to be turned."""
+"""The EXIF orientation of an upright image."""
 MIB: Final = 2**20
 
 
@@ -23,14 +23,13 @@ class ImageFile:
 
     Args:
         format: its name in Pillow.
-        content: a file of this format with the first frame's pixels, and no metadata.
-        width, height: in pixels, before it is turned upright.
-        decode_bytes: the most memory that a decoder takes for it, the decoded image included.
-        orientation: as EXIF counts, 1 to 8; anything else is taken for upright.
-        endings: where the file's end is missing, what it may go on with; its pixels are whole if they are the same with
-            each.
-        grey_bits: of each pixel, where it is grey and has more than 8.
-        is_inverted: tells that the greatest of such greys is black; others are inverted as they are decoded.
+        content: a file of this format with the first frame's pixels and no metadata.
+        width, height: size in pixels, before rotation.
+        decode_bytes: maximum memory that a decoder uses for it, including the decoded image.
+        orientation: EXIF's number, 1 to 8; anything else means upright.
+        endings: possible continuations of a file without an end; its pixels are complete if they are equal with each.
+        grey_bits: bits per pixel of grey images with more than 8.
+        is_inverted: whether the largest value of such grey is black; others are inverted by the decoder.
     """
 
     format: str
@@ -50,7 +49,7 @@ class ImageFile:
 
 
 def damaged(problem: str) -> UndecodableError:
-    """Return the error of a file that can't be decoded."""
+    """Return the error for a file that can't be decoded."""
     return UndecodableError(
         f"the image can't be decoded: {problem}",
         expected=f"a complete file in one of the formats {', '.join(READABLE_FORMATS)}",
@@ -59,7 +58,7 @@ def damaged(problem: str) -> UndecodableError:
 
 
 def too_many(kind: str, parts: str, most: int) -> TooLargeError:
-    """Return the error of a file in more parts than any program writes, each of which takes time."""
+    """Return the error for a file with more parts than any program writes; each part takes time."""
     return TooLargeError(
         f"the {kind} has more than {most:,} {parts}",
         expected=f"at most {most:,}",

@@ -1,7 +1,7 @@
-"""JPEG (ITU-T T.81, annex B): the frame and its scans, without what applications and people noted beside them.
+"""JPEG (ITU-T T.81, annex B): the frame and its scans, without any metadata.
 
-Ends at the image's own end: what cameras append (a film, further frames) doesn't count, nor does a thumbnail within a
-segment.
+The file ends at the image's own end: data that cameras append (a video, more frames) doesn't count, and neither does a
+thumbnail in a segment.
 """
 
 import re
@@ -14,13 +14,13 @@ from service.images.formats.orientation import EXIF_HEADER, orientation, starts_
 
 SIGNATURE: Final = b"\xff\xd8\xff"
 MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""A marker that isn't a stuffed zero or a restart, which may both stand within a scan's data. Bytes that fill the space
-before a marker are not part of it: a pattern that takes them steps back through all of them, from each of them."""
+"""A marker other than a stuffed zero or a restart, which occur within a scan's data. Fill bytes before a marker are not
+part of the pattern: a pattern with them would backtrack through all of them, from each of them."""
 START_OF_IMAGE: Final = 0xD8
 END_OF_IMAGE: Final = 0xD9
 START_OF_SCAN: Final = 0xDA
 TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
-"""Markers of Huffman, arithmetic and quantization tables, of the number of lines and of the restart interval."""
+"""Markers of Huffman, arithmetic and quantization tables, of the number of lines, and of the restart interval."""
 FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
 BITS: Final = 8
@@ -29,26 +29,26 @@ APP0, APP1, APP14 = 0xE0, 0xE1, 0xEE
 JFIF: Final = b"JFIF\0"
 ADOBE: Final = b"Adobe"
 DECODED_MARKER_BYTES: Final = {APP0: 14, APP14: 12}
-"""libjpeg takes a shorter one for none."""
+"""libjpeg ignores shorter ones."""
 XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 WITHOUT_LENGTH: Final = frozenset({0x01, START_OF_IMAGE})
 END: Final = bytes([0xFF, END_OF_IMAGE])
 ENDINGS: Final = (END, b"\x55\x6d\xb6\x5b" * 256 + END)
-"""Nothing and noise: where pixels are missing, too, they differ by what follows. The noise has no two zero bits, which
-end a block of chroma as nothing does."""
+"""Nothing, and noise: if pixels are missing, the results differ. The noise never has two zero bits in a row, which end
+a block of chroma as nothing does."""
 LENGTH_BYTES: Final = 2
 FRAME_HEADER_BYTES: Final = 6
 
 MAX_SCANS: Final = 32
-"""A progressive JPEG has about ten scans. Each costs a pass over the whole image and may take a few bytes, so a small
-file with thousands of them could hold a thread for minutes."""
+"""A progressive JPEG has about ten scans. Each costs a pass over the whole image and may have a few bytes, so a small
+file with thousands of them could keep a thread busy for minutes."""
 MAX_SEGMENTS: Final = 10_000
 MAX_FILL_BYTES: Final = 4096
 FILL: Final = b"\xff" * MAX_FILL_BYTES
 SCAN_MARKER: Final = b"\xff\xda"
 PIXEL_BYTES: Final = {1: 1, 3: 4}
 SMALL_PIXELS: Final = 128 * 128
-"""Up to this size `service.images.encoded` decodes by simplejpeg, and Pillow copies the pixels."""
+"""Size up to which `service.images.encoded` uses simplejpeg, and Pillow copies the pixels."""
 SMALL_PIXEL_BYTES: Final = 3 + 4
 COEFFICIENT_BYTES: Final = 2
 SCALES: Final = (8, 4, 2, 1)
@@ -56,7 +56,7 @@ SCALES: Final = (8, 4, 2, 1)
 
 @dataclass(slots=True)
 class _Head:
-    """Segments before the first scan."""
+    """The segments before the first scan."""
 
     parts: list[bytes] = field(default_factory=list)
     decoded_markers: dict[int, bytes] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
     """Return the image in a JPEG.
 
     Args:
-        draft_side: it is decoded at 1/2 to 1/8 size as long as both sides keep so many pixels.
+        draft_side: it is decoded at 1/2 to 1/8 size as long as both sides keep this many pixels.
 
     Raises:
         UndecodableError: it has no frame or no scan, or is of a rare kind.
@@ -107,7 +107,7 @@ def read_jpeg(content: bytes, *, draft_side: int) -> ImageFile:
     marker, frame = head.frame
     height, width, components = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5]), frame[5]
     coefficient_bytes = _coefficient_bytes(marker, frame, content[head.scan + 4 : head.scan + 5], width * height)
-    # In an image with several scans, one may be missing without a trace.
+    # If an image has several scans, a missing one leaves no trace.
     lacks_end = not coefficient_bytes and content.find(END, head.scan) < 0
     return ImageFile(
         "JPEG",
@@ -148,7 +148,7 @@ def _decoded_bytes(width: int, height: int, components: int, draft_side: int) ->
 
 
 def _coefficient_bytes(marker: int, frame: bytes, scan_components: bytes, pixels: int) -> int:
-    """Return what libjpeg keeps of an image that comes in several scans: all coefficients, at full size."""
+    """Return the memory that libjpeg needs for an image with several scans: all coefficients, at full size."""
     if marker not in PROGRESSIVE and scan_components == frame[5:6]:
         return 0
     factors = [(code >> 4) * (code & 15) for code in frame[7::3]]
@@ -160,7 +160,7 @@ def _check_scans(content: bytes, start: int) -> None:
     if FILL in content:
         raise too_many("JPEG", "bytes between two markers", MAX_FILL_BYTES)
     if content.count(SCAN_MARKER) <= MAX_SCANS and content.count(b"\xff") <= MAX_SEGMENTS:
-        return  # it can't have more than these
+        return  # within the limits in any case
     scans = count_scans(content, start, most_segments=MAX_SEGMENTS)
     if scans is None:
         raise too_many("JPEG", "segments", MAX_SEGMENTS)
@@ -173,7 +173,7 @@ def _check_scans(content: bytes, start: int) -> None:
 
 
 def count_scans(content: bytes, position: int = 0, *, most_segments: int) -> int | None:
-    """Count the scans of the first image from a position on; None where it has more than `most_segments` segments."""
+    """Count the scans of the first image from a position; return None for more than `most_segments` segments."""
     scans = 0
     for _ in range(most_segments):
         match = MARKER.search(content, position)

@@ -1,7 +1,8 @@
 """The orientation of a picture, from its EXIF or XMP block.
 
-Pillow reads it, too, with every other tag of the block: a tag may claim the whole block as its value, so that 64 KB of
-EXIF with 5,000 tags become 300 MB, and a damaged tag hides the orientation. Here one tag is read and nothing is copied.
+Pillow can read it, but together with every other tag: a tag may claim the whole block as its value, so that 64 KB of
+EXIF with 5,000 tags become 300 MB, and a damaged tag hides the orientation. This module reads one tag and copies
+nothing.
 """
 
 import re
@@ -13,16 +14,16 @@ from service.images.formats.image_file import UPRIGHT
 EXIF_HEADER: Final = b"Exif\0\0"
 ORIENTATION_TAG: Final = 0x0112
 BYTE_ORDERS: Final = {b"II*\0": "<", b"MM\0*": ">", b"II\0*": "<", b"MM*\0": ">"}
-"""By a block's first bytes; the last two are wrong, and written. Any other block is damaged, and tells nothing."""
+"""Keyed by a block's first bytes. The last two are wrong, but some programs write them; all others are damaged."""
 WHOLE_NUMBERS: Final = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
-"""TIFF's types of a single whole number. https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf, section 2"""
+"""TIFF's types of a single integer. https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf, section 2"""
 IFD_OFFSET: Final = 4
 TIFF_HEADER_BYTES: Final = 8
 IN_XMP: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
 def orientation(exif: bytes | memoryview = b"", xmp: bytes | memoryview = b"") -> int:
-    """Return the orientation, 1 to 8, that these blocks give; EXIF's counts where both do, 1 where none does."""
+    """Return the orientation, 1 to 8, in these blocks; EXIF's takes precedence, and without any it is 1."""
     of_exif = exif_orientation(exif)
     if of_exif is not None:
         return of_exif
@@ -31,7 +32,7 @@ def orientation(exif: bytes | memoryview = b"", xmp: bytes | memoryview = b"") -
 
 
 def exif_orientation(block: bytes | memoryview) -> int | None:
-    """Return the orientation in an EXIF block, with or without its header; None where there is none."""
+    """Return the orientation in an EXIF block, with or without its header, or None."""
     while starts_with(block, EXIF_HEADER):
         block = block[len(EXIF_HEADER) :]
     order = BYTE_ORDERS.get(bytes(block[:4]))
@@ -50,5 +51,5 @@ def exif_orientation(block: bytes | memoryview) -> int | None:
 
 
 def starts_with(block: bytes | memoryview, prefix: bytes) -> bool:
-    """Tell whether a block starts with these bytes."""
+    """Return whether a block starts with these bytes."""
     return bytes(block[: len(prefix)]) == prefix

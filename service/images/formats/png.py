@@ -1,7 +1,7 @@
 """PNG (https://www.w3.org/TR/png-3/): header, palette, transparency and pixels, as a file without anything else.
 
-Ancillary chunks that are damaged are passed over, as browsers do; the pixels are whole without them. An animation's
-first picture is the one of the IDAT chunks.
+Damaged ancillary chunks are ignored, as in browsers; the pixels are complete without them. The first picture of an
+animation is the one in the IDAT chunks.
 """
 
 import zlib
@@ -14,14 +14,14 @@ from service.images.formats.orientation import exif_orientation, orientation
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 HEADER_BYTES: Final = 13
 MAX_CHUNKS: Final = 50_000
-"""20 MB of pixels in chunks of 8 KiB, the usual size, are 2,500."""
+"""20 MB of pixels have 2,500 chunks of 8 KiB, the usual size."""
 MAX_TEXT_BYTES: Final = MIB
-"""Limit of a decompressed text that gives the orientation; a longer one is ignored."""
+"""Limit of a decompressed text with the orientation; a longer one is ignored."""
 RAW_EXIF: Final = b"Raw profile type exif"
-"""The key under which ImageMagick writes EXIF as hexadecimal digits, in the lines from the fourth on."""
+"""The key under which ImageMagick writes EXIF as hexadecimal digits, from the fourth line on."""
 XMP: Final = b"XML:com.adobe.xmp"
 PIXEL_BYTES: Final = {0: 3, 2: 4, 3: 5, 4: 8, 6: 8}
-"""Bytes that Pillow takes per pixel, conversions included, by colour type: grey, RGB, palette, both with alpha."""
+"""Bytes per pixel in Pillow, with conversions, by colour type: grey, RGB, palette, grey and RGB with alpha."""
 KEYED_PIXEL_BYTES: Final = 9
 """Bytes per pixel with a transparent colour."""
 TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})
@@ -31,7 +31,7 @@ KEPT: Final = frozenset({b"tRNS", b"eXIf"})
 
 @dataclass(slots=True)
 class _Chunks:
-    """The chunks that matter; of each kind but IDAT the last one."""
+    """The relevant chunks; except for IDAT, the last one of each type."""
 
     kept: dict[bytes, memoryview] = field(default_factory=dict)
     texts: dict[bytes, tuple[bytes, memoryview]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ def _read_chunks(content: bytes) -> _Chunks:
             return found
         payload = view[start + 8 : end]
         if kind in CRITICAL:
-            # Browsers show no picture with a wrong sum here; one that is cut off behind its pixels has none.
+            # Browsers show no picture if this checksum is wrong; a file truncated after its pixels has none.
             if end + 4 <= len(content) and not _is_whole(view, start, end):
                 raise damaged(f"the checksum of its chunk {kind.decode()} is wrong")
             if kind != b"IDAT":
@@ -120,7 +120,7 @@ def _orientation(chunks: _Chunks) -> int:
 
 
 def _text(kind: bytes, payload: memoryview) -> bytes:
-    """Return the text behind its key; nothing where it is damaged or too long."""
+    """Return the text after its key; nothing if it is damaged or too long."""
     compressed = kind == b"zTXt"
     if kind == b"iTXt":  # two flags, a language, the key in that language
         compressed = bytes(payload[:1]) == b"\1"

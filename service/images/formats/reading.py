@@ -1,4 +1,4 @@
-"""Read the structure of an image file, of whichever format its first bytes say, and check it against our limits."""
+"""Reading the structure of an image file of any format, which its first bytes determine, and checking the limits."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -69,7 +69,7 @@ OF_ELEMENTS: Final = (
 
 
 def kind_of(content: bytes) -> str | None:
-    """Return what a file is, in words with an article; None where its first bytes don't say."""
+    """Return a file's type in words, with an article; None if its first bytes don't determine it."""
     for signature, name in SIGNATURES:
         if content.startswith(signature):
             return name
@@ -110,8 +110,8 @@ MEDIA_TYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
         "image/hif"),
     "AVIF": ("image/avif", "image/avif-sequence", "image/avis", "image/x-avif"),
 })  # fmt: skip
-"""Under which types clients send them: the registered one first, then what curl, browsers, phones, Java and the
-registries of Windows and Citrix call it."""
+"""Media types that clients send: the registered one first, then the names that curl, browsers, phones, Java and the
+registries of Windows and Citrix use."""
 DECLARED_TYPES: Final = frozenset({
     "image/png", "image/apng", "image/jpeg", "image/jpg", "image/pjpeg", "image/webp", "image/gif", "image/bmp",
     "image/tiff", "image/heic", "image/heif", "image/avif",
@@ -128,16 +128,16 @@ READABLE_TYPES: Final = frozenset(kind for kinds in MEDIA_TYPES.values() for kin
 
 
 def read_image_file(content: bytes, *, max_pixels: int, draft_side: int) -> ImageFile:
-    """Return what is known of an image file by its structure.
+    """Read the structure of an image file.
 
     Args:
         content: the file.
-        max_pixels: greatest width times height.
-        draft_side: a JPEG is decoded at 1/2 to 1/8 size as long as both sides keep so many pixels.
+        max_pixels: maximum width times height.
+        draft_side: a JPEG is decoded at 1/2 to 1/8 size as long as both sides keep this many pixels.
 
     Raises:
-        UndecodableError: it is not an image of `READABLE_FORMATS`, or damaged.
-        TooLargeError: more pixels than `max_pixels`, or in more parts than any program writes.
+        UndecodableError: it is not an image of `READABLE_FORMATS`, or it is damaged.
+        TooLargeError: it has more pixels than `max_pixels`, or more parts than any program writes.
     """
     file = _read(content, draft_side)
     if file is None:

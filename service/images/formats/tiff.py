@@ -1,7 +1,7 @@
-"""TIFF 6.0 and BigTIFF: the first page, by a directory of the tags that its pixels need.
+"""TIFF 6.0 and BigTIFF: the first page, with a directory of the tags that its pixels need.
 
-The file's data stay where they are; a new directory behind them names only those. Others may be as many and as large as
-they like: nobody reads them. https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
+The file's data stays in place; a new directory after it names only the relevant parts. Others may be as many and as
+large as they like, because nothing reads them. https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 """
 
 import struct
@@ -26,14 +26,14 @@ PIXEL_TAGS: Final = frozenset({
     293, 317, 320, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, 332, 338, SAMPLE_FORMAT, 347, 529, 530, 531, 532,
 })  # fmt: skip
 COMPRESSIONS: Final = frozenset({1, 5, 7, 8, 32773, 32946})
-"""None, LZW, JPEG, deflate, PackBits. Others are hardly written; their decoders take as much memory as a file asks for,
-and the ones for fax write a line to the log for each damaged row."""
+"""None, LZW, JPEG, deflate, PackBits. Others are rare; their decoders take as much memory as a file demands, and the
+ones for fax log a line for each damaged row."""
 JPEG: Final = 7
 WHITE_IS_ZERO: Final = 0
 FLOAT: Final = 3
 REDUCED: Final = 1
 PIXEL_BYTES: Final = 8
-"""Of the largest modes, before and after they are converted; while a part is decoded, of one of them and the part."""
+"""For the largest modes, before and after conversion; while a part is decoded, one of them and the part."""
 MAX_TAGS: Final = 4096
 MAX_TAG_BYTES: Final = MIB
 MAX_STRIPS: Final = 32_768
@@ -42,7 +42,7 @@ MAX_BITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Number layout of a file: byte order, and the field sizes of TIFF or BigTIFF."""
+    """Number format of a file: byte order, and the field sizes of TIFF or BigTIFF."""
 
     order: str
     count: str
@@ -59,7 +59,7 @@ def read_tiff(content: bytes) -> ImageFile:
     """Return the first page of a TIFF.
 
     Raises:
-        UndecodableError: the page is damaged, or of a kind that is not read.
+        UndecodableError: the page is damaged, or of an unsupported kind.
         TooLargeError: it has more tags or parts than any program writes.
     """
     order = "<" if content[:2] == b"II" else ">"
@@ -68,12 +68,12 @@ def read_tiff(content: bytes) -> ImageFile:
     try:
         tags = _read_directory(content, layout)
         return _first_page(content, layout, tags)
-    except (struct.error, IndexError, KeyError, OverflowError):  # the last of an offset beyond any file
+    except (struct.error, IndexError, KeyError, OverflowError):  # OverflowError: an offset beyond any file
         raise damaged("its directory is truncated or lacks a tag") from None
 
 
 def _read_directory(content: bytes, layout: _Layout) -> dict[int, tuple[int, int, bytes]]:
-    """Return type, count and value (or its place) of each tag of the first page."""
+    """Return type, count and value (or its offset) of each tag of the first page."""
     (start,) = struct.unpack_from(layout.order + layout.offset, content, layout.head_bytes - layout.value_bytes)
     (count,) = struct.unpack_from(layout.order + layout.count, content, start)
     if count > MAX_TAGS:

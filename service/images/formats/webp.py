@@ -1,4 +1,4 @@
-"""WebP (RFC 9649): the picture, or of an animation its first frame, with its transparency."""
+"""WebP (RFC 9649): the picture, or the first frame of an animation, with its transparency."""
 
 from typing import Final
 
@@ -13,12 +13,12 @@ IS_ANIMATED: Final = 0x02
 EXTENDED_BYTES: Final = 10
 MAX_CHUNKS: Final = 10_000
 PIXEL_BYTES: Final = 17
-"""libwebp's decoder of animations, which Pillow takes for all files, holds the canvas twice, and hands out a copy; a
-lossless frame has its own."""
+"""Pillow uses libwebp's animation decoder for all files, which holds the canvas twice and returns a copy; a lossless
+frame has one of its own."""
 
 
 def is_webp(content: bytes) -> bool:
-    """Tell whether a file is a WebP by its first bytes."""
+    """Return whether a file is a WebP, from its first bytes."""
     return content[:4] == b"RIFF" and content[8:12] == b"WEBP"
 
 
@@ -80,7 +80,7 @@ def _padded(chunk: memoryview) -> bytes:
 
 
 def _size(content: bytes) -> tuple[int, int]:
-    """Return width and height by a file's first chunk."""
+    """Return width and height from a file's first chunk."""
     kind, head = content[12:16], content[20:30]
     if kind == b"VP8X":
         return int.from_bytes(head[4:7], "little") + 1, int.from_bytes(head[7:10], "little") + 1

@@ -1,4 +1,4 @@
-"""Graphs that do more than compute, written by TensorFlow itself in each of the places where a SavedModel has ops."""
+"""Graphs that do more than compute, written by TensorFlow, with ops in each place where a SavedModel has ops."""
 
 from collections.abc import Callable
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""Starts and stops an ASGI application in the running event loop, as a server does."""
+"""Start and stop an ASGI application in the running event loop, as a server does."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The same calls by `Client` and by `AsyncClient`, so that each test is of both."""
+"""The same calls with `Client` and `AsyncClient`, so that each test covers both."""
 
 import asyncio
 from collections.abc import Callable

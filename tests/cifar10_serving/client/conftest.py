@@ -16,6 +16,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def service(server: Server) -> Iterator[Client]:
-    """A client of the real server."""
+    """Yield a client of the real server."""
     with Client(server.url) as ready:
         yield ready

@@ -1,4 +1,4 @@
-"""A server on a real socket that answers what a test tells it to: broken, slow, foreign, or a 503 before the answer."""
+"""A server on a real socket with scripted answers: damaged, slow, from another program, or a 503 before the answer."""
 
 import contextlib
 import socket
@@ -23,7 +23,7 @@ PREDICTION = Prediction(
 
 @dataclass
 class ScriptedServer:
-    """Each request gets the next of the answers, the last one again and again; an empty one is a closed connection."""
+    """Answers each request with the next answer, and repeats the last one; an empty answer closes the connection."""
 
     answers: Sequence[bytes]
     delay_s: float = 0.0
@@ -64,9 +64,9 @@ def scripted_server(
     stop_after: int = sys.maxsize,
     port: int = 0,
 ) -> Iterator[ScriptedServer]:
-    """The server, on a port of its own unless one is given; it listens no longer after so many connections.
+    """Yield the server, on a free port unless one is given; it stops listening after this number of connections.
 
-    Where the answer is `ANSWERED`, a request of several images gets as many predictions, or `batches`.
+    For the answer `ANSWERED`, a request with several images gets as many predictions, or `batches`.
     """
     with socket.create_server(("127.0.0.1", port)) as listening:
         listening.settimeout(0.05)
@@ -112,21 +112,21 @@ def read_request(connection: socket.socket) -> bytes:
 
 
 def http_answer(status: int, content_type: str, body: str, **headers: str) -> bytes:
-    """A whole HTTP answer; `Retry_After="1"` becomes the header `Retry-After: 1`."""
+    """Return a complete HTTP answer; `Retry_After="1"` becomes the header `Retry-After: 1`."""
     lines = [f"HTTP/1.1 {status} Phrase", f"Content-Type: {content_type}", f"Content-Length: {len(body.encode())}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "Connection: close", "", body]).encode()
 
 
 def problem(status: int, kind: str, **headers: str) -> bytes:
-    """A problem document of the service."""
+    """Return a problem document of the service."""
     document = Problem(type=f"{KIND_PREFIX}{kind}", title="title", status=status, detail="what was wrong")
     body = document.model_dump_json()
     return http_answer(status, "application/problem+json", body, **headers)
 
 
 def batch_answer(images: int) -> bytes:
-    """The answer to a request of several images: the same of each."""
+    """Return the answer to a request with several images, with the same prediction for each."""
     batch = BatchPrediction(model="sequential", version=1, results=[BatchResult(prediction=PREDICTION)] * images)
     return http_answer(200, "application/json", batch.model_dump_json())
 

@@ -1,4 +1,4 @@
-"""Value objects refuse what they can't be; an address is read as people write it."""
+"""Validation of value objects, and lenient parsing of addresses."""
 
 import math
 

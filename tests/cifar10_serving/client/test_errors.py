@@ -1,4 +1,4 @@
-"""The error tree: every kind of the service has its class here, and every exception of httpx becomes one of ours."""
+"""The error tree: every kind of the service has a class, and every exception of httpx becomes one of our errors."""
 
 import pickle
 from typing import Any

@@ -1,4 +1,4 @@
-"""What docs/examples and docs/client.md show works as it stands, against the real server."""
+"""The examples in docs/examples and docs/client.md work, against the real server."""
 
 import json
 import re

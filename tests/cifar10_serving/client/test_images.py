@@ -1,4 +1,4 @@
-"""Everything that counts as an image arrives at the real service as the same pixels; what doesn't is told at once."""
+"""Every kind of image source reaches the real service as the same pixels; everything else is an error at once."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""`predict_many`: in order, bounded, going on past what fails, and ending when it is told to."""
+"""`predict_many`: ordered, bounded, continuing after failures, and ending when it is closed."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Variables that name proxies: the one for the service's address is used, and no other can be in the way."""
+"""Proxy variables: the one for the service's address is used, and the others don't matter."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is tried again and what is not, how long is waited, and that no call outlives its total time-out."""
+"""Which errors are retried and how long the client waits; no call exceeds its total time-out."""
 
 import asyncio
 import contextlib

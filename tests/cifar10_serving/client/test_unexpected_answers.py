@@ -1,4 +1,4 @@
-"""What answers in the service's place, or not at all: one clear error each."""
+"""Answers from something else, or none: one clear error each."""
 
 import socket
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The folder of compiled models, and OpenVINO's use of it on a published version."""
+"""The cache of compiled models, and OpenVINO's use of it with a published version."""
 
 import gc
 import logging

@@ -1,4 +1,4 @@
-"""Readiness and metrics of a service whose decoding threads are lost to images that never end."""
+"""Readiness and metrics of a service whose decoder threads hang."""
 
 import threading
 from collections.abc import Iterator

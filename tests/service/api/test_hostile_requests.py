@@ -1,4 +1,4 @@
-"""Requests that chance made out of good ones: every answer is an answer or a reason, never a failure of the service."""
+"""Randomly damaged requests: every answer is a result or an error of the client, never a failure of the service."""
 
 import json
 import random

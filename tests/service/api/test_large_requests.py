@@ -1,4 +1,4 @@
-"""Large requests are answered as small ones are, whichever process reads them."""
+"""Large requests get the same answers as small ones, in whichever process they are parsed."""
 
 import asyncio
 import gc

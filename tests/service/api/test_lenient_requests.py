@@ -1,4 +1,4 @@
-"""JSON as clients in other languages write it: base64 in lines, null for nothing, 255.0 for 255, a byte order mark."""
+"""JSON as other languages write it: base64 with line breaks, null for missing, 255.0 for 255, a byte order mark."""
 
 import codecs
 import json

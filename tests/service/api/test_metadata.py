@@ -1,4 +1,4 @@
-"""Our metadata read by TensorFlow Serving's own classes, against what TensorFlow reads from the artifact."""
+"""Our metadata, parsed with TensorFlow Serving's own classes, against what TensorFlow reads from the artifact."""
 
 import pytest
 from fastapi.testclient import TestClient

@@ -1,4 +1,4 @@
-"""What the hot path adds to the interface that test_native.py holds: headers, metrics, log."""
+"""What the hot route adds to the API that test_native.py tests: headers, metrics, log."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Bodies in the content codings of RFC 9110, and forms whose Content-Type clients write in their own ways."""
+"""Bodies in the content codings of RFC 9110, and forms with unusual Content-Type headers."""
 
 import gzip
 import json

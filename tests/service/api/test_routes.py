@@ -1,4 +1,4 @@
-"""TensorFlow Serving's requests in the forms that its documentation shows, and what can be wrong with them."""
+"""TensorFlow Serving's requests in the forms of its documentation, and invalid ones."""
 
 import json
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that are coroutines."""
+"""Fixtures for tests that are coroutines."""
 
 import pytest
 

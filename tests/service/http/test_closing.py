@@ -1,4 +1,4 @@
-"""Connections that end: malformed requests, clients that let us wait, and those that close one side of it."""
+"""The end of connections: malformed requests, time-outs, and half or full closes."""
 
 import re
 from typing import Final

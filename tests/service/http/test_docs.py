@@ -1,4 +1,4 @@
-"""The page of the API, redirects and the document's address, without a prefix and below one."""
+"""The API's documentation page, redirects and the document's address, with and without a prefix."""
 
 import re
 from collections.abc import Iterator

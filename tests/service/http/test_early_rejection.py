@@ -1,4 +1,4 @@
-"""Heads of requests that are rejected before they are parsed, below a prefix that a proxy leaves in front, too."""
+"""Heads of requests that are rejected before they are parsed, also below a prefix that a proxy does not strip."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Headers from trusted proxies count; the same headers from anybody else do not."""
+"""Headers from trusted proxies are used; the same headers from other clients are not."""
 
 import re
 from typing import Any

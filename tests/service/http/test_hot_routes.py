@@ -1,4 +1,4 @@
-"""Hot routes: found by their paths, and answered by the same handler, whichever way a request takes."""
+"""Hot routes: found by their paths, and answered by the same handler on the fast and the standard path."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The OpenAPI document: made without a model, and true of what the routes answer."""
+"""The OpenAPI document: built without a model, and consistent with the routes' answers."""
 
 import asyncio
 import base64

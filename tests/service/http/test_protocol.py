@@ -1,4 +1,4 @@
-"""The turns of requests on one connection and on many, and what is left of one whose client goes."""
+"""The order of requests on one connection and on several, and cleanup after a disconnect."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""From bytes to requests: limits, offers to upgrade, and however what is sent is cut."""
+"""From bytes to requests: limits, upgrade offers, and data split at any position."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Small requests that have arrived whole: answered by the protocol without a task, on both event loops."""
+"""Small requests that have arrived completely: answered by the protocol without a task, on both event loops."""
 
 import asyncio
 import json

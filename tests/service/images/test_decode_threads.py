@@ -1,4 +1,4 @@
-"""Threads, memory and deadlines of decoding, with images that decode when a test lets them."""
+"""Threads, memory and deadlines of decoding, with images whose decoding a test controls."""
 
 import threading
 import time

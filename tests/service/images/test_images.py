@@ -1,4 +1,4 @@
-"""The rule from uploaded file to model input, in each format, mode and size that Pillow reads."""
+"""The rules from uploaded file to model input, in each format, mode and size that Pillow reads."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""The fast lane gives Pillow's pixels or leaves the file to Pillow; it never makes an image of a damaged file."""
+"""The fast decoder returns Pillow's pixels or leaves the file to Pillow; it never decodes a damaged file."""
 
 from io import BytesIO
 

@@ -1,4 +1,4 @@
-"""What happens to the versions of a real folder while it changes, seen through the repository."""
+"""The versions of a real folder while it changes, seen through the repository."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The report of the repository's own models, and models folders with other versions in them."""
+"""The report on the repository's own models, and models folders with other versions."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ VOID_ELEMENTS = {"img", "meta", "br", "hr", "link", "input"}
 
 @dataclass(frozen=True)
 class Report:
-    """A folder with a written report, and the files that the call says it wrote."""
+    """A folder with a written report, and the files that the call reported."""
 
     folder: Path
     files: list[Path]
@@ -36,7 +36,7 @@ class Report:
 
 
 class ParsedHtml(HTMLParser):
-    """Table cells, links and pictures of a page; fails where an element is not closed in its place."""
+    """Table cells, links and pictures of a page; fails if an element is not closed correctly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,13 +69,13 @@ class ParsedHtml(HTMLParser):
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """The report of all that is published."""
+    """Return the report on everything that is published."""
     folder = tmp_path_factory.mktemp("report") / "made" / "here"
     return Report(folder, write_report(MODELS, folder))
 
 
 def add_version(models: Path, name: str, version: int, **changes: Any) -> Path:
-    """A copy of sequential version 1 under another name, with other things in its metadata; its folder."""
+    """Add a copy of sequential version 1 under another name and with other metadata; return its folder."""
     folder = version_folder(models, name, version)
     shutil.copytree(version_folder(MODELS, "sequential", 1), folder)
     metadata = json.loads((folder / "metadata.json").read_text())

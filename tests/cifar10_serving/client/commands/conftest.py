@@ -11,7 +11,7 @@ from tests.e2e.server import Server
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command printed and how it ended."""
+    """The output and exit code of a command."""
 
     code: int
     out: str
@@ -23,7 +23,7 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def run(server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command; without --url it asks the real server."""
+    """Return a function that runs a command; without --url it uses the real server."""
     monkeypatch.setenv("CIFAR10_URL", server.url)
 
     def command(*arguments: object) -> Ended:

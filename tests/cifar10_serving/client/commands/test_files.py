@@ -1,4 +1,4 @@
-"""Files of a folder or pattern that are asked about, and what is said of the rest."""
+"""The files that folders and patterns select, and the report of skipped files."""
 
 import json
 import os

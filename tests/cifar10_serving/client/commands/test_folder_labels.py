@@ -1,4 +1,4 @@
-"""Folders named by the classes of any model, and what comes of the answers."""
+"""Folders named by the classes of any model, and their evaluation."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The other commands: what they show is what the service answers, as text and as JSON."""
+"""The other commands: their text and JSON match the service's answers."""
 
 import json
 from pathlib import Path

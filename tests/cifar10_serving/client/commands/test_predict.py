@@ -1,4 +1,4 @@
-"""`predict`: what is named is asked about, each answer is a row, and what goes wrong is said once and in the code."""
+"""`predict`: one row for each image; errors are reported once and in the exit code."""
 
 import csv
 import json

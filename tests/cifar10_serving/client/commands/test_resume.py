@@ -1,4 +1,4 @@
-"""`predict --resume FILE`: one row an image whatever stopped the run, and no file of the reader's own is touched."""
+"""`predict --resume FILE`: one row per image however the run was interrupted; other files are left alone."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or broken, arguments of any bytes, and hostile servers: never a traceback."""
+"""Closed, full or broken standard streams, arguments of any bytes, and hostile servers: never a traceback."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What only somebody who looks gets: the bar, the thumbnail, the screen of `watch`."""
+"""Output for terminals only: the progress bar, thumbnails, and the screen of `watch`."""
 
 import os
 import pty

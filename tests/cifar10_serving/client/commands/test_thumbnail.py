@@ -1,4 +1,4 @@
-"""Which way of showing pictures a terminal gets, and that what it is sent is the picture."""
+"""The picture protocol for each terminal, and the pictures that are sent."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""Requests of the Open Inference Protocol as its documents show them, and what they are answered with."""
+"""Requests of the Open Inference Protocol as in its documentation, and their expected answers."""
 
 import json
 import struct
@@ -19,30 +19,30 @@ TOLERANCE = 1e-5
 
 
 def image_input(rows: int = 2, **changes: Any) -> dict[str, Any]:
-    """The first golden images as an input in JSON, flat."""
+    """Return the first golden images as a flat input in JSON."""
     data = GOLDEN.images[:rows].ravel().tolist()
     return {"name": "images", "datatype": "UINT8", "shape": [rows, 32, 32, 3], "data": data} | changes
 
 
 def binary_input(size: int, rows: int = 2, **changes: Any) -> dict[str, Any]:
-    """The same input with its contents behind the JSON."""
+    """Return the same input with its contents after the JSON."""
     head = {"name": "images", "datatype": "UINT8", "shape": [rows, 32, 32, 3]}
     return head | {"parameters": {"binary_data_size": size}} | changes
 
 
 def with_binary(document: Any, content: bytes) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a request with tensors behind its JSON."""
+    """Return body and headers of a request with tensors after its JSON."""
     head = json.dumps(document).encode()
     return head + content, {HEADER_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
 
 
 def elements(*contents: bytes) -> bytes:
-    """A BYTES tensor in its raw form."""
+    """Return a BYTES tensor in its raw form."""
     return b"".join(struct.pack("<I", len(content)) + content for content in contents)
 
 
 def assert_golden(values: Any, rows: int = 2) -> None:
-    """Whether these are the probabilities of the first golden images."""
+    """Check that these are the probabilities of the first golden images."""
     found: NDArray[np.float32] = np.asarray(values, np.float32).reshape(-1, 10)
     assert found.shape == (rows, 10)
     assert np.abs(found - GOLDEN.probabilities[:rows]).max() < TOLERANCE

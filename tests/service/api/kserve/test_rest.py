@@ -1,4 +1,4 @@
-"""The protocol over REST, request by request; `tests/e2e/test_protocol_clients.py` has the same by real clients."""
+"""The protocol over REST, request by request; `tests/e2e/test_protocol_clients.py` uses real clients."""
 
 import gzip
 import json

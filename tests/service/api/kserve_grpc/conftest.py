@@ -1,7 +1,7 @@
-"""These tests have a process of their own, which `tests/service/api/test_kserve_grpc.py` starts.
+"""Tests with a process of their own, which `tests/service/api/test_kserve_grpc.py` starts.
 
-The messages of this interface have one name each in a process, and tritonclient, which other tests import, brings
-its own of the same names.
+The names of protobuf messages are unique in a process, and tritonclient, which other tests import, has messages with
+the same names.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The outline of a message agrees with the message, and of anything else it says that reading it is costly."""
+"""The parse estimate of a message matches the message; invalid messages count as expensive."""
 
 import pytest
 

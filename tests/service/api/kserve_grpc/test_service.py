@@ -1,4 +1,4 @@
-"""What can be wrong with messages, and large ones; `tests/e2e/test_protocol_clients.py` asks by real clients."""
+"""Invalid and large messages; `tests/e2e/test_protocol_clients.py` uses real clients."""
 
 import logging
 import time

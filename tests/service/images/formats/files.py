@@ -1,4 +1,4 @@
-"""Image files made for these tests, and the parts that they are made of."""
+"""Image files made for these tests, and their parts."""
 
 import struct
 import zlib
@@ -38,12 +38,12 @@ def noise(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
 
 
 def chunk(kind: bytes, payload: bytes = b"", *, damage: int = 0) -> bytes:
-    """A PNG chunk; a wrong sum where `damage` isn't 0."""
+    """Return a PNG chunk, with a wrong checksum if `damage` isn't 0."""
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload) ^ damage)
 
 
 def in_png(content: bytes, chunks: bytes) -> bytes:
-    """The PNG with these chunks behind its header."""
+    """Return the PNG with these chunks after its header."""
     return content[:33] + chunks + content[33:]
 
 
@@ -61,7 +61,7 @@ def riff(*chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def tiff(tags: dict[int, tuple[int, int, int]], data: bytes) -> bytes:
-    """A little-endian TIFF; tag -> type, count, and value or place. The data begin at 8."""
+    """Return a little-endian TIFF; tags map to type, count, and value or offset. The data starts at 8."""
     entries = b"".join(struct.pack("<HHII", tag, *entry) for tag, entry in sorted(tags.items()))
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
 
@@ -71,7 +71,7 @@ def box(kind: bytes, payload: bytes = b"") -> bytes:
 
 
 def heic_of_tiles(side: int, columns: int, width: int, height: int) -> bytes:
-    """A HEIC whose picture is a row of the same tile, as often as there are columns."""
+    """Return a HEIC whose picture is a row of the same tile, once per column."""
     tile = encode(Image.new("RGB", (side, side), "#5a141e"), "HEIC")
     start = tile.index(b"hvcC") - 4
     configuration = tile[start : start + int.from_bytes(tile[start : start + 4])]

@@ -1,4 +1,4 @@
-"""The frames in an AVIF may be larger than its boxes say, and more: a decoder makes them all the same."""
+"""The frames in an AVIF may be larger and more numerous than its boxes say; a decoder decodes them anyway."""
 
 import re
 import struct

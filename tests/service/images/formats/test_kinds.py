@@ -1,4 +1,4 @@
-"""A file that isn't read is named, so that people know what to do about it."""
+"""The error for an unsupported file names its format."""
 
 import pytest
 

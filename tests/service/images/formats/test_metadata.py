@@ -1,4 +1,4 @@
-"""Damaged, unknown or truncated metadata leaves the pixels as they are in the plain file."""
+"""Damaged, unknown or truncated metadata does not change the pixels."""
 
 import pytest
 
