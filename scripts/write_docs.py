@@ -11,12 +11,13 @@ import json
 import sys
 from pathlib import Path
 
-from cifar10_serving.artifacts.layout import published_models, published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata
 from cifar10_serving.artifacts.tutorial import read_tutorial
 from scripts.openapi_examples import are_equivalent, make_examples
 from service.http.openapi import EXAMPLES
 from service.settings import DEPRECATED_NAMES, REMOVED_IN, Settings, flag, legal_values, variable
+from training.published import versions_by_model
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -96,8 +97,8 @@ def stored_versions() -> list[ModelMetadata]:
     """Return the metadata of all versions in models/."""
     return [
         read_metadata(version_folder(ROOT / "models", name, version))
-        for name in published_models(ROOT / "models")
-        for version in published_versions(ROOT / "models", name)
+        for name, versions in versions_by_model(ROOT / "models").items()
+        for version in versions
     ]
 
 
@@ -111,7 +112,7 @@ def results_table(versions: list[ModelMetadata]) -> str:
         rows.append(
             [
                 f"{metadata.title} (`{metadata.name}`, version {metadata.version})",
-                str(metadata.recipe["name"]),
+                str(metadata.recipe.get("name", "not named")),
                 f"{metadata.parameters.total:,}",
                 f"{published.test_accuracy:.4f}" if published else "",
                 f"**{ours.accuracy:.4f}**",

@@ -67,6 +67,11 @@ def read_to_measure(folder: Path, data: Cifar10) -> ModelMetadata:
             expected=f"{metadata.dataset.sha256[:12]}…, "
             f"on which {metadata.name} version {metadata.version} was evaluated",
         )
+    if metadata.input_shape != data.test.images.shape[1:]:
+        raise DatasetError(
+            f"the images have the shape {data.test.images.shape[1:]}",
+            expected=f"{metadata.input_shape}, which {metadata.name} version {metadata.version} takes",
+        )
     return metadata
 
 

@@ -70,7 +70,7 @@ class RequestReader:
         """
         if parse_cost_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
-        # Time-outs need a task, but a request may be answered without one (`service.http.eager`).
+        # Time-outs need a task, but a request may be answered without one (`service.http.exchange.EagerCall`).
         outcome = await asyncio.create_task(self._ask_in_turn((function, args, kwargs), deadline))
         if isinstance(outcome, Exception):
             raise outcome

@@ -25,7 +25,7 @@ from cifar10_serving.text import did_you_mean
 from service.api.kserve.routes import COMPUTING_ERRORS, error_responses
 from service.api.large_requests import RequestReader
 from service.api.models import metadata_of
-from service.api.tensors import DATATYPES, TensorHead, decode_base64, images_from_values, shown
+from service.api.tensors import DATATYPES, TensorHead, decode_base64, images_from_values, shown, tensor_head
 from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
 from service.http.answers import Answer
 from service.http.body import content_codings, decompress
@@ -48,19 +48,12 @@ class PredictRequest:
     """A parsed request for predictions.
 
     Args:
-        images: (rows, height, width, 3) uint8 RGB 0..255; None for files.
-        files: encoded images; None for pixels.
+        inputs: (rows, height, width, 3) uint8 RGB 0..255, or encoded images.
         form: the key of the values in the answer.
     """
 
-    images: Images | None
-    files: list[bytes] | None
+    inputs: Images | list[bytes]
     form: Literal["predictions", "outputs", "result"]
-
-    @property
-    def inputs(self) -> Images | list[bytes]:
-        """The images, in the form in which they came."""
-        return self.images if self.images is not None else self.files or []
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +145,7 @@ def classify_request(body: bytes, served: Served) -> PredictRequest:
         features.append(feature)
     if name == IMAGES and _are_flat(features, served.shape):
         flat = list(chain.from_iterable(features))
-        return PredictRequest(images_from_values(_head(name, len(features), served), flat), None, "result")
+        return PredictRequest(images_from_values(_head(name, len(features), served), flat), "result")
     return _read(name, features, "result", served)
 
 
@@ -199,10 +192,8 @@ def _read(
         raise InvalidRequestError(f"the values of '{name}' are not a list", expected=served.ways)
     head = _head(name, len(values), served)
     if head.is_pixels:
-        return PredictRequest(images_from_values(head, values), None, form)
-    return PredictRequest(
-        None, [decode_base64(name, _base64(index, value)) for index, value in enumerate(values)], form
-    )
+        return PredictRequest(images_from_values(head, values), form)
+    return PredictRequest([decode_base64(name, _base64(index, value)) for index, value in enumerate(values)], form)
 
 
 def _base64(index: int, value: object) -> object:
@@ -212,7 +203,7 @@ def _base64(index: int, value: object) -> object:
 
 
 def _head(name: str, rows: int, served: Served) -> TensorHead:
-    return TensorHead(name, DATATYPES[name], [rows, *served.shape] if name == IMAGES else [rows])
+    return tensor_head(name, DATATYPES[name], [rows, *served.shape] if name == IMAGES else [rows])
 
 
 def _are_flat(features: Sequence[object], shape: InputShape) -> bool:

@@ -6,10 +6,9 @@ The module is independent of HTTP and gRPC. Every invalid tensor is an `InvalidR
 import struct
 from binascii import a2b_base64
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from math import prod
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 
@@ -34,46 +33,42 @@ URL_SAFE: Final = str.maketrans("-_", "+/")
 ELEMENT_LENGTH: Final = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class TensorHead:
-    """The description of an input tensor, without its contents; validated on construction.
+class TensorHead(NamedTuple):
+    """The description of an input tensor, without its contents; made and validated by `tensor_head`.
 
-    Raises:
-        InvalidRequestError: the models have no such input.
+    `elements` is the number of numbers, or of files; `is_pixels` is False for encoded files.
     """
 
     name: str
     datatype: str
     shape: Sequence[int]
-
-    def __post_init__(self) -> None:
-        if self.name not in DATATYPES:
-            meant = did_you_mean(self.name, DATATYPES)
-            raise InvalidRequestError(f"there is no input {shown(self.name)}{meant}", expected=EXPECTED_INPUT)
-        if self.datatype != DATATYPES[self.name]:
-            raise InvalidRequestError(
-                f"input '{self.name}' has the datatype {shown(self.datatype)}", expected=EXPECTED_INPUT
-            )
-        is_legal = 0 < len(self.shape) <= MAX_DIMENSIONS and min(self.shape) >= 0
-        if not self.is_pixels:
-            is_legal = is_legal and tuple(self.shape[1:]) in ((), (1,))
-        if not is_legal:
-            raise wrong_shape(self.name, self.shape, EXPECTED_INPUT)
+    elements: int
+    is_pixels: bool
 
     @property
     def rows(self) -> int:
         """Number of images."""
         return self.shape[0]
 
-    @property
-    def elements(self) -> int:
-        """Number of numbers, or of files."""
-        return prod(self.shape)
 
-    @property
-    def is_pixels(self) -> bool:
-        """Whether the images are pixels; otherwise they are encoded files."""
-        return self.name == IMAGES
+def tensor_head(name: str, datatype: str, shape: Sequence[int]) -> TensorHead:
+    """Return the description of an input tensor, validated.
+
+    Raises:
+        InvalidRequestError: the models have no such input.
+    """
+    if name not in DATATYPES:
+        meant = did_you_mean(name, DATATYPES)
+        raise InvalidRequestError(f"there is no input {shown(name)}{meant}", expected=EXPECTED_INPUT)
+    if datatype != DATATYPES[name]:
+        raise InvalidRequestError(f"input '{name}' has the datatype {shown(datatype)}", expected=EXPECTED_INPUT)
+    is_pixels = name == IMAGES
+    is_legal = 0 < len(shape) <= MAX_DIMENSIONS and min(shape) >= 0
+    if not is_pixels:
+        is_legal = is_legal and tuple(shape[1:]) in ((), (1,))
+    if not is_legal:
+        raise wrong_shape(name, shape, EXPECTED_INPUT)
+    return TensorHead(name, datatype, shape, prod(shape), is_pixels)
 
 
 def images_from_bytes(head: TensorHead, content: bytes | memoryview) -> Images:

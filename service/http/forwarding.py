@@ -52,7 +52,7 @@ class Hop(NamedTuple):
 
 
 class Forwarding:
-    """Corrects scopes. Without a prefix and without proxies, it costs one attribute access.
+    """Corrects scopes. `is_off` is True without a prefix and without proxies: then there is nothing to correct.
 
     Args:
         root_path: the path prefix of the service, unless a trusted proxy names another; may be empty.
@@ -62,13 +62,13 @@ class Forwarding:
     def __init__(self, root_path: str = "", trusted: tuple[Network, ...] = ()) -> None:
         self.root_path = normalize_prefix(root_path)
         self._trusted = trusted
-        self._is_off = not self.root_path and not trusted
+        self.is_off = not self.root_path and not trusted
         self._is_trusted = lru_cache(maxsize=1024)(self._find_trust)
         self._read_kept = lru_cache(maxsize=1024)(self._read)
 
     def resolve(self, scope: Scope) -> str:
         """Correct a request's scope and return the path of its route; a second call changes nothing."""
-        if not self._is_off and RESOLVED not in scope:
+        if not self.is_off and RESOLVED not in scope:
             self._resolve(scope)
         path: str = route_path(scope) if scope.get("root_path") else scope["path"]
         return path

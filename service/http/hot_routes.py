@@ -2,8 +2,8 @@
 
 Routing and validation would cost more than the rest of a small request. A hot route is declared once, by
 `HotRoutes.add`. FastAPI gets it for the OpenAPI document and for requests to its application alone; the same handler
-answers on every path. Handlers await only futures and `asyncio.sleep(0)`, so that `service.http.eager` can run them
-without a task.
+answers on every path. Handlers await only futures and `asyncio.sleep(0)`, so that an `EagerCall` can run them without
+a task.
 """
 
 import inspect

@@ -20,11 +20,10 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import SettingsError
-from service.http.answers import Answer
+from service.http.answers import Answer, encode_answer
 from service.http.closing import PATHS, ClosingProtocol
-from service.http.eager import EagerCall
 from service.http.early_rejection import rejectable, rejection_answer
-from service.http.exchange import HttpExchange
+from service.http.exchange import EagerCall, HttpExchange
 from service.http.head import ConnectionLimits
 from service.http.middleware import Application, logged_error_answer
 from service.http.request_trace import TICKET_KEY, new_trace, notify_finished
@@ -153,7 +152,8 @@ class BacklogProtocol(ClosingProtocol):
             scope["raw_path"],
             scope["query_string"],
         )  # as they were sent, because early rejections compare them
-        path = self.application.forwarding.resolve(scope)
+        forwarding = self.application.forwarding
+        path = scope["path"] if forwarding.is_off else forwarding.resolve(scope)
         if scope["method"] != "POST" or not path.startswith(PATHS):
             self._start_asgi_task(cycle, self.app)
             return
@@ -202,7 +202,8 @@ class BacklogProtocol(ClosingProtocol):
             answer = logged_error_answer(ClientDisconnect() if is_gone else outcome, exchange)
         trace.status = answer.status
         if not cycle.disconnected:
-            self.transport.write(self._encode(answer, trace.request_id.encode(), closes=not cycle.keep_alive))
+            headers, request_id = tuple(self.server_state.default_headers), trace.request_id.encode()
+            self.transport.write(encode_answer(answer, headers, request_id, closes=not cycle.keep_alive))
             cycle.response_started = cycle.response_complete = True
             if not cycle.keep_alive:
                 self.transport.close()

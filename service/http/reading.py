@@ -291,7 +291,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        if self.pipeline or not self._is_answered():
+        if self.pipeline or (self._current is not None and not self._current.response_complete):
             self.pipeline.appendleft((cycle, self.app))
         else:
             self._current = cycle
@@ -313,8 +313,8 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
         if self.parser.should_upgrade():
             return
         self._is_at_head = True
-        self._since_s = self.loop.time() if self._is_answered() else None
-        cycle = self.cycle
+        cycle, current = self.cycle, self._current
+        self._since_s = self.loop.time() if current is None or current.response_complete else None
         if not cycle.keep_alive:
             self._ends = True
         cast("Scope", cycle.scope)[BODY_COMPLETE] = True

@@ -99,6 +99,16 @@ def test_validation_images_of_an_unknown_recipe_are_told_and_not_counted(small_v
     assert comparison.matches
 
 
+def test_version_of_another_input_size_is_refused(small_version: tuple[Path, Cifar10]) -> None:
+    folder, data = small_version
+    metadata = json.loads((folder / "metadata.json").read_text())
+    (serving,) = (spec for spec in metadata["signatures"] if spec["name"] == "serving_default")
+    serving["inputs"][0]["shape"] = [-1, 48, 64, 3]
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(DatasetError, match=r"\(48, 64, 3\), which sequential version 1 takes"):
+        remeasure(folder, data)
+
+
 @pytest.mark.full_data
 @pytest.mark.slow
 def test_published_version_matches_on_the_whole_of_cifar10(full_data: Path) -> None:

@@ -12,7 +12,7 @@ from training.cifar10 import MODEL_NAMES
 from training.commands.arguments import add_checkpoints, add_data, add_models, add_recipe
 from training.commands.describe import describe_published
 from training.commands.fit import chosen_recipe, command_line
-from training.published import published_models
+from training.published import versions_by_model
 from training.triton import write_triton_repository
 
 TRITON: Final = "triton"
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export_for_triton(arguments: argparse.Namespace) -> int:
-    published = published_models(arguments.models) if arguments.models.is_dir() else {}
+    published = versions_by_model(arguments.models) if arguments.models.is_dir() else {}
     newest = {name: max(versions) for name, versions in published.items()}
     found = newest if arguments.model is None else {name: newest[name] for name in newest if name == arguments.model}
     if not found:

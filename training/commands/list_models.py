@@ -8,7 +8,7 @@ from cifar10_serving.artifacts.metadata import ModelMetadata
 from cifar10_serving.errors import ArtifactError
 from training.cifar10 import MODELS
 from training.commands.arguments import add_models
-from training.published import published_models
+from training.published import versions_by_model
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print each model with its published versions."""
     known = {model.name: f"{model.title}: {model.architecture}" for model in MODELS}
-    published = published_models(arguments.models) if arguments.models.is_dir() else {}
+    published = versions_by_model(arguments.models) if arguments.models.is_dir() else {}
     for name in dict.fromkeys([*known, *published]):
         versions = {number: _read(version_folder(arguments.models, name, number)) for number in published.get(name, [])}
         latest = next((found for found in reversed(versions.values()) if isinstance(found, ModelMetadata)), None)

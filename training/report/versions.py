@@ -15,7 +15,7 @@ from cifar10_serving.runtimes.golden import GoldenAnswers, read_golden
 from training.cifar10 import MODEL_NAMES, MODELS, ModelIdentity
 from training.cifar10 import SMALL_CNNS as SMALL_CNN_NAMES
 from training.cifar10 import TRANSFER_MODELS as TRANSFER_MODEL_NAMES
-from training.published import published_models
+from training.published import versions_by_model
 from training.report.errors import ReportError
 
 TUTORIAL: Final = "tutorial"
@@ -114,7 +114,7 @@ class Published:
 
 
 def read_published(models: Path) -> Published:
-    """Read every version below a folder of models, in the order of `published_models` and of publishing.
+    """Read every version below a folder of models, in the order of `versions_by_model`.
 
     Raises:
         ReportError: there is no such folder, nothing is published in it, or no version is valid.
@@ -125,7 +125,7 @@ def read_published(models: Path) -> Published:
         )
     versions: list[PublishedVersion] = []
     left_out: list[LeftOut] = []
-    for name, numbers in _published_models(models).items():
+    for name, numbers in _versions_by_model(models).items():
         for version in numbers:
             try:
                 versions.append(_read(version_folder(models, name, version)))
@@ -143,9 +143,9 @@ def read_published(models: Path) -> Published:
     return Published(versions, left_out)
 
 
-def _published_models(models: Path) -> dict[str, list[int]]:
+def _versions_by_model(models: Path) -> dict[str, list[int]]:
     try:
-        return published_models(models)
+        return versions_by_model(models)
     except OSError as error:
         raise ReportError(
             f"{error.filename or models} can't be read: {error.strerror}",

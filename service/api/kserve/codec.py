@@ -25,6 +25,7 @@ from service.api.tensors import (
     images_from_bytes,
     images_from_values,
     shown,
+    tensor_head,
 )
 from service.errors import InvalidRequestError, UnsupportedCallError
 from service.http.answers import JSON_HEADERS, Answer
@@ -87,8 +88,7 @@ class InferRequest:
     """An infer request.
 
     Args:
-        images: uint8 in the shape of the request, or flat, (bytes,); None for files.
-        files: encoded images; None for pixels.
+        inputs: uint8 pixels in the shape of the request, or flat, (bytes,); or encoded images.
         classes: number of classes to name per row; None for probabilities.
         is_binary: whether the output follows the JSON in binary.
         timeout_s: the request's own deadline, or None.
@@ -96,17 +96,11 @@ class InferRequest:
     """
 
     id: str | None
-    images: Images | None
-    files: list[bytes] | None
+    inputs: Images | list[bytes]
     classes: int | None
     is_binary: bool
     timeout_s: float | None
     is_without_shape: bool = False
-
-    @property
-    def inputs(self) -> Images | list[bytes]:
-        """The images, in the form in which they came."""
-        return self.images if self.images is not None else self.files or []
 
     def shaped(self, shape: InputShape) -> Images:
         """Return the images of a request that says no shape, for a version that takes this height, width and channels.
@@ -115,7 +109,7 @@ class InferRequest:
             InvalidRequestError: they are no whole images.
         """
         height, width, channels = shape
-        pixels = np.zeros(0, np.uint8) if self.images is None else self.images
+        pixels = np.asarray(self.inputs)
         if not pixels.size or pixels.size % prod(shape):
             raise InvalidRequestError(
                 f"{HEADER_LENGTH} is 0, and the body has {pixels.size:,} bytes",
@@ -146,10 +140,10 @@ def parse_infer_request(body: bytes, header_length: str | None, *, max_rows: int
     if len(document.inputs) != 1:
         raise InvalidRequestError(f"the request has {len(document.inputs)} inputs", expected=EXPECTED_INPUT)
     (given,) = document.inputs
-    head = TensorHead(given.name, given.datatype, given.shape)
-    images, files = _contents(head, given, binary, max_rows)
+    head = tensor_head(given.name, given.datatype, given.shape)
+    inputs = _contents(head, given, binary, max_rows)
     classes, is_binary = _output(document)
-    return InferRequest(document.id, images, files, classes, is_binary, timeout_of(document.parameters))
+    return InferRequest(document.id, inputs, classes, is_binary, timeout_of(document.parameters))
 
 
 def json_bytes(body: bytes, header_length: str | None) -> int:
@@ -165,9 +159,10 @@ def timeout_of(parameters: Parameters) -> float | None:
     Raises:
         InvalidRequestError: it is not a whole number of microseconds.
     """
-    asked = whole_number(parameters.get(TIMEOUT))
+    asked = parameters.get(TIMEOUT)
     if asked is None or asked == 0:
         return None
+    asked = whole_number(asked)
     if type(asked) is not int or asked < 0:
         raise InvalidRequestError(f"{TIMEOUT} = {shown(asked)}", expected="a whole number of microseconds")
     return asked / 1e6
@@ -226,23 +221,20 @@ def _header_length(text: str, body_length: int) -> int:
 def _raw_request(body: bytes) -> InferRequest:
     """Parse a body without JSON: raw pixels, whose length determines the number of images."""
     pixels = np.frombuffer(body, np.uint8) if body else np.zeros(0, np.uint8)
-    return InferRequest(None, pixels, None, None, is_binary=False, timeout_s=None, is_without_shape=True)
+    return InferRequest(None, pixels, None, is_binary=False, timeout_s=None, is_without_shape=True)
 
 
-def _contents(
-    head: TensorHead, given: RequestInput, binary: memoryview, max_rows: int
-) -> tuple[Images, None] | tuple[None, list[bytes]]:
+def _contents(head: TensorHead, given: RequestInput, binary: memoryview, max_rows: int) -> Images | list[bytes]:
     reject_shared_memory(given.parameters, given.name)
-    size = whole_number(given.parameters.get(BINARY_SIZE))
+    size = given.parameters.get(BINARY_SIZE)
     if size is None:
         if len(binary):
             raise InvalidRequestError(
                 f"{len(binary):,} bytes follow the JSON, and input '{head.name}' has no {BINARY_SIZE}",
                 expected=f"{BINARY_SIZE} in the input's parameters",
             )
-        if head.is_pixels:
-            return images_from_values(head, given.data), None
-        return None, files_from_values(head, given.data)
+        return images_from_values(head, given.data) if head.is_pixels else files_from_values(head, given.data)
+    size = whole_number(size)
     if type(size) is not int or size != len(binary):
         raise InvalidRequestError(
             f"input '{head.name}' has {BINARY_SIZE} = {shown(size)}, and {len(binary):,} bytes follow the JSON",
@@ -250,20 +242,20 @@ def _contents(
         )
     if given.data is not None:
         raise InvalidRequestError(f"input '{head.name}' has both 'data' and {BINARY_SIZE}", expected="one of them")
-    if head.is_pixels:
-        return images_from_bytes(head, binary), None
-    return None, files_from_bytes(head, binary, max_rows=max_rows)
+    return images_from_bytes(head, binary) if head.is_pixels else files_from_bytes(head, binary, max_rows=max_rows)
 
 
 def _output(document: RequestDocument) -> tuple[int | None, bool]:
-    check_output_names([output.name for output in document.outputs])
-    parameters = document.outputs[0].parameters if document.outputs else {}
-    reject_shared_memory(parameters, PROBABILITIES)
-    asked = parameters.get(CLASSIFICATION)
-    is_binary = _flag(parameters, BINARY_OUTPUT)
-    if is_binary is None:
-        is_binary = _flag(document.parameters, BINARY_OUTPUTS) or False
-    return None if asked is None else class_count(asked), is_binary
+    asked, is_binary = None, None
+    if document.outputs:
+        check_output_names([output.name for output in document.outputs])
+        parameters = document.outputs[0].parameters
+        reject_shared_memory(parameters, PROBABILITIES)
+        asked = parameters.get(CLASSIFICATION)
+        is_binary = _flag(parameters, BINARY_OUTPUT)
+    if is_binary is None and document.parameters:
+        is_binary = _flag(document.parameters, BINARY_OUTPUTS)
+    return None if asked is None else class_count(asked), is_binary or False
 
 
 def _flag(parameters: Parameters, name: str) -> bool | None:

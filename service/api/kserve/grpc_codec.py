@@ -27,6 +27,7 @@ from service.api.tensors import (
     files_from_bytes,
     images_from_bytes,
     images_from_values,
+    tensor_head,
 )
 from service.errors import InvalidRequestError
 from service.inference.pipeline import Inferred, check_rows
@@ -118,29 +119,26 @@ def read_infer_message(content: bytes, *, max_rows: int) -> InferMessage:
         UnsupportedCallError: a tensor uses shared memory.
     """
     message = read_message(pb2.ModelInferRequest, content)
-    return InferMessage(message.model_name, message.model_version, _infer_request(message, max_rows))
-
-
-def _infer_request(message: Any, max_rows: int) -> InferRequest:
-    """Return the request. `is_binary` is set if the contents are raw; then the answer's contents are raw as well."""
     if len(message.inputs) != 1:
         raise InvalidRequestError(f"the request has {len(message.inputs)} inputs", expected=EXPECTED_INPUT)
     (given,) = message.inputs
     reject_shared_memory(_parameters(given.parameters), given.name)
-    head = TensorHead(given.name, given.datatype, list(given.shape))
-    images, files = _contents(head, given, message.raw_input_contents, max_rows)
-    check_output_names([output.name for output in message.outputs])
-    output_parameters = _parameters(message.outputs[0].parameters) if message.outputs else {}
-    reject_shared_memory(output_parameters, PROBABILITIES)
-    asked = output_parameters.get(CLASSIFICATION)
-    return InferRequest(
+    head = tensor_head(given.name, given.datatype, list(given.shape))
+    inputs = _contents(head, given, message.raw_input_contents, max_rows)
+    asked = None
+    if message.outputs:
+        check_output_names([output.name for output in message.outputs])
+        output_parameters = _parameters(message.outputs[0].parameters)
+        reject_shared_memory(output_parameters, PROBABILITIES)
+        asked = output_parameters.get(CLASSIFICATION)
+    request = InferRequest(
         id=message.id,
-        images=images,
-        files=files,
+        inputs=inputs,
         classes=None if asked is None else class_count(asked),
-        is_binary=bool(message.raw_input_contents),
+        is_binary=bool(message.raw_input_contents),  # those of the answer are raw where the request's are
         timeout_s=timeout_of(_parameters(message.parameters)),
     )
+    return InferMessage(message.model_name, message.model_version, request)
 
 
 def infer_response(request: InferRequest, inferred: Inferred) -> Any:
@@ -169,7 +167,7 @@ def infer_response(request: InferRequest, inferred: Inferred) -> Any:
     return message
 
 
-def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> tuple[Images, None] | tuple[None, list[bytes]]:
+def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> Images | list[bytes]:
     """Return the input's images or files, from raw or typed contents."""
     if raw and (len(raw) != 1 or given.HasField("contents")):
         raise InvalidRequestError(
@@ -177,9 +175,7 @@ def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> tuple[Im
             expected="one raw_input_contents for the input, or contents in the input",
         )
     if raw:
-        if head.is_pixels:
-            return images_from_bytes(head, raw[0]), None
-        return None, files_from_bytes(head, raw[0], max_rows=max_rows)
+        return images_from_bytes(head, raw[0]) if head.is_pixels else files_from_bytes(head, raw[0], max_rows=max_rows)
     expected = CONTENTS_OF[head.datatype]
     foreign = [field.name for field, _ in given.contents.ListFields() if field.name != expected]
     if foreign:
@@ -189,10 +185,12 @@ def _contents(head: TensorHead, given: Any, raw: Any, max_rows: int) -> tuple[Im
     values = getattr(given.contents, expected)
     check_elements(head, len(values))
     check_rows(head.rows, max_rows)
-    return (images_from_values(head, list(values)), None) if head.is_pixels else (None, list(values))
+    return images_from_values(head, list(values)) if head.is_pixels else list(values)
 
 
 def _parameters(parameters: Mapping[str, Any]) -> Parameters:
+    if not parameters:
+        return {}
     return {
         name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
     }

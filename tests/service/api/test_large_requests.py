@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 
 from service.api.large_requests import LARGE_BYTES, LENGTH, RequestReader, answer_questions
 from service.errors import DeadlineError, InvalidRequestError, UnavailableError
-from service.http.eager import EagerCall
+from service.http.exchange import EagerCall
 from service.inference.pipeline import Deadline
 from tests.conftest import SAMPLES
 from tests.reading import reading_processes

@@ -101,9 +101,9 @@ def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime:
 
 
 def test_default_model_that_is_not_published_stops_the_start(one_model: Path, runtime: FakeRuntime) -> None:
-    with pytest.raises(SettingsError, match=r"default model 'vgg16': no version of it is published. Expected: auto"):
+    with pytest.raises(SettingsError, match=r"default model 'vgg16' has no published version\. Expected: auto"):
         ModelRepository(one_model, runtime, "vgg16")
-    with pytest.raises(SettingsError, match=r"is published \(did you mean 'sequential'\?\)"):
+    with pytest.raises(SettingsError, match=r"has no published version \(did you mean 'sequential'\?\)"):
         ModelRepository(one_model, runtime, "sequental")
 
 
