@@ -1,6 +1,6 @@
 # Two targets: `cpu` (OpenVINO, no TensorFlow) and `gpu` (TensorFlow with CUDA from PyPI).
 #   docker build --target cpu --tag cifar10-serving:cpu .
-# The base can be pinned: --build-arg BASE_IMAGE=python:3.11-slim-bookworm@sha256:…
+# To pin the base image: --build-arg BASE_IMAGE=python:3.11-slim-bookworm@sha256:…
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS base
@@ -20,7 +20,7 @@ RUN python -m venv --without-pip /opt/venv \
         libopenvino_jax_frontend.so.* libopenvino_onnx_frontend.so.* libopenvino_paddle_frontend.so.* \
         libopenvino_pytorch_frontend.so.* libopenvino_tensorflow_lite_frontend.so.*
 
-# Compiled and made readable here: a change in a later layer would store each file a second time.
+# Compile and set permissions here: a change in a later layer would store each file twice.
 FROM base AS application
 COPY models /models
 WORKDIR /code
@@ -28,7 +28,7 @@ COPY cifar10_serving cifar10_serving
 COPY service service
 RUN python3 -m compileall -q . && chmod -R a+rX /code /models
 
-# The base without what only builds use: pip, perl, apt's lists, documentation, translations.
+# The base image without files that only builds need: pip, perl, apt's lists, documentation, translations.
 FROM base AS trimmed
 RUN rm -rf /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /usr/share/perl /usr/share/perl5 \
         /usr/share/python-wheels /usr/lib/*/perl /usr/lib/*/perl5 /usr/lib/*/libperl.so.* \
@@ -38,7 +38,7 @@ RUN rm -rf /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /usr/
         /usr/local/lib/python3.*/site-packages/setuptools* /usr/local/lib/python3.*/site-packages/wheel* \
         /usr/bin/pip* /usr/local/bin/pip* /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /tmp/* /root/.cache
 
-# All of it belongs to root; the service only reads, but for the folder of what it has compiled.
+# Everything belongs to root and is read-only for the service, except the cache of compiled models.
 FROM scratch AS service
 COPY --from=trimmed / /
 COPY --from=application /models /app/models
@@ -62,7 +62,7 @@ RUN install --directory --owner service --group service --mode 700 /var/cache/ci
 USER service
 ENV CIFAR10_COMPILED_MODELS=/var/cache/cifar10-serving
 
-# Below `cpu`: Docker's own builder makes every stage above the target, needed or not.
+# After `cpu`: Docker's classic builder builds every stage before the target, needed or not.
 FROM base AS gpu-packages
 COPY requirements/gpu.txt /tmp/requirements.txt
 RUN python -m venv --without-pip /opt/venv \

@@ -1,4 +1,4 @@
-# Everything starts here: each target sets up what it needs. `make help` lists them.
+# Each target sets up what it needs. `make help` lists the targets.
 PYTHON ?= python3.11
 VENV := .venv
 SERVE_VENV := .venv-serve
@@ -17,40 +17,40 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-serve: $(SERVE_VENV)/installed ## install what serving needs, and serve on CIFAR10_HOST:CIFAR10_PORT
+serve: $(SERVE_VENV)/installed ## install the server and run it on CIFAR10_HOST:CIFAR10_PORT
 	@exec $(SERVE_VENV)/bin/python -m service
 
-client: $(CLIENT_VENV)/installed ## install what the client and its command line need
+client: $(CLIENT_VENV)/installed ## install the client and its command line
 	@echo "in this folder: $(CLIENT_VENV)/bin/python -m cifar10_serving --help"
 
-test: $(VENV)/installed ## install what the tests need, and run them in two processes
+test: $(VENV)/installed ## install the test environment and run the tests in two processes
 	$(PYTEST)
 
-coverage: $(VENV)/installed ## the same, and which lines they run
+coverage: $(VENV)/installed ## run the tests and report the coverage
 	$(PYTEST) --cov --cov-report=term
 
-check: $(VENV)/installed ## formatting, lint, types, generated documents
+check: $(VENV)/installed ## check formatting, lint, types and generated documents
 	scripts/check
 
-format: $(VENV)/installed ## format and fix what can be fixed
+format: $(VENV)/installed ## format the code and fix lint errors
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: $(VENV)/installed ## write the generated documents and the README's table anew
+docs: $(VENV)/installed ## write the generated documents and tables
 	$(BIN)/python -m scripts.write_docs
 
 lock: $(VENV)/installed ## compile requirements/*.txt from pyproject.toml
 	scripts/lock
 
-proto: $(VENV)/installed ## write the messages of the gRPC interface from their .proto
+proto: $(VENV)/installed ## generate the gRPC messages from their .proto
 	scripts/proto
 
-train: $(VENV)/installed ## train and publish MODELS by RECIPE; CIFAR10_DATA names the data's folder
+train: $(VENV)/installed ## train and publish MODELS with RECIPE; CIFAR10_DATA is the data folder
 	for model in $(MODELS); do \
 		$(BIN)/python -m training fit $$model --recipe $(RECIPE) $(if $(CIFAR10_DATA),--data $(CIFAR10_DATA)) || exit 1; \
 	done
 
-bench: $(VENV)/installed ## measure our server and the alternatives; BENCH=--quick for a part, BENCH=--help for more
+bench: $(VENV)/installed ## benchmark the service and the alternatives; BENCH=--quick for a part, BENCH=--help for more
 	$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove the virtual environments and caches

@@ -21,14 +21,14 @@ def asked_metadata(client: Client, model: str | None, version: str | None) -> Mo
     status = _default(client) if model is None else client.model(model)
     number = status.serving_version if version is None else _number(status, version)
     if number is None:
-        raise CommandLineError(f"no version of {status.name} is ready", remedy="`models` lists what is")
+        raise CommandLineError(f"no version of {status.name} is ready", remedy="`models` lists the ready versions")
     return client.metadata(status.name, number)
 
 
 def _default(client: Client) -> ModelStatus:
     status = next((entry for entry in client.models().models if entry.default), None)
     if status is None:
-        raise CommandLineError("no model is ready", remedy="`models` lists what there is")
+        raise CommandLineError("no model is ready", remedy="`models` lists the states")
     return status
 
 
