@@ -142,10 +142,12 @@ class DecodeThreads:
         """
         job = _Job(read, expected_pixels, expires_s)
         with self._changed:
-            self._drop_expired()
-            self._check_room(expires_s)
+            if self._unread or self._read or self._running:  # otherwise there is room
+                self._drop_expired()
+                self._check_room(expires_s)
             self._unread.append(job)
-            self._start_threads()
+            if self._idle < self.waiting:
+                self._start_threads()
             self._changed.notify()
         return job.future
 
@@ -223,7 +225,8 @@ class DecodeThreads:
         """Return the next job, waiting for one; None if this thread should end."""
         with self._changed:
             while True:
-                if self._is_closed or self._alive - self._overdue() > self._threads:
+                is_surplus = self._alive > self._threads and self._alive - self._overdue() > self._threads
+                if self._is_closed or is_surplus:
                     self._alive -= 1
                     return None
                 self._drop_expired()
