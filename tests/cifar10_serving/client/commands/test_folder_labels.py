@@ -17,7 +17,7 @@ def test_the_nearest_folder_that_is_named_by_a_class_counts() -> None:
     assert LEAVES.of(Path("/scab/rust/a.png")) == "rust"
     assert LEAVES.of(Path("/scab/mine/a.png")) == "scab"
     assert LEAVES.of(Path("/mine/rust.png")) is None
-    with pytest.raises(CommandLineError, match=r"healthy, rust, scab.*rename 'Rust' to 'rust'\?"):
+    with pytest.raises(CommandLineError, match=r"healthy, rust, scab.*did you mean 'rust' instead of 'Rust'\?"):
         LEAVES.check([Path("/rust/a.png"), Path("/Rust/a.png")])
 
 
@@ -28,12 +28,12 @@ def test_answers_are_counted_by_label() -> None:
     assert tally.matrix == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
     assert (tally.n, tally.correct, dict(tally.versions)) == (3, 2, {("leaves", 1): 3})
     lines = evaluation_lines(tally, [StoredEvaluation("leaves", 1)])
-    assert lines[0].split() == ["true", "\\", "found", "healt", "rust", "scab"]
-    assert lines[-1] == "nothing is stored of leaves version 1"
+    assert lines[0].split() == ["true", "\\", "predicted", "healt", "rust", "scab"]
+    assert lines[-1] == "no stored accuracy for leaves version 1"
 
 
 def test_class_that_the_first_version_does_not_have_is_told() -> None:
-    with pytest.raises(CommandLineError, match="other version 2 answers 'mildew', which is no class"):
+    with pytest.raises(CommandLineError, match="other version 2 answers 'mildew', which is not a class"):
         Tally(LEAVES).add("rust", "other", 2, "mildew")
 
 
@@ -42,7 +42,7 @@ def test_matrix_of_many_classes_is_left_to_programs() -> None:
     tally = Tally(FolderLabels(labels))
     tally.add(labels[7], "many", 1, labels[7])
     lines = evaluation_lines(tally, [])
-    assert lines[0] == "the confusion matrix of 1,000 classes is left to --json"
+    assert lines[0] == "the confusion matrix of 1,000 classes is only in --json"
     assert len(lines) == 3
     with pytest.raises(CommandLineError, match="class 39 and 960 more"):
         FolderLabels(labels).check([Path("/nothing/a.png")])
