@@ -208,13 +208,11 @@ def test_ops_that_run_functions_are_known_as_such(registered: dict[str, Any]) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["EfficientNetV2B0", "ConvNeXtTiny", "MobileNetV3Small"])
-def test_classifiers_of_keras_are_accepted_once_they_are_frozen(architecture: str) -> None:
+def test_classifiers_of_keras_only_compute(architecture: str) -> None:
     keras = pytest.importorskip("keras")
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     model = getattr(keras.applications, architecture)(weights=None, input_shape=(64, 64, 3), classes=5)
     function = tf.function(lambda x: model(tf.cast(x, tf.float32), training=False)).get_concrete_function(
         tf.TensorSpec((None, 64, 64, 3), tf.uint8)
     )
-    graph = convert_variables_to_constants_v2(function).graph.as_graph_def()
-    assert {node.op for node in graph.node} <= COMPUTING
+    # Freezing, which takes as long as all the rest, only has constants in the place of variables that are read.
+    assert {node.op for node in function.graph.as_graph_def().node} - {"ReadVariableOp"} <= COMPUTING

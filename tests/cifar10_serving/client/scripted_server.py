@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from cifar10_serving.schemas import BatchPrediction, BatchResult, ClassProbability, Prediction, Problem
 from service.http.errors import KIND_PREFIX
+from tests.waiting import PATIENCE_S
 
 PREDICTION = Prediction(
     model="sequential",
@@ -30,10 +31,14 @@ class ScriptedServer:
     byte_every_s: float = 0.0
     head_at_once: bool = True
     batches: bytes | None = None
+    together: threading.Barrier | None = None
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
     arrived_s: list[float] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
+    counting: threading.Lock = field(default_factory=threading.Lock)
+    active: int = 0
+    most_active: int = 0
 
     def answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
@@ -42,7 +47,14 @@ class ScriptedServer:
             reply = self.answers[min(len(self.requests), len(self.answers)) - 1]
             if reply == ANSWERED and self.requests[-1].startswith(b"POST /predict/batch"):
                 reply = self.batches or batch_answer(self.requests[-1].count(b'name="files"'))
+            with self.counting:
+                self.active += 1
+                self.most_active = max(self.most_active, self.active)
+            if self.together is not None:
+                self.together.wait(PATIENCE_S)
             self.stopped.wait(self.delay_s)
+            with self.counting:
+                self.active -= 1
             if not self.byte_every_s:
                 connection.sendall(reply)
                 return
@@ -61,17 +73,27 @@ def scripted_server(
     byte_every_s: float = 0.0,
     head_at_once: bool = True,
     batches: bytes | None = None,
+    together: int = 0,
     stop_after: int = sys.maxsize,
     port: int = 0,
 ) -> Iterator[ScriptedServer]:
     """Yield the server, on a free port unless one is given; it stops listening after this number of connections.
 
+    With `together`, each such number of requests is answered once all of them are there.
     For the answer `ANSWERED`, a request with several images gets as many predictions, or `batches`.
     """
     with socket.create_server(("127.0.0.1", port)) as listening:
         listening.settimeout(0.05)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = ScriptedServer(answers, delay_s, byte_every_s, head_at_once, batches, url)
+        server = ScriptedServer(
+            answers,
+            delay_s,
+            byte_every_s,
+            head_at_once,
+            batches,
+            threading.Barrier(together) if together else None,
+            url,
+        )
         threads: list[threading.Thread] = []
 
         def accept() -> None:

@@ -21,6 +21,8 @@ from tests.e2e.server import Server, free_port
 
 QUICK = {"retries": Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.02)}
 LOST = b""
+LONG = http_answer(200, "application/json", PREDICTION.model_dump_json() + " " * 10_000, X_Long="x" * 10_000)
+"""An answer of which a byte every 50 ms takes longer than any test may."""
 
 
 def options(**timeouts: float) -> dict[str, Any]:
@@ -78,17 +80,17 @@ def test_retry_after_is_waited_for(ask: Ask) -> None:
     with scripted_server(problem(503, "unavailable", Retry_After="1"), ANSWERED) as scripted:
         ask(scripted.url, "predict", b"x", options=QUICK)
     first_s, second_s = scripted.arrived_s
-    assert 1 <= second_s - first_s < 1.5
+    assert second_s - first_s >= 1
 
 
 @both
 def test_retry_after_beyond_the_total_time_out_is_not_waited_for(ask: Ask) -> None:
-    with scripted_server(problem(503, "unavailable", Retry_After="30")) as scripted:
-        begin_s = time.monotonic()
+    # A test that waited so long would be ended by the suite's own limit.
+    with scripted_server(problem(503, "unavailable", Retry_After="3000")) as scripted:
         with pytest.raises(client.UnavailableError) as raised:
-            ask(scripted.url, "predict", b"x", options=options(total_s=20))
-    assert time.monotonic() - begin_s < 5
-    assert raised.value.retry_after_s == 30
+            ask(scripted.url, "predict", b"x", options=options(total_s=2000))
+        assert len(scripted.requests) == 1
+    assert raised.value.retry_after_s == 3000
 
 
 @both
@@ -120,20 +122,18 @@ def test_call_may_take_as_long_as_it_takes(ask: Ask) -> None:
 @both
 @pytest.mark.parametrize("head_at_once", [True, False], ids=["body", "head"])
 def test_answer_that_trickles_in_is_given_up_after_the_total_time_out(ask: Ask, head_at_once: bool) -> None:
-    with scripted_server(ANSWERED, byte_every_s=0.05, head_at_once=head_at_once) as scripted:
+    with scripted_server(LONG, byte_every_s=0.05, head_at_once=head_at_once) as scripted:
         begin_s = time.monotonic()
         with pytest.raises(client.AnswerTimeoutError, match=r"no answer within 0\.3 s"):
             ask(scripted.url, "predict", b"x", options=options(total_s=0.3))
-        assert 0.3 <= time.monotonic() - begin_s < 2
+        assert time.monotonic() - begin_s >= 0.3
 
 
 def test_trickle_is_given_up_through_a_proxy_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    with scripted_server(ANSWERED, byte_every_s=0.05, head_at_once=False) as proxy:
+    with scripted_server(LONG, byte_every_s=0.05, head_at_once=False) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
-        begin_s = time.monotonic()
         with pytest.raises(client.AnswerTimeoutError, match=r"no answer within 0\.3 s"):
             ask_sync("http://far.invalid", "predict", b"x", options=options(total_s=0.3))
-        assert time.monotonic() - begin_s < 2
         assert proxy.requests[0].startswith(b"POST http://far.invalid/predict ")
 
 
@@ -141,20 +141,22 @@ def test_trickle_is_given_up_through_a_proxy_too(monkeypatch: pytest.MonkeyPatch
 def test_request_that_is_taken_slowly_is_given_up_after_the_total_time_out(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as threads:
         done = threading.Event()
-        threads.submit(read_slowly, listening, done)
+        reading = threads.submit(read_slowly, listening, done)
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        begin_s = time.monotonic()
         with pytest.raises(client.AnswerTimeoutError, match=r"no answer within 0\.3 s"):
             ask(url, "predict", bytes(2**25), options=options(total_s=0.3))
-        assert time.monotonic() - begin_s < 2
         done.set()
+        assert reading.result() < 2**25  # it was given up while there was more to take
 
 
-def read_slowly(listening: socket.socket, done: threading.Event) -> None:
+def read_slowly(listening: socket.socket, done: threading.Event) -> int:
+    """Take a part of a request from time to time; return how many bytes that were."""
+    taken = 0
     connection, _ = listening.accept()
     with connection:
         while not done.wait(0.02):
-            connection.recv(65536)
+            taken += len(connection.recv(65536))
+    return taken
 
 
 @both
@@ -167,12 +169,12 @@ def test_slow_answer_is_given_up_after_the_read_time_out_and_not_asked_again(ask
 
 @both
 def test_total_time_out_bounds_the_call_with_all_its_retries(ask: Ask) -> None:
-    patient = {"retries": Retries(attempts=1000, first_wait_s=0.02, longest_wait_s=0.02)}
+    patient = {"retries": Retries(attempts=10**6, first_wait_s=0.02, longest_wait_s=0.02)}
     with scripted_server(LOST) as scripted:
         begin_s = time.monotonic()
         with pytest.raises((client.ConnectionLostError, client.AnswerTimeoutError, client.UnreachableError)):
             ask(scripted.url, "predict", b"x", options=patient | {"timeouts": Timeouts(total_s=0.4)})
-        assert 0.2 < time.monotonic() - begin_s < 30
+        assert time.monotonic() - begin_s > 0.2
     assert len(scripted.requests) > 2
 
 

@@ -1,4 +1,4 @@
-"""`fit`, `export` and `temperature`, on real images that stand in for the official files; signals in real processes."""
+"""`fit`, `export` and `temperature`, on real images that stand in for the official files; real signals, too."""
 
 import io
 import os
@@ -7,10 +7,9 @@ import re
 import resource
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,72 +17,13 @@ import pytest
 
 from cifar10_serving.artifacts.layout import read_metadata
 from tests.conftest import ROOT
+from tests.training.commands.short_runs import command, run
 from tests.training.commands.training_command import last_line
-from training import data, recipes
 from training.checkpoint import Checkpoint
 from training.commands.fit import command_line
 from training.recipes import get_recipe, held_out, with_backbone_weights
 
 pytestmark = pytest.mark.slow
-
-PROGRAM = """
-import sys
-import numpy as np
-from training import __main__ as command_line, data, recipes
-from tests.training.conftest import golden_images
-
-def load_cifar10(folder):
-    split = golden_images()
-    return data.Cifar10(split.take(np.tile(np.arange(64), 10)), split, "golden images", "0" * 64)
-
-data.load_cifar10 = load_cifar10
-changes = {"epochs": int(sys.argv[1]), "batch_size": 32}
-shorter = lambda model: recipes.tutorial(model).model_copy(update=changes)
-recipes.RECIPES["tutorial"] = dict.fromkeys(recipes.MODEL_NAMES, shorter)
-tuned = lambda model: recipes.small_cnn(model).model_copy(update=changes | {"warmup_epochs": 0})
-recipes.RECIPES["tuned"] = dict.fromkeys(recipes.SMALL_CNNS, tuned)
-sys.argv = ["training", *sys.argv[2:]]
-sys.exit(command_line.main())
-"""
-"""The command line with a data set of 64 real images and a shorter recipe: the rest is what a user runs."""
-
-
-def command(epochs: int, *arguments: object) -> list[str]:
-    return [sys.executable, "-c", PROGRAM, str(epochs), *map(str, arguments)]
-
-
-def run_process(
-    epochs: int, *arguments: object, before: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(epochs, *arguments),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        preexec_fn=before,
-    )
-
-
-@dataclass(frozen=True)
-class Finished:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run(epochs: int, *arguments: object) -> Finished:
-    """The same in this process, which has TensorFlow already."""
-    output, errors = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as changes, redirect_stdout(output), redirect_stderr(errors):
-        changes.setattr(data, "load_cifar10", data.load_cifar10)  # what the program changes is changed back
-        changes.setattr(recipes, "RECIPES", dict(recipes.RECIPES))
-        changes.setattr(sys, "argv", ["-c", str(epochs), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            exec(PROGRAM, {"__name__": "__main__"})  # noqa: S102  # it is the text above
-    code = ended.value.code
-    return Finished(code if isinstance(code, int) else 1, output.getvalue(), errors.getvalue())
 
 
 def places(folder: Path) -> list[object]:
@@ -123,31 +63,29 @@ def test_held_out_run_validates_and_is_not_the_run_on_all_images(tmp_path: Path)
     assert "has 0 of 1 epochs of this run" in run(1, "export", *asked).stderr
     assert run(1, "export", *asked, "--held-out").returncode == 0
     metadata = read_metadata(tmp_path / "models/sequential/1")
-    assert (metadata.dataset.train, metadata.dataset.validation) == (576, 64)
+    assert (metadata.dataset.train, metadata.dataset.validation) == (288, 32)
     assert "--held-out" in metadata.training.command
 
 
-def test_terminal_sees_rate_and_time_left(tmp_path: Path) -> None:
+def test_terminal_sees_rate_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
     terminal, its_end = pty.openpty()
-    process = subprocess.Popen(
-        command(3, "fit", "sequential", "--no-export", *places(tmp_path)),
-        cwd=ROOT,
-        stdout=its_end,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
-    )
-    os.close(its_end)
-    seen = b""
-    try:
-        while part := os.read(terminal, 65536):
-            seen += part
-    except OSError:  # how Linux says that the other end is closed
-        pass
+    seen: list[bytes] = []
+
+    def look() -> None:
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while part := os.read(terminal, 65536):
+                seen.append(part)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    with os.fdopen(its_end, "w") as stdout:
+        result = run(3, "fit", "sequential", "--no-export", *places(tmp_path), stdout=stdout)
+    looking.join()
     os.close(terminal)
-    assert process.stderr is not None
-    with process.stderr:
-        assert process.wait() == 0, process.stderr.read().decode()
-    text = seen.decode()
+    assert result.returncode == 0, result.stderr
+    text = b"".join(seen).decode()
     assert "images/s" in text
     assert "left" in text
     assert "epoch 3/3" in text
@@ -183,34 +121,58 @@ def test_ctrl_c_says_what_is_left_and_how_to_go_on(tmp_path: Path) -> None:
     assert Checkpoint(tmp_path / "checkpoints", recipe, "0" * 64).epochs_done() >= 2
 
 
-def test_ctrl_c_in_a_smoke_run_promises_nothing_and_leaves_nothing(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(20, "fit", "sequential", "--smoke", *places(tmp_path)),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("epoch 1/2")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert last_line(errors) == "stopped"
+class Interrupted(io.StringIO):
+    """Sends this process the signal of Ctrl-C at the end of the first line."""
+
+    def write(self, text: str) -> int:
+        ends_line = "\n" in text and "\n" not in self.getvalue()
+        written = super().write(text)
+        if ends_line:
+            signal.raise_signal(signal.SIGINT)
+        return written
+
+
+def test_ctrl_c_in_a_smoke_run_promises_nothing_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    result = run(20, "fit", "sequential", "--smoke", *places(tmp_path), stdout=Interrupted())
+    assert result.stdout.startswith("epoch 1/2")
+    assert result.returncode == 130
+    assert last_line(result.stderr) == "stopped"
     # If the signal comes as late as the export, TensorFlow may leave a file of its own.
     assert [entry for entry in tmp_path.iterdir() if not entry.name.startswith("__autograph")] == []
 
 
-def test_export_publishes_a_finished_run_and_refuses_an_unfinished_one(tmp_path: Path) -> None:
-    rejected = run(2, "export", "sequential", *places(tmp_path))
+@contextmanager
+def files_of_at_most(size_bytes: int) -> Iterator[None]:
+    """As on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write itself shall fail
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_export_of_a_run_that_is_unfinished_then_on_a_full_disk_then_as_it_should_be(tmp_path: Path) -> None:
+    export = ["export", "sequential", *places(tmp_path)]
+    rejected = run(2, *export)
     assert rejected.returncode == 1
     assert "has 0 of 2 epochs of this run" in last_line(rejected.stderr)
     assert "python -m training fit sequential" in last_line(rejected.stderr)
     assert f"--checkpoints {tmp_path / 'checkpoints'}" in last_line(rejected.stderr)
     assert run(2, "fit", "sequential", "--no-export", *places(tmp_path)).returncode == 0
     assert list((tmp_path / "models").iterdir()) == []
-    result = run(2, "export", "sequential", *places(tmp_path))
+    with files_of_at_most(1_000_000):
+        failed = run(2, *export)
+    assert failed.returncode == 1, failed.stderr
+    assert "can't write" in last_line(failed.stderr)
+    assert "Traceback" not in failed.stderr
+    assert list((tmp_path / "models").iterdir()) == []
+    result = run(2, *export)
     assert result.returncode == 0, result.stderr
     assert len(read_metadata(tmp_path / "models/sequential/1").training.history) == 2
     assert "the checkpoint is kept in" in last_line(result.stdout)
@@ -229,25 +191,10 @@ def test_place_that_can_not_be_written_to_is_told_before_training(tmp_path: Path
 def test_temperature_of_a_recipe_is_found_on_images_held_out_and_nothing_is_published(tmp_path: Path) -> None:
     result = run(1, "temperature", "functional", "--checkpoints", tmp_path / "checkpoints")
     assert result.returncode == 0, result.stderr
-    assert re.search(r"functional, tutorial: 128 held-out images, temperature \d\.\d\d$", result.stdout, re.MULTILINE)
+    assert re.search(r"functional, tutorial: 64 held-out images, temperature \d\.\d\d$", result.stdout, re.MULTILINE)
     before, after = re.findall(r"loss (\d+\.\d{4})$", result.stdout, re.MULTILINE)[-2:]
     assert float(after) <= float(before)
     assert not (tmp_path / "models").exists()
-
-
-def test_disk_that_is_full_when_publishing_leaves_the_state_and_no_half_version(tmp_path: Path) -> None:
-    assert run(1, "fit", "sequential", "--no-export", *places(tmp_path)).returncode == 0
-
-    def no_room() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write itself shall fail
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
-    result = run_process(1, "export", "sequential", *places(tmp_path), before=no_room)
-    assert result.returncode == 1, result.stderr
-    assert "can't write" in last_line(result.stderr)
-    assert "Traceback" not in result.stderr
-    assert list((tmp_path / "models").iterdir()) == []
-    assert run(1, "export", "sequential", *places(tmp_path)).returncode == 0
 
 
 def test_transfer_model_goes_the_whole_way_from_a_weights_file(tmp_path: Path) -> None:
@@ -259,9 +206,9 @@ def test_transfer_model_goes_the_whole_way_from_a_weights_file(tmp_path: Path) -
     backbone.save_weights(file)
     result = run(2, "fit", "mobilenetv2", "--backbone-weights", file, *places(tmp_path))
     assert result.returncode == 0, result.stderr
-    assert "computing the frozen backbone's features of 640 images" in result.stdout
+    assert "computing the frozen backbone's features of 320 images" in result.stdout
     metadata = read_metadata(tmp_path / "models/mobilenetv2/1")
     assert metadata.training.command.endswith("--backbone-weights mobilenetv2.weights.h5")
     assert metadata.parameters.trainable == 172_874
     (features,) = (tmp_path / "checkpoints").iterdir()
-    assert np.load(features, mmap_mode="r").shape == (640, 1280)
+    assert np.load(features, mmap_mode="r").shape == (320, 1280)

@@ -1,20 +1,38 @@
-"""Runs `python -m training` as users do, in a separate process."""
+"""Runs `python -m training` in this process, which has the frameworks already."""
 
-import os
-import subprocess
+import io
 import sys
-from pathlib import Path
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 
-from tests.conftest import ROOT
+import pytest
+
+from training import __main__ as command_line
 
 
-def run(
-    *arguments: object, environment: dict[str, str] | None = None, cwd: Path = ROOT
-) -> subprocess.CompletedProcess[str]:
-    """Return the finished process, with its output as text."""
-    command = [sys.executable, "-m", "training", *map(str, arguments)]
-    variables = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {})
-    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False, timeout=300)
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: object, stdout: io.TextIOBase | None = None) -> Finished:
+    """Run a command as the shell would.
+
+    Args:
+        stdout: what it prints to; None for a text of which the result tells.
+    """
+    output, errors = stdout or io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as changed, redirect_stdout(output), redirect_stderr(errors):
+        changed.setattr(sys, "argv", ["training", *map(str, arguments)])
+        try:
+            code = command_line.main()
+        except SystemExit as ended:
+            code = int(str(ended.code))
+    return Finished(code, output.getvalue() if isinstance(output, io.StringIO) else "", errors.getvalue())
 
 
 def last_line(text: str) -> str:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from cifar10_serving.client import Retries
+from cifar10_serving.client._attempts import LONG
 from cifar10_serving.client.commands.exit_codes import ExitCode
 from tests.cifar10_serving.client.commands.conftest import Ended, Run
 from tests.cifar10_serving.client.scripted_server import (
@@ -29,6 +30,7 @@ from tests.cifar10_serving.client.scripted_server import (
 )
 from tests.conftest import ROOT, SAMPLES
 from tests.e2e.server import Server, clean_environment, free_port
+from tests.waiting import PATIENCE_S, wait_until
 
 KINDS = ["answers.jsonl", "answers.csv"]
 IMAGES = 40
@@ -322,29 +324,30 @@ def rows_of(file: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_restarted_service_ends_no_run(run: Run, folder: Path) -> None:
+def test_restarted_service_ends_no_run(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
+    waits: list[int] = []
+    monkeypatch.setattr(Retries, "wait_s", lambda _self, made, _after: waits.append(made) or 0.01)
 
     def serve() -> None:
         with scripted_server(ANSWERED, port=port, stop_after=2) as first:
-            while len(first.requests) < 2 and not over.is_set():
-                time.sleep(0.01)
-        time.sleep(3)  # longer than four attempts take
+            wait_until(lambda: len(first.requests) == 2 or over.is_set())
+        wait_until(lambda: max(waits, default=0) > LONG or over.is_set())
         with scripted_server(problem(503, "unavailable", Retry_After="0"), ANSWERED, port=port):
-            over.wait(30)
+            over.wait(PATIENCE_S)
 
     over = threading.Event()
     serving = threading.Thread(target=serve)
     serving.start()
     try:
-        ended = run("predict", folder, "--json", "--url", f"127.0.0.1:{port}", "--concurrency", 1, "--timeout", 30)
+        ended = run("predict", folder, "--json", "--url", f"127.0.0.1:{port}", "--concurrency", 1, "--timeout", 60)
     finally:
         over.set()
         serving.join()
     assert ended.code == ExitCode.DONE
     assert ended.err.startswith("waiting: POST http://127.0.0.1:")
-    assert "no connection: " in ended.err
-    assert re.search(r"; retrying for up to (30|2\d) s", ended.err)
+    assert "nobody answers: " in ended.err
+    assert re.search(r"; trying again for up to [1-6]?\d s", ended.err)
     assert len(ended.err.splitlines()) == 1
     assert len(ended.out.splitlines()) == IMAGES
 
@@ -370,9 +373,8 @@ def process(url: str, folder: Path, file: Path) -> Iterator["subprocess.Popen[st
 
 
 def wait_for(condition: Callable[[], bool], running: "subprocess.Popen[str]") -> None:
-    while not condition():
-        assert running.poll() is None
-        time.sleep(0.01)
+    wait_until(lambda: condition() or running.poll() is not None)
+    assert running.poll() is None
 
 
 def shell_predict(command: str, url: str) -> "subprocess.CompletedProcess[str]":
