@@ -174,7 +174,7 @@ def test_explain(server: Server, asked: Asked) -> None:
     for wrong, told in (
         ({"class_id": asked.metadata.class_count}, f"should be less than {asked.metadata.class_count}"),
         ({"patch": min(height, width) + 1}, f"should be less than or equal to {min(height, width)}"),
-        ({"patch": 1, "stride": 1}, "more: with patch = 1 it takes"),
+        ({"patch": 1, "stride": 1}, "a larger stride: with patch = 1 this one needs"),
     ):
         response = httpx.post(f"{server.url}/explain", files=files, params=parameters | wrong)
         assert response.status_code == 422
@@ -313,7 +313,7 @@ def test_page(server: Server) -> None:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(server.url)
         expect(page.locator(".model")).to_have_count(4, timeout=60_000)
-        expect(page.locator("#answer-body .by")).to_have_text("It can be one of these ten classes.")
+        expect(page.locator("#answer-body .by")).to_have_text("The model knows these ten classes.")
         expect(page.locator("#takes")).to_have_text("ten classes at 32 pixels")
         page.set_input_files("#files", SAMPLES[3].file)
         label = page.locator("#answer-body .headline .label")
@@ -332,5 +332,5 @@ def test_page(server: Server) -> None:
         expect(page.locator("#seen canvas")).to_have_attribute("width", "64")
         page.check("#mode [value=all]")
         expect(page.locator(".cards > li")).to_have_count(4)
-        expect(page.locator("#answer-body")).to_contain_text("All 2 models say so.")
+        expect(page.locator("#answer-body")).to_contain_text("All 2 models agree.")
         assert not complaints

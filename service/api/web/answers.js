@@ -59,7 +59,7 @@ function makeSingle() {
   return { root, show };
 }
 
-const invitation = (labels) => (labels ? `It can be one of ${labels.length > MOST_BARS ? "" : "these "}${inWords(labels.length)} classes.` : "");
+const invitation = (labels) => (labels ? `The model knows ${labels.length > MOST_BARS ? "" : "these "}${inWords(labels.length)} classes.` : "");
 
 function makeComparison() {
   const root = element("div", { class: "comparison" });
