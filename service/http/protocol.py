@@ -148,10 +148,8 @@ class BacklogProtocol(ClosingProtocol):
 
     def _start(self, cycle: RequestResponseCycle) -> None:
         scope = cast("Scope", cycle.scope)
-        raw_path, query = (
-            scope["raw_path"],
-            scope["query_string"],
-        )  # as they were sent, because early rejections compare them
+        # The target as it was sent, which is how an early rejection knows it.
+        raw_path, query = scope["raw_path"], scope["query_string"]
         forwarding = self.application.forwarding
         path = scope["path"] if forwarding.is_off else forwarding.resolve(scope)
         if scope["method"] != "POST" or not path.startswith(PATHS):
