@@ -193,7 +193,7 @@ def test_stop_in_the_pause_before_a_restart_starts_nobody(tmp_path: Path, one_mo
 def test_worker_that_hangs_is_replaced_and_one_that_computes_is_not(tmp_path: Path, one_model: Path) -> None:
     settings = {"CIFAR10_WORKERS": "2", "CIFAR10_MODELS": str(one_model), "CIFAR10_WORKER_TIMEOUT_S": "4"}
     with running_server(tmp_path / "log", **settings) as server:
-        eventually(lambda: server.log.read_text().count("ready; sequential answers") == 2)
+        eventually(lambda: server.log.read_text().count("ready; the default model is sequential") == 2)
         both = workers(server)
         with suspended(server.process.pid, *both):  # as a laptop that sleeps
             time.sleep(6)

@@ -104,7 +104,7 @@ CALLS = [
     Call(
         "infer",
         lambda module: {"model_name": MODEL, "inputs": [in_shared_memory(module)]},
-        "shared memory, which this server doesn't have",
+        "shared memory, which this server doesn't support",
     ),
     Call("get_trace_settings", fixed(), "trace settings"),
     Call("get_trace_settings", NAMED, "trace settings"),

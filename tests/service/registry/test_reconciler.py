@@ -303,7 +303,7 @@ def test_version_that_hangs_keeps_no_other_from_serving_and_is_tried_again(
     repository = ModelRepository(one_model, hanging, version_policy="all", load_limit_s=2)
     repository.load_all()
     assert states(repository) == {2: VersionState.FAILED, 1: VersionState.READY}
-    assert "has not answered for 2 s" in str(repository.get("sequential", 2).reason)
+    assert "no response within 2 s" in str(repository.get("sequential", 2).reason)
     repository.refresh()
     assert states(repository)[2] is VersionState.FAILED
     hanging.let_go.set()

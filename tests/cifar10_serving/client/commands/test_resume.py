@@ -327,7 +327,12 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def test_restarted_service_ends_no_run(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     waits: list[int] = []
-    monkeypatch.setattr(Retries, "wait_s", lambda _self, made, _after: waits.append(made) or 0.01)
+
+    def wait_s(_self: Retries, made: int, _after_s: float | None) -> float:
+        waits.append(made)
+        return 0.01
+
+    monkeypatch.setattr(Retries, "wait_s", wait_s)
 
     def serve() -> None:
         with scripted_server(ANSWERED, port=port, stop_after=2) as first:
