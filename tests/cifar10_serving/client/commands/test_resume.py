@@ -351,8 +351,8 @@ def test_restarted_service_ends_no_run(run: Run, folder: Path, monkeypatch: pyte
         serving.join()
     assert ended.code == ExitCode.DONE
     assert ended.err.startswith("waiting: POST http://127.0.0.1:")
-    assert "nobody answers: " in ended.err
-    assert re.search(r"; trying again for up to [1-6]?\d s", ended.err)
+    assert "no connection: " in ended.err
+    assert re.search(r"; retrying for up to [1-6]?\d s", ended.err)
     assert len(ended.err.splitlines()) == 1
     assert len(ended.out.splitlines()) == IMAGES
 
