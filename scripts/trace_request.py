@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PACKAGES: Final = tuple(f"{ROOT / name}{os.sep}" for name in ("cifar10_serving", "service", "catalog", "runtime"))
+PACKAGES: Final = tuple(f"{ROOT / name}{os.sep}" for name in ("cifar10_serving", "service"))
 GENERATED: Final = f"{os.sep}generated{os.sep}"
 IMAGE: Final = ROOT / "tests/images/cat_0008.png"
 PHOTO_SIZE: Final = (640, 480)
