@@ -132,3 +132,11 @@ class _LoadedClient(TestClient):
 def every_published_version() -> list[tuple[str, int]]:
     """Return name and version of everything that the clone contains."""
     return [(name, version) for name in PUBLISHED for version in published_versions(MODELS, name)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that the processes of a run end at about the same time."""
+    marks: dict[Path, set[str]] = {}
+    for item in items:
+        marks.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())
+    items.sort(key=lambda item: ("container" not in marks[item.path], not marks[item.path] & {"slow", "browser"}))

@@ -67,7 +67,7 @@ class Waits(logging.Handler):
 
 def say_waits() -> None:
     """Print from now on what the client is waiting for."""
-    logger = logging.getLogger("client")
+    logger = logging.getLogger("cifar10_serving.client")
     logger.setLevel(logging.INFO)
     logger.handlers = [Waits()]
 

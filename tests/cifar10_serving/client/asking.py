@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cifar10_serving.client import AsyncClient, Client, ImageResult
+from cifar10_serving.client import AsyncClient, Client, ImageResult, Retries
 
 Ask = Callable[..., Any]
 
@@ -31,3 +31,13 @@ both = pytest.mark.parametrize("ask", [ask_sync, ask_async], ids=["sync", "async
 
 def answered(results: list[ImageResult]) -> list[ImageResult]:
     return [result for result in results if result.prediction is not None]
+
+
+def noted(waits: list[int], wait_s: float = 0.0) -> Callable[..., float]:
+    """Stand in for `Retries.wait_s`: note how many attempts were made, and have the next one wait so long."""
+
+    def wait(_retries: Retries, attempts_made: int, _retry_after_s: float | None = None) -> float:
+        waits.append(attempts_made)
+        return wait_s
+
+    return wait

@@ -17,7 +17,7 @@ from cifar10_serving.client import (
     UndecodableError,
     UnreachableError,
 )
-from tests.cifar10_serving.client.asking import Ask, answered, both
+from tests.cifar10_serving.client.asking import Ask, answered, both, noted
 from tests.cifar10_serving.client.scripted_server import ANSWERED, batch_answer, problem, scripted_server
 from tests.conftest import SAMPLES, golden_class
 from tests.e2e.server import Server, free_port
@@ -153,12 +153,7 @@ def test_asynchronous_results_end_promptly_when_they_are_closed() -> None:
 def test_images_after_a_service_is_gone_are_tried_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     waits: list[int] = []
-
-    def wait_s(_self: Retries, made: int, _after_s: float | None) -> float:
-        waits.append(made)
-        return 0.0
-
-    monkeypatch.setattr(Retries, "wait_s", wait_s)
+    monkeypatch.setattr(Retries, "wait_s", noted(waits))
     results = ask(url, "predict_many", [b"x"] * 200, concurrency=2, options={"retries": Retries(attempts=3)})
     assert 2 <= len(waits) <= 8  # of those that were sent before the first was given up, not of each
     assert {type(result.error) for result in results} == {UnreachableError}

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,7 +15,7 @@ import pytest
 
 from cifar10_serving import client
 from cifar10_serving.client import AsyncClient, Client, ClientError, Prediction, Retries, Timeouts
-from tests.cifar10_serving.client.asking import Ask, ask_sync, both
+from tests.cifar10_serving.client.asking import Ask, ask_sync, both, noted
 from tests.cifar10_serving.client.scripted_server import ANSWERED, PREDICTION, http_answer, problem, scripted_server
 from tests.e2e.server import Server, free_port
 
@@ -208,14 +208,6 @@ def away(port: int, *, comes_back: bool) -> Iterator[None]:
                 back.result()
 
 
-def noted(waits: list[float]) -> Callable[..., float]:
-    def wait_s(*_: object) -> float:
-        waits.append(0.0)
-        return 0.0
-
-    return wait_s
-
-
 SOON = Retries(first_wait_s=0.01, longest_wait_s=0.02)
 REACHED = Retries(first_wait_s=0.01, longest_wait_s=0.02, attempts_before_contact=1)
 
@@ -260,7 +252,7 @@ def test_service_that_stays_away_is_waited_for_until_the_total_time_out(ask: Ask
 
 @both
 def test_address_that_has_never_answered_is_given_up_sooner(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
+    waits: list[int] = []
     monkeypatch.setattr(Retries, "wait_s", noted(waits))
     for url, retries in (
         (f"http://127.0.0.1:{free_port()}", Retries(attempts_before_contact=3)),
@@ -281,7 +273,7 @@ def test_connection_that_breaks_each_time_is_given_up(ask: Ask) -> None:
 
 @both
 def test_what_waiting_does_not_help_is_asked_once(server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
+    waits: list[int] = []
     monkeypatch.setattr(Retries, "wait_s", noted(waits))
     with pytest.raises(client.UnreachableError, match="certificate, or use http"):
         ask(server.url.replace("http:", "https:"), "models")

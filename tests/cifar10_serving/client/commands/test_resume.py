@@ -19,6 +19,7 @@ import pytest
 from cifar10_serving.client import Retries
 from cifar10_serving.client._attempts import LONG
 from cifar10_serving.client.commands.exit_codes import ExitCode
+from tests.cifar10_serving.client.asking import noted
 from tests.cifar10_serving.client.commands.conftest import Ended, Run
 from tests.cifar10_serving.client.scripted_server import (
     ANSWERED,
@@ -327,12 +328,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def test_restarted_service_ends_no_run(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     waits: list[int] = []
-
-    def wait_s(_self: Retries, made: int, _after_s: float | None) -> float:
-        waits.append(made)
-        return 0.01
-
-    monkeypatch.setattr(Retries, "wait_s", wait_s)
+    monkeypatch.setattr(Retries, "wait_s", noted(waits, 0.01))
 
     def serve() -> None:
         with scripted_server(ANSWERED, port=port, stop_after=2) as first:
@@ -351,8 +347,8 @@ def test_restarted_service_ends_no_run(run: Run, folder: Path, monkeypatch: pyte
         serving.join()
     assert ended.code == ExitCode.DONE
     assert ended.err.startswith("waiting: POST http://127.0.0.1:")
-    assert "nobody answers: " in ended.err
-    assert re.search(r"; trying again for up to [1-6]?\d s", ended.err)
+    assert "no connection: " in ended.err
+    assert re.search(r"; retrying for up to [1-6]?\d s", ended.err)
     assert len(ended.err.splitlines()) == 1
     assert len(ended.out.splitlines()) == IMAGES
 
