@@ -17,10 +17,9 @@ from cifar10_serving.artifacts.metadata import Precision, RuntimeName
 from cifar10_serving.errors import ModelLoadError
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.runtimes.golden import read_golden
+from tests.waiting import PATIENCE_S
 
 CLONE: Final = Path(__file__).resolve().parent.parent / "models"
-PATIENCE_S: Final = 60.0
-"""Time-out of a test whose model is never released."""
 
 
 class FakeModel(ABC):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 """Far more than anything here takes; a test that waits longer has failed."""
 LOOK_EVERY_S: Final = 0.005
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
+from statistics import median
 from typing import Any
 
 import grpc
@@ -34,6 +36,7 @@ from cifar10_serving.runtimes.golden import read_golden
 from tests.conftest import MODELS, ROOT, SAMPLES, golden_class, newest_version
 from tests.e2e.server import free_port, running_server
 from tests.version_copies import publish_copy
+from tests.waiting import wait_until
 from training.cifar10 import CLASS_NAMES
 
 pytestmark = pytest.mark.slow
@@ -245,11 +248,23 @@ def test_contents_of_their_type_are_answered_in_kind(server: Addresses) -> None:
 def test_health_service_says_what_readyz_says(server: Addresses) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        deadline_s = time.monotonic() + 10
         for name in ("", "inference.GRPCInferenceService"):
-            while health.Check(health_pb2.HealthCheckRequest(service=name)).status != 1:
-                assert time.monotonic() < deadline_s
-                time.sleep(0.05)
+            wait_until(partial(is_serving, health, name))
+
+
+def is_serving(health: health_pb2_grpc.HealthStub, name: str) -> bool:
+    answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def test_idle_stream_with_pings_of_its_client_stays_open(server: Addresses) -> None:
+    options = (("grpc.keepalive_time_ms", 1500), ("grpc.http2.max_pings_without_data", 0), ("grpc.enable_retries", 0))
+    with grpc.insecure_channel(server.grpc, options) as channel:
+        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        wait_until(lambda: next(watched).status == health_pb2.HealthCheckResponse.SERVING)
+        time.sleep(9)  # six pings; by default the third within five minutes is one too many
+        assert watched.is_active()
+        watched.cancel()
 
 
 def test_reflected_messages_are_those_that_tritons_client_was_made_of(server: Addresses) -> None:
@@ -314,8 +329,8 @@ def test_large_json_does_not_hold_up_small_requests(server: Addresses) -> None:
             start_s = time.monotonic()
             client.post("/predict", content=file, headers={"Content-Type": "image/png"}).raise_for_status()
             taken_s.append(time.monotonic() - start_s)
-    assert len(taken_s) > 1
-    assert max(taken_s) < large.result() / 2, (max(taken_s), large.result())
+    assert len(taken_s) > 2
+    assert median(taken_s) < large.result() / 2, (taken_s, large.result())
 
 
 def test_port_that_is_taken_is_said_before_anything_is_loaded(server: Addresses) -> None:

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import httpx2 as httpx
@@ -18,9 +19,9 @@ from cifar10_serving.schemas import ModelStatus
 from tests.conftest import ROOT, SAMPLES
 from tests.e2e.server import Server, clean_environment, free_port, running_server, wait_until_ready
 from tests.version_copies import publish_copy, withdraw, write_rollout
+from tests.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
-TIMEOUT_S = 60
 
 
 @contextmanager
@@ -55,10 +56,7 @@ def model(server: Server) -> ModelStatus:
 
 def wait_for_version(versions: list[int], version: int) -> None:
     """Until three answers in a row are of this version."""
-    deadline_s = time.monotonic() + TIMEOUT_S
-    while versions[-3:] != [version] * 3:
-        assert time.monotonic() < deadline_s, f"{versions[-3:]} answered last"
-        time.sleep(0.02)
+    wait_until(lambda: versions[-3:] == [version] * 3, look_every_s=0.02)
 
 
 def test_versions_come_and_go_and_break_and_no_request_fails(one_model: Path, tmp_path: Path) -> None:
@@ -70,19 +68,20 @@ def test_versions_come_and_go_and_break_and_no_request_fails(one_model: Path, tm
         publish_copy(one_model, 2)
         wait_for_version(versions, 2)
         publish_copy(one_model, 3, broken=True)
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while not (newest := model(server).versions[0]).reason:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.02)
+        wait_until(lambda: model(server).versions[0].reason)
+        newest = model(server).versions[0]
+        assert newest.reason is not None
         assert "saved_model.pb is not what was published" in newest.reason
         withdraw(one_model, 2)
         wait_for_version(versions, 1)
         write_rollout(one_model, policy="all", labels={"stable": 1, "canary": 4})
         publish_copy(one_model, 4)
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while 4 not in (status := model(server)).labels.values() or status.problem:
-            assert time.monotonic() < deadline_s, status.problem
-            time.sleep(0.02)
+
+        def serves_the_fourth() -> bool:
+            status = model(server)
+            return 4 in status.labels.values() and not status.problem
+
+        wait_until(serves_the_fourth)
         write_rollout(one_model, policy="all", split={"1": 50, "4": 50})
         wait_for_version(versions, 4)
         wait_for_version(versions, 1)
@@ -115,29 +114,27 @@ def test_hangup_of_its_terminal_stops_it(one_model: Path, tmp_path: Path) -> Non
         wait_until_ready(f"http://127.0.0.1:{port}", process, tmp_path / "log")
         os.close(operator)
         os.kill(process.pid, signal.SIGHUP)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
         process.wait()
     assert "the terminal was closed" in (tmp_path / "log").read_text()
 
 
-@pytest.mark.parametrize("name", ["golden.npz", "metadata.json", "saved_model.pb", "variables/variables.index"])
-def test_file_that_never_answers_holds_up_neither_reload_nor_stop(one_model: Path, tmp_path: Path, name: str) -> None:
-    with running_server(
-        tmp_path / "log",
-        CIFAR10_MODELS=str(one_model),
-        CIFAR10_POLL_INTERVAL_S="0.1",
-        CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S="2",
-    ) as server:
-        odd = publish_copy(one_model, 2)
-        (odd / name).unlink()
-        os.mkfifo(odd / name)
+def serves(server: Server, version: int) -> bool:
+    return model(server).serving_version == version
+
+
+def test_files_that_never_answer_hold_up_neither_reload_nor_stop(one_model: Path, tmp_path: Path) -> None:
+    settings = {"CIFAR10_MODELS": str(one_model), "CIFAR10_POLL_INTERVAL_S": "0.1"}
+    with running_server(tmp_path / "log", **settings, CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S="2") as server:
         os.mkfifo(one_model / "sequential/serving.json")
-        publish_copy(one_model, 3)
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while model(server).serving_version != 3:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        names = ["golden.npz", "metadata.json", "saved_model.pb", "variables/variables.index"]
+        for version, name in zip(count(2, 2), names, strict=False):
+            odd = publish_copy(one_model, version)
+            (odd / name).unlink()
+            os.mkfifo(odd / name)
+            publish_copy(one_model, version + 1)
+            wait_until(partial(serves, server, version + 1), look_every_s=0.05)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(PATIENCE_S) == 0

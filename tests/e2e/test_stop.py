@@ -23,7 +23,7 @@ from tests.e2e.test_workers import eventually, workers
 pytestmark = pytest.mark.slow
 IMAGE = SAMPLES[3].file.read_bytes()
 CONNECTIONS = 40
-STOPPED_WITHIN_S = 30
+STOPPED_WITHIN_S = 60
 """Far more than any of these stops may take by its settings, for a busy machine."""
 
 
@@ -73,41 +73,26 @@ def serving_processes(server: Server, count: str) -> list[int]:
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
-def test_connections_that_wait_in_the_kernel_are_answered(tmp_path: Path, one_model: Path, count: str) -> None:
-    with (
-        running_server(tmp_path / "log", CIFAR10_WORKERS=count, CIFAR10_MODELS=str(one_model)) as server,
-        ExitStack() as opened,
-    ):
-        with suspended(*serving_processes(server, count)):
-            connections = [opened.enter_context(connect(server)) for _ in range(CONNECTIONS)]
-            for connection in connections:
-                connection.sendall(request())
-            server.process.send_signal(signal.SIGTERM)
-        assert [answer(connection)[0] for connection in connections] == [200] * CONNECTIONS
-        assert server.process.wait(STOPPED_WITHIN_S) == 0
-
-
-def test_request_on_a_kept_connection_is_answered_and_told_that_it_closes(tmp_path: Path) -> None:
-    with running_server(tmp_path / "log") as server, ExitStack() as opened:
-        connections = [opened.enter_context(connect(server)) for _ in range(CONNECTIONS)]
-        for connection in connections:
+def test_requests_that_a_stop_finds_are_all_answered(tmp_path: Path, one_model: Path, count: str) -> None:
+    settings = {"CIFAR10_WORKERS": count, "CIFAR10_MODELS": str(one_model), "CIFAR10_KEEP_ALIVE_TIMEOUT_S": "60"}
+    with running_server(tmp_path / "log", **settings) as server, ExitStack() as opened:
+        kept = [opened.enter_context(connect(server)) for _ in range(CONNECTIONS)]
+        pipelined = opened.enter_context(connect(server))
+        for connection in kept:
             connection.sendall(request())
-        assert [answer(connection) for connection in connections] == [(200, False)] * CONNECTIONS
-        with suspended(server.process.pid):
-            server.process.send_signal(signal.SIGTERM)
-            for connection in connections:
+        assert [answer(connection) for connection in kept] == [(200, False)] * CONNECTIONS
+        with suspended(*serving_processes(server, count)):
+            in_the_kernel = [opened.enter_context(connect(server)) for _ in range(CONNECTIONS)]
+            for connection in in_the_kernel:
                 connection.sendall(request())
-        assert [answer(connection) for connection in connections] == [(200, True)] * CONNECTIONS
-        assert server.process.wait(STOPPED_WITHIN_S) == 0
-
-
-def test_requests_that_were_pipelined_are_all_answered(tmp_path: Path) -> None:
-    with running_server(tmp_path / "log") as server, connect(server) as connection:
-        with suspended(server.process.pid):
-            connection.sendall(request() * 3)
+            pipelined.sendall(request() * 3)
             server.process.send_signal(signal.SIGTERM)
+            for connection in kept:
+                connection.sendall(request())
+        assert [answer(connection)[0] for connection in in_the_kernel] == [200] * CONNECTIONS
+        assert [answer(connection) for connection in kept] == [(200, True)] * CONNECTIONS
         received = b""
-        while part := connection.recv(65536):
+        while part := pipelined.recv(65536):
             received += part
         assert received.count(b"HTTP/1.1 200 ") == 3
         assert received.lower().count(b"connection: close") == 1
@@ -175,21 +160,6 @@ def test_stop_waits_for_no_file_that_never_answers(tmp_path: Path, one_model: Pa
         assert server.process.wait(STOPPED_WITHIN_S) == 0
 
 
-def test_stop_in_the_pause_before_a_restart_starts_nobody(tmp_path: Path, one_model: Path) -> None:
-    settings = {"CIFAR10_WORKERS": "2", "CIFAR10_MODELS": str(one_model), "CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S": "1"}
-    with running_server(tmp_path / "log", **settings) as server:
-        eventually(lambda: len(workers(server)) == 2)
-        lost, left = workers(server)
-        os.kill(lost, signal.SIGKILL)
-        eventually(lambda: f"worker {lost} was killed by SIGKILL" in server.log.read_text())
-        server.process.send_signal(signal.SIGTERM)
-        seen = {left}
-        while server.process.poll() is None:
-            seen |= set(workers(server))
-        assert server.process.returncode == 0
-        assert seen == {left}
-
-
 def test_worker_that_hangs_is_replaced_and_one_that_computes_is_not(tmp_path: Path, one_model: Path) -> None:
     settings = {"CIFAR10_WORKERS": "2", "CIFAR10_MODELS": str(one_model), "CIFAR10_WORKER_TIMEOUT_S": "4"}
     with running_server(tmp_path / "log", **settings) as server:
@@ -205,8 +175,11 @@ def test_worker_that_hangs_is_replaced_and_one_that_computes_is_not(tmp_path: Pa
         assert f"worker {both[0]} hangs" in server.log.read_text()
 
 
-def test_worker_that_crashes_again_and_again_is_restarted_less_and_less_often(tmp_path: Path, one_model: Path) -> None:
-    with running_server(tmp_path / "log", CIFAR10_WORKERS="2", CIFAR10_MODELS=str(one_model)) as server:
+def test_worker_that_crashes_again_and_again_is_restarted_less_often_and_not_in_a_stop(
+    tmp_path: Path, one_model: Path
+) -> None:
+    settings = {"CIFAR10_WORKERS": "2", "CIFAR10_MODELS": str(one_model), "CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S": "1"}
+    with running_server(tmp_path / "log", **settings) as server:
         eventually(lambda: len(workers(server)) == 2)
         first, second = workers(server)
         os.kill(first, signal.SIGSEGV)
@@ -214,6 +187,15 @@ def test_worker_that_crashes_again_and_again_is_restarted_less_and_less_often(tm
         os.kill(second, signal.SIGSEGV)
         eventually(lambda: "restarting in 2 s (2 failures in a row)" in server.log.read_text())
         eventually(lambda: len(workers(server)) == 2)
+        lost, left = workers(server)
+        os.kill(lost, signal.SIGKILL)
+        eventually(lambda: f"worker {lost} was killed by SIGKILL" in server.log.read_text())
+        server.process.send_signal(signal.SIGTERM)
+        seen = {left}
+        while server.process.poll() is None:
+            seen |= set(workers(server))
+        assert server.process.returncode == 0
+        assert seen == {left}
 
 
 def test_replacement_that_can_not_start_leaves_the_others_serving(tmp_path: Path, one_model: Path) -> None:
@@ -227,17 +209,3 @@ def test_replacement_that_can_not_start_leaves_the_others_serving(tmp_path: Path
         assert httpx.get(f"{server.url}/livez").status_code == 200
         (tmp_path / "elsewhere").rename(one_model)
         eventually(lambda: len(workers(server)) == 2)
-
-
-def test_idle_stream_with_pings_of_its_client_stays_open(tmp_path: Path) -> None:
-    port = free_port()
-    options = (("grpc.keepalive_time_ms", 1500), ("grpc.http2.max_pings_without_data", 0), ("grpc.enable_retries", 0))
-    with (
-        running_server(tmp_path / "log", CIFAR10_GRPC_PORT=str(port)),
-        grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel,
-    ):
-        watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
-        eventually(lambda: next(watched).status == health_pb2.HealthCheckResponse.SERVING)
-        time.sleep(9)  # six pings; by default the third within five minutes is one too many
-        assert watched.is_active()
-        watched.cancel()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from cifar10_serving.schemas import Prediction, ReloadReport, ServiceStatistics
 from tests.conftest import SAMPLES, golden_class
 from tests.e2e.server import Server, running_server
 from tests.version_copies import publish_copy
+from tests.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.slow
 CAT = SAMPLES[3]
@@ -48,11 +48,8 @@ def command_of(pid: str) -> bytes:
         return b""
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
+def eventually(condition: Callable[[], bool]) -> None:
+    wait_until(condition, look_every_s=0.1)
 
 
 def predict(server: Server) -> Prediction:
@@ -113,7 +110,7 @@ def test_workers_are_one_service(one_model: Path, server: Server) -> None:
     assert f"worker {lost} was killed by SIGKILL" in server.log.read_text()
 
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(PATIENCE_S) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{server.url}/livez")
 
