@@ -2,6 +2,7 @@
 
 import math
 import struct
+import sys
 import zlib
 from io import BytesIO
 from threading import Lock
@@ -125,6 +126,10 @@ def _grey_of_16_bits(image: "Image") -> "Image":
     """Return the image in the only 16-bit mode that Pillow writes directly: byte orders differ, and `I` has 32 bits."""
     if image.mode == "I;16":
         return image
+    if image.mode == "I;16N":  # which Pillow before 13 converts to other values
+        from PIL.Image import frombytes
+
+        image = frombytes(f"I;16{'L' if sys.byteorder == 'little' else 'B'}", image.size, image.tobytes())
     grey = image.convert("I")
     if image.mode == "I":
         low, high = _extremes(grey)
