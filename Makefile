@@ -10,7 +10,7 @@ BENCH ?=
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve client test coverage check format docs lock proto train bench clean
+.PHONY: help serve client test lowest coverage check format docs lock proto train bench clean
 
 .DEFAULT_GOAL := help
 
@@ -25,6 +25,9 @@ client: $(CLIENT_VENV)/installed ## install the client and its command line
 
 test: $(VENV)/installed ## install the test environment and run the tests in two processes
 	$(PYTEST)
+
+lowest: $(VENV)/installed ## run serving tests with the lowest versions that pyproject.toml allows
+	scripts/check_lowest
 
 coverage: $(VENV)/installed ## run the tests and report the coverage
 	$(PYTEST) --cov --cov-report=term
@@ -54,7 +57,7 @@ bench: $(VENV)/installed ## benchmark the service and the alternatives; BENCH=--
 	$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove the virtual environments and caches
-	rm -rf $(VENV) $(SERVE_VENV) $(CLIENT_VENV) .bench .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(SERVE_VENV) $(CLIENT_VENV) .venv-lowest .bench .mypy_cache .pytest_cache .ruff_cache .coverage
 
 $(SERVE_VENV)/installed: requirements/serve.txt scripts/install
 	PYTHON=$(PYTHON) scripts/install $(SERVE_VENV) requirements/serve.txt
