@@ -1,11 +1,15 @@
 """The wheel: one top-level name, complete, and not disturbed by the user's own modules."""
 
+import re
 import subprocess
 import sys
 import zipfile
+from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from trove_classifiers import classifiers
 
 import cifar10_serving
 from tests.conftest import ROOT
@@ -34,6 +38,21 @@ def test_wheel_has_one_top_level_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     metadata = f"cifar10_serving-{cifar10_serving.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"cifar10_serving", metadata}
+
+
+def test_wheel_says_what_it_is_for(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        (name,) = (name for name in packed.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = BytesParser().parsebytes(packed.read(name))
+    known = metadata.get_all("Classifier", [])
+    assert set(known) <= classifiers
+    allowed = SpecifierSet(metadata["Requires-Python"])
+    minors = {f"3.{minor}" for minor in range(8, 30) if f"3.{minor}" in allowed}
+    assert minors == {kind.rpartition(" ")[2] for kind in known if re.fullmatch(r".*:: 3\.\d+", kind)}
+    assert metadata["Keywords"]
+    addresses = [entry.partition(", ")[2] for entry in metadata.get_all("Project-URL", [])]
+    assert addresses
+    assert all(address.startswith("https://") for address in addresses)
 
 
 def test_wheel_is_whole(wheel: Path) -> None:
