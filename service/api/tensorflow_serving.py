@@ -41,6 +41,31 @@ BASE64: Final = "b64"
 FORMS: Final = ("instances", "inputs")
 
 Document = dict[str, Any]
+STATES: Final = {
+    VersionState.READY: "AVAILABLE",
+    VersionState.LOADING: "LOADING",
+    VersionState.DRAINING: "UNLOADING",
+    VersionState.FAILED: "END",
+    VersionState.PUBLISHED: "END",
+}
+JSON_TYPE: Final = "application/json"
+PREFIX: Final = "/v1/models"
+TAG: Final = "TensorFlow Serving (V1)"
+MODEL, VERSION, LABEL = "model", "version", "label"
+PATHS: Final = {
+    f"/{{{MODEL}}}": "a model",
+    f"/{{{MODEL}}}/versions/{{{VERSION}}}": "a version",
+    f"/{{{MODEL}}}/labels/{{{LABEL}}}": "the version with a label",
+}
+BODY: Final[Document] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "object"},
+            "example": {"signature_name": "encoded_images", "instances": [{"b64": "iVBORw0KGgo…"}]},
+        }
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,16 +238,6 @@ def _are_flat(features: Sequence[object], shape: InputShape) -> bool:
     return all(isinstance(feature, list) and len(feature) == prod(shape) for feature in features)
 
 
-STATES: Final = {
-    VersionState.READY: "AVAILABLE",
-    VersionState.LOADING: "LOADING",
-    VersionState.DRAINING: "UNLOADING",
-    VersionState.FAILED: "END",
-    VersionState.PUBLISHED: "END",
-}
-JSON_TYPE: Final = "application/json"
-
-
 def version_states(versions: list[VersionStatus]) -> dict[str, Any]:
     """Return the answer to a request for the status of versions."""
     return {
@@ -278,25 +293,6 @@ def _tensor(tensor: SignatureTensor) -> dict[str, Any]:
         },
         "name": tensor.name,
     }
-
-
-PREFIX: Final = "/v1/models"
-TAG: Final = "TensorFlow Serving (V1)"
-MODEL, VERSION, LABEL = "model", "version", "label"
-PATHS: Final = {
-    f"/{{{MODEL}}}": "a model",
-    f"/{{{MODEL}}}/versions/{{{VERSION}}}": "a version",
-    f"/{{{MODEL}}}/labels/{{{LABEL}}}": "the version with a label",
-}
-BODY: Final[Document] = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {"type": "object"},
-            "example": {"signature_name": "encoded_images", "instances": [{"b64": "iVBORw0KGgo…"}]},
-        }
-    },
-}
 
 
 class Predictions(BaseModel):

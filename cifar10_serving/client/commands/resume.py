@@ -96,8 +96,8 @@ class ResumeFile:
             if model not in {None, found.model} or (version and version.isdigit() and int(version) != found.version):
                 asked = f"{model or found.model} version {version}" if version else model
                 raise CommandLineError(
-                    f"{truncated_repr(self._path)} has answers of {found.model} version {found.version}, and this run uses "
-                    f"{asked}",
+                    f"{truncated_repr(self._path)} has answers of {found.model} version {found.version}, and this "
+                    f"run uses {asked}",
                     remedy=OTHER_FILE,
                 )
 
@@ -185,7 +185,8 @@ class ResumeFile:
                 kept.append(row)
         if rows and self.strange == len(rows):
             raise CommandLineError(
-                f"{truncated_repr(self._path)} has answers for other files; the first is {truncated_repr(rows[0].name)}",
+                f"{truncated_repr(self._path)} has answers for other files; the first is "
+                f"{truncated_repr(rows[0].name)}",
                 expected="the file of a run over the same images with the same names",
                 remedy=OTHER_FILE,
             )

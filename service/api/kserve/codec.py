@@ -47,6 +47,10 @@ Parameters = dict[str, Any]
 OptionalParameters = Annotated[Parameters, BeforeValidator(lambda given: {} if given is None else given)]
 """Null counts as missing, as for every optional member."""
 Size = Annotated[int, BeforeValidator(whole_number), Field(ge=0, lt=2**63)]
+BINARY_TYPE: Final = "application/octet-stream"
+JSON_TYPE: Final = "application/json"
+BINARY_HEADER: Final = (b"content-type", BINARY_TYPE.encode())
+RAW_HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 
 
 class RequestInput(BaseModel):
@@ -239,7 +243,8 @@ def _contents(head: TensorHead, given: RequestInput, binary: memoryview, max_row
     size = whole_number(size)
     if type(size) is not int or size != len(binary):
         raise InvalidRequestError(
-            f"input '{head.name}' has {BINARY_SIZE} = {truncated_repr(size)}, and {len(binary):,} bytes follow the JSON",
+            f"input '{head.name}' has {BINARY_SIZE} = {truncated_repr(size)}, and {len(binary):,} bytes follow the "
+            "JSON",
             expected=f"as many bytes as {BINARY_SIZE} and the header {HEADER_LENGTH} say",
         )
     if given.data is not None:
@@ -265,12 +270,6 @@ def _flag(parameters: Parameters, name: str) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise InvalidRequestError(f"{name} = {truncated_repr(value)}", expected="true or false")
     return value
-
-
-BINARY_TYPE: Final = "application/octet-stream"
-JSON_TYPE: Final = "application/json"
-BINARY_HEADER: Final = (b"content-type", BINARY_TYPE.encode())
-RAW_HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 
 
 def infer_answer(request: InferRequest, inferred: Inferred) -> Answer:

@@ -27,6 +27,8 @@ STATES: Final = {
 }
 OVERRIDES: Final = "config"
 FILE_OVERRIDE: Final = "file:"
+Document = TypeVar("Document", bound=BaseModel)
+BODY: Final = "an object, or no body"
 
 
 class IndexEntry(BaseModel):
@@ -100,10 +102,6 @@ def _reason(model: ModelStatus, version: VersionStatus) -> str:
     if version.state is VersionState.PUBLISHED:
         return f"the policy {model.policy} doesn't select it"
     return ""
-
-
-Document = TypeVar("Document", bound=BaseModel)
-BODY: Final = "an object, or no body"
 
 
 class IndexRequest(BaseModel):
