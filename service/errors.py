@@ -31,6 +31,9 @@ from cifar10_serving.text import closest
 
 CLIENT_GONE: Final = "client-gone"
 """The kind of a request whose client disconnected; there is no answer."""
+RETRY_AFTER_OUT_OF_MEMORY_S: Final = 5
+LONGEST_RETRY_S: Final = 30
+RETRY_AFTER_STOP_S: Final = 5
 
 
 class ServiceError(ProjectError):
@@ -188,9 +191,6 @@ class UnavailableError(RequestError):
         self.capacity_limit = capacity_limit
 
 
-RETRY_AFTER_OUT_OF_MEMORY_S: Final = 5
-
-
 def out_of_memory() -> UnavailableError:
     """Return the error for a request for which there is not enough memory now."""
     return UnavailableError("there is not enough memory for the request", retry_after_s=RETRY_AFTER_OUT_OF_MEMORY_S)
@@ -210,10 +210,6 @@ def clear_traceback(error: BaseException) -> None:
     the next garbage collection, which is rare (`service.process.memory`).
     """
     error.__traceback__ = None
-
-
-LONGEST_RETRY_S: Final = 30
-RETRY_AFTER_STOP_S: Final = 5
 
 
 def retry_after_s(waiting: int, seconds_each: float) -> int:

@@ -28,6 +28,16 @@ WRITE_BYTES: Final = 65536
 
 _ends_s: ContextVar[float | None] = ContextVar("ends_s", default=None)
 """The end of this thread's current call, on the monotonic clock."""
+RETRIED: Final = (UnavailableError, GatewayError)
+GATEWAY_TIMEOUT: Final = 504
+LONG: Final = 5
+"""Number of attempts after which the log says what the client is waiting for."""
+SHORT_ATTEMPT_S: Final = 1.0
+"""An attempt that was given less time says nothing about the service."""
+LEAST_ATTEMPT_S: Final = 0.02
+"""Shortest time in which an answer can be expected."""
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -102,18 +112,6 @@ def _left_s(timeout_s: float | None, error: type[httpcore.TimeoutException]) -> 
     if left_s <= 0:
         raise error
     return left_s if timeout_s is None else min(timeout_s, left_s)
-
-
-logger = logging.getLogger(__name__)
-
-RETRIED: Final = (UnavailableError, GatewayError)
-GATEWAY_TIMEOUT: Final = 504
-LONG: Final = 5
-"""Number of attempts after which the log says what the client is waiting for."""
-SHORT_ATTEMPT_S: Final = 1.0
-"""An attempt that was given less time says nothing about the service."""
-LEAST_ATTEMPT_S: Final = 0.02
-"""Shortest time in which an answer can be expected."""
 
 
 class Contact:

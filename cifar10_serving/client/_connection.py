@@ -19,6 +19,11 @@ SOCKS: Final = frozenset({"socks5", "socks5h"})
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 HOST_AND_PORT: Final = re.compile(r"(\[[^\]]+\]|[^:]+):(\d+)")
 EXPECTED: Final = "a proxy such as http://proxy.example:3128"
+MAX_CONNECTIONS: Final = 100
+MAX_IDLE_CONNECTIONS: Final = 20
+USER_AGENT: Final = f"cifar10-client/{__version__}"
+CERTIFICATE_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+KEY_LOG_VARIABLE: Final = "SSLKEYLOGFILE"
 
 
 def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
@@ -99,13 +104,6 @@ def _proxy(name: str, text: str, host: str) -> httpx.Proxy:
             remedy=f"pip install 'httpx[socks]', or exclude the service: NO_PROXY={host}",
         )
     return proxy
-
-
-MAX_CONNECTIONS: Final = 100
-MAX_IDLE_CONNECTIONS: Final = 20
-USER_AGENT: Final = f"cifar10-client/{__version__}"
-CERTIFICATE_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-KEY_LOG_VARIABLE: Final = "SSLKEYLOGFILE"
 
 
 def connection_options(

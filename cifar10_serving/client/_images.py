@@ -138,7 +138,7 @@ def _iso_media_type(content: bytes) -> str | None:
     return next((kind for kind in kinds if kind != "image/heif"), kinds[0])
 
 
-def shown(text: object) -> str:
+def truncated_repr(text: object) -> str:
     """Return a caller's text for an error: one short printable line."""
     whole = str(text)
     return printable(whole[:SHOWN_CHARACTERS]) + ("…" if len(whole) > SHOWN_CHARACTERS else "")
@@ -146,7 +146,9 @@ def shown(text: object) -> str:
 
 def _encoded(content: bytes, name: str | None) -> EncodedImage:
     if not content:
-        raise ImageSourceError(f"{shown(name) if name else 'the image'} is empty: 0 bytes", expected="an image file")
+        raise ImageSourceError(
+            f"{truncated_repr(name) if name else 'the image'} is empty: 0 bytes", expected="an image file"
+        )
     return EncodedImage(content, image_type(content[:SIGNATURE_BYTES]) or UNKNOWN_TYPE, name)
 
 
@@ -163,22 +165,22 @@ def _read_path(path: Path) -> bytes:
     try:
         status = path.stat()  # before it is opened: opening a device may have side effects
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise ImageSourceError(f"{shown(path)} is a device or a socket", expected="a file")
+            raise ImageSourceError(f"{truncated_repr(path)} is a device or a socket", expected="a file")
         if stat.S_ISREG(status.st_mode) and status.st_size > MAX_FILE_BYTES:
             raise _too_large(path)
         with path.open("rb") as stream:
             return read_all(stream, path)
     except FileNotFoundError:
-        raise ImageSourceError(f"there is no file {shown(path)}") from None
+        raise ImageSourceError(f"there is no file {truncated_repr(path)}") from None
     except IsADirectoryError:
         raise ImageSourceError(
-            f"{shown(path)} is a folder",
+            f"{truncated_repr(path)} is a folder",
             expected="a file",
             remedy="pass its files to predict_many, or the folder to `cifar10 predict`",
         ) from None
     except (OSError, ValueError) as error:  # a path with a null character is a ValueError
         words = getattr(error, "strerror", None) or error
-        raise ImageSourceError(f"{shown(path)} can't be read: {words}") from error
+        raise ImageSourceError(f"{truncated_repr(path)} can't be read: {words}") from error
 
 
 def read_all(stream: Any, what: object) -> bytes:
@@ -199,7 +201,7 @@ def read_all(stream: Any, what: object) -> bytes:
             raise BlockingIOError("it has no data yet")
         return bytes(content)
     except MemoryError:
-        raise ImageSourceError(f"there is not enough memory to read {shown(what)}") from None
+        raise ImageSourceError(f"there is not enough memory to read {truncated_repr(what)}") from None
 
 
 def _not_bytes(part: Any) -> ImageSourceError:
@@ -216,11 +218,13 @@ def _read_file(file: Any) -> bytes:
     except ImageSourceError:
         raise
     except Exception as error:  # an archive's member or a response may raise anything
-        raise ImageSourceError(f"the open file can't be read: {shown(error) or type(error).__name__}") from error
+        raise ImageSourceError(
+            f"the open file can't be read: {truncated_repr(error) or type(error).__name__}"
+        ) from error
     if not content:
         name = name_of(file)
         raise ImageSourceError(
-            f"{shown(name) if name else 'the open file'} is empty, or was read to its end: 0 bytes",
+            f"{truncated_repr(name) if name else 'the open file'} is empty, or was read to its end: 0 bytes",
             expected="an image file",
             remedy="call file.seek(0) if it was read before",
         )
@@ -233,7 +237,9 @@ def _check_size(content: bytes | bytearray, what: object) -> None:
 
 
 def _too_large(what: object) -> ImageSourceError:
-    return ImageSourceError(f"{shown(what)} has more than {MAX_FILE_BYTES:,} bytes, more than any service accepts")
+    return ImageSourceError(
+        f"{truncated_repr(what)} has more than {MAX_FILE_BYTES:,} bytes, more than any service accepts"
+    )
 
 
 def _is_pillow_image(image: object) -> bool:

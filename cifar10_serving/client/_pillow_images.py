@@ -18,6 +18,19 @@ RGB_8_BITS: Final = b"\x08\x02\x00\x00\x00"
 """Bits per sample, colour type, and the only standard methods of compression, filter and interlace."""
 NO_FILTER: Final = b"\x00"
 FAST: Final = 1
+GREATEST_16_BIT: Final = 65535
+GREATEST_8_BIT: Final = 255
+EXIF_ORIENTATION: Final = 0x0112
+TURNED: Final = frozenset(range(2, 9))
+"""The orientations that are not upright."""
+AS_THEY_ARE: Final = frozenset({"1", "L", "LA", "RGB", "RGBA"})
+WITHOUT_RGB: Final = {
+    "LAB": "convert it with PIL.ImageCms: ImageCms.profileToProfile(image, lab, srgb, outputMode='RGB')"
+}
+"""Modes that Pillow can't convert, with a way to convert them."""
+LOADING: Final = tuple(Lock() for _ in range(64))
+"""Locks for reading files: Pillow reads an image's file when its pixels are first used, which two threads must not do
+at the same time. Images share the locks by identity, so that different ones are decoded concurrently."""
 
 
 def encode_png(pixels: bytes, *, height: int, width: int) -> bytes:
@@ -36,21 +49,6 @@ def encode_png(pixels: bytes, *, height: int, width: int) -> bytes:
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-GREATEST_16_BIT: Final = 65535
-GREATEST_8_BIT: Final = 255
-EXIF_ORIENTATION: Final = 0x0112
-TURNED: Final = frozenset(range(2, 9))
-"""The orientations that are not upright."""
-AS_THEY_ARE: Final = frozenset({"1", "L", "LA", "RGB", "RGBA"})
-WITHOUT_RGB: Final = {
-    "LAB": "convert it with PIL.ImageCms: ImageCms.profileToProfile(image, lab, srgb, outputMode='RGB')"
-}
-"""Modes that Pillow can't convert, with a way to convert them."""
-LOADING: Final = tuple(Lock() for _ in range(64))
-"""Locks for reading files: Pillow reads an image's file when its pixels are first used, which two threads must not do
-at the same time. Images share the locks by identity, so that different ones are decoded concurrently."""
 
 
 def png_of_pillow_image(image: "Image") -> bytes:

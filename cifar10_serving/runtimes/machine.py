@@ -6,18 +6,17 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 # From malloc.h.
 M_TRIM_THRESHOLD: Final = -1
 M_TOP_PAD: Final = -2
 M_MMAP_THRESHOLD: Final = -3
 M_MMAP_MAX: Final = -4
 M_ARENA_MAX: Final = -8
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_malloc(parameters: Mapping[int, int]) -> bool:

@@ -27,6 +27,10 @@ from service.registry.repository import ModelRepository
 from service.settings import Settings
 
 COMPARE_PATH: Final = "/compare"
+EXPLAIN_PATH: Final = "/explain"
+DEFAULT_PATCHES: Final = 4
+DEFAULT_STRIDES: Final = 8
+"""So many make the smaller side of the picture."""
 
 
 def _candidate(text: str) -> str:
@@ -125,12 +129,6 @@ def _model_answer(answered: Answered, decode_s: float) -> ModelAnswer:
 
 def _ms(duration_s: float) -> float:
     return round(duration_s * 1000, 3)
-
-
-EXPLAIN_PATH: Final = "/explain"
-DEFAULT_PATCHES: Final = 4
-DEFAULT_STRIDES: Final = 8
-"""So many make the smaller side of the picture."""
 
 
 class ExplainParameters(BaseModel):

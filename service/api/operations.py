@@ -19,6 +19,9 @@ from service.registry.watcher import Watcher
 from service.settings import variable
 from service.telemetry.telemetry import Telemetry
 
+STATISTICS_PATH: Final = "/stats"
+BEARER = HTTPBearer(auto_error=False, description=f"the value of the setting `{variable('admin_token')}`")
+
 
 def health_routes(repository: ModelRepository, decode_threads: DecodeThreads) -> APIRouter:
     """Return `/livez`, which answers while the process runs, and `/readyz`, which is 200 if requests are answered."""
@@ -62,9 +65,6 @@ def metrics_routes(telemetry: Telemetry) -> APIRouter:
     return routes
 
 
-STATISTICS_PATH: Final = "/stats"
-
-
 def statistics_routes(telemetry: Telemetry) -> APIRouter:
     """Return the route."""
     routes = APIRouter()
@@ -76,9 +76,6 @@ def statistics_routes(telemetry: Telemetry) -> APIRouter:
         return telemetry.service_statistics()
 
     return routes
-
-
-BEARER = HTTPBearer(auto_error=False, description=f"the value of the setting `{variable('admin_token')}`")
 
 
 def authorization(token: SecretStr) -> Callable[..., Awaitable[None]]:

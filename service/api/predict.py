@@ -22,6 +22,15 @@ from service.http.hot_routes import HotRoutes
 from service.http.multipart_form import FormField
 from service.inference.pipeline import Pipeline, encode_prediction, name_classes
 
+ModelChoice = Annotated[str, WithJsonSchema({"type": "string", "pattern": NAME_PATTERN, "examples": ["sequential"]})]
+"""A model's name. A text that can be none is not known, like any other."""
+DEFAULT_TOP_K: Final = 3
+TopK = Annotated[int, Field(ge=1, le=MAX_CLASSES)]
+PATH: Final = "/predict"
+BATCH_PATH: Final = "/predict/batch"
+MAX_KEPT_QUERIES: Final = 256
+"""Number of cached query strings; the protocol limits each to 8 KiB."""
+
 
 def _version(text: object) -> int | str:
     try:
@@ -41,10 +50,6 @@ VersionChoice = Annotated[
     ),
 ]
 """A version's number or label."""
-ModelChoice = Annotated[str, WithJsonSchema({"type": "string", "pattern": NAME_PATTERN, "examples": ["sequential"]})]
-"""A model's name. A text that can be none is not known, like any other."""
-DEFAULT_TOP_K: Final = 3
-TopK = Annotated[int, Field(ge=1, le=MAX_CLASSES)]
 
 
 def check_top_k(top_k: int, classes: int) -> None:
@@ -61,12 +66,6 @@ def above(name: str, value: int, most: int) -> InvalidParameterError:
     """Return the error of a parameter that is too large for the version that is asked."""
     expected = f"should be less than or equal to {most}"
     return InvalidParameterError([InvalidParameter(name=name, value=str(value), expected=expected)])
-
-
-PATH: Final = "/predict"
-BATCH_PATH: Final = "/predict/batch"
-MAX_KEPT_QUERIES: Final = 256
-"""Number of cached query strings; the protocol limits each to 8 KiB."""
 
 
 class PredictParameters(BaseModel):

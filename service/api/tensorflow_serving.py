@@ -25,7 +25,7 @@ from cifar10_serving.text import did_you_mean
 from service.api.kserve.routes import COMPUTING_ERRORS, error_responses
 from service.api.large_requests import RequestReader
 from service.api.models import metadata_of
-from service.api.tensors import DATATYPES, TensorHead, decode_base64, images_from_values, shown, tensor_head
+from service.api.tensors import DATATYPES, TensorHead, decode_base64, images_from_values, tensor_head, truncated_repr
 from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
 from service.http.answers import Answer
 from service.http.body import content_codings, decompress
@@ -41,6 +41,31 @@ BASE64: Final = "b64"
 FORMS: Final = ("instances", "inputs")
 
 Document = dict[str, Any]
+STATES: Final = {
+    VersionState.READY: "AVAILABLE",
+    VersionState.LOADING: "LOADING",
+    VersionState.DRAINING: "UNLOADING",
+    VersionState.FAILED: "END",
+    VersionState.PUBLISHED: "END",
+}
+JSON_TYPE: Final = "application/json"
+PREFIX: Final = "/v1/models"
+TAG: Final = "TensorFlow Serving (V1)"
+MODEL, VERSION, LABEL = "model", "version", "label"
+PATHS: Final = {
+    f"/{{{MODEL}}}": "a model",
+    f"/{{{MODEL}}}/versions/{{{VERSION}}}": "a version",
+    f"/{{{MODEL}}}/labels/{{{LABEL}}}": "the version with a label",
+}
+BODY: Final[Document] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "object"},
+            "example": {"signature_name": "encoded_images", "instances": [{"b64": "iVBORw0KGgo…"}]},
+        }
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +122,7 @@ def _document(body: bytes, served: Served) -> Document:
     """
     document = parse_json(body, expected=served.ways)
     if not isinstance(document, dict):
-        raise InvalidRequestError(f"the request is {shown(document)}", expected=f"an object: {served.ways}")
+        raise InvalidRequestError(f"the request is {truncated_repr(document)}", expected=f"an object: {served.ways}")
     return {name: value for name, value in document.items() if value is not None}
 
 
@@ -151,7 +176,7 @@ def classify_request(body: bytes, served: Served) -> PredictRequest:
 
 def _misspelt(document: Document, known: Sequence[str]) -> str:
     """Return a hint if a member of a document may be a misspelt known one."""
-    return next((f": {shown(name)}{meant}" for name in document if (meant := did_you_mean(name, known))), "")
+    return next((f": {truncated_repr(name)}{meant}" for name in document if (meant := did_you_mean(name, known))), "")
 
 
 def _input_of(document: Document, served: Served) -> str:
@@ -163,7 +188,7 @@ def _input_of(document: Document, served: Served) -> str:
         return served.inputs[asked]
     meant = did_you_mean(asked, served.inputs) if isinstance(asked, str) else ""
     raise InvalidRequestError(
-        f"there is no signature {shown(asked)}{meant}", expected=f"one of {', '.join(served.inputs)}"
+        f"there is no signature {truncated_repr(asked)}{meant}", expected=f"one of {', '.join(served.inputs)}"
     )
 
 
@@ -179,7 +204,7 @@ def _rows(name: str, instances: object, served: Served) -> list[Any]:
 def _named(name: str, values: Document) -> Any:
     if set(values) != {name}:
         raise InvalidRequestError(
-            f"the request has values for {shown(sorted(values))}{_misspelt(values, [name])}",
+            f"the request has values for {truncated_repr(sorted(values))}{_misspelt(values, [name])}",
             expected=f"only the signature's input '{name}'",
         )
     return values[name]
@@ -198,7 +223,9 @@ def _read(
 
 def _base64(index: int, value: object) -> object:
     if not isinstance(value, dict) or set(value) != {BASE64}:
-        raise InvalidRequestError(f"image {index} is {shown(value)}", expected='{"b64": "…"}: a file in base64')
+        raise InvalidRequestError(
+            f"image {index} is {truncated_repr(value)}", expected='{"b64": "…"}: a file in base64'
+        )
     return value[BASE64]
 
 
@@ -209,16 +236,6 @@ def _head(name: str, rows: int, served: Served) -> TensorHead:
 def _are_flat(features: Sequence[object], shape: InputShape) -> bool:
     """Return whether each is a list with as many numbers as an image has."""
     return all(isinstance(feature, list) and len(feature) == prod(shape) for feature in features)
-
-
-STATES: Final = {
-    VersionState.READY: "AVAILABLE",
-    VersionState.LOADING: "LOADING",
-    VersionState.DRAINING: "UNLOADING",
-    VersionState.FAILED: "END",
-    VersionState.PUBLISHED: "END",
-}
-JSON_TYPE: Final = "application/json"
 
 
 def version_states(versions: list[VersionStatus]) -> dict[str, Any]:
@@ -276,25 +293,6 @@ def _tensor(tensor: SignatureTensor) -> dict[str, Any]:
         },
         "name": tensor.name,
     }
-
-
-PREFIX: Final = "/v1/models"
-TAG: Final = "TensorFlow Serving (V1)"
-MODEL, VERSION, LABEL = "model", "version", "label"
-PATHS: Final = {
-    f"/{{{MODEL}}}": "a model",
-    f"/{{{MODEL}}}/versions/{{{VERSION}}}": "a version",
-    f"/{{{MODEL}}}/labels/{{{LABEL}}}": "the version with a label",
-}
-BODY: Final[Document] = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {"type": "object"},
-            "example": {"signature_name": "encoded_images", "instances": [{"b64": "iVBORw0KGgo…"}]},
-        }
-    },
-}
 
 
 class Predictions(BaseModel):

@@ -59,9 +59,11 @@ def tensor_head(name: str, datatype: str, shape: Sequence[int]) -> TensorHead:
     """
     if name not in DATATYPES:
         meant = did_you_mean(name, DATATYPES)
-        raise InvalidRequestError(f"there is no input {shown(name)}{meant}", expected=EXPECTED_INPUT)
+        raise InvalidRequestError(f"there is no input {truncated_repr(name)}{meant}", expected=EXPECTED_INPUT)
     if datatype != DATATYPES[name]:
-        raise InvalidRequestError(f"input '{name}' has the datatype {shown(datatype)}", expected=EXPECTED_INPUT)
+        raise InvalidRequestError(
+            f"input '{name}' has the datatype {truncated_repr(datatype)}", expected=EXPECTED_INPUT
+        )
     is_pixels = name == IMAGES
     is_legal = 0 < len(shape) <= MAX_DIMENSIONS and min(shape) >= 0
     if not is_pixels:
@@ -90,7 +92,7 @@ def images_from_bytes(head: TensorHead, content: bytes | memoryview) -> Images:
 
 def wrong_shape(name: str, shape: Sequence[int], expected: str) -> InvalidRequestError:
     """Return the error of an input that has a shape which is not taken."""
-    return InvalidRequestError(f"input '{name}' has the shape {shown(list(shape))}", expected=expected)
+    return InvalidRequestError(f"input '{name}' has the shape {truncated_repr(list(shape))}", expected=expected)
 
 
 def images_from_values(head: TensorHead, values: object) -> Images:
@@ -162,7 +164,7 @@ def decode_base64(name: str, text: object) -> bytes:
         InvalidRequestError: it is not a string of base64.
     """
     if not isinstance(text, str):
-        raise _no_base64(name, f"is {shown(text)}")
+        raise _no_base64(name, f"is {truncated_repr(text)}")
     try:
         return a2b_base64(text, strict_mode=True)
     except ValueError:  # binascii.Error is one; it may be another variant of base64
@@ -224,12 +226,12 @@ def class_count(asked: object) -> int:
     asked = whole_number(asked)
     if type(asked) is not int or asked < 1:
         raise InvalidRequestError(
-            f"classification = {shown(asked)}", expected="a whole number, 1 to the number of classes"
+            f"classification = {truncated_repr(asked)}", expected="a whole number, 1 to the number of classes"
         )
     return min(asked, MAX_CLASSES)
 
 
-def shown(value: object) -> str:
+def truncated_repr(value: object) -> str:
     """Return a value from a request in a form for errors."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"

@@ -26,6 +26,9 @@ HERE: Final = "."
 Document = dict[str, Any]
 Examples = dict[str, dict[str, Any]]
 """`METHOD PATH` -> status -> example of an answer."""
+DOCS_PATH: Final = "/docs"
+STATIC_PATH: Final = "/static-offline-docs"
+STATIC: Final = Path(fastapi_offline.__file__).parent / "static"
 
 
 def add_openapi(app: FastAPI) -> None:
@@ -88,11 +91,6 @@ def operations(document: Document) -> Iterable[tuple[str, dict[str, Any]]]:
 def _is_fastapis_own(response: dict[str, Any]) -> bool:
     schema = response.get("content", {}).get(JSON, {}).get("schema", {})
     return bool(schema.get("$ref", "").endswith("/HTTPValidationError"))
-
-
-DOCS_PATH: Final = "/docs"
-STATIC_PATH: Final = "/static-offline-docs"
-STATIC: Final = Path(fastapi_offline.__file__).parent / "static"
 
 
 def add_docs(app: FastAPI) -> None:

@@ -13,6 +13,13 @@ from service.errors import CapacityLimit, UnavailableError, retry_after_s
 from service.telemetry.trace import Trace
 
 SMOOTHING: Final = 0.1
+MAX_STARTS_PER_TICK: Final = 8
+"""Number of requests that take the event loop a few milliseconds."""
+MAX_TARGETS: Final = 1000
+NEW_S: Final = 0.1
+"""Time for which a rejection is reused."""
+FORGOTTEN_AFTER_S: Final = 1.0
+Version = tuple[str, int]
 
 
 class Exchange(Protocol):
@@ -133,16 +140,6 @@ class Slot:
             raise admission.too_many_bytes()
         admission.pending_bytes += size_bytes
         self._held_bytes += size_bytes
-
-
-MAX_STARTS_PER_TICK: Final = 8
-"""Number of requests that take the event loop a few milliseconds."""
-MAX_TARGETS: Final = 1000
-NEW_S: Final = 0.1
-"""Time for which a rejection is reused."""
-FORGOTTEN_AFTER_S: Final = 1.0
-
-Version = tuple[str, int]
 
 
 class Rejection:

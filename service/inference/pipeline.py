@@ -26,6 +26,12 @@ from service.telemetry.trace import Trace
 
 FEW_CLASSES: Final = 64
 """Number of classes up to which Python's sort is faster than numpy's."""
+DEFAULT_MAX_IMAGES_PER_REQUEST: Final = 512
+MAX_REQUEST_PROBABILITIES: Final = 2**20
+"""Maximum number of probabilities in one answer; as JSON each takes about 20 bytes."""
+MAX_REQUEST_PIXEL_BYTES: Final = 2**29
+SMALL_IMAGE_BYTES: Final = 2**16
+"""Size of pixels above which an image counts towards the bytes that requests hold."""
 
 
 def top_classes(probabilities: Probabilities, top_k: int) -> list[tuple[int, float]]:
@@ -69,14 +75,6 @@ def encode_prediction(version: ModelVersion, probabilities: Probabilities, top_k
 def name_classes(version: ModelVersion, probabilities: Probabilities, top_k: int) -> Prediction:
     """Return the answer for one image as a record."""
     return Prediction.model_validate(prediction_document(version, probabilities, top_k))
-
-
-DEFAULT_MAX_IMAGES_PER_REQUEST: Final = 512
-MAX_REQUEST_PROBABILITIES: Final = 2**20
-"""Maximum number of probabilities in one answer; as JSON each takes about 20 bytes."""
-MAX_REQUEST_PIXEL_BYTES: Final = 2**29
-SMALL_IMAGE_BYTES: Final = 2**16
-"""Size of pixels above which an image counts towards the bytes that requests hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,16 @@ from service.registry.version import ModelVersion
 THREAD_NAME_PREFIX: Final = "loading"
 
 Value = TypeVar("Value")
+GOLDEN_IMAGES: Final = 16
+"""A wrong build, weight or precision shows in every image; all golden images of a large network take half a second."""
+TIMED_CALLS: Final = 5
+READ_LIMIT_S: Final = 30.0
+SLOWEST_BYTES_PER_S: Final = 2**20
+"""Lowest read rate of a working file system."""
+DEFAULT_LOAD_LIMIT_S: Final = 600.0
+MAX_REASON: Final = 2_000
+
+logger = logging.getLogger(__name__)
 
 
 class UnresponsiveError(OSError):
@@ -90,18 +100,6 @@ def _settle(outcome: "Future[Value]", call: Callable[[], Value]) -> None:
         outcome.set_result(call())
     except BaseException as error:  # noqa: BLE001  # whatever it is, the caller raises it
         outcome.set_exception(error)
-
-
-GOLDEN_IMAGES: Final = 16
-"""A wrong build, weight or precision shows in every image; all golden images of a large network take half a second."""
-TIMED_CALLS: Final = 5
-READ_LIMIT_S: Final = 30.0
-SLOWEST_BYTES_PER_S: Final = 2**20
-"""Lowest read rate of a working file system."""
-DEFAULT_LOAD_LIMIT_S: Final = 600.0
-MAX_REASON: Final = 2_000
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,16 @@ from service.telemetry.trace import Trace
 
 LogFormat = Literal["auto", "json", "text"]
 EXCEPTION_INDENT: Final = "    "
+FLUSH_AFTER_S: Final = 0.1
+FLUSH_LINES: Final = 500
+ALWAYS_LOGGED: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, 0})
+"""Statuses that are logged whatever the sample rate: a failure of the service, and no answer at all (0)."""
+MAX_TEXT_LENGTH: Final = 500
+"""Maximum length of a path, a requested model or a problem's detail in the log; clients may send far longer ones."""
+NOT_READ: Final = "(not a request)"
+"""Text shown in place of a request line that can't be read."""
+NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
+"""Paths that machines and open pages request every few seconds."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -89,19 +99,6 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
             "root": {"handlers": ["standard_error"], "level": level.upper()},
         }
     )
-
-
-FLUSH_AFTER_S: Final = 0.1
-FLUSH_LINES: Final = 500
-ALWAYS_LOGGED: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, 0})
-"""Statuses that are logged whatever the sample rate: a failure of the service, and no answer at all (0)."""
-MAX_TEXT_LENGTH: Final = 500
-"""Maximum length of a path, a requested model or a problem's detail in the log; clients may send far longer ones."""
-
-NOT_READ: Final = "(not a request)"
-"""Text shown in place of a request line that can't be read."""
-NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
-"""Paths that machines and open pages request every few seconds."""
 
 
 class RequestLog:

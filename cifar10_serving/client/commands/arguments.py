@@ -6,7 +6,7 @@ from typing import Any, Final, NoReturn
 
 from cifar10_serving.client._config import DEFAULT_URL, MAX_SECONDS, Retries, Timeouts
 from cifar10_serving.client._connection import is_token
-from cifar10_serving.client._images import shown
+from cifar10_serving.client._images import truncated_repr
 from cifar10_serving.client.commands.exit_codes import CommandLineError
 from cifar10_serving.text import printable
 
@@ -111,7 +111,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"'{shown(text)}': expected seconds above 0, at most {MAX_SECONDS:,}")
+        raise argparse.ArgumentTypeError(f"'{truncated_repr(text)}': expected seconds above 0, at most {MAX_SECONDS:,}")
     return value
 
 
@@ -119,7 +119,7 @@ def rate(text: str) -> float:
     """Parse requests per second."""
     value = seconds(text)
     if value > MAX_RATE:
-        raise argparse.ArgumentTypeError(f"'{shown(text)}': expected at most {MAX_RATE:,}")
+        raise argparse.ArgumentTypeError(f"'{truncated_repr(text)}': expected at most {MAX_RATE:,}")
     return value
 
 
@@ -127,7 +127,7 @@ def whole_number(text: str) -> int:
     """Parse a whole number, 0 or more."""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
         raise argparse.ArgumentTypeError(
-            f"'{shown(text)}': expected a whole number, 0 or more, of at most {MAX_DIGITS} digits"
+            f"'{truncated_repr(text)}': expected a whole number, 0 or more, of at most {MAX_DIGITS} digits"
         )
     return int(text)
 

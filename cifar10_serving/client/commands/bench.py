@@ -35,6 +35,15 @@ from cifar10_serving.text import printable
 
 MAX_OUTSTANDING: Final = 1000
 """Limit of outstanding requests in an open loop; requests beyond it are counted as not sent."""
+DEFAULT_CONCURRENCY: Final = 8
+DEFAULT_DURATION_S: Final = 10.0
+RANDOM_IMAGES: Final = 64
+PERCENTILES: Final = (50, 90, 99, 99.9, 100)
+EDGES_MS: Final = tuple(step * 10**power for power in range(-1, 5) for step in (1, 2, 5))
+"""Upper edges of the histogram's bars."""
+BAR_WIDTH: Final = 40
+LATE_MS: Final = 5.0
+"""Delay of a request above which the client is considered too slow."""
 
 
 @dataclass
@@ -119,17 +128,6 @@ class Load:
 def percentile(values: Sequence[float], percent: float) -> float:
     """Return the nearest-rank percentile of at least one value."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
-
-
-DEFAULT_CONCURRENCY: Final = 8
-DEFAULT_DURATION_S: Final = 10.0
-RANDOM_IMAGES: Final = 64
-PERCENTILES: Final = (50, 90, 99, 99.9, 100)
-EDGES_MS: Final = tuple(step * 10**power for power in range(-1, 5) for step in (1, 2, 5))
-"""Upper edges of the histogram's bars."""
-BAR_WIDTH: Final = 40
-LATE_MS: Final = 5.0
-"""Delay of a request above which the client is considered too slow."""
 
 
 def add(command: argparse.ArgumentParser) -> None:

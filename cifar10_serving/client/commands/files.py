@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from cifar10_serving.client._errors import ImageSourceError
-from cifar10_serving.client._images import SIGNATURE_BYTES, ImageSource, image_type, read_all, shown
+from cifar10_serving.client._images import SIGNATURE_BYTES, ImageSource, image_type, read_all, truncated_repr
 from cifar10_serving.client.commands.exit_codes import CommandLineError
 
 STANDARD_INPUT: Final = "-"
@@ -80,7 +80,9 @@ class LeftOut:
         words = f"{count:,} {reason.value[0 if count == 1 else 1]}"
         if reason is not Reason.NO_IMAGE:
             return words
-        endings = [f"{shown(ending)} {number:,}" for ending, number in self.endings.most_common(MAX_ENDINGS_SHOWN)]
+        endings = [
+            f"{truncated_repr(ending)} {number:,}" for ending, number in self.endings.most_common(MAX_ENDINGS_SHOWN)
+        ]
         return f"{words} ({', '.join([*endings, *(['…'] if len(self.endings) > MAX_ENDINGS_SHOWN else [])])})"
 
 
@@ -153,7 +155,7 @@ def _files_of(name: str, left_out: LeftOut) -> list[Path]:
         return [path]
     files = _matches(name)
     if not files:
-        raise CommandLineError(f"no file matches the pattern '{shown(name)}'")
+        raise CommandLineError(f"no file matches the pattern '{truncated_repr(name)}'")
     return files
 
 
@@ -184,7 +186,7 @@ def _matches(pattern: str) -> list[Path]:
         found = list(base.glob("/".join(wanted)))
     except (OSError, ValueError, NotImplementedError, RecursionError) as error:
         words = getattr(error, "strerror", None) or error
-        raise CommandLineError(f"the pattern '{shown(pattern)}' can't be followed: {words}") from error
+        raise CommandLineError(f"the pattern '{truncated_repr(pattern)}' can't be followed: {words}") from error
     names_hidden = any(part.startswith(".") for part in wanted)
     return sorted(
         path
@@ -200,7 +202,7 @@ def _in_folder(folder: Path, left_out: LeftOut) -> list[Path]:
     left_out.update(here)
     if not files:
         raise CommandLineError(
-            f"the folder {shown(folder)} contains no image" + (f"; {here}" if here else ""),
+            f"the folder {truncated_repr(folder)} contains no image" + (f"; {here}" if here else ""),
             expected=f"files with one of the extensions {', '.join(IMAGE_SUFFIXES)}",
         )
     return files
@@ -222,7 +224,7 @@ def _images_below(folder: Path, left_out: LeftOut) -> Iterator[Path]:
         except OSError as error:
             if here == folder:
                 words = error.strerror or error
-                raise CommandLineError(f"the folder {shown(folder)} can't be read: {words}") from error
+                raise CommandLineError(f"the folder {truncated_repr(folder)} can't be read: {words}") from error
             left_out.add(Reason.CLOSED_FOLDER, here.name)
 
 

@@ -19,6 +19,10 @@ from cifar10_serving.text import printable
 
 SILENCE_S: Final = 10.0
 """Interval between two lines about waits."""
+LONG: Final = 9
+"""Number of images above which a progress bar is useful."""
+SMALLEST: Final = 0.0005
+"""The smallest share that rounds to 0.1 %."""
 
 
 def prepare_streams() -> bool:
@@ -78,10 +82,6 @@ def drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-LONG: Final = 9
-"""Number of images above which a progress bar is useful."""
-
-
 class Progress(Protocol):
     """Receives the progress of a run."""
 
@@ -133,10 +133,6 @@ def progress(total: int) -> AbstractContextManager[Progress]:
         return nullcontext(Silent())
     to_terminal = sys.stdout.isatty()
     return Bar(Console(stderr=not to_terminal), total, redirect_stdout=to_terminal)
-
-
-SMALLEST: Final = 0.0005
-"""The smallest share that rounds to 0.1 %."""
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:

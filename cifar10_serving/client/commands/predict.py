@@ -44,6 +44,8 @@ OF_ALL_IMAGES: Final = (
 NO_ANSWER: Final = (AnswerTimeoutError, GatewayError)
 """Errors that end a run only if repeated: a proxy returns them for a service that was stopped."""
 NOT_SENT: Final = CommandLineError("not sent: the run ended before", remedy="run the command again")
+DEFAULT_CONCURRENCY: Final = 8
+FROM_FOLDER: Final = "from-folder"
 
 
 class PredictionRun:
@@ -172,10 +174,6 @@ async def _stored(client: AsyncClient, model: str, version: int) -> StoredEvalua
         return StoredEvaluation(model, version)
     evaluation = metadata.evaluation("test", listed.precision, listed.runtime)
     return StoredEvaluation(model, version, evaluation, metadata.dataset.name)
-
-
-DEFAULT_CONCURRENCY: Final = 8
-FROM_FOLDER: Final = "from-folder"
 
 
 def add(command: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from cifar10_serving.artifacts.metadata import MAX_VERSION_DIGITS
-from cifar10_serving.client._images import shown
+from cifar10_serving.client._images import truncated_repr
 from cifar10_serving.client.commands.exit_codes import CommandLineError
 from cifar10_serving.client.commands.files import NamedImage
 from cifar10_serving.client.commands.rows import CSV_COLUMNS, CSV_HEADER, Row, csv_line, csv_name, csv_words, json_line
@@ -96,8 +96,8 @@ class ResumeFile:
             if model not in {None, found.model} or (version and version.isdigit() and int(version) != found.version):
                 asked = f"{model or found.model} version {version}" if version else model
                 raise CommandLineError(
-                    f"{shown(self._path)} has answers of {found.model} version {found.version}, and this run uses "
-                    f"{asked}",
+                    f"{truncated_repr(self._path)} has answers of {found.model} version {found.version}, and this "
+                    f"run uses {asked}",
                     remedy=OTHER_FILE,
                 )
 
@@ -112,7 +112,7 @@ class ResumeFile:
             model, version, top = next(iter(self._origins))
             found = f"{prediction.model} version {prediction.version}"
             raise CommandLineError(
-                f"{shown(self._path)} has answers of {model} version {version}"
+                f"{truncated_repr(self._path)} has answers of {model} version {version}"
                 + (f" with {top} classes" if top else "")
                 + f", and now {found} answers"
                 + (f" with {len(prediction.top)}" if top else ""),
@@ -185,7 +185,8 @@ class ResumeFile:
                 kept.append(row)
         if rows and self.strange == len(rows):
             raise CommandLineError(
-                f"{shown(self._path)} has answers for other files; the first is {shown(rows[0].name)}",
+                f"{truncated_repr(self._path)} has answers for other files; the first is "
+                f"{truncated_repr(rows[0].name)}",
                 expected="the file of a run over the same images with the same names",
                 remedy=OTHER_FILE,
             )
@@ -197,7 +198,8 @@ class ResumeFile:
         except ValueError as error:
             kind = "--csv" if self._as_csv else "--json"
             raise CommandLineError(
-                f"{shown(self._path)} is not what `predict {kind} --resume` writes: {shown(error)}", remedy=OTHER_FILE
+                f"{truncated_repr(self._path)} is not what `predict {kind} --resume` writes: {truncated_repr(error)}",
+                remedy=OTHER_FILE,
             ) from error
 
     def _replace(self, content: bytes) -> None:
@@ -223,7 +225,9 @@ class ResumeFile:
         try:
             yield
         except OSError as error:
-            raise CommandLineError(f"{shown(self._path)} can't be {done}: {error.strerror or error}") from error
+            raise CommandLineError(
+                f"{truncated_repr(self._path)} can't be {done}: {error.strerror or error}"
+            ) from error
 
 
 def wants_csv(path: Path, *, as_json: bool, as_csv: bool) -> bool:
@@ -239,10 +243,10 @@ def _checked(path: Path) -> Path:
         return found
     except (OSError, ValueError, RuntimeError) as error:  # a null character, a loop of links, too long a name
         words = getattr(error, "strerror", None) or error
-        raise CommandLineError(f"{shown(path)} can't be opened: {shown(words)}") from error
+        raise CommandLineError(f"{truncated_repr(path)} can't be opened: {truncated_repr(words)}") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise CommandLineError(f"{shown(path)} is {kind}", expected="a file for the run's answers")
+        raise CommandLineError(f"{truncated_repr(path)} is {kind}", expected="a file for the run's answers")
     return found
 
 
@@ -254,7 +258,9 @@ def _lock(file: int, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise CommandLineError(f"another run is writing to {shown(path)}", remedy="wait for it, or stop it") from None
+        raise CommandLineError(
+            f"another run is writing to {truncated_repr(path)}", remedy="wait for it, or stop it"
+        ) from None
     except OSError:
         return  # a file system without locks
 

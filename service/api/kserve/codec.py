@@ -24,8 +24,8 @@ from service.api.tensors import (
     files_from_values,
     images_from_bytes,
     images_from_values,
-    shown,
     tensor_head,
+    truncated_repr,
 )
 from service.errors import InvalidRequestError, UnsupportedCallError
 from service.http.answers import JSON_HEADERS, Answer
@@ -47,6 +47,10 @@ Parameters = dict[str, Any]
 OptionalParameters = Annotated[Parameters, BeforeValidator(lambda given: {} if given is None else given)]
 """Null counts as missing, as for every optional member."""
 Size = Annotated[int, BeforeValidator(whole_number), Field(ge=0, lt=2**63)]
+BINARY_TYPE: Final = "application/octet-stream"
+JSON_TYPE: Final = "application/json"
+BINARY_HEADER: Final = (b"content-type", BINARY_TYPE.encode())
+RAW_HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 
 
 class RequestInput(BaseModel):
@@ -164,7 +168,7 @@ def timeout_of(parameters: Parameters) -> float | None:
         return None
     asked = whole_number(asked)
     if type(asked) is not int or asked < 0:
-        raise InvalidRequestError(f"{TIMEOUT} = {shown(asked)}", expected="a whole number of microseconds")
+        raise InvalidRequestError(f"{TIMEOUT} = {truncated_repr(asked)}", expected="a whole number of microseconds")
     return asked / 1e6
 
 
@@ -177,7 +181,9 @@ def check_output_names(names: list[str]) -> None:
     for name in names:
         if name != PROBABILITIES:
             meant = did_you_mean(name, [PROBABILITIES])
-            raise InvalidRequestError(f"there is no output {shown(name)}{meant}", expected=f"'{PROBABILITIES}'")
+            raise InvalidRequestError(
+                f"there is no output {truncated_repr(name)}{meant}", expected=f"'{PROBABILITIES}'"
+            )
     if len(names) > 1:
         raise InvalidRequestError(f"output '{PROBABILITIES}' is requested {len(names)} times", expected="once")
 
@@ -212,7 +218,7 @@ def _is_length(text: str) -> bool:
 def _header_length(text: str, body_length: int) -> int:
     if not _is_length(text) or int(text) > body_length:
         raise InvalidRequestError(
-            f"{HEADER_LENGTH} = {shown(text)}",
+            f"{HEADER_LENGTH} = {truncated_repr(text)}",
             expected=f"the length of the JSON in bytes, at most the {body_length:,} bytes of the body",
         )
     return int(text)
@@ -237,7 +243,8 @@ def _contents(head: TensorHead, given: RequestInput, binary: memoryview, max_row
     size = whole_number(size)
     if type(size) is not int or size != len(binary):
         raise InvalidRequestError(
-            f"input '{head.name}' has {BINARY_SIZE} = {shown(size)}, and {len(binary):,} bytes follow the JSON",
+            f"input '{head.name}' has {BINARY_SIZE} = {truncated_repr(size)}, and {len(binary):,} bytes follow the "
+            "JSON",
             expected=f"as many bytes as {BINARY_SIZE} and the header {HEADER_LENGTH} say",
         )
     if given.data is not None:
@@ -261,14 +268,8 @@ def _output(document: RequestDocument) -> tuple[int | None, bool]:
 def _flag(parameters: Parameters, name: str) -> bool | None:
     value = parameters.get(name)
     if value is not None and not isinstance(value, bool):
-        raise InvalidRequestError(f"{name} = {shown(value)}", expected="true or false")
+        raise InvalidRequestError(f"{name} = {truncated_repr(value)}", expected="true or false")
     return value
-
-
-BINARY_TYPE: Final = "application/octet-stream"
-JSON_TYPE: Final = "application/json"
-BINARY_HEADER: Final = (b"content-type", BINARY_TYPE.encode())
-RAW_HEADER_LENGTH: Final = HEADER_LENGTH.lower().encode()
 
 
 def infer_answer(request: InferRequest, inferred: Inferred) -> Answer:

@@ -40,6 +40,7 @@ MAX_FIELDS: Final = 64
 LENGTH_DELIMITED: Final = 2
 LAST_BYTE_BELOW: Final = 0x80
 VARINT_BYTES: Final = 10
+CONTENTS_OF: Final = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}
 
 
 class ParseEstimate(NamedTuple):
@@ -78,9 +79,6 @@ def _varint(content: bytes, position: int) -> tuple[int, int]:
         if byte < LAST_BYTE_BELOW:
             return value, position + index + 1
     return 0, position
-
-
-CONTENTS_OF: Final = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}
 
 
 @dataclass(frozen=True, slots=True)

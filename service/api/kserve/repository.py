@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from cifar10_serving.schemas import ModelStatus, VersionState, VersionStatus
 from service.api.kserve.routes import PREFIX, TAG, Model, error_responses
 from service.api.operations import authorization
-from service.api.tensors import shown
+from service.api.tensors import truncated_repr
 from service.errors import InvalidRequestError, UnsupportedCallError
 from service.http.body import content_codings, decompress, raw_headers, read_stream, upload_timeout
 from service.http.json_bodies import parse_json
@@ -27,6 +27,8 @@ STATES: Final = {
 }
 OVERRIDES: Final = "config"
 FILE_OVERRIDE: Final = "file:"
+Document = TypeVar("Document", bound=BaseModel)
+BODY: Final = "an object, or no body"
 
 
 class IndexEntry(BaseModel):
@@ -102,10 +104,6 @@ def _reason(model: ModelStatus, version: VersionStatus) -> str:
     return ""
 
 
-Document = TypeVar("Document", bound=BaseModel)
-BODY: Final = "an object, or no body"
-
-
 class IndexRequest(BaseModel):
     """Request for the index."""
 
@@ -139,7 +137,7 @@ def repository_routes(
                 body = await decompress(body, codings, slot, max_body_bytes=settings.max_body_bytes)
             document = parse_json(body or b"{}", expected=BODY)
             if not isinstance(document, dict):
-                raise InvalidRequestError(f"the request is {shown(document)}", expected=BODY)
+                raise InvalidRequestError(f"the request is {truncated_repr(document)}", expected=BODY)
             return kind.model_validate(document)
         except TimeoutError:
             raise upload_timeout(settings.upload_timeout_s) from None

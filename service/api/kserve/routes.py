@@ -41,6 +41,36 @@ from service.registry.repository import ModelRepository
 from service.settings import Settings
 from service.telemetry.telemetry import Telemetry
 
+PREFIX: Final = "/v2"
+TAG: Final = "Open Inference Protocol (V2)"
+Model = Annotated[ModelChoice, Path(description="the model's name", examples=["sequential"])]
+Version = Annotated[str, Path(description="a number or a label", examples=["1"])]
+COMPUTING_ERRORS: Final = (400, 404, 408, 413, 415, 422, 503, 504)
+"""Statuses that a prediction request may get, in any protocol."""
+INFER_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        JSON_TYPE: {
+            "schema": {key: value for key, value in RequestDocument.model_json_schema().items() if key != "$defs"}
+            | {"properties": {"id": {"type": "string"}, "inputs": {"type": "array"}, "outputs": {"type": "array"}}},
+            "example": {
+                "inputs": [{"name": IMAGES, "datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [128] * 3072}],
+                "outputs": [{"name": PROBABILITIES, "parameters": {"classification": 3}}],
+            },
+        },
+        BINARY_TYPE: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+INFER_HEADERS: Final = [
+    *HEADERS,
+    {
+        "name": HEADER_LENGTH,
+        "in": "header",
+        "description": "length of the JSON in bytes, if binary tensors follow it",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+]
+
 
 def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
     """Return the handler of infer requests; not every path names a version."""
@@ -86,12 +116,6 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
     return infer
 
 
-PREFIX: Final = "/v2"
-TAG: Final = "Open Inference Protocol (V2)"
-Model = Annotated[ModelChoice, Path(description="the model's name", examples=["sequential"])]
-Version = Annotated[str, Path(description="a number or a label", examples=["1"])]
-
-
 class ServerLive(BaseModel):
     """The liveness of the server."""
 
@@ -115,10 +139,6 @@ class PlainError(BaseModel):
     """The reason why a request failed."""
 
     error: str
-
-
-COMPUTING_ERRORS: Final = (400, 404, 408, 413, 415, 422, 503, 504)
-"""Statuses that a prediction request may get, in any protocol."""
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -149,29 +169,6 @@ INFER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": InferAnswer, "content": {BINARY_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
     **error_responses(*COMPUTING_ERRORS, 501),
 }
-INFER_BODY: Final[dict[str, Any]] = {
-    "required": True,
-    "content": {
-        JSON_TYPE: {
-            "schema": {key: value for key, value in RequestDocument.model_json_schema().items() if key != "$defs"}
-            | {"properties": {"id": {"type": "string"}, "inputs": {"type": "array"}, "outputs": {"type": "array"}}},
-            "example": {
-                "inputs": [{"name": IMAGES, "datatype": "UINT8", "shape": [1, 32, 32, 3], "data": [128] * 3072}],
-                "outputs": [{"name": PROBABILITIES, "parameters": {"classification": 3}}],
-            },
-        },
-        BINARY_TYPE: {"schema": {"type": "string", "format": "binary"}},
-    },
-}
-INFER_HEADERS: Final = [
-    *HEADERS,
-    {
-        "name": HEADER_LENGTH,
-        "in": "header",
-        "description": "length of the JSON in bytes, if binary tensors follow it",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-]
 
 
 def open_inference_routes(repository: ModelRepository, infer: Handler, hot: HotRoutes, settings: Settings) -> APIRouter:

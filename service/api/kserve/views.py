@@ -21,6 +21,10 @@ PLATFORM: Final = "tensorflow_savedmodel"
 DATATYPE_OF: Final = {"uint8": "UINT8", "float32": "FP32", "string": "BYTES"}
 EXTENSIONS: Final = ("binary_tensor_data", "classification", "model_configuration", "statistics")
 REPOSITORY_EXTENSION: Final = "model_repository"
+DATA_TYPES: Final = {"UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32"}
+CHANNELS_LAST: Final = "FORMAT_NHWC"
+LATEST: Final = re.compile(r"latest\((\d+)\)")
+Count = Annotated[int, Field(ge=0)]
 
 
 class ServerMetadata(BaseModel):
@@ -91,11 +95,6 @@ def _tensor(spec: TensorSpec) -> TensorMetadata:
     return TensorMetadata(name=spec.name, datatype=DATATYPE_OF[spec.dtype], shape=spec.shape)
 
 
-DATA_TYPES: Final = {"UINT8": "TYPE_UINT8", "FP32": "TYPE_FP32"}
-CHANNELS_LAST: Final = "FORMAT_NHWC"
-LATEST: Final = re.compile(r"latest\((\d+)\)")
-
-
 def model_configuration(repository: ModelRepository, settings: Settings, name: str, version: str) -> dict[str, Any]:
     """Return the configuration of a model, in protobuf's JSON, from its metadata and the service's settings.
 
@@ -135,9 +134,6 @@ def _version_policy(policy: str) -> dict[str, Any]:
     if latest is not None:
         return {"latest": {"num_versions": int(latest[1])}}
     return {"all": {}} if policy == "all" else {"specific": {"versions": json.loads(policy)}}
-
-
-Count = Annotated[int, Field(ge=0)]
 
 
 class DurationStatistics(BaseModel):

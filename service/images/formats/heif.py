@@ -21,6 +21,37 @@ SPATIAL_EXTENT: Final = b"ispe"
 
 Box = tuple[bytes, bytes]
 """Type and payload."""
+HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+MAX_BOXES: Final = 1000
+MAX_META_BYTES: Final = 256 * 1024
+"""Limit of the metadata; a phone's tiled 50-megapixel photo has 10 KB."""
+BOX_HEADER_BYTES: Final = 8
+LARGE_BOX_HEADER_BYTES: Final = 16
+META_HEADER_BYTES: Final = 12
+SIZE_OF_IMAGE: Final = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
+SIZE_OF_TRACK: Final = re.compile(rb"(?:av01|hvc1|hev1)\0{6}.{18}(.{2})(.{2})", re.DOTALL)
+PIXEL_BYTES: Final = {("HEIF", False): 10, ("HEIF", True): 16, ("AVIF", False): 13, ("AVIF", True): 20}
+"""Measured without subsampling and with transparency; the flag means more than 8 bits per channel."""
+METADATA_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
+NO_ITEM: Final = rb"\1none"
+"""An unknown type, which decoders ignore."""
+FIRST_CHUNK: Final = re.compile(rb"stco\0{4}.{4}(.{4})|co64\0{4}.{4}(.{8})", re.DOTALL)
+FIRST_SAMPLE: Final = re.compile(rb"stsz\0{4}(.{4}).{4}(.{4})", re.DOTALL)
+WITHIN_IDAT: Final = 1
+FRAME_BYTES: Final = {False: 3, True: 6}
+"""Bytes per pixel of an AV1 frame that the decoder keeps in addition to the picture and its transparency."""
+MAX_KEPT_FRAMES: Final = 9
+"""Eight reference frames and the current one."""
+MAX_FRAMES: Final = 16
+"""Limit of full-size frames; a picture with transparency, thumbnail and layers has a few."""
+MAX_PARTS: Final = 8
+"""A picture slightly larger than a tile consists of four tiles, and so does its transparency."""
+MAX_EXTENTS: Final = 10_000
+HEVC_DEPTH: Final = re.compile(rb"hvcC.{17}(.)", re.DOTALL)
+AV1_DEPTH: Final = re.compile(rb"av1C..(.)", re.DOTALL)
+HEVC_MORE_BITS: Final = 0x07
+AV1_MORE_BITS: Final = 0x40
 
 
 def decoded_pixels(properties: list[Box], associations: bytes, references: list[Box], *, wide: bool) -> int:
@@ -81,39 +112,6 @@ def _areas(properties: list[Box], associations: bytes) -> dict[int, int]:
                 areas[item] = max(areas.get(item, 0), width * height)
         position += count * struct.calcsize(index)
     return areas
-
-
-HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
-AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
-MAX_BOXES: Final = 1000
-MAX_META_BYTES: Final = 256 * 1024
-"""Limit of the metadata; a phone's tiled 50-megapixel photo has 10 KB."""
-BOX_HEADER_BYTES: Final = 8
-LARGE_BOX_HEADER_BYTES: Final = 16
-META_HEADER_BYTES: Final = 12
-SIZE_OF_IMAGE: Final = re.compile(rb"ispe\0\0\0\0(.{4})(.{4})", re.DOTALL)
-SIZE_OF_TRACK: Final = re.compile(rb"(?:av01|hvc1|hev1)\0{6}.{18}(.{2})(.{2})", re.DOTALL)
-PIXEL_BYTES: Final = {("HEIF", False): 10, ("HEIF", True): 16, ("AVIF", False): 13, ("AVIF", True): 20}
-"""Measured without subsampling and with transparency; the flag means more than 8 bits per channel."""
-METADATA_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
-NO_ITEM: Final = rb"\1none"
-"""An unknown type, which decoders ignore."""
-FIRST_CHUNK: Final = re.compile(rb"stco\0{4}.{4}(.{4})|co64\0{4}.{4}(.{8})", re.DOTALL)
-FIRST_SAMPLE: Final = re.compile(rb"stsz\0{4}(.{4}).{4}(.{4})", re.DOTALL)
-WITHIN_IDAT: Final = 1
-FRAME_BYTES: Final = {False: 3, True: 6}
-"""Bytes per pixel of an AV1 frame that the decoder keeps in addition to the picture and its transparency."""
-MAX_KEPT_FRAMES: Final = 9
-"""Eight reference frames and the current one."""
-MAX_FRAMES: Final = 16
-"""Limit of full-size frames; a picture with transparency, thumbnail and layers has a few."""
-MAX_PARTS: Final = 8
-"""A picture slightly larger than a tile consists of four tiles, and so does its transparency."""
-MAX_EXTENTS: Final = 10_000
-HEVC_DEPTH: Final = re.compile(rb"hvcC.{17}(.)", re.DOTALL)
-AV1_DEPTH: Final = re.compile(rb"av1C..(.)", re.DOTALL)
-HEVC_MORE_BITS: Final = 0x07
-AV1_MORE_BITS: Final = 0x40
 
 
 def brands(content: bytes) -> frozenset[bytes]:

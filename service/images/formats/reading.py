@@ -66,6 +66,34 @@ OF_ELEMENTS: Final = (
     (re.compile(rb"<!doctype html|<html[\s>]"), "an HTML page"),
     (re.compile(rb"<\?xml|<[a-z]+[\s>]"), "XML"),
 )
+MEDIA_TYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+    "PNG": ("image/png", "image/x-png", "image/apng", "image/vnd.mozilla.apng", "application/png"),
+    "JPEG": ("image/jpeg", "image/jpg", "image/pjpeg", "image/x-jpeg", "image/x-jpg", "image/x-pjpeg", "image/pipeg",
+        "image/jfif", "image/jpe", "image/mpo", "image/x-citrix-jpeg", "application/jpg"),
+    "WEBP": ("image/webp", "image/x-webp"),
+    "GIF": ("image/gif", "image/x-gif"),
+    "BMP": ("image/bmp", "image/x-bmp", "image/x-ms-bmp", "image/ms-bmp", "image/x-windows-bmp", "image/x-win-bitmap",
+        "image/dib", "image/x-dib", "image/x-ms-dib", "image/x-bitmap", "image/vnd.ms-bmp", "application/bmp"),
+    "TIFF": ("image/tiff", "image/x-tiff", "image/tif", "image/x-tif", "image/tiff-fx", "application/tiff"),
+    "HEIC": ("image/heic", "image/heif", "image/heic-sequence", "image/heif-sequence", "image/x-heic", "image/x-heif",
+        "image/hif"),
+    "AVIF": ("image/avif", "image/avif-sequence", "image/avis", "image/x-avif"),
+})  # fmt: skip
+"""Media types that clients send: the registered one first, then the names that curl, browsers, phones, Java and the
+registries of Windows and Citrix use."""
+DECLARED_TYPES: Final = frozenset({
+    "image/png", "image/apng", "image/jpeg", "image/jpg", "image/pjpeg", "image/webp", "image/gif", "image/bmp",
+    "image/tiff", "image/heic", "image/heif", "image/avif",
+})  # fmt: skip
+"""Media types that the API's description names."""
+READERS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[bytes], ImageFile]], ...]] = (
+    (lambda content: content.startswith(png.SIGNATURE), png.read_png),
+    (webp.is_webp, webp.read_webp),
+    (lambda content: content.startswith(gif.SIGNATURES), gif.read_gif),
+    (lambda content: content.startswith(tiff.SIGNATURES) and content[8:10] != b"CR", tiff.read_tiff),
+    (lambda content: content.startswith(bmp.SIGNATURE), bmp.read_bmp),
+)
+READABLE_TYPES: Final = frozenset(kind for kinds in MEDIA_TYPES.values() for kind in kinds)
 
 
 def kind_of(content: bytes) -> str | None:
@@ -95,36 +123,6 @@ def _kind_of_text(prefix: bytes) -> str | None:
     if text.startswith((b"ivborw0kggo", b"/9j/", b"r0lgod", b"uklgr")):
         return "base64 (decode it first)"
     return None
-
-
-MEDIA_TYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
-    "PNG": ("image/png", "image/x-png", "image/apng", "image/vnd.mozilla.apng", "application/png"),
-    "JPEG": ("image/jpeg", "image/jpg", "image/pjpeg", "image/x-jpeg", "image/x-jpg", "image/x-pjpeg", "image/pipeg",
-        "image/jfif", "image/jpe", "image/mpo", "image/x-citrix-jpeg", "application/jpg"),
-    "WEBP": ("image/webp", "image/x-webp"),
-    "GIF": ("image/gif", "image/x-gif"),
-    "BMP": ("image/bmp", "image/x-bmp", "image/x-ms-bmp", "image/ms-bmp", "image/x-windows-bmp", "image/x-win-bitmap",
-        "image/dib", "image/x-dib", "image/x-ms-dib", "image/x-bitmap", "image/vnd.ms-bmp", "application/bmp"),
-    "TIFF": ("image/tiff", "image/x-tiff", "image/tif", "image/x-tif", "image/tiff-fx", "application/tiff"),
-    "HEIC": ("image/heic", "image/heif", "image/heic-sequence", "image/heif-sequence", "image/x-heic", "image/x-heif",
-        "image/hif"),
-    "AVIF": ("image/avif", "image/avif-sequence", "image/avis", "image/x-avif"),
-})  # fmt: skip
-"""Media types that clients send: the registered one first, then the names that curl, browsers, phones, Java and the
-registries of Windows and Citrix use."""
-DECLARED_TYPES: Final = frozenset({
-    "image/png", "image/apng", "image/jpeg", "image/jpg", "image/pjpeg", "image/webp", "image/gif", "image/bmp",
-    "image/tiff", "image/heic", "image/heif", "image/avif",
-})  # fmt: skip
-"""Media types that the API's description names."""
-READERS: Final[tuple[tuple[Callable[[bytes], bool], Callable[[bytes], ImageFile]], ...]] = (
-    (lambda content: content.startswith(png.SIGNATURE), png.read_png),
-    (webp.is_webp, webp.read_webp),
-    (lambda content: content.startswith(gif.SIGNATURES), gif.read_gif),
-    (lambda content: content.startswith(tiff.SIGNATURES) and content[8:10] != b"CR", tiff.read_tiff),
-    (lambda content: content.startswith(bmp.SIGNATURE), bmp.read_bmp),
-)
-READABLE_TYPES: Final = frozenset(kind for kinds in MEDIA_TYPES.values() for kind in kinds)
 
 
 def read_image_file(content: bytes, *, max_pixels: int, draft_side: int) -> ImageFile:
