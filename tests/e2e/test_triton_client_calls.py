@@ -4,8 +4,10 @@ It is the one of docs/protocols.md, too. A call that a later tritonclient adds f
 """
 
 import asyncio
+import gc
 import inspect
 import re
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -30,6 +32,17 @@ pytestmark = [
     # tritonclient.http.aio leaves answers unread that have no body, of load and unload.
     pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unclosed_connections_end_here() -> Iterator[None]:
+    """Collect them before the next file's tests, which ignore no such warning."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 GIVEN = "a-secret-of-some-length"
 AUTHORIZED = {"authorization": f"Bearer {GIVEN}"}
 CLIENTS = {
