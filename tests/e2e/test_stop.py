@@ -68,7 +68,7 @@ def suspended(*pids: int) -> Iterator[None]:
 def serving_processes(server: Server, count: str) -> list[int]:
     if count == "1":
         return [server.process.pid]
-    eventually(lambda: len(workers(server)) == int(count))
+    eventually(lambda: server.log.read_text().count("ready; the default model is") == int(count))  # each has its own
     return [*workers(server), server.process.pid]
 
 
