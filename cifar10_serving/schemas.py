@@ -127,7 +127,7 @@ class Comparison(Record):
 
 
 class Explanation(VersionReference):
-    """Which parts of the picture mattered: how much the class's probability falls when a patch hides them."""
+    """Parts of the picture that mattered: how much the class's probability falls when a patch hides them."""
 
     label: Annotated[str, Field(description="the class that is explained")]
     class_id: ClassId
@@ -258,7 +258,7 @@ class ServiceStatistics(Record):
 
 
 class Readiness(Record):
-    """Whether requests are answered: loading is finished and at least one model is ready."""
+    """True if requests are answered: loading is finished and at least one model is ready."""
 
     ready: bool
     reason: Annotated[str | None, Field(description="why not, or what is amiss though they are")] = None

@@ -28,7 +28,7 @@ KINDS: Final = (
     (stat.S_ISLNK, "a link"),
 )
 OPENS_BELOW: Final = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-"""Whether files can be opened relative to a folder; on Windows they can't."""
+"""True if files can be opened relative to a folder; on Windows they can't."""
 
 
 class UnusableFileError(OSError):

@@ -68,7 +68,7 @@ class CompiledModels:
 
     @property
     def is_on(self) -> bool:
-        """Whether the cache is used."""
+        """True if the cache is used."""
         return self._folder is not None
 
     def find(self, key: str) -> KeptModel | None:

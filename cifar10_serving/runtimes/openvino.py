@@ -100,7 +100,7 @@ class OpenVinoRuntime:
 
 @dataclass(frozen=True)
 class _Sharing:
-    """How calls share the cores: OpenVINO's settings, and the number of concurrent calls."""
+    """Division of the cores among calls: OpenVINO's settings, and the number of concurrent calls."""
 
     settings: Mapping[str, Any]
     parallel_calls: int = 1
@@ -165,7 +165,7 @@ class _Network:
 
     @property
     def is_to_keep(self) -> bool:
-        """Whether caching would make the next load cheaper."""
+        """True if caching would make the next load cheaper."""
         return self._found is None and self._kept.is_on
 
     def keep(self, model: "OpenVinoModel", image_s: float) -> None:

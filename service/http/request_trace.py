@@ -16,7 +16,7 @@ from service.telemetry.trace import Trace
 MAX_ID_BYTES: Final = 128
 SCOPE_KEY: Final = "cifar10.observation"
 ID_KEY: Final = "cifar10.request_id"
-TICKET_KEY: Final = "cifar10.begun"
+TICKET_KEY: Final = "cifar10.ticket"
 """Scope key of the backlog's record of the request."""
 
 Observer = Callable[[Trace], None]

@@ -126,7 +126,7 @@ class DecodeThreads:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether all threads are lost."""
+        """True if all threads are lost."""
         return self.overdue >= self._max_threads
 
     def submit(self, read: Callable[[], Decodable], *, expected_pixels: int, expires_s: float) -> "Future[Pixels]":

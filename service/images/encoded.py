@@ -81,7 +81,7 @@ class EncodedImage:
 
     @property
     def is_slow(self) -> bool:
-        """Whether even a small image takes milliseconds to decode."""
+        """True if even a small image takes milliseconds to decode."""
         return self._file.format in SLOW_FORMATS
 
     def decode(self) -> NDArray[np.uint8]:

@@ -220,13 +220,13 @@ class Backlog:
 
     @property
     def is_full(self) -> bool:
-        """Whether all requests are rejected."""
+        """True if all requests are rejected."""
         waiting = len(self._waiting)
         return waiting >= self._max_requests or self.admission.pending + waiting >= self.admission.max_pending
 
     @property
     def rejects(self) -> bool:
-        """Whether any request is rejected now; cheap to evaluate."""
+        """True if any request is rejected now; cheap to evaluate."""
         return bool(self._full) or self.is_full
 
     def is_exhausted(self, ahead: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where an image is decoded: a small one on the event loop, a large one in a thread.
+"""Decoding of images: a small one on the event loop, a large one in a thread.
 
 `service.images.encoded` does the decoding.
 """

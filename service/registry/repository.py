@@ -120,7 +120,7 @@ class ModelRepository:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the initial loading is finished."""
+        """True if the initial loading is finished."""
         return self._snapshot.loaded
 
     @property

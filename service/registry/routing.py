@@ -1,4 +1,4 @@
-"""Which versions of a model are loaded, and which of them answers: policy, labels, traffic split and shadow."""
+"""Loaded versions of a model, and the choice of the one that answers: policy, labels, traffic split and shadow."""
 
 import random
 from collections.abc import Mapping

@@ -54,7 +54,7 @@ class ModelVersion:
 
     @property
     def metadata(self) -> ModelMetadata | None:
-        """What was published about it; None until it was read."""
+        """Its published metadata; None until it was read."""
         return self._metadata
 
     @metadata.setter

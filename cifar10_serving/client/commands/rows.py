@@ -42,7 +42,7 @@ class Rows(Protocol):
     """Writes rows to standard output."""
 
     complete: bool
-    """Whether images without an answer always have a row, for programs that read it."""
+    """True if images without an answer always have a row, for programs that read it."""
 
     def write(self, row: Row) -> None:
         """Write a row."""

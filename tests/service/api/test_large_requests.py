@@ -52,7 +52,7 @@ def test_pixels_and_files_are_answered(client: TestClient) -> None:
 
 
 def have_ended(processes: set[int]) -> bool:
-    """Whether none of them is left after a while."""
+    """True if none of them is left after a while."""
     deadline_s = time.monotonic() + 20
     while processes & reading_processes() and time.monotonic() < deadline_s:
         time.sleep(0.01)
