@@ -65,7 +65,7 @@ class Problem(Record):
     detail: Annotated[str, Field(description="what was wrong this time")]
     expected: Annotated[str | None, Field(description="what would have been right")] = None
     remedy: Annotated[str | None, Field(description="what to do")] = None
-    available: Annotated[list[str] | None, Field(description="what there is, where a name was not found")] = None
+    available: Annotated[list[str] | None, Field(description="the names that exist, if a name was not found")] = None
     invalid_parameters: list[InvalidParameter] | None = None
 
 
@@ -80,7 +80,7 @@ class BatchResult(Record):
 class BatchPrediction(VersionReference):
     """The answer for several files, with the model and version that gave it."""
 
-    results: Annotated[list[BatchResult], Field(description="one a file, in the order in which they were sent")]
+    results: Annotated[list[BatchResult], Field(description="one per file, in the order in which the files were sent")]
 
 
 class Timings(Record):
@@ -96,7 +96,7 @@ class ModelAnswer(VersionReference):
 
     prediction: Prediction | None = None
     error: Problem | None = None
-    timings: Annotated[Timings | None, Field(description="null where nothing was computed")] = None
+    timings: Annotated[Timings | None, Field(description="null if nothing was computed")] = None
 
 
 class Agreement(Record):
@@ -104,22 +104,24 @@ class Agreement(Record):
 
     label: Annotated[
         str | None,
-        Field(description="what most models say; of several the one that they are surer of; null where none answers"),
+        Field(description="the most frequent answer; in a tie, the more confident one; null if no model answered"),
     ]
-    models: Annotated[Count, Field(description="how many say so")]
-    of: Annotated[Count, Field(description="how many answered")]
+    models: Annotated[Count, Field(description="how many models gave this answer")]
+    of: Annotated[Count, Field(description="how many models answered")]
 
 
 class Comparison(Record):
     """Several models' answers for one picture, computed one after another."""
 
-    answers: Annotated[list[ModelAnswer], Field(description="in the order of /models, or as asked for")]
+    answers: Annotated[
+        list[ModelAnswer], Field(description="in the order of the request, or of /models if it names none")
+    ]
     agreement: Agreement
     decode_ms: Milliseconds
     model_input: Annotated[
         str,
         Field(
-            description="what the models saw, as a PNG in a data URL; where they take images of different sizes, "
+            description="what the models saw, as a PNG in a data URL; if their input sizes differ, "
             "what the first one saw",
             pattern="^data:",
         ),
@@ -131,9 +133,9 @@ class Explanation(VersionReference):
 
     label: Annotated[str, Field(description="the class that is explained")]
     class_id: ClassId
-    confidence: Annotated[Probability, Field(description="of that class, of the whole picture")]
-    patch_pixels: Annotated[int, Field(ge=1, le=MAX_SIDE, description="side of the square that hides")]
-    stride_pixels: Annotated[int, Field(ge=1, le=MAX_SIDE, description="from one square to the next")]
+    confidence: Annotated[Probability, Field(description="probability of that class for the whole picture")]
+    patch_pixels: Annotated[int, Field(ge=1, le=MAX_SIDE, description="side of the square that hides a part")]
+    stride_pixels: Annotated[int, Field(ge=1, le=MAX_SIDE, description="distance from one square to the next")]
     importance: Annotated[
         list[list[float]],
         Field(
@@ -141,7 +143,7 @@ class Explanation(VersionReference):
             "falls, -1 to 1, the mean over all squares that hide the pixel"
         ),
     ]
-    images: Annotated[Count, Field(description="how many were computed: the whole picture and one for each square")]
+    images: Annotated[Count, Field(description="number of images computed: the whole picture and one for each square")]
 
 
 class VersionState(StrEnum):
@@ -162,7 +164,7 @@ class VersionStatus(Record):
     reason: Annotated[str | None, Field(description="why it failed, or is not loaded")] = None
     recipe: str | None = None
     test_accuracy: Annotated[
-        Probability | None, Field(description="stored at publishing, of the artifact at the precision that serves")
+        Probability | None, Field(description="measured when the version was published, in the precision that serves")
     ] = None
     test_images: Annotated[Count | None, Field(description="how many images the accuracy was measured on")] = None
     parameters: Count | None = None
@@ -190,20 +192,20 @@ class ModelStatus(Record):
     name: str
     title: str
     state: Annotated[VersionState, Field(description="ready as soon as one version is")]
-    default: Annotated[bool, Field(description="answers where no model is asked for")]
+    default: Annotated[bool, Field(description="answers requests that name no model")]
     serving_version: Annotated[
-        Version | None, Field(description="answers where no version is asked for, unless `split` shares them out")
+        Version | None, Field(description="answers requests that name no version, unless `split` distributes them")
     ]
     policy: Annotated[str, Field(description="which versions serve")]
-    labels: Annotated[dict[str, Version], Field(description="names to ask for a version by")]
+    labels: Annotated[dict[str, Version], Field(description="names by which a request can select a version")]
     split: Annotated[dict[Version, Count] | None, Field(description="version -> weight")] = None
     shadow: ShadowStatus | None = None
     problem: Annotated[
-        str | None, Field(description="why serving.json is not in force as it stands; what was before goes on")
+        str | None, Field(description="why serving.json is not in effect; the previous rollout stays")
     ] = None
-    tutorial: Annotated[
-        TutorialResult | None, Field(description="what the reproduced tutorial reports of a model of this name")
-    ] = None
+    tutorial: Annotated[TutorialResult | None, Field(description="the tutorial's published result for this model")] = (
+        None
+    )
     versions: list[VersionStatus]
 
 
@@ -261,5 +263,5 @@ class Readiness(Record):
     """True if requests are answered: loading is finished and at least one model is ready."""
 
     ready: bool
-    reason: Annotated[str | None, Field(description="why not, or what is amiss though they are")] = None
+    reason: Annotated[str | None, Field(description="why not ready, or what is wrong although ready")] = None
     models: Annotated[dict[str, VersionState], Field(description="model -> its state")]

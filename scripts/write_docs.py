@@ -60,9 +60,9 @@ def settings_document() -> str:
         "# Settings of the service\n\n"
         "Each setting is an environment variable and a flag of `python -m service` (after `make serve`:\n"
         "`.venv-serve/bin/python -m service`, in the project's folder). The flag overrides the variable. If a value\n"
-        "is not legal, the service does not start; the error names the variable, the value and the legal values.\n"
+        "is not allowed, the service does not start; the error names the variable, the value and the allowed values.\n"
         "`make docs` generates this page from `service/settings.py`.\n\n"
-        + table(["variable", "flag", "default", "legal", "meaning"], rows)
+        + table(["variable", "flag", "default", "allowed values", "meaning"], rows)
         + "\n## Deprecated names\n\n"
         f"These names still work and log a warning. Version {REMOVED_IN} will no longer accept them. If the old and\n"
         "the new name are given with different values, the service does not start.\n\n"

@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     version_policy: str = Field(
         "latest(1)",
         pattern=POLICY_PATTERN,
-        description="Versions to serve of a model without a serving.json: the N newest, or all.",
+        description="Which versions of a model to serve if it has no serving.json: the N newest, or all.",
         json_schema_extra={"legal": "latest(N), all"},
     )
     poll_interval_s: float = Field(

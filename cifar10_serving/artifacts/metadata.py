@@ -172,7 +172,7 @@ class EpochResult(Record):
     epoch: Annotated[int, Field(ge=1)]
     loss: float
     accuracy: Probability
-    val_loss: Annotated[float | None, Field(description="none where every image trains")] = None
+    val_loss: Annotated[float | None, Field(description="null if all images are used for training")] = None
     val_accuracy: Probability | None = None
     duration_s: Seconds
 
@@ -186,7 +186,7 @@ class Dataset(Record):
     train: Count
     validation: Count
     test: Count
-    split: Annotated[str, Field(description="how train and validation were separated")]
+    split: Annotated[str, Field(description="how training and validation images were separated")]
 
 
 class TrainingRun(Record):
@@ -195,10 +195,10 @@ class TrainingRun(Record):
     seed: int
     started_at: datetime
     wall_time_s: Seconds
-    hardware: Annotated[str, Field(description="that the last epoch was computed on; GPUs before the processor")]
-    git_commit: Annotated[str, Field(description="of this project; '-dirty' where files were changed since")]
+    hardware: Annotated[str, Field(description="used for the last epoch; GPUs before the processor")]
+    git_commit: Annotated[str, Field(description="of this project; '-dirty' if files were changed since")]
     command: Annotated[str, Field(description="repeats the run")]
-    versions: Annotated[dict[str, str], Field(description="package -> version; where training was elsewhere, of that")]
+    versions: Annotated[dict[str, str], Field(description="package -> version, of the process that trained")]
     backbone_sha256: Annotated[
         Sha256 | None, Field(description="SHA-256 over the weights that a transfer model's backbone began with")
     ] = None
@@ -259,7 +259,7 @@ class ModelMetadata(Record):
     plots: Annotated[dict[PlotName, PlotFile], Field(description="plot name -> file in the version's folder")]
     project_version: str
     published_at: datetime
-    files: Annotated[dict[FileName, FileRecord], Field(description="every file of the version but metadata.json")]
+    files: Annotated[dict[FileName, FileRecord], Field(description="every file of the version except metadata.json")]
 
     @model_validator(mode="after")
     def _check_classes(self) -> Self:

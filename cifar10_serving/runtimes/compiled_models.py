@@ -88,7 +88,7 @@ class CompiledModels:
             return None
         content = np.frombuffer(pages, np.uint8, offset=HEAD_BYTES) if len(pages) > HEAD_BYTES else NOTHING
         if hashlib.sha256(content.data).hexdigest() != head.sha256:
-            logger.warning("ignoring %s: the file was changed", file)
+            logger.warning("ignoring %s: its content does not match its checksum", file)
             return None
         with contextlib.suppress(OSError):
             os.utime(file)

@@ -173,7 +173,7 @@ class _Network:
         try:
             self._kept.keep(self._key, image_s, model.exported())
         except RuntimeError as error:
-            logger.warning("%s is not cached: %s", self._folder, error)
+            logger.warning("the compiled model of %s is not cached: %s", self._folder, error)
 
 
 class OpenVinoModel:

@@ -139,11 +139,9 @@ def predict_request(body: bytes, served: Served) -> PredictRequest:
     document = _document(body, served)
     name = _input_of(document, served)
     if ("instances" in document) == ("inputs" in document):
-        both = "both" if "inputs" in document else "neither"
+        found = "both 'instances' and" if "inputs" in document else "neither 'instances' nor"
         meant = "" if "inputs" in document else _misspelt(document, FORMS)
-        raise InvalidRequestError(
-            f"the request has {both} of 'instances' and 'inputs'{meant}", expected=f"one: {served.ways}"
-        )
+        raise InvalidRequestError(f"the request has {found} 'inputs'{meant}", expected=f"one of them: {served.ways}")
     if "instances" in document:
         return _read(name, _rows(name, document["instances"], served), "predictions", served)
     given = document["inputs"]

@@ -29,7 +29,7 @@ NAMES: Final = MappingProxyType({
     "video/quicktime": "a QuickTime video",
     "text/html": "an HTML page",
     "application/zip": "a zip archive",
-    "application/x-www-form-urlencoded": "what curl and forms declare where nothing is said",
+    "application/x-www-form-urlencoded": "the default of curl and of HTML forms",
 })  # fmt: skip
 """Names of types that are sent instead of an image."""
 WAYS: Final = (

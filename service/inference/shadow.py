@@ -70,7 +70,7 @@ class Shadow:
             if shadow.model is not None:
                 shadow.comparison.compared(agreed=int(shadow.model.predict(pixels[np.newaxis])[0].argmax()) == answered)
         except Exception:  # nobody waits for the result
-            logger.exception("%s as a shadow", shadow)
+            logger.exception("%s failed as a shadow", shadow)
             shadow.comparison.failed()
         finally:
             shadow.release()

@@ -129,7 +129,9 @@ class _Server(uvicorn.Server):
         await super().main_loop()
         end_s = time.monotonic() + self._settings.lame_duck_s
         if self._settings.lame_duck_s:
-            logger.info("stopping in %g s; until then not ready, but still answering", self._settings.lame_duck_s)
+            logger.info(
+                "shutting down in %g s; until then, not ready but still answering requests", self._settings.lame_duck_s
+            )
         while time.monotonic() < end_s and not self.force_exit:
             await self.on_tick(0)
             await asyncio.sleep(0.1)
@@ -205,7 +207,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, server.handle_exit)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    logger.info("listening on http://%s:%d, see /docs", host, settings.port)
+    logger.info("listening on http://%s:%d; /docs lists the routes", host, settings.port)
     most = ACCEPTS_ALONE if settings.workers == 1 else ACCEPTS_SHARED
     for listening in sockets:
         listening.setblocking(False)

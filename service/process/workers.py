@@ -171,7 +171,7 @@ class Supervisor:
             if not worker.has_beaten:
                 limit_s = max(limit_s, START_TIMEOUT_S)
             if self._settings.worker_timeout_s and self._stopped_s is None and worker.silent_s > limit_s:
-                logger.error("worker %d hangs: no heartbeat for %.0f s; killing it", worker.process.pid, limit_s)
+                logger.error("worker %d is hung: no heartbeat for %.0f s; killing it", worker.process.pid, limit_s)
                 worker.silent_s = -math.inf
                 worker.process.kill()
 

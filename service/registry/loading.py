@@ -154,7 +154,7 @@ class VersionLoader:
             self._fail(entry, error)
         except Exception as error:  # one broken version must not affect the others
             if not isinstance(error, UnresponsiveError):
-                logger.exception("%s", entry)
+                logger.exception("loading %s failed", entry)
             self._fail(entry, error)
         else:
             entry.load_time_ms = (time.monotonic() - start_s) * 1000

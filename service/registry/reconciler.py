@@ -166,7 +166,7 @@ class Reconciler:
     def _with_rollout(self, model: ServedModel) -> ServedModel:
         rollout, problem = _read_rollout(self._folder, model)
         if problem is not None and problem != model.problem:
-            logger.error("keeping previous rollout: %s", problem)
+            logger.error("keeping the previous rollout: %s", problem)
         if rollout != model.rollout:
             logger.info("%s: rollout is now %s", model.name, rollout.model_dump_json(exclude_defaults=True))
         return replace(model, rollout=rollout, problem=problem)

@@ -175,7 +175,7 @@ def test_worker_that_hangs_is_replaced_and_one_that_computes_is_not(tmp_path: Pa
         os.kill(both[0], signal.SIGSTOP)
         eventually(lambda: both[0] not in workers(server) and len(workers(server)) == 2)
         assert both[1] in workers(server)
-        assert f"worker {both[0]} hangs" in server.log.read_text()
+        assert f"worker {both[0]} is hung" in server.log.read_text()
 
 
 def test_worker_that_crashes_again_and_again_is_restarted_less_often_and_not_in_a_stop(

@@ -63,7 +63,7 @@ def add_service(command: argparse.ArgumentParser) -> None:
         "--token",
         default=os.environ.get(TOKEN_VARIABLE),
         metavar="SECRET",
-        help=f"sent as Authorization: Bearer; other users don't see the variable {TOKEN_VARIABLE}",
+        help=f"sent as Authorization: Bearer; other users can't see it in the variable {TOKEN_VARIABLE}",
     )
 
 

@@ -21,7 +21,7 @@ MOST_SHOWN: Final = 20
 def add(command: argparse.ArgumentParser) -> None:
     """Add the options."""
     command.description = (
-        "Hide one part of the image after the other, and show where the probability of the class falls."
+        "Hide one part of the image after another, and show where that lowers the probability of the class."
     )
     command.add_argument("file", metavar="FILE", help="an image, or - for standard input")
     add_model(command)
@@ -29,10 +29,16 @@ def add(command: argparse.ArgumentParser) -> None:
         "--class", dest="label", metavar="NAME", help="the class to explain; default: the most probable one"
     )
     command.add_argument(
-        "--patch", type=positive_number, metavar="PIXELS", help="side of the hidden square in pixels; default: 8"
+        "--patch",
+        type=positive_number,
+        metavar="PIXELS",
+        help="side of the hidden square in pixels; default: a quarter of the model's input, 8 of 32",
     )
     command.add_argument(
-        "--stride", type=positive_number, metavar="PIXELS", help="distance between squares in pixels; default: 4"
+        "--stride",
+        type=positive_number,
+        metavar="PIXELS",
+        help="distance between squares in pixels; default: an eighth of the model's input, 4 of 32",
     )
     add_json(command)
     add_service(command)

@@ -11,7 +11,7 @@ from cifar10_serving.schemas import ModelStatus, VersionStatus
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add the options."""
-    command.add_argument("name", metavar="NAME", help="one that `models` lists")
+    command.add_argument("name", metavar="NAME", help="name of a model, as `models` lists it")
     command.add_argument("--version", type=positive_number, metavar="N", help="show the metadata of this version")
     add_json(command)
     add_service(command)

@@ -211,7 +211,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "--thumbnail",
         choices=CHOICES,
         default="auto",
-        help="show the model's input in terminals that can (needs Pillow); auto: for up to 8 images",
+        help="show the model's input, if the terminal can display images (needs Pillow); auto: for up to 8 images",
     )
     add_service(command)
 

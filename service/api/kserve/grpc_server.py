@@ -75,7 +75,7 @@ async def serving_grpc(
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server.add_insecure_port(f"{host}:{settings.grpc_port}")
     await server.start()
-    logger.info("gRPC on %s:%d", host, settings.grpc_port)
+    logger.info("listening for gRPC on %s:%d", host, settings.grpc_port)
     following = asyncio.create_task(_follow_readiness(repository, status))
 
     async def drain() -> None:

@@ -218,7 +218,7 @@ class InferenceService:
             trace.status, trace.error = HTTPStatus.BAD_REQUEST, CLIENT_GONE  # as for HTTP
             raise
         except Exception as error:
-            logger.exception("%s", name)
+            logger.exception("gRPC call %s failed", name)
             trace.status = HTTPStatus.INTERNAL_SERVER_ERROR
             words = f"{unexpected(error)}; see the service's log"
             raise _RejectedError(grpc.StatusCode.INTERNAL, words) from None

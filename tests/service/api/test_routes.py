@@ -118,8 +118,8 @@ def test_metadata_is_the_artifacts_own(client: TestClient, path: str) -> None:
     ("document", "words"),
     [
         ([], "the request is []"),
-        ({}, "neither of 'instances' and 'inputs'"),
-        ({"instances": IMAGES, "inputs": IMAGES}, "both of"),
+        ({}, "neither 'instances' nor 'inputs'"),
+        ({"instances": IMAGES, "inputs": IMAGES}, "both 'instances' and 'inputs'"),
         ({"instances": IMAGES, "signature_name": "logits"}, "no signature 'logits'"),
         ({"instances": IMAGES, "signature_name": 3}, "no signature 3"),
         ({"instances": IMAGES, "signature_name": []}, "no signature []"),
