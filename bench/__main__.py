@@ -63,7 +63,7 @@ class Plan:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark or write a report; return 2 if it could not start."""
-    parsed = _parser().parse_args(arguments)
+    parsed = command_line().parse_args(arguments)
     try:
         if parsed.report is not None:
             results = read_results(parsed.report)
@@ -171,7 +171,8 @@ def _available(
     return servers, unavailable
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a part, in under 10 minutes: one round, short loads")
     parser.add_argument("--servers", nargs="+", choices=list(SERVERS), metavar="SERVER", help=", ".join(SERVERS))

@@ -96,6 +96,12 @@ def golden_class(model: str, sample: SampleImage, version: int | None = None) ->
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    """Run tests that are coroutines on asyncio; those of the service's parts run on uvloop, too."""
+    return "asyncio"
+
+
+@pytest.fixture
 def one_model(tmp_path: Path) -> Path:
     """Return a models folder with a copy of sequential version 1 that a test may damage."""
     folder = tmp_path / "models"

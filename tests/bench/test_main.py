@@ -30,9 +30,9 @@ def test_help_names_every_server(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_plan_leaves_nothing_published_out() -> None:
-    from bench.__main__ import _parser, plan_from
+    from bench.__main__ import command_line, plan_from
 
-    parsed = _parser().parse_args(["--models-folder", str(MODELS)])
+    parsed = command_line().parse_args(["--models-folder", str(MODELS)])
     plan = plan_from(parsed, ["sequential", "functional"])
     assert plan.models == ("sequential", "functional")
     assert plan.concurrency == (1, 8, 64, 256)
@@ -40,7 +40,7 @@ def test_a_plan_leaves_nothing_published_out() -> None:
 
 
 def test_quick_takes_under_ten_minutes_with_all_six_models() -> None:
-    from bench.__main__ import _parser, plan_from
+    from bench.__main__ import command_line, plan_from
     from training.cifar10 import MODEL_NAMES
 
-    assert plan_from(_parser().parse_args(["--quick"]), MODEL_NAMES).estimate_s < 600
+    assert plan_from(command_line().parse_args(["--quick"]), MODEL_NAMES).estimate_s < 600

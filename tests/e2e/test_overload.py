@@ -24,11 +24,6 @@ PENDING = 256
 PREDICT = "/predict?model=sequential"
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass(frozen=True)
 class Response:
     status: int

@@ -151,15 +151,13 @@ def test_json_and_compressed_requests_of_the_http_client(server: Addresses) -> N
     client.close()
 
 
-def test_asyncio_clients_get_the_same(server: Addresses) -> None:
-    async def ask() -> None:
-        for module, address in ((triton_http_aio, server.http), (triton_grpc_aio, server.grpc)):
-            async with module.InferenceServerClient(address) as client:
-                results = await asyncio.gather(*(client.infer(MODEL, [images_input(module)]) for _ in range(8)))
-                for result in results:
-                    assert_golden(result)
-
-    asyncio.run(ask())
+@pytest.mark.anyio
+async def test_asyncio_clients_get_the_same(server: Addresses) -> None:
+    for module, address in ((triton_http_aio, server.http), (triton_grpc_aio, server.grpc)):
+        async with module.InferenceServerClient(address) as client:
+            results = await asyncio.gather(*(client.infer(MODEL, [images_input(module)]) for _ in range(8)))
+            for result in results:
+                assert_golden(result)
 
 
 @pytest.mark.parametrize(

@@ -311,16 +311,15 @@ def test_streams_answer_each_request_and_outlive_a_wrong_one(server: Addresses) 
         assert_golden(answer.as_numpy("probabilities"))
 
 
-def test_streams_of_the_asyncio_client(server: Addresses) -> None:
+@pytest.mark.anyio
+async def test_streams_of_the_asyncio_client(server: Addresses) -> None:
     async def requests() -> AsyncIterator[dict[str, Any]]:
         for request_id in ("1", "2"):
             yield {"model_name": MODEL, "inputs": [pixels(triton_grpc_aio)], "request_id": request_id}
 
-    async def ask() -> list[Any]:
-        async with triton_grpc_aio.InferenceServerClient(server.grpc) as client:
-            return [answer async for answer in client.stream_infer(requests(), stream_timeout=20)]
-
-    for number, (result, error) in enumerate(asyncio.run(ask()), 1):
+    async with triton_grpc_aio.InferenceServerClient(server.grpc) as client:
+        answers = [answer async for answer in client.stream_infer(requests(), stream_timeout=20)]
+    for number, (result, error) in enumerate(answers, 1):
         assert error is None
         assert result.get_response().id == str(number)
         assert_golden(result.as_numpy("probabilities"))

@@ -1,6 +1,6 @@
 """Every call, by both clients, against the real server."""
 
-import asyncio
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cifar10_serving import client
-from cifar10_serving.client import AsyncClient, Client, Readiness
+from cifar10_serving.client import AsyncClient, Client
 from service.app import create_app
 from service.settings import Settings
 from tests.cifar10_serving.client.asgi_lifespan import started
@@ -18,6 +18,8 @@ from tests.cifar10_serving.client.asking import Ask, both
 from tests.cifar10_serving.client.scripted_server import ANSWERED, problem, scripted_server
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class, newest_version
 from tests.e2e.server import Server
+from tests.fakes import FakeRuntime
+from tests.waiting import wait_until
 from training.cifar10 import SMALL_CNNS
 
 CAT = SAMPLES[3]
@@ -135,29 +137,28 @@ def test_error_names_the_request_as_the_services_log_does(ask: Ask) -> None:
     assert raised.value.request_id == "theirs"
 
 
-def test_connections_are_kept_and_shared(service: Client) -> None:
-    log: list[str] = []
-    with Client(str(service.base_url)) as fresh:
-        fresh._http.event_hooks["response"] = [
-            lambda response: log.append(str(response.extensions["network_stream"].get_extra_info("client_addr")))
-        ]
+def test_connections_are_kept_and_shared(server: Server) -> None:
+    with Client(server.url, headers={"X-Request-ID": "one-of-a-client"}) as fresh:
         for _ in range(3):
             fresh.predict(CAT.file)
         fresh.models()
-    assert len(log) == 4
-    assert len(set(log)) == 1
+
+    def connections() -> list[str]:
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if "one-of-a-client" in line]
+        return [line["client"] for line in lines]
+
+    wait_until(lambda: len(connections()) == 4)
+    assert len(set(connections())) == 1
 
 
-def test_the_application_itself_can_be_asked_over_httpxs_asgi_transport() -> None:
-    async def ask() -> tuple[Readiness, str]:
-        app = create_app(Settings(models=SMALL_MODELS, poll_interval_s=0))
-        async with (
-            started(app),
-            AsyncClient("http://service", transport=httpx.ASGITransport(app)) as asking,
-        ):
-            readiness = await asking.wait_until_ready(timeout_s=60)
-            return readiness, (await asking.predict(CAT.file, model="sequential", version=NEWEST)).label
-
-    readiness, label = asyncio.run(ask())
+@pytest.mark.anyio
+async def test_the_application_itself_can_be_asked_over_httpxs_asgi_transport() -> None:
+    app = create_app(Settings(models=SMALL_MODELS, poll_interval_s=0), runtime=FakeRuntime())
+    async with (
+        started(app),
+        AsyncClient("http://service", transport=httpx.ASGITransport(app)) as asking,
+    ):
+        readiness = await asking.wait_until_ready(timeout_s=60)
+        answered = await asking.predict(CAT.file, model="sequential", version=NEWEST)
     assert readiness.ready
-    assert label == "cat"
+    assert answered.label == "cat"

@@ -1,6 +1,5 @@
 """`predict_many`: ordered, bounded, continuing after failures, and ending when it is closed."""
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
@@ -64,29 +63,27 @@ def test_no_more_is_read_ahead_than_the_concurrency_allows(service: Client) -> N
             assert taken <= seen + 1 + 4 * 2
 
 
-def test_no_more_is_read_ahead_than_the_concurrency_allows_async(server: Server) -> None:
-    async def ask() -> None:
-        taken = 0
+@pytest.mark.anyio
+async def test_no_more_is_read_ahead_than_the_concurrency_allows_async(server: Server) -> None:
+    taken = 0
 
-        async def endless() -> AsyncIterator[bytes]:
-            nonlocal taken
-            content = FILES[0].read_bytes()
-            while True:
-                taken += 1
-                yield content
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        content = FILES[0].read_bytes()
+        while True:
+            taken += 1
+            yield content
 
-        async with (
-            AsyncClient(server.url) as asking,
-            aclosing(asking.predict_many(endless(), model="sequential", concurrency=2)) as results,
-        ):
-            seen = 0
-            async for _ in results:
-                seen += 1
-                assert taken <= seen + 4 * 2
-                if seen == 30:
-                    break
-
-    asyncio.run(ask())
+    async with (
+        AsyncClient(server.url) as asking,
+        aclosing(asking.predict_many(endless(), model="sequential", concurrency=2)) as results,
+    ):
+        seen = 0
+        async for _ in results:
+            seen += 1
+            assert taken <= seen + 4 * 2
+            if seen == 30:
+                break
 
 
 @both
@@ -138,14 +135,15 @@ def test_what_the_images_raise_is_raised(ask: Ask) -> None:
         ask(scripted.url, "predict_many", broken())
 
 
-def test_asynchronous_results_end_promptly_when_they_are_closed() -> None:
-    async def ask(url: str) -> None:
-        async with AsyncClient(url) as asking, aclosing(asking.predict_many([b"x"] * 100, concurrency=4)) as results:
+@pytest.mark.anyio
+async def test_asynchronous_results_end_promptly_when_they_are_closed() -> None:
+    with scripted_server(ANSWERED, delay_s=0.1) as scripted:
+        async with (
+            AsyncClient(scripted.url) as asking,
+            aclosing(asking.predict_many([b"x"] * 100, concurrency=4)) as results,
+        ):
             async for _ in results:
                 break
-
-    with scripted_server(ANSWERED, delay_s=0.1) as scripted:
-        asyncio.run(ask(scripted.url))
         assert len(scripted.requests) <= 12
 
 

@@ -1,6 +1,5 @@
 """Which errors are retried and how long the client waits; no call exceeds its total time-out."""
 
-import asyncio
 import contextlib
 import socket
 import threading
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from cifar10_serving import client
-from cifar10_serving.client import AsyncClient, Client, ClientError, Prediction, Retries, Timeouts
+from cifar10_serving.client import AsyncClient, Client, ClientError, Retries, Timeouts
 from tests.cifar10_serving.client.asking import Ask, ask_sync, both, noted
 from tests.cifar10_serving.client.scripted_server import ANSWERED, PREDICTION, http_answer, problem, scripted_server
 from tests.e2e.server import Server, free_port
@@ -220,16 +219,14 @@ def test_service_that_restarts_is_waited_for() -> None:
         assert asking.predict(b"x") == PREDICTION
 
 
-def test_service_that_restarts_is_waited_for_by_asyncio() -> None:
-    async def ask() -> Prediction:
-        with scripted_server(ANSWERED) as scripted:
-            asking = AsyncClient(scripted.url, retries=REACHED, timeouts=Timeouts(total_s=30))
-            await asking.predict(b"x")
-        with away(asking.base_url.port or 0, comes_back=True):
-            async with asking:
-                return await asking.predict(b"x")
-
-    assert asyncio.run(ask()) == PREDICTION
+@pytest.mark.anyio
+async def test_service_that_restarts_is_waited_for_by_asyncio() -> None:
+    with scripted_server(ANSWERED) as scripted:
+        asking = AsyncClient(scripted.url, retries=REACHED, timeouts=Timeouts(total_s=30))
+        await asking.predict(b"x")
+    with away(asking.base_url.port or 0, comes_back=True):
+        async with asking:
+            assert await asking.predict(b"x") == PREDICTION
 
 
 @both

@@ -6,17 +6,14 @@ import json
 import os
 import pickle
 import signal
-import time
 import tracemalloc
 import weakref
 from base64 import b64encode
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
-import uvloop
 from fastapi.testclient import TestClient
 
 from service.api.large_requests import LARGE_BYTES, LENGTH, RequestReader, answer_questions
@@ -26,6 +23,7 @@ from service.inference.pipeline import Deadline
 from tests.conftest import SAMPLES
 from tests.reading import reading_processes
 from tests.service.api.kserve.requests import GOLDEN, INFER, MODEL, assert_golden, image_input
+from tests.waiting import PATIENCE_S, wait_until
 
 PREDICT = f"/v1/models/{MODEL}:predict"
 CLASSIFY = f"/v1/models/{MODEL}:classify"
@@ -51,12 +49,8 @@ def test_pixels_and_files_are_answered(client: TestClient) -> None:
     assert small == padded
 
 
-def have_ended(processes: set[int]) -> bool:
-    """True if none of them is left after a while."""
-    deadline_s = time.monotonic() + 20
-    while processes & reading_processes() and time.monotonic() < deadline_s:
-        time.sleep(0.01)
-    return not processes & reading_processes()
+def wait_for_end(processes: set[int]) -> None:
+    wait_until(lambda: not processes & reading_processes())
 
 
 @pytest.mark.parametrize(
@@ -84,31 +78,26 @@ def test_process_that_is_killed_is_replaced(client: TestClient) -> None:
     assert answers[0].headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_process_that_ends_while_idle_costs_one_answer(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    async def ask() -> list[object]:
-        reader, before = RequestReader(), reading_processes()
-        await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[1]")
-        started = reading_processes() - before
-        for process in started:
-            os.kill(process, signal.SIGKILL)
-        await asyncio.to_thread(have_ended, started)
-        await asyncio.sleep(0.1)  # the loop notices that the pipes are closed
-        with pytest.raises(UnavailableError):
-            await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[2]")
-        read: list[object] = await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[3]")
-        await reader.close()
-        return read
-
-    with asyncio.Runner(loop_factory=loop) as runner:
-        assert runner.run(ask()) == [3]
+@pytest.mark.anyio
+async def test_process_that_ends_while_idle_costs_one_answer() -> None:
+    reader, before = RequestReader(), reading_processes()
+    await reader.read(LARGE_BYTES, Deadline.after(PATIENCE_S), json.loads, "[1]")
+    started = reading_processes() - before
+    for process in started:
+        os.kill(process, signal.SIGKILL)
+    await asyncio.to_thread(wait_for_end, started)
+    await asyncio.sleep(0.1)  # the loop notices that the pipes are closed
+    with pytest.raises(UnavailableError):
+        await reader.read(LARGE_BYTES, Deadline.after(PATIENCE_S), json.loads, "[2]")
+    assert await reader.read(LARGE_BYTES, Deadline.after(PATIENCE_S), json.loads, "[3]") == [3]
+    await reader.close()
 
 
 def test_deadline_holds_while_it_is_read(client: TestClient) -> None:
     body = large({"inputs": [image_input(256, data=IMAGES * 4)]})
     response = client.post(INFER, content=body, headers={"X-Request-Timeout-Ms": "1"})
     assert (response.status_code, "no answer within 0.001 s" in response.json()["error"]) == (504, True)
-    assert have_ended(reading_processes())
+    wait_for_end(reading_processes())
     assert client.post(INFER, content=large({"inputs": [image_input()]})).status_code == 200
 
 
@@ -118,7 +107,8 @@ def test_small_request_is_read_in_place_whatever_its_headers_say(client: TestCli
     assert (response.status_code, reading_processes() - before) == (400, set())
 
 
-def test_request_that_is_answered_without_a_task_is_read_in_the_process() -> None:
+@pytest.mark.anyio
+async def test_request_that_is_answered_without_a_task_is_read_in_the_process() -> None:
     async def ask(timeout_s: float) -> object:
         reader = RequestReader()
         read: asyncio.Future[object] = asyncio.get_running_loop().create_future()
@@ -129,22 +119,20 @@ def test_request_that_is_answered_without_a_task_is_read_in_the_process() -> Non
         finally:
             await reader.close()
 
-    assert asyncio.run(ask(60)) == [1]
-    assert isinstance(asyncio.run(ask(0)), DeadlineError)
+    assert await ask(PATIENCE_S) == [1]
+    assert isinstance(await ask(0), DeadlineError)
 
 
-def test_process_ends_where_there_is_no_more_to_read() -> None:
-    async def ask() -> list[bool]:
-        reader = RequestReader(keep_s=0.05)
-        before = reading_processes()
-        read = await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[1]")
-        started = reading_processes() - before
-        seen = [read == [1], len(started) == 1, await asyncio.to_thread(have_ended, started)]
-        seen.append(await reader.read(LARGE_BYTES, Deadline.after(60), json.loads, "[1]") == [1])
-        await reader.close()
-        return seen
-
-    assert asyncio.run(ask()) == [True] * 4
+@pytest.mark.anyio
+async def test_process_ends_where_there_is_no_more_to_read() -> None:
+    reader = RequestReader(keep_s=0.05)
+    before = reading_processes()
+    assert await reader.read(LARGE_BYTES, Deadline.after(PATIENCE_S), json.loads, "[1]") == [1]
+    started = reading_processes() - before
+    assert len(started) == 1
+    await asyncio.to_thread(wait_for_end, started)
+    assert await reader.read(LARGE_BYTES, Deadline.after(PATIENCE_S), json.loads, "[1]") == [1]
+    await reader.close()
 
 
 def test_nothing_of_a_question_is_held_while_there_is_none() -> None:

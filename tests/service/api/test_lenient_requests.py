@@ -214,8 +214,7 @@ def test_unexpected_failure_has_the_headers_and_the_form_of_its_protocol(
     for name in ("status", "model_status"):
         monkeypatch.setattr(f"service.registry.repository.ModelRepository.{name}", fails)
     monkeypatch.setattr("service.api.kserve.routes.extensions", fails)
-    monkeypatch.setattr(client._transport, "raise_server_exceptions", False)
-    response = client.get(path)
+    response = TestClient(client.app, raise_server_exceptions=False).get(path)
     assert response.status_code == 500
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["x-request-id"]

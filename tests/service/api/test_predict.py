@@ -6,12 +6,8 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
 from cifar10_serving.schemas import Problem
-from service.http.request_trace import TICKET_KEY
-from service.inference.admission import Admission, Backlog, Ticket
 from service.settings import Settings
 from service.telemetry.logs import FLUSH_AFTER_S
 from tests.conftest import SAMPLES, SMALL_MODELS, newest_version, ready_client
@@ -31,36 +27,6 @@ def test_deadline_that_is_no_legal_number_is_refused(client: TestClient, value: 
 
 def test_deadline_of_a_request_is_kept(client: TestClient) -> None:
     assert client.post("/predict", content=CAT, headers={**PNG, "X-Request-Timeout-Ms": "5000"}).status_code == 200
-
-
-def after_waiting(client: TestClient, waited_s: float, rejected: Exception | None = None) -> TestClient:
-    """A client whose requests have waited in a backlog before they reach the application."""
-    begun = Ticket(Backlog(Admission(1, 1), 1), b"/predict", waited_s, rejected)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope[TICKET_KEY] = begun
-        await client.app(scope, receive, send)
-
-    return TestClient(app)
-
-
-def test_time_in_the_backlog_counts_for_the_deadline(client: TestClient) -> None:
-    headers = {**PNG, "X-Request-Timeout-Ms": "200"}
-    late = after_waiting(client, 0.3).post("/predict", content=CAT, headers=headers)
-    assert late.status_code == 504
-    assert Problem.model_validate_json(late.content).detail == "no answer within 0.2 s"
-
-
-def test_client_that_went_away_in_the_backlog_costs_nothing(client: TestClient) -> None:
-    gone = after_waiting(client, 0.3, ClientDisconnect())
-    before = of_request("cancelled_total", client)
-    gone.post("/predict", content=CAT, headers=PNG)
-    assert of_request("cancelled_total", client) == before + 1
-
-
-def of_request(name: str, client: TestClient) -> float:
-    families = text_string_to_metric_families(client.get("/metrics").text)
-    return sum(sample.value for family in families for sample in family.samples if sample.name == f"cifar10_{name}")
 
 
 @pytest.mark.parametrize("path", ["/predict", "/models", "/nope"])

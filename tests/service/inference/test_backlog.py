@@ -8,12 +8,7 @@ from service.errors import UnavailableError
 from service.inference.admission import MAX_STARTS_PER_TICK, Admission, Backlog, Rejection
 from tests.waiting import ManualClock
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_event_loops")]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = pytest.mark.anyio
 
 
 def backlog(max_requests: int = 100, max_pending: int = 1000) -> Backlog:

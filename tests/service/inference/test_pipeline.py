@@ -25,7 +25,7 @@ from tests.conftest import SAMPLES, SMALL_MODELS, golden_class
 from tests.fakes import FakeModel, FakeRuntime
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = pytest.mark.usefixtures("both_event_loops")
+pytestmark = pytest.mark.anyio
 
 
 class HeldModel(FakeModel):
@@ -88,7 +88,7 @@ def content(index: int = 0) -> bytes:
     return Path(SAMPLES[index].file).read_bytes()
 
 
-def test_many_requests_at_once_each_get_their_own_answer(repository: ModelRepository) -> None:
+async def test_many_requests_at_once_each_get_their_own_answer(repository: ModelRepository) -> None:
     pipeline, admission = data_plane(repository)
 
     async def ask_all() -> list[int]:
@@ -96,12 +96,12 @@ def test_many_requests_at_once_each_get_their_own_answer(repository: ModelReposi
         return [prediction.class_id for prediction in await asyncio.gather(*requests)]
 
     expected = [golden_class("functional", SAMPLES[index % 10]) for index in range(60)]
-    assert asyncio.run(ask_all()) == expected
+    assert await ask_all() == expected
     pipeline.close()
     assert admission.pending == 0
 
 
-def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: ModelRepository) -> None:
+async def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: ModelRepository) -> None:
     class NotedThreads(DecodeThreads):
         submitted = 0
 
@@ -116,88 +116,76 @@ def test_long_file_with_few_pixels_does_not_hold_up_the_event_loop(repository: M
     Image.new("RGB", (64, 64)).save(stream, "JPEG")
     empty_comment = b"\xff\xfe\x00\x02"
     slow = stream.getvalue()[:2] + empty_comment * 1_000_000 + stream.getvalue()[2:]  # rejected once it is read
-    asyncio.run(predict(pipeline, content(), top_k=1))
+    await predict(pipeline, content(), top_k=1)
     assert threads.submitted == 0
     with pytest.raises(TooLargeError):
-        asyncio.run(predict(pipeline, slow, top_k=1))
+        await predict(pipeline, slow, top_k=1)
     assert threads.submitted == 1
     pipeline.close()
 
 
-def test_one_bad_image_harms_no_other(repository: ModelRepository) -> None:
+async def test_one_bad_image_harms_no_other(repository: ModelRepository) -> None:
     pipeline, admission = data_plane(repository)
 
     async def ask_all() -> list[object]:
         bodies = [content(1), b"no image", content(2)]
         return await asyncio.gather(*(predict(pipeline, body, top_k=1) for body in bodies), return_exceptions=True)
 
-    first, second, third = asyncio.run(ask_all())
+    first, second, third = await ask_all()
     assert isinstance(second, UndecodableError)
     assert not isinstance(first, BaseException)
     assert not isinstance(third, BaseException)
     assert admission.pending == 0
 
 
-def test_full_service_answers_at_once_and_takes_requests_again_later(
+async def test_full_service_answers_at_once_and_takes_requests_again_later(
     repository: ModelRepository, held: HeldModel
 ) -> None:
     pipeline, admission = data_plane(repository, slots=2)
-
-    async def overload() -> None:
-        accepted = [asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1)) for _ in range(2)]
-        await until(lambda: admission.pending == 2)
-        with pytest.raises(UnavailableError):  # though nothing is computed
-            await predict(pipeline, content(), model="sequential", top_k=1)
-        held.release.set()
-        assert [prediction.confidence for prediction in await asyncio.gather(*accepted)] == [pytest.approx(0.1)] * 2
+    accepted = [asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1)) for _ in range(2)]
+    await until(lambda: admission.pending == 2)
+    with pytest.raises(UnavailableError):  # though nothing is computed
         await predict(pipeline, content(), model="sequential", top_k=1)
+    held.release.set()
+    assert [prediction.confidence for prediction in await asyncio.gather(*accepted)] == [pytest.approx(0.1)] * 2
+    await predict(pipeline, content(), model="sequential", top_k=1)
 
-    asyncio.run(overload())
 
-
-def test_deadline_is_an_error_and_what_had_not_started_is_never_computed(
+async def test_deadline_is_an_error_and_what_had_not_started_is_never_computed(
     repository: ModelRepository, held: HeldModel
 ) -> None:
     pipeline, admission = data_plane(repository)
-
-    async def flood() -> None:
-        requests = [predict(pipeline, content(), model="sequential", top_k=1, timeout_s=0.1) for _ in range(40)]
-        for result in await asyncio.gather(*requests, return_exceptions=True):
-            assert isinstance(result, DeadlineError)
-            assert "no answer within 0.1 s" in str(result)
-        assert admission.pending == 0
-        started_rows = held.rows
-        assert started_rows < 40
-        later = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
-        await asyncio.sleep(0.1)
-        assert held.rows == started_rows  # what has started keeps the runtime until it returns
-        held.release.set()
-        assert (await later).confidence == pytest.approx(0.1)
-        assert held.rows == started_rows + 1
-
-    asyncio.run(asyncio.wait_for(flood(), PATIENCE_S))
+    requests = [predict(pipeline, content(), model="sequential", top_k=1, timeout_s=0.1) for _ in range(40)]
+    for result in await asyncio.gather(*requests, return_exceptions=True):
+        assert isinstance(result, DeadlineError)
+        assert "no answer within 0.1 s" in str(result)
+    assert admission.pending == 0
+    started_rows = held.rows
+    assert started_rows < 40
+    later = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
+    await asyncio.sleep(0.1)
+    assert held.rows == started_rows  # what has started keeps the runtime until it returns
+    held.release.set()
+    assert (await later).confidence == pytest.approx(0.1)
+    assert held.rows == started_rows + 1
 
 
-def test_cancelled_request_is_never_computed(repository: ModelRepository, held: HeldModel) -> None:
+async def test_cancelled_request_is_never_computed(repository: ModelRepository, held: HeldModel) -> None:
     pipeline, admission = data_plane(repository)
-
-    async def cancel_some() -> None:
-        first = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
-        await until(lambda: held.rows)
-        others = [asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1)) for _ in range(4)]
-        await until(lambda: admission.pending == 5)
-        others[1].cancel()
-        others[2].cancel()
-        held.release.set()
-        results = await asyncio.gather(first, *others, return_exceptions=True)
-        assert [isinstance(result, asyncio.CancelledError) for result in results] == [False, False, True, True, False]
-        assert held.rows == 3
-        assert admission.pending == 0
-
-    asyncio.run(asyncio.wait_for(cancel_some(), PATIENCE_S))
+    first = asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1))
+    await until(lambda: held.rows)
+    others = [asyncio.create_task(predict(pipeline, content(), model="sequential", top_k=1)) for _ in range(4)]
+    await until(lambda: admission.pending == 5)
+    others[1].cancel()
+    others[2].cancel()
+    held.release.set()
+    results = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [isinstance(result, asyncio.CancelledError) for result in results] == [False, False, True, True, False]
+    assert held.rows == 3
+    assert admission.pending == 0
 
 
-def test_cache_answers_for_pixels_that_were_seen_before(repository: ModelRepository, held: HeldModel) -> None:
+async def test_cache_answers_for_pixels_that_were_seen_before(repository: ModelRepository, held: HeldModel) -> None:
     cache = PredictionCache(1_000_000)
     pipeline, _ = data_plane(repository, cache=cache)
     held.release.set()
@@ -205,12 +193,12 @@ def test_cache_answers_for_pixels_that_were_seen_before(repository: ModelReposit
     async def ask() -> list[Prediction]:
         return [await predict(pipeline, content(index), model="sequential", top_k=3) for index in (0, 1, 0, 0)]
 
-    first, second, third, fourth = asyncio.run(ask())
+    first, second, third, fourth = await ask()
     assert first == second == third == fourth
     assert (cache.hits, cache.misses, held.rows) == (2, 2, 2)
 
 
-def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: ModelRepository, held: HeldModel) -> None:
+async def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: ModelRepository, held: HeldModel) -> None:
     pipeline, _ = data_plane(repository)
     held.release.set()
     images = np.zeros((70, 32, 32, 3), np.uint8)
@@ -219,31 +207,31 @@ def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: ModelRep
     async def ask() -> Inferred:
         return await pipeline.infer(images, trace, Deadline.after(PATIENCE_S), model="sequential")
 
-    assert asyncio.run(ask()).probabilities.shape == (70, 10)
+    assert (await ask()).probabilities.shape == (70, 10)
     assert held.rows == 70
     assert trace.computed is not None
     assert trace.computed.batch_rows == BatchLimits().max_batch_size
 
 
-def test_no_rows_are_answered_with_none_and_too_many_are_refused(repository: ModelRepository) -> None:
+async def test_no_rows_are_answered_with_none_and_too_many_are_refused(repository: ModelRepository) -> None:
     pipeline, _ = data_plane(repository)
 
     async def ask(rows: int) -> Inferred:
         return await pipeline.infer(np.zeros((rows, 32, 32, 3), np.uint8), Trace(), Deadline.after(PATIENCE_S))
 
-    assert asyncio.run(ask(0)).probabilities.shape == (0, 10)
+    assert (await ask(0)).probabilities.shape == (0, 10)
     with pytest.raises(TooLargeError, match="513 images in one request"):
-        asyncio.run(ask(513))
+        await ask(513)
 
 
-def test_each_file_has_its_own_answer_or_its_own_error(repository: ModelRepository) -> None:
+async def test_each_file_has_its_own_answer_or_its_own_error(repository: ModelRepository) -> None:
     pipeline, _ = data_plane(repository)
 
     async def ask() -> Inferred:
         files = [content(1), b"no image", content(2)]
         return await pipeline.infer(files, Trace(), Deadline.after(PATIENCE_S), model="functional")
 
-    inferred = asyncio.run(ask())
+    inferred = await ask()
     first, second, third = inferred.results()
     assert isinstance(second, UndecodableError)
     assert not isinstance(first, RequestError)
@@ -254,7 +242,7 @@ def test_each_file_has_its_own_answer_or_its_own_error(repository: ModelReposito
         inferred.require_all()
 
 
-def test_large_images_and_answers_lower_the_limit_of_a_request(repository: ModelRepository) -> None:
+async def test_large_images_and_answers_lower_the_limit_of_a_request(repository: ModelRepository) -> None:
     pipeline, _ = data_plane(repository)
     version = repository.find("sequential")
     assert pipeline.max_images(version) == 512
@@ -268,10 +256,10 @@ def test_large_images_and_answers_lower_the_limit_of_a_request(repository: Model
         return await pipeline.infer(images, Trace(), Deadline.after(10), model="sequential")
 
     with pytest.raises(TooLargeError, match="6 images in one request"):
-        asyncio.run(ask())
+        await ask()
 
 
-def test_pixels_of_large_images_count_among_the_bytes_that_requests_hold(
+async def test_pixels_of_large_images_count_among_the_bytes_that_requests_hold(
     repository: ModelRepository, held: HeldModel
 ) -> None:
     pipeline, admission = data_plane(repository)
@@ -285,4 +273,4 @@ def test_pixels_of_large_images_count_among_the_bytes_that_requests_hold(
         await asked
         assert admission.pending_bytes == 0
 
-    asyncio.run(ask())
+    await ask()

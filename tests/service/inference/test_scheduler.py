@@ -1,9 +1,7 @@
 import asyncio
-import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,8 @@ from service.registry.version import ModelVersion
 from tests.fakes import FakeModel
 from tests.waiting import PATIENCE_S, ManualClock, until, wait_until
 
-pytestmark = pytest.mark.usefixtures("both_event_loops")
+pytestmark = pytest.mark.anyio
+NEVER_S = 1e6
 
 
 class Recorder(FakeModel):
@@ -61,126 +60,99 @@ def soon() -> float:
     return time.monotonic() + PATIENCE_S
 
 
-def run(scenario: Callable[[], "asyncio.Future[object] | object"]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))  # type: ignore[arg-type]
-
-
-def test_each_caller_gets_its_own_rows_whatever_the_batch() -> None:
+async def test_each_caller_gets_its_own_rows_whatever_the_batch() -> None:
     model = Recorder(held=True)
     scheduler, version = Scheduler(BatchLimits(max_batch_size=8)), ready(model)
     requests = [tuple(range(first, first + size)) for first, size in ((1, 1), (10, 3), (20, 1), (30, 12), (50, 2))] * 5
 
-    async def scenario() -> None:
-        answers = [scheduler.submit(version, rows(*values), soon()) for values in requests]
-        model.may_compute.set()
-        for values, computed in zip(requests, await asyncio.gather(*answers), strict=True):
-            assert computed.probabilities[:, 0].tolist() == list(values)
-
-    run(scenario)
+    answers = [scheduler.submit(version, rows(*values), soon()) for values in requests]
+    model.may_compute.set()
+    for values, computed in zip(requests, await asyncio.gather(*answers), strict=True):
+        assert computed.probabilities[:, 0].tolist() == list(values)
     assert max(model.batches) == 12  # a request that alone has more than a batch is computed alone
     assert sum(model.batches) == sum(map(len, requests))
     assert len(model.batches) < len(requests)
     scheduler.close()
 
 
-def test_idle_runtime_waits_for_nobody() -> None:
+async def test_idle_runtime_waits_for_nobody() -> None:
     model = Recorder()
     scheduler, version = Scheduler(BatchLimits()), ready(model)
 
-    async def scenario() -> None:
-        for _ in range(3):
-            computed = await scheduler.submit(version, rows(1), soon())
-            assert computed.batch_rows == 1
-
-    run(scenario)
+    for _ in range(3):
+        computed = await scheduler.submit(version, rows(1), soon())
+        assert computed.batch_rows == 1
     assert model.batches == [1, 1, 1]
     scheduler.close()
 
 
-def test_batch_wait_ends_once_the_batch_is_full() -> None:
+async def test_batch_wait_ends_once_the_batch_is_full() -> None:
     model = Recorder()
     scheduler = Scheduler(BatchLimits(max_batch_size=4, max_batch_delay_s=10 * PATIENCE_S))
     version = ready(model)
-
-    async def scenario() -> None:
-        answers = []
-        for value in range(4):
-            answers.append(scheduler.submit(version, rows(value), soon()))
-            await asyncio.sleep(0.005)
-        await asyncio.gather(*answers)
-
-    run(scenario)
+    answers = []
+    for value in range(4):
+        answers.append(scheduler.submit(version, rows(value), soon()))
+        await asyncio.sleep(0.005)
+    await asyncio.gather(*answers)
     assert model.batches == [4]
     scheduler.close()
 
 
-def test_batch_wait_ends_after_its_time() -> None:
+async def test_batch_wait_ends_after_its_time() -> None:
     model = Recorder()
     scheduler, version = Scheduler(BatchLimits(max_batch_size=4, max_batch_delay_s=0.05)), ready(model)
 
-    async def scenario() -> None:
-        assert (await scheduler.submit(version, rows(7), soon())).queue_s >= 0.05
-
-    run(scenario)
+    assert (await scheduler.submit(version, rows(7), soon())).queue_s >= 0.05
     assert model.batches == [1]
     scheduler.close()
 
 
-def test_flood_on_one_model_does_not_starve_another() -> None:
+async def test_flood_on_one_model_does_not_starve_another() -> None:
     flooded, other = Recorder(held=True), Recorder()
     other.order = flooded.order
     scheduler = Scheduler(BatchLimits(max_batch_size=4))
     version, other_version = ready(flooded), ready(other, "functional")
-
-    async def scenario() -> None:
-        flood = [scheduler.submit(version, rows(1), soon()) for _ in range(200)]
-        await until(lambda: flooded.batches)
-        others = scheduler.submit(other_version, rows(1), soon())
-        flooded.may_compute.set()
-        await asyncio.gather(others, *flood)
-
-    run(scenario)
+    flood = [scheduler.submit(version, rows(1), soon()) for _ in range(200)]
+    await until(lambda: flooded.batches)
+    others = scheduler.submit(other_version, rows(1), soon())
+    flooded.may_compute.set()
+    await asyncio.gather(others, *flood)
     assert flooded.order.index("functional") <= 2  # the batch that was being computed, and the next in turn
     scheduler.close()
 
 
-def test_broken_row_spoils_no_other_and_the_thread_lives_on() -> None:
+async def test_broken_row_spoils_no_other_and_the_thread_lives_on() -> None:
     model = Recorder()
     scheduler, version = Scheduler(BatchLimits()), ready(model)
 
-    async def scenario() -> None:
-        answers = [scheduler.submit(version, rows(value), soon()) for value in (3, 255, 4)]
-        first, broken, third = await asyncio.gather(*answers, return_exceptions=True)
-        assert isinstance(broken, RuntimeError)
-        assert not isinstance(first, BaseException)
-        assert not isinstance(third, BaseException)
-        assert (first.probabilities[0, 0], third.probabilities[0, 0]) == (3, 4)
-        assert (await scheduler.submit(version, rows(5), soon())).probabilities[0, 0] == 5
-
-    run(scenario)
+    answers = [scheduler.submit(version, rows(value), soon()) for value in (3, 255, 4)]
+    first, broken, third = await asyncio.gather(*answers, return_exceptions=True)
+    assert isinstance(broken, RuntimeError)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(third, BaseException)
+    assert (first.probabilities[0, 0], third.probabilities[0, 0]) == (3, 4)
+    assert (await scheduler.submit(version, rows(5), soon())).probabilities[0, 0] == 5
     scheduler.close()
 
 
-def test_expired_rows_get_their_error_in_time_and_are_not_computed() -> None:
+async def test_expired_rows_get_their_error_in_time_and_are_not_computed() -> None:
     model = Recorder(held=True)
     scheduler, version = Scheduler(BatchLimits()), ready(model)
 
-    async def scenario() -> None:
-        computing = scheduler.submit(version, rows(1), soon())
-        await until(lambda: model.batches)
-        with pytest.raises(TimeoutError):
-            await scheduler.submit(version, rows(2), time.monotonic() + 0.05)
-        assert not computing.done()
-        model.may_compute.set()
-        await computing
-        assert (await scheduler.submit(version, rows(3), soon())).batch_rows == 1
-
-    run(scenario)
+    computing = scheduler.submit(version, rows(1), soon())
+    await until(lambda: model.batches)
+    with pytest.raises(TimeoutError):
+        await scheduler.submit(version, rows(2), time.monotonic() + 0.05)
+    assert not computing.done()
+    model.may_compute.set()
+    await computing
+    assert (await scheduler.submit(version, rows(3), soon())).batch_rows == 1
     assert model.batches == [1, 1]
     scheduler.close()
 
 
-def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
+async def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
     clock = ManualClock()
 
     class TwoSecondsARow(Recorder):
@@ -192,171 +164,138 @@ def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
     limits = BatchLimits(max_batch_size=1, max_queue_size=5, max_queue_size_per_model=3)
     scheduler = Scheduler(limits, clock=clock)
     version, other_version = ready(model), ready(other, "functional")
-    never = math.inf
-
-    async def scenario() -> None:
-        await scheduler.submit(version, rows(1), never)  # so that the rate is known
-        model.may_compute.clear()
-        answers = [scheduler.submit(version, rows(1), never)]
-        await until(lambda: len(model.batches) == 2)
-        answers += [scheduler.submit(version, rows(1), never) for _ in range(3)]
-        with pytest.raises(UnavailableError, match="3 images are queued for sequential") as full:
-            scheduler.submit(version, rows(1), never)
-        assert full.value.retry_after_s == 6
-        answers += [scheduler.submit(other_version, rows(1), never) for _ in range(2)]
-        with pytest.raises(UnavailableError, match="5 images are queued"):
-            scheduler.submit(other_version, rows(1), never)
-        model.may_compute.set()
-        await asyncio.gather(*answers)
-        assert scheduler.queue_rows == 0
-        await scheduler.submit(version, rows(1), never)
-
-    run(scenario)
+    never = clock.now_s + NEVER_S
+    await scheduler.submit(version, rows(1), never)  # so that the rate is known
+    model.may_compute.clear()
+    answers = [scheduler.submit(version, rows(1), never)]
+    await until(lambda: len(model.batches) == 2)
+    answers += [scheduler.submit(version, rows(1), never) for _ in range(3)]
+    with pytest.raises(UnavailableError, match="3 images are queued for sequential") as full:
+        scheduler.submit(version, rows(1), never)
+    assert full.value.retry_after_s == 6
+    answers += [scheduler.submit(other_version, rows(1), never) for _ in range(2)]
+    with pytest.raises(UnavailableError, match="5 images are queued"):
+        scheduler.submit(other_version, rows(1), never)
+    model.may_compute.set()
+    await asyncio.gather(*answers)
+    assert scheduler.queue_rows == 0
+    await scheduler.submit(version, rows(1), never)
     scheduler.close()
 
 
-def test_closing_answers_those_who_wait_and_ends_the_threads() -> None:
+async def test_closing_answers_those_who_wait_and_ends_the_threads() -> None:
     model = Recorder(held=True)
     others = set(threading.enumerate())
     scheduler, version = Scheduler(BatchLimits()), ready(model)
 
-    async def scenario() -> None:
-        started = scheduler.submit(version, rows(1), soon())
-        await until(lambda: model.batches)
-        waiting = scheduler.submit(version, rows(2), soon())
-        scheduler.close()
-        with pytest.raises(UnavailableError, match="stopping"):
-            await waiting
-        with pytest.raises(UnavailableError, match="stopping"):
-            scheduler.submit(version, rows(3), soon())
-        model.may_compute.set()
-        await started
-
-    run(scenario)
+    started = scheduler.submit(version, rows(1), soon())
+    await until(lambda: model.batches)
+    waiting = scheduler.submit(version, rows(2), soon())
+    scheduler.close()
+    with pytest.raises(UnavailableError, match="stopping"):
+        await waiting
+    with pytest.raises(UnavailableError, match="stopping"):
+        scheduler.submit(version, rows(3), soon())
+    model.may_compute.set()
+    await started
     wait_until(lambda: set(threading.enumerate()) <= others)
     assert model.batches == [1]
 
 
-def test_rows_whose_time_is_over_when_they_come_are_told_so() -> None:
+async def test_rows_whose_time_is_over_when_they_come_are_told_so() -> None:
     model = Recorder()
     scheduler, version = Scheduler(BatchLimits()), ready(model)
 
-    async def scenario() -> None:
-        with pytest.raises(TimeoutError):
-            await scheduler.submit(version, rows(1), time.monotonic())
-        assert (await scheduler.submit(version, rows(2), soon())).probabilities[0, 0] == 2
-
-    run(scenario)
+    with pytest.raises(TimeoutError):
+        await scheduler.submit(version, rows(1), time.monotonic())
+    assert (await scheduler.submit(version, rows(2), soon())).probabilities[0, 0] == 2
     assert model.batches == [1]
     scheduler.close()
 
 
-def test_quick_model_computes_in_place_where_nothing_else_is_to_be_done() -> None:
+async def test_quick_model_computes_in_place_where_nothing_else_is_to_be_done() -> None:
     model = Recorder()
     scheduler, version = Scheduler(BatchLimits()), ready(model)
     version.row_s = 0.0001
-
-    async def scenario() -> None:
-        computed = scheduler.compute_now(version, rows(7))
-        assert computed is not None
-        assert (computed.probabilities[0, 0], computed.batch_rows, computed.queue_s) == (7, 1, 0)
-        assert scheduler.compute_now(version, rows(*range(100))) is None  # takes too long
-        waiting = scheduler.submit(version, rows(1), soon())
-        assert scheduler.compute_now(version, rows(7)) is None  # has to wait its turn
-        await waiting
-
-    run(scenario)
+    computed = scheduler.compute_now(version, rows(7))
+    assert computed is not None
+    assert (computed.probabilities[0, 0], computed.batch_rows, computed.queue_s) == (7, 1, 0)
+    assert scheduler.compute_now(version, rows(*range(100))) is None  # takes too long
+    waiting = scheduler.submit(version, rows(1), soon())
+    assert scheduler.compute_now(version, rows(7)) is None  # has to wait its turn
+    await waiting
     scheduler.close()
 
 
 @pytest.mark.parametrize("row_s", [0.0, 0.1])
-def test_model_that_is_slow_or_unknown_never_computes_in_place(row_s: float) -> None:
+async def test_model_that_is_slow_or_unknown_never_computes_in_place(row_s: float) -> None:
     scheduler, version = Scheduler(BatchLimits()), ready(Recorder())
     version.row_s = row_s
-
-    async def scenario() -> None:
-        assert scheduler.compute_now(version, rows(7)) is None
-
-    run(scenario)
+    assert scheduler.compute_now(version, rows(7)) is None
 
 
-def test_version_computes_no_more_batches_at_once_than_its_runtime_has_calls_for() -> None:
+async def test_version_computes_no_more_batches_at_once_than_its_runtime_has_calls_for() -> None:
     model, other = Recorder(held=True), Recorder()
     other.active, other.most_active, other.may_compute = model.active, model.most_active, model.may_compute
     scheduler = Scheduler(BatchLimits(max_batch_size=1), parallel_batches=3)
     versions = [ready(model), ready(other, "functional")] * 3
 
-    async def scenario() -> None:
-        answers = [scheduler.submit(version, rows(1), soon()) for version in versions]
-        await until(lambda: model.active["any"] == 2)
-        model.may_compute.set()
-        await asyncio.gather(*answers)
-
-    run(scenario)
+    answers = [scheduler.submit(version, rows(1), soon()) for version in versions]
+    await until(lambda: model.active["any"] == 2)
+    model.may_compute.set()
+    await asyncio.gather(*answers)
     assert model.most_active == {"sequential": 1, "functional": 1, "any": 2}
     scheduler.close()
 
 
-def test_deadlines_of_any_length_harm_no_other_request() -> None:
+async def test_deadlines_of_any_length_harm_no_other_request() -> None:
     model = Recorder()
     scheduler, version = Scheduler(BatchLimits()), ready(model)
 
-    async def scenario() -> None:
-        for microseconds in (*range(0, 2000, 50), -5):
-            in_a_hurry = scheduler.submit(version, rows(1), time.monotonic() + microseconds / 1e6)
-            others = [scheduler.submit(version, rows(value), soon()) for value in (2, 3)]
-            computed = await asyncio.gather(*others)
-            assert [int(answer.probabilities[0, 0]) for answer in computed] == [2, 3]
-            (outcome,) = await asyncio.gather(in_a_hurry, return_exceptions=True)
-            assert isinstance(outcome, Computed | TimeoutError)
-
-    run(scenario)
+    for microseconds in (*range(0, 2000, 50), -5):
+        in_a_hurry = scheduler.submit(version, rows(1), time.monotonic() + microseconds / 1e6)
+        others = [scheduler.submit(version, rows(value), soon()) for value in (2, 3)]
+        computed = await asyncio.gather(*others)
+        assert [int(answer.probabilities[0, 0]) for answer in computed] == [2, 3]
+        (outcome,) = await asyncio.gather(in_a_hurry, return_exceptions=True)
+        assert isinstance(outcome, Computed | TimeoutError)
     scheduler.close()
 
 
-def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
+async def test_deadlines_are_kept_in_whatever_order_they_come() -> None:
     model, clock = Recorder(held=True), ManualClock()
     scheduler, version = Scheduler(BatchLimits(max_batch_size=1), clock=clock), ready(model)
 
-    async def scenario() -> None:
-        computing = scheduler.submit(version, rows(1), math.inf)
-        await until(lambda: model.batches)
-        start_s = clock.now_s
-        late, early, hurried = (
-            scheduler.submit(version, rows(2), start_s + seconds) for seconds in (0.02, 0.01, 0.0004)
-        )
-        for passed_s, ended, waiting in ((0.005, hurried, {early, late}), (0.015, early, {late}), (0.025, late, set())):
-            clock.now_s = start_s + passed_s
-            with pytest.raises(TimeoutError):
-                await ended
-            assert not any(answer.done() for answer in waiting)
-        assert not computing.done()
-        model.may_compute.set()
-        await computing
-
-    run(scenario)
+    computing = scheduler.submit(version, rows(1), clock.now_s + NEVER_S)
+    await until(lambda: model.batches)
+    start_s = clock.now_s
+    late, early, hurried = (scheduler.submit(version, rows(2), start_s + seconds) for seconds in (0.02, 0.01, 0.0004))
+    for passed_s, ended, waiting in ((0.005, hurried, {early, late}), (0.015, early, {late}), (0.025, late, set())):
+        clock.now_s = start_s + passed_s
+        with pytest.raises(TimeoutError):
+            await ended
+        assert not any(answer.done() for answer in waiting)
+    assert not computing.done()
+    model.may_compute.set()
+    await computing
     assert model.batches == [1]
     scheduler.close()
 
 
-def test_expired_requests_leave_room_for_others() -> None:
+async def test_expired_requests_leave_room_for_others() -> None:
     model = Recorder(held=True)
     scheduler = Scheduler(BatchLimits(max_batch_size=1, max_queue_size=4, max_queue_size_per_model=4))
     version = ready(model)
-
-    async def scenario() -> None:
-        computing = scheduler.submit(version, rows(1), soon())
-        await until(lambda: model.batches)
-        for _ in range(5):
-            in_a_hurry = [scheduler.submit(version, rows(2), time.monotonic() + 0.001) for _ in range(4)]
-            outcomes = await asyncio.gather(*in_a_hurry, return_exceptions=True)
-            assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
-            assert scheduler.queue_rows == 0
-        patient = scheduler.submit(version, rows(3), soon())
-        assert not computing.done()
-        model.may_compute.set()
-        assert (await patient).probabilities[0, 0] == 3
-
-    run(scenario)
+    computing = scheduler.submit(version, rows(1), soon())
+    await until(lambda: model.batches)
+    for _ in range(5):
+        in_a_hurry = [scheduler.submit(version, rows(2), time.monotonic() + 0.001) for _ in range(4)]
+        outcomes = await asyncio.gather(*in_a_hurry, return_exceptions=True)
+        assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
+        assert scheduler.queue_rows == 0
+    patient = scheduler.submit(version, rows(3), soon())
+    assert not computing.done()
+    model.may_compute.set()
+    assert (await patient).probabilities[0, 0] == 3
     assert model.batches == [1, 1]
     scheduler.close()

@@ -10,11 +10,6 @@ from tests.service.telemetry.test_logging import HOSTILE
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def logged(trace: Trace, *, for_people: bool = False) -> str:
     stream = BytesIO()
     log = RequestLog(1.0, stream, for_people=for_people)
