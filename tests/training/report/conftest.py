@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from cifar10_serving.artifacts.layout import version_folder
 from tests.conftest import MODELS
+from tests.fakes import FakeRuntime
 from training.report import HTML_FILE, MARKDOWN_FILE, write_report
 
 VOID_ELEMENTS = {"img", "meta", "br", "hr", "link", "input"}
@@ -67,7 +69,17 @@ class ParsedHtml(HTMLParser):
             self.cells[-1] += data
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def quick_latencies() -> Iterator[None]:
+    """Time a fake runtime, once."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr("training.report.latency.open_runtime", lambda *_: FakeRuntime())
+        changed.setattr("training.report.latency.ROUNDS", 1)
+        changed.setattr("training.report.latency.ROUND_DURATION_S", 0.0)
+        yield
+
+
+@pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Return the report on everything that is published."""
     folder = tmp_path_factory.mktemp("report") / "made" / "here"
