@@ -45,6 +45,9 @@ class Prediction(VersionReference):
     label: Annotated[str, Field(description="the most probable class")]
     class_id: ClassId
     confidence: Annotated[Probability, Field(description="the probability of `label`")]
+    precision: Annotated[
+        Precision | None, Field(description="in which it was computed; null from servers before 0.2")
+    ] = None
     top: Annotated[list[ClassProbability], Field(description="the `top_k` most probable classes, best first")]
 
 
@@ -163,6 +166,7 @@ class VersionStatus(Record):
     state: VersionState
     reason: Annotated[str | None, Field(description="why it failed, or is not loaded")] = None
     recipe: str | None = None
+    precision: Annotated[Precision | None, Field(description="in which it answers; null while it is not loaded")] = None
     test_accuracy: Annotated[
         Probability | None, Field(description="measured when the version was published, in the precision that serves")
     ] = None
@@ -217,7 +221,7 @@ class ModelList(Record):
     runtime: RuntimeName
     runtime_version: str
     device: str
-    precision: Precision
+    precision: Annotated[Precision, Field(description="the default model's; each version has its own")]
 
 
 class FailedVersion(VersionReference):

@@ -108,6 +108,7 @@ def create_app(
         settings.default_model,
         version_policy=settings.version_policy,
         drain_limit_s=settings.graceful_shutdown_timeout_s,
+        max_accuracy_drop=settings.max_accuracy_drop,
     )
     repository.add_readiness_check(lambda: stop.reason)
     watcher = Watcher(repository, settings.poll_interval_s)
@@ -140,7 +141,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, runtime.precision)
+        logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, " or ".join(runtime.precisions))
         reload_on_sighup(watcher)
         loading = asyncio.create_task(_load(repository, watcher, stop))
         if is_worker():  # until then the other workers take the connections

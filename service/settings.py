@@ -143,10 +143,17 @@ class Settings(BaseSettings):
         description="Device that computes. A GPU needs the TensorFlow runtime.",
         json_schema_extra={"legal": "auto, cpu, gpu, gpu:N"},
     )
-    precision: Precision = Field(
-        "float32",
-        description="Numeric precision. bfloat16 is faster on CPUs that support it; a version's metadata states its "
-        "accuracy in each.",
+    precision: Precision | Literal["auto"] = Field(
+        "auto",
+        description="Numeric precision. auto is the fastest that the CPU computes natively and whose stored test "
+        "accuracy is close enough to float32's (max_accuracy_drop), as measured when a version is loaded.",
+    )
+    max_accuracy_drop: float = Field(
+        0.001,
+        ge=0,
+        le=1,
+        description="The most that the stored test accuracy of a precision may be below float32's for auto to choose "
+        "it; 0.001 is a tenth of a percentage point.",
     )
     compiled_models: Path = Field(
         Path("~/.cache/cifar10-serving"),

@@ -6,6 +6,7 @@ tested in `tests/cifar10_serving/runtimes` and end to end.
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ CLONE: Final = Path(__file__).resolve().parent.parent / "models"
 class FakeModel(ABC):
     """A `cifar10_serving.runtimes.base.LoadedModel` whose `predict` a test defines."""
 
+    precision: Precision = "float32"
+    image_s: float | None = None
     parallel_calls = 1
     warm_up_rows: tuple[int, ...] = (1,)
 
@@ -68,6 +71,10 @@ class FakeRuntime:
     """A `cifar10_serving.runtimes.base.Runtime` that knows the clone's versions, and copies of them anywhere.
 
     While `may_compute` is cleared, calls of its models block; while `may_load` is cleared, loads do.
+
+    Args:
+        image_s: the time per image in each precision that the device computes.
+        is_measured: an earlier load has measured these times.
     """
 
     name: RuntimeName = "openvino"
@@ -75,18 +82,29 @@ class FakeRuntime:
     device = "cpu"
     precision: Precision = "float32"
 
-    def __init__(self) -> None:
+    def __init__(self, image_s: Mapping[Precision, float] | None = None, *, is_measured: bool = False) -> None:
+        self._image_s = image_s or {"float32": 0.001}
+        self._is_measured = is_measured
+        self.precisions: tuple[Precision, ...] = tuple(self._image_s)
+        self.loads: list[Precision] = []
         self.may_compute, self.may_load = threading.Event(), threading.Event()
         self.may_compute.set()
         self.may_load.set()
 
-    def load(self, folder: Path) -> PublishedModel:
+    def measured_image_s(self, folder: Path, precision: Precision) -> float | None:  # noqa: ARG002
+        return self._image_s[precision] if self._is_measured else None
+
+    def load(self, folder: Path, precision: Precision | None = None) -> PublishedModel:
         """Load a version whose model file is that of a version of the clone."""
         assert self.may_load.wait(PATIENCE_S)
         original = _originals().get(_digest(folder))
         if original is None:
             raise ModelLoadError(f"{folder} holds no model of the clone", remedy="publish a copy of one")
-        return PublishedModel(original, self.may_compute)
+        model = PublishedModel(original, self.may_compute)
+        model.precision = precision or self.precision
+        model.image_s = self._image_s[model.precision]
+        self.loads.append(model.precision)
+        return model
 
 
 @cache

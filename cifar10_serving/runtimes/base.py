@@ -22,6 +22,16 @@ class LoadedModel(Protocol):
     """One loaded version. `predict` may be called from several threads at the same time."""
 
     @property
+    def precision(self) -> Precision:
+        """The numeric precision in which it computes."""
+        ...
+
+    @property
+    def image_s(self) -> float | None:
+        """The time per image in batches of 8 when all cores compute, in seconds; None if it was not measured."""
+        ...
+
+    @property
     def parallel_calls(self) -> int:
         """Number of concurrent calls that make sense; more would wait for one another."""
         ...
@@ -41,7 +51,7 @@ class LoadedModel(Protocol):
 
 
 class Runtime(Protocol):
-    """A framework on a device at a precision, opened once per process."""
+    """A framework on a device, opened once per process."""
 
     @property
     def name(self) -> RuntimeName:
@@ -60,11 +70,23 @@ class Runtime(Protocol):
 
     @property
     def precision(self) -> Precision:
-        """The numeric precision."""
+        """The precision of `load` without one."""
         ...
 
-    def load(self, folder: Path) -> LoadedModel:
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """All precisions that a version may be loaded in."""
+        ...
+
+    def measured_image_s(self, folder: Path, precision: Precision) -> float | None:
+        """Return `LoadedModel.image_s` as an earlier load on this machine measured it, if that is known."""
+        ...
+
+    def load(self, folder: Path, precision: Precision | None = None) -> LoadedModel:
         """Load the SavedModel in a version's folder, if its graph only computes.
+
+        Args:
+            precision: one of `precisions`; None for `precision`.
 
         Raises:
             cifar10_serving.errors.ArtifactError: there is none, or its graph has an op that does more than compute.

@@ -28,20 +28,42 @@ MAX_FOLDER_BYTES: Final = 2**30
 """Size limit; beyond it the least recently used files are deleted, as each version and release adds some."""
 HEAD_BYTES: Final = mmap.PAGESIZE
 """Size of the header, so that the content starts on a page of its own."""
+WORTH_SPLITTING: Final = 0.95
+"""A core for each call must take at most this part of the time of one call on all cores."""
 NOTHING: Final = np.zeros(0, np.uint8)
 
 logger = logging.getLogger(__name__)
+
+
+class Timing(BaseModel):
+    """The time per image in batches of 8, in seconds, for both ways to divide the cores.
+
+    `one_call_s` is for one call at a time on all cores; `a_core_a_call_s` is for as many concurrent calls as cores,
+    None if it was not measured.
+    """
+
+    one_call_s: float
+    a_core_a_call_s: float | None = None
+
+    @property
+    def splitting_pays(self) -> bool:
+        """False if concurrent calls are known not to be clearly faster."""
+        return self.a_core_a_call_s is None or self.a_core_a_call_s < WORTH_SPLITTING * self.one_call_s
+
+    @property
+    def image_s(self) -> float:
+        """The shorter time."""
+        return min(self.one_call_s, self.a_core_a_call_s or self.one_call_s)
 
 
 @dataclass(frozen=True)
 class KeptModel:
     """A cached model, mapped from its file.
 
-    `image_s` is the time per image within a batch, in seconds, when all cores shared a call; `content` is the runtime's
-    data, memory that its user must keep alive.
+    `timing` was measured when it was compiled; `content` is the runtime's data, memory that its user must keep alive.
     """
 
-    image_s: float
+    timing: Timing
     content: NDArray[np.uint8]
     _pages: mmap.mmap
 
@@ -52,7 +74,7 @@ class KeptModel:
 
 
 class _Head(BaseModel):
-    image_s: float
+    timing: Timing
     sha256: str
 
 
@@ -92,13 +114,23 @@ class CompiledModels:
             return None
         with contextlib.suppress(OSError):
             os.utime(file)
-        return KeptModel(head.image_s, content, pages)
+        return KeptModel(head.timing, content, pages)
 
-    def keep(self, key: str, image_s: float, content: bytes) -> None:
+    def find_timing(self, key: str) -> Timing | None:
+        """Return the timing cached under this key without reading the content, or None."""
+        if self._folder is None:
+            return None
+        try:
+            with open_regular(self._folder, self._file(self._folder, key).name) as stream:
+                return _Head.model_validate_json(stream.read(HEAD_BYTES)).timing
+        except (OSError, ValueError):  # `find` says why
+            return None
+
+    def keep(self, key: str, timing: Timing, content: bytes) -> None:
         """Store a model under this key, if the folder is writable."""
         if self._folder is None:
             return
-        head = _Head(image_s=image_s, sha256=hashlib.sha256(content).hexdigest())
+        head = _Head(timing=timing, sha256=hashlib.sha256(content).hexdigest())
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with replaced_file(self._file(self._folder, key)) as stream:

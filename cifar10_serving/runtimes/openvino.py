@@ -5,14 +5,14 @@ The only module of the project that imports OpenVINO. https://docs.openvino.ai, 
 
 import io
 import logging
-import math
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import openvino
@@ -23,7 +23,7 @@ from cifar10_serving.artifacts.metadata import CHANNELS, MAX_SIDE, MIN_SIDE, Inp
 from cifar10_serving.artifacts.saved_model import open_saved_model
 from cifar10_serving.errors import ArtifactCorruptError, ArtifactError, ModelLoadError, RuntimeUnavailableError
 from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Images, Probabilities, batch_sizes
-from cifar10_serving.runtimes.compiled_models import CompiledModels, KeptModel, key_of
+from cifar10_serving.runtimes.compiled_models import CompiledModels, KeptModel, Timing, key_of
 from cifar10_serving.runtimes.machine import usable_cores
 from cifar10_serving.runtimes.request_cost import request_s
 
@@ -34,17 +34,20 @@ CLEARLY_QUICK: Final = 0.5
 CLEARLY_SLOW: Final = 4.0
 """Factor of the threshold beyond which a repeated measurement would not change the decision."""
 TIMED_ROWS: Final = 8
-TIMED_CALLS: Final = 5
+TIMED_ROUNDS: Final = 5
 PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 
 
 class OpenVinoRuntime:
-    """OpenVINO's CPU device at one precision.
+    """OpenVINO's CPU device.
 
-    A model is quick if all cores together take no longer for an image than one core takes for the rest of its request.
-    Then HTTP needs a core of its own, and cores that share a call would spend more time synchronizing than computing.
+    The first load measures how calls should share the cores. A model is quick if all cores together take no longer for
+    an image than one core takes for the rest of its request: then HTTP needs a core of its own. Otherwise every core
+    computes a batch of its own if that answers more images per second than one call on all cores. A call that is alone
+    always gets all cores.
 
     Args:
+        precision: the precision of `load` without one; `auto` allows all that the CPU computes natively.
         compiled_models: folder of the cache of compiled models; None for no cache.
 
     Raises:
@@ -54,48 +57,81 @@ class OpenVinoRuntime:
     name: RuntimeName = "openvino"
     device = "cpu"
 
-    def __init__(self, precision: Precision = "float32", *, compiled_models: Path | None = None) -> None:
-        self.precision: Precision = precision
+    def __init__(
+        self, precision: Precision | Literal["auto"] = "float32", *, compiled_models: Path | None = None
+    ) -> None:
         self.version = str(openvino.__version__).split("-")[0]
         self._core = openvino.Core()
         self._quick_s = request_s()
         self._compiled_models = CompiledModels(compiled_models)
         self._keeping = ThreadPoolExecutor(1, thread_name_prefix="compiled-models")
-        if precision == "bfloat16" and not has_bfloat16(self._core):
+        native: tuple[Precision, ...] = ("float32", "bfloat16") if has_bfloat16(self._core) else ("float32",)
+        if precision != "auto" and precision not in native:
             raise RuntimeUnavailableError(
-                "precision bfloat16 on a CPU without bfloat16 instructions",
-                expected=f"one of {', '.join(self._core.get_property(DEVICE, 'OPTIMIZATION_CAPABILITIES'))}",
-                remedy="set precision to float32",
+                f"precision {precision} on a CPU without {precision} instructions",
+                expected=f"one of {', '.join(native)}",
+                remedy="set precision to auto or float32",
             )
+        self.precisions = native if precision == "auto" else (precision,)
+        self.precision: Precision = self.precisions[0]
 
-    def load(self, folder: Path) -> "OpenVinoModel":
-        """Load a version; see `cifar10_serving.runtimes.base.Runtime.load`.
+    def measured_image_s(self, folder: Path, precision: Precision) -> float | None:
+        """Return the cached time; see `cifar10_serving.runtimes.base.Runtime.measured_image_s`."""
+        try:
+            timing = self._compiled_models.find_timing(self._key(folder, precision))
+        except (OSError, ArtifactError):  # `load` says why
+            return None
+        return timing.image_s if timing is not None else None
 
-        All cores work on one call, unless the model is quick. The time per image is measured, unless an earlier load's
-        time is known and clear enough.
-        """
-        cores = usable_cores()
+    def load(self, folder: Path, precision: Precision | None = None) -> "OpenVinoModel":
+        """Load a version; see `cifar10_serving.runtimes.base.Runtime.load`."""
+        precision = precision or self.precision
         try:
             with open_saved_model(folder) as (stream, message):
                 check_graph(stream, message, folder / SAVED_MODEL_FILE)
-            network = _Network(self._core, folder, self.precision, self._compiled_models)
-            image_s = network.known_image_s
-            shared: OpenVinoModel | None = None
-            if image_s is None or CLEARLY_QUICK < image_s / self._quick_s < CLEARLY_SLOW:
-                shared = network.model(ALL_CORES_A_CALL)
-                image_s = _image_s(shared, self._quick_s)
-            model = shared or network.model(ALL_CORES_A_CALL)
-            if image_s <= self._quick_s and cores > 1:
-                model = network.model(_a_core_a_call(cores), alone=model)
-            model.prepare()
-            if network.is_to_keep:
-                self._keeping.submit(network.keep, model, image_s)
+            network = _Network(self._core, folder, precision, self._compiled_models, self._key(folder, precision))
+            return self._load(network)
         except (OSError, RuntimeError, ArtifactError) as error:
             raise ModelLoadError(
                 f"OpenVINO {self.version} can't load {folder}: {_last_line(error)}",
                 remedy="restore the version, or publish it again",
             ) from None
+
+    def _load(self, network: "_Network") -> "OpenVinoModel":
+        cores, timing = usable_cores(), network.known_timing
+        one_call = network.model(ALL_CORES_A_CALL)
+        if timing is None or CLEARLY_QUICK < timing.one_call_s / self._quick_s < CLEARLY_SLOW:
+            timing = Timing(
+                one_call_s=_measured_image_s(one_call, 1), a_core_a_call_s=timing and timing.a_core_a_call_s
+            )
+        model, is_quick = one_call, timing.one_call_s <= self._quick_s
+        if cores > 1 and (is_quick or timing.splitting_pays):
+            model = network.model(_a_core_a_call(cores - 1 if is_quick else cores), alone=one_call)
+            if not is_quick and timing.a_core_a_call_s is None:
+                timing = Timing(one_call_s=timing.one_call_s, a_core_a_call_s=_measured_image_s(model, cores))
+                model = model if timing.splitting_pays else one_call
+        model.image_s = timing.image_s
+        model.prepare()
+        if network.is_to_keep:
+            self._keeping.submit(network.keep, model, timing)
         return model
+
+    def _key(self, folder: Path, precision: Precision) -> str:
+        """Return the key of a compiled model in the cache.
+
+        Raises:
+            OSError: the SavedModel can't be read.
+        """
+        return key_of(
+            folder / SAVED_MODEL_FILE,
+            {
+                "openvino": openvino.__version__,
+                "cpu": self._core.get_property(DEVICE, "FULL_DEVICE_NAME"),
+                "capabilities": ", ".join(self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")),
+                "cores": str(usable_cores()),
+                "precision": precision,
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -109,9 +145,9 @@ class _Sharing:
 ALL_CORES_A_CALL: Final = _Sharing({"PERFORMANCE_HINT": "LATENCY"})
 
 
-def _a_core_a_call(cores: int) -> _Sharing:
-    """Return the settings for one core per call; one core is left to the caller."""
-    return _Sharing({"NUM_STREAMS": cores - 1, "INFERENCE_NUM_THREADS": cores - 1}, parallel_calls=cores - 1)
+def _a_core_a_call(calls: int) -> _Sharing:
+    """Return the settings for this many concurrent calls of one core each."""
+    return _Sharing({"NUM_STREAMS": calls, "INFERENCE_NUM_THREADS": calls}, parallel_calls=calls)
 
 
 def _last_line(error: Exception) -> str:
@@ -123,28 +159,20 @@ def _last_line(error: Exception) -> str:
 class _Network:
     """The network in a version's folder: cached by an earlier load, or read and compiled."""
 
-    def __init__(self, core: openvino.Core, folder: Path, precision: Precision, kept: CompiledModels) -> None:
+    def __init__(self, core: openvino.Core, folder: Path, precision: Precision, kept: CompiledModels, key: str) -> None:
         self._core = core
         self._folder = folder
+        self._precision: Precision = precision
         self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISION_HINT[precision]}
         self._kept = kept
-        self._key = key_of(
-            folder / SAVED_MODEL_FILE,
-            {
-                "openvino": openvino.__version__,
-                "cpu": core.get_property(DEVICE, "FULL_DEVICE_NAME"),
-                "capabilities": ", ".join(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")),
-                "cores": str(usable_cores()),
-                "precision": precision,
-            },
-        )
-        self._found = kept.find(self._key)
+        self._key = key
+        self._found = kept.find(key)
         self._read: openvino.Model | None = None
 
     @property
-    def known_image_s(self) -> float | None:
-        """The cached time per image within a batch, in seconds."""
-        return self._found.image_s if self._found is not None else None
+    def known_timing(self) -> Timing | None:
+        """The timing that an earlier load measured."""
+        return self._found.timing if self._found is not None else None
 
     def model(self, sharing: _Sharing, alone: "OpenVinoModel | None" = None) -> "OpenVinoModel":
         """Return a model that is ready to compute; cached content doesn't depend on how calls share the cores."""
@@ -153,25 +181,26 @@ class _Network:
             try:
                 content = openvino.Tensor(self._found.content, shared_memory=True)
                 imported = self._core.import_model(content, DEVICE, settings)
-                return OpenVinoModel(imported, sharing.parallel_calls, alone=alone, imported_from=self._found)
+                return OpenVinoModel(
+                    imported, self._precision, sharing.parallel_calls, alone=alone, imported_from=self._found
+                )
             except RuntimeError as error:
                 logger.warning("compiling %s again: %s", self._folder, str(error).strip().splitlines()[-1])
                 self._found = None
         if self._read is None:
             self._read = self._core.read_model(self._folder)
-        return OpenVinoModel(
-            self._core.compile_model(self._read, DEVICE, settings), sharing.parallel_calls, alone=alone
-        )
+        compiled = self._core.compile_model(self._read, DEVICE, settings)
+        return OpenVinoModel(compiled, self._precision, sharing.parallel_calls, alone=alone)
 
     @property
     def is_to_keep(self) -> bool:
         """True if caching would make the next load cheaper."""
         return self._found is None and self._kept.is_on
 
-    def keep(self, model: "OpenVinoModel", image_s: float) -> None:
+    def keep(self, model: "OpenVinoModel", timing: Timing) -> None:
         """Cache the compiled model for the next load."""
         try:
-            self._kept.keep(self._key, image_s, model.exported())
+            self._kept.keep(self._key, timing, model.exported())
         except RuntimeError as error:
             logger.warning("the compiled model of %s is not cached: %s", self._folder, error)
 
@@ -179,9 +208,10 @@ class _Network:
 class OpenVinoModel:
     """A compiled model, and inference requests that threads borrow from it.
 
-    `input_shape` is height, width and channels of an image.
+    `input_shape` is height, width and channels of an image; `image_s` is set by the load that measured it.
 
     Args:
+        precision: the precision in which it was compiled.
         parallel_calls: number of concurrent calls that make sense.
         alone: the model for single calls; None for this one.
         imported_from: the cached content, which may hold its weights.
@@ -195,11 +225,14 @@ class OpenVinoModel:
     def __init__(
         self,
         compiled: openvino.CompiledModel,
+        precision: Precision,
         parallel_calls: int,
         *,
         alone: "OpenVinoModel | None" = None,
         imported_from: KeptModel | None = None,
     ) -> None:
+        self.precision: Precision = precision
+        self.image_s: float | None = None
         self.parallel_calls = parallel_calls
         self._alone = alone
         self._imported_from = imported_from
@@ -265,18 +298,24 @@ def _input_shape(compiled: openvino.CompiledModel) -> InputShape:
     )
 
 
-def _image_s(model: OpenVinoModel, quick_s: float) -> float:
-    """Return the time per image within a batch: the shortest of a few calls, or the first that is clear enough."""
+def _measured_image_s(model: OpenVinoModel, calls: int) -> float:
+    """Return the time per image when this many threads compute batches at once: the shortest of a few rounds."""
     images = np.zeros((TIMED_ROWS, *model.input_shape), np.uint8)
-    model.predict(images)  # the first call is slower
-    shortest_s = math.inf
-    for _ in range(TIMED_CALLS):
+    together = threading.Barrier(calls)
+
+    def compute(_: int) -> tuple[float, float]:
+        together.wait()
         start_s = time.perf_counter()
         model.predict(images)
-        shortest_s = min(shortest_s, (time.perf_counter() - start_s) / TIMED_ROWS)
-        if not quick_s < shortest_s < CLEARLY_SLOW * quick_s:
-            break
-    return shortest_s
+        return start_s, time.perf_counter()
+
+    def round_s() -> float:
+        spans = list(threads.map(compute, range(calls)))
+        return max(end_s for _, end_s in spans) - min(start_s for start_s, _ in spans)
+
+    with ThreadPoolExecutor(calls, thread_name_prefix="measuring") as threads:
+        round_s()  # the first call is slower
+        return min(round_s() for _ in range(TIMED_ROUNDS)) / (TIMED_ROWS * calls)
 
 
 def has_bfloat16(core: openvino.Core | None = None) -> bool:

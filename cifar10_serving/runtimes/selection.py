@@ -25,7 +25,7 @@ def installed(name: RuntimeName) -> bool:
 def open_runtime(
     runtime: RuntimeName | Literal["auto"] = "auto",
     device: str = "auto",
-    precision: Precision = "float32",
+    precision: Precision | Literal["auto"] = "float32",
     *,
     max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     compiled_models: Path | None = None,
@@ -35,7 +35,8 @@ def open_runtime(
     Args:
         runtime: `openvino`, `tensorflow`, or `auto` for the rule above.
         device: `cpu`, `gpu`, `gpu:N`, or `auto`: a GPU if the runtime has one.
-        precision: `float32`, or `bfloat16` (OpenVINO, on a CPU that supports it).
+        precision: `float32`, `bfloat16` (OpenVINO, on a CPU that supports it), or `auto` for all that the device
+            computes natively.
         max_batch_size: maximum number of images per batch; a GPU is prepared for batches up to this size.
         compiled_models: folder of OpenVINO's cache of compiled models; None for no cache.
 
@@ -63,13 +64,13 @@ def open_runtime(
     from cifar10_serving.runtimes.tensorflow import TensorFlowRuntime
 
     place = ("gpu" if _tensorflow_sees_gpu() else "cpu") if device == "auto" else device
-    return TensorFlowRuntime(place, precision, max_batch_size=max_batch_size)
+    return TensorFlowRuntime(place, "float32" if precision == "auto" else precision, max_batch_size=max_batch_size)
 
 
-def _choose(device: str, precision: Precision) -> RuntimeName:
+def _choose(device: str, precision: Precision | Literal["auto"]) -> RuntimeName:
     if device.startswith("gpu") or not installed("openvino"):
         return "tensorflow"
-    if device == "auto" and precision == "float32" and installed("tensorflow") and _tensorflow_sees_gpu():
+    if device == "auto" and precision != "bfloat16" and installed("tensorflow") and _tensorflow_sees_gpu():
         return "tensorflow"
     return "openvino"
 

@@ -65,6 +65,7 @@ class TensorFlowRuntime:
                 f"precision {precision} with TensorFlow", expected="float32", remedy="set runtime to openvino"
             )
         self.precision: Precision = precision
+        self.precisions: tuple[Precision, ...] = (precision,)
         self.version = str(tf.__version__)
         gpus = tf.config.list_physical_devices("GPU")
         # TensorFloat-32 has only 10 bits, like float16, but this runtime promises float32.
@@ -87,7 +88,11 @@ class TensorFlowRuntime:
         self._sizes = batch_sizes(max_batch_size)
         self._placement = "/GPU:0" if _use_only([gpus[index]]) else f"/GPU:{index}"
 
-    def load(self, folder: Path) -> "TensorFlowModel":
+    def measured_image_s(self, folder: Path, precision: Precision) -> float | None:  # noqa: ARG002
+        """Return None: with one precision there is nothing to compare."""
+        return None
+
+    def load(self, folder: Path, precision: Precision | None = None) -> "TensorFlowModel":  # noqa: ARG002
         """Load a version; see `cifar10_serving.runtimes.base.Runtime.load`."""
         try:
             answer = _answering_function(_read_checked(folder))
@@ -109,6 +114,8 @@ class TensorFlowModel:
         sizes: sizes to which batches are padded, ascending; none if the device takes every size equally well.
     """
 
+    precision: Precision = "float32"
+    image_s = None
     parallel_calls = 1
 
     def __init__(self, answer: Any, placement: str, sizes: tuple[int, ...] = ()) -> None:

@@ -63,6 +63,7 @@ def prediction_document(version: ModelVersion, probabilities: Probabilities, top
         "label": best["label"],
         "class_id": best["class_id"],
         "confidence": best["probability"],
+        "precision": version.precision,
         "top": top,
     }
 

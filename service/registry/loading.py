@@ -2,12 +2,13 @@
 
 import errno
 import logging
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from cifar10_serving.artifacts.documents import printable
 from cifar10_serving.artifacts.layout import read_metadata, verify
-from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata
+from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata, Precision
 from cifar10_serving.errors import ProjectError
 from cifar10_serving.runtimes.base import Images, LoadedModel, Runtime
 from cifar10_serving.runtimes.golden import check_golden
@@ -29,6 +30,7 @@ Value = TypeVar("Value")
 GOLDEN_IMAGES: Final = 16
 """A wrong build, weight or precision shows in every image; all golden images of a large network take half a second."""
 TIMED_CALLS: Final = 5
+ROUNDING: Final = 1e-9
 READ_LIMIT_S: Final = 30.0
 SLOWEST_BYTES_PER_S: Final = 2**20
 """Lowest read rate of a working file system."""
@@ -104,24 +106,40 @@ def _settle(outcome: "Future[Value]", call: Callable[[], Value]) -> None:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A model that passed the golden check, its largest difference of a probability, and its time for one image."""
+    """A model that passed the golden check, its largest difference of a probability, and its time for one image.
+
+    `image_s` is infinite if the runtime did not measure it.
+    """
 
     model: LoadedModel
     difference: float
-    row_s: float
+    row_s: float = 0.0
+
+    @property
+    def image_s(self) -> float:
+        return self.model.image_s or math.inf
 
 
 class VersionLoader:
-    """Loads versions with one runtime.
+    """Loads versions with one runtime, each in the fastest precision that is accurate enough.
 
     Args:
         models: the models folder, which is removed from paths in reasons.
+        max_accuracy_drop: the most that the stored test accuracy of a precision may be below float32's.
         load_limit_s: time limit for the runtime to load and check a version, in seconds.
     """
 
-    def __init__(self, models: Path, runtime: Runtime, *, load_limit_s: float = DEFAULT_LOAD_LIMIT_S) -> None:
+    def __init__(
+        self,
+        models: Path,
+        runtime: Runtime,
+        *,
+        max_accuracy_drop: float = 0.0,
+        load_limit_s: float = DEFAULT_LOAD_LIMIT_S,
+    ) -> None:
         self._models = models
         self._runtime = runtime
+        self._max_accuracy_drop = max_accuracy_drop
         self._load_limit_s = load_limit_s
         self._calls = BoundedCalls()
 
@@ -158,11 +176,12 @@ class VersionLoader:
             self._fail(entry, error)
         else:
             entry.load_time_ms = (time.monotonic() - start_s) * 1000
-            entry.model, entry.row_s = loaded.model, loaded.row_s
+            entry.model, entry.row_s, entry.precision = loaded.model, loaded.row_s, loaded.model.precision
             entry.state = VersionState.READY
             logger.info(
-                "%s is ready after %.0f ms; golden answers differ by at most %.1e",
+                "%s is ready in %s after %.0f ms; golden answers differ by at most %.1e",
                 entry,
+                entry.precision,
                 entry.load_time_ms,
                 loaded.difference,
             )
@@ -185,9 +204,50 @@ class VersionLoader:
         return self._calls.run(str(entry), lambda: read_metadata(entry.folder), READ_LIMIT_S)
 
     def _load(self, folder: Path, metadata: ModelMetadata) -> _Loaded:
-        model = self._runtime.load(folder)
-        difference = check_golden(model, folder, metadata, self._runtime.precision, most_images=GOLDEN_IMAGES)
-        return _Loaded(model, difference, _warm(model, metadata.input_shape))
+        loaded = self._fastest(folder, metadata)
+        return replace(loaded, row_s=_warm(loaded.model, metadata.input_shape))
+
+    def _fastest(self, folder: Path, metadata: ModelMetadata) -> _Loaded:
+        """Load a version in each precision that may serve and is not known to be slower; return the fastest.
+
+        Raises:
+            ProjectError: it can't be loaded in any of them.
+        """
+        choices = self._accurate_enough(metadata)
+        known_s = {precision: self._runtime.measured_image_s(folder, precision) for precision in choices}
+        if len(choices) > 1 and None not in known_s.values():
+            choices = sorted(choices, key=lambda precision: known_s[precision] or 0.0)
+        fastest: _Loaded | None = None
+        for number, precision in enumerate(choices, 1):
+            try:
+                loaded = self._checked(folder, metadata, precision)
+            except ProjectError as error:
+                if fastest is None and number == len(choices):
+                    raise
+                logger.warning("%s does not serve in %s: %s", folder, precision, error)
+                continue
+            if fastest is None or loaded.image_s < fastest.image_s:
+                fastest = loaded
+            if None not in known_s.values():
+                break
+        if fastest is None:
+            raise AssertionError("a version without a precision was loaded")
+        return fastest
+
+    def _accurate_enough(self, metadata: ModelMetadata) -> list[Precision]:
+        """Return float32, and the precisions whose stored accuracy is not too far below; or the only one there is."""
+        runtime = self._runtime
+        first, *others = runtime.precisions
+        reference = metadata.evaluation("test", first, runtime.name)
+        lowest = reference.accuracy - self._max_accuracy_drop - ROUNDING if reference is not None else math.inf
+        evaluations = {precision: metadata.evaluation("test", precision, runtime.name) for precision in others}
+        return [first] + [
+            precision for precision, found in evaluations.items() if found is not None and found.accuracy >= lowest
+        ]
+
+    def _checked(self, folder: Path, metadata: ModelMetadata, precision: Precision) -> _Loaded:
+        model = self._runtime.load(folder, precision)
+        return _Loaded(model, check_golden(model, folder, metadata, precision, most_images=GOLDEN_IMAGES))
 
     def _fail(self, entry: ModelVersion, error: Exception) -> None:
         if isinstance(error, UnresponsiveError):

@@ -43,10 +43,10 @@ def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default:
 
 
 def stored_evaluation(entry: ModelVersion, runtime: Runtime) -> Evaluation | None:
-    """Return the evaluation on the test set in the serving precision."""
+    """Return the evaluation on the test set in the precision in which the version answers."""
     if entry.metadata is None:
         return None
-    return entry.metadata.evaluation("test", runtime.precision, runtime.name)
+    return entry.metadata.evaluation("test", entry.precision or runtime.precision, runtime.name)
 
 
 def _version_status(entry: ModelVersion, model: ServedModel, runtime: Runtime) -> VersionStatus:
@@ -61,6 +61,7 @@ def _version_status(entry: ModelVersion, model: ServedModel, runtime: Runtime) -
         state=entry.state,
         reason=reason,
         recipe=str(metadata.recipe.get("name")) if metadata else None,
+        precision=entry.precision,
         test_accuracy=evaluation.accuracy if evaluation else None,
         test_images=evaluation.n if evaluation else None,
         parameters=metadata.parameters.total if metadata else None,

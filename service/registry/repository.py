@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.schemas import ModelList, ModelStatus, Readiness, ReloadReport
 from cifar10_serving.text import did_you_mean
@@ -40,6 +41,7 @@ class ModelRepository:
         version_policy: `latest(N)` or `all`, for models whose serving.json has no policy.
         drain_limit_s: time limit for requests to finish before unloading, in seconds.
         load_limit_s: time limit for the runtime to load and check a version, in seconds.
+        max_accuracy_drop: the most that the stored accuracy of a faster precision may be below float32's.
         seed: seed of the random traffic split; None for a random one.
 
     Raises:
@@ -55,6 +57,7 @@ class ModelRepository:
         version_policy: str = DEFAULT_POLICY,
         drain_limit_s: float = DEFAULT_DRAIN_LIMIT_S,
         load_limit_s: float = DEFAULT_LOAD_LIMIT_S,
+        max_accuracy_drop: float = 0.0,
         seed: int | None = None,
     ) -> None:
         self.runtime = runtime
@@ -67,7 +70,7 @@ class ModelRepository:
         self._snapshot = Snapshot({}, (), {}, None, loaded=False, default_policy=version_policy, generation=0)
         self._reconciler = Reconciler(
             ModelsFolder(models),
-            VersionLoader(models, runtime, load_limit_s=load_limit_s),
+            VersionLoader(models, runtime, max_accuracy_drop=max_accuracy_drop, load_limit_s=load_limit_s),
             default_policy=version_policy,
             drain_limit_s=drain_limit_s,
             on_change=self._swap,
@@ -210,8 +213,13 @@ class ModelRepository:
             runtime=self.runtime.name,
             runtime_version=self.runtime.version,
             device=self.runtime.device,
-            precision=self.runtime.precision,
+            precision=self._default_precision(snapshot),
         )
+
+    def _default_precision(self, snapshot: Snapshot) -> Precision:
+        route = snapshot.routes.get(snapshot.default_name) if snapshot.default_name is not None else None
+        version = route.default if route is not None else None
+        return (version.precision if version is not None else None) or self.runtime.precision
 
     def model_status(self, name: str) -> ModelStatus:
         """Return the status of one model with every version, the newest first.

@@ -7,7 +7,7 @@ import math
 import threading
 from pathlib import Path
 
-from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata
+from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata, Precision
 from cifar10_serving.runtimes.base import LoadedModel
 from cifar10_serving.schemas import ShadowStatus, VersionState
 
@@ -19,10 +19,10 @@ volumes they change by themselves."""
 class ModelVersion:
     """A version with the files that its folder had at one time; other files make another `ModelVersion`.
 
-    `model` is set while the version is loaded. `row_s` is the time for one image, 0 if it was not measured.
-    `may_recover` is true if the version failed because something hung. States change only in the loading thread.
-    `labels`, `input_shape` (height, width, channels) and `image_bytes` (size of an image's pixels) are from the
-    metadata.
+    `model` is set while the version is loaded, `precision` from its first load on. `row_s` is the time for one
+    image, 0 if it was not measured. `may_recover` is true if the version failed because something hung. States
+    change only in the loading thread. `labels`, `input_shape` (height, width, channels) and `image_bytes` (size of
+    an image's pixels) are from the metadata.
 
     Args:
         signature: the signatures of its files.
@@ -41,6 +41,7 @@ class ModelVersion:
         self.image_bytes = 0
         self._metadata: ModelMetadata | None = None
         self.model: LoadedModel | None = None
+        self.precision: Precision | None = None
         self.row_s = 0.0
         self.load_time_ms: float | None = None
         self.comparison = ShadowComparison()

@@ -22,11 +22,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(listed.model_dump_json())
         return 0
-    header = ("model", "title", "state", "serves", "accuracy", "images", "parameters")
+    header = ("model", "title", "state", "serves", "precision", "accuracy", "images", "parameters")
     rows = [_row(model) for model in listed.models]
-    print("\n".join(aligned([header, *rows], right=frozenset({4, 5, 6}))))
+    print("\n".join(aligned([header, *rows], right=frozenset({5, 6, 7}))))
     default = f"default model: {listed.default_model}" if listed.default_model else "no model is ready"
-    computes = f"{listed.runtime} {listed.runtime_version} on {listed.device} in {listed.precision}"
+    computes = f"{listed.runtime} {listed.runtime_version} on {listed.device}"
     print(f"\n{printable(f'{computes}; {default}')}")
     return 0
 
@@ -39,6 +39,7 @@ def _row(model: ModelStatus) -> tuple[str, ...]:
         model.title,
         model.state,
         "-" if model.serving_version is None else f"version {model.serving_version}",
+        "-" if shown is None or shown.precision is None else shown.precision,
         "-" if shown is None or shown.test_accuracy is None else f"{shown.test_accuracy:.4f}",
         "-" if shown is None or shown.test_images is None else f"{shown.test_images:,}",
         "-" if shown is None or shown.parameters is None else f"{shown.parameters:,}",

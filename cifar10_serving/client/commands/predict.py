@@ -172,7 +172,9 @@ async def _stored(client: AsyncClient, model: str, version: int) -> StoredEvalua
         metadata = await client.metadata(model, version)
     except ClientError:
         return StoredEvaluation(model, version)
-    evaluation = metadata.evaluation("test", listed.precision, listed.runtime)
+    entries = (entry for listed_model in listed.models if listed_model.name == model for entry in listed_model.versions)
+    precision = next((entry.precision for entry in entries if entry.version == version), None) or listed.precision
+    evaluation = metadata.evaluation("test", precision, listed.runtime)
     return StoredEvaluation(model, version, evaluation, metadata.dataset.name)
 
 

@@ -37,6 +37,8 @@ BINARY_SIZE: Final = "binary_data_size"
 BINARY_OUTPUT: Final = "binary_data"
 BINARY_OUTPUTS: Final = "binary_data_output"
 CLASSIFICATION: Final = "classification"
+PRECISION: Final = "precision"
+"""The parameter of an answer that names the precision in which it was computed."""
 SHARED_MEMORY: Final = "shared_memory_region"
 TIMEOUT: Final = "timeout"
 MAX_HEADER_LENGTH_DIGITS: Final = 12
@@ -278,6 +280,7 @@ def infer_answer(request: InferRequest, inferred: Inferred) -> Answer:
     document: dict[str, Any] = {
         "model_name": inferred.version.name,
         "model_version": str(inferred.version.version),
+        "parameters": {PRECISION: inferred.version.precision},
         "outputs": [output],
     }
     if request.id is not None:

@@ -10,6 +10,7 @@ from cifar10_serving.artifacts.metadata import PROBABILITIES
 from cifar10_serving.runtimes.base import Images
 from service.api.kserve.codec import (
     CLASSIFICATION,
+    PRECISION,
     InferRequest,
     Parameters,
     check_output_names,
@@ -145,6 +146,7 @@ def infer_response(request: InferRequest, inferred: Inferred) -> Any:
     message = pb2.ModelInferResponse(
         model_name=inferred.version.name, model_version=str(inferred.version.version), id=request.id
     )
+    message.parameters[PRECISION].string_param = inferred.version.precision or ""
     output = message.outputs.add(name=PROBABILITIES)
     if request.classes is None:
         output.datatype = "FP32"

@@ -31,7 +31,7 @@ export function startCard() {
   const draw = whenChanged((_, entry, model, list, retry) => {
     if (entry.metadata) {
       drawBrand(entry.metadata);
-      drawCard(entry.metadata, model?.tutorial ?? null, list);
+      drawCard(entry.metadata, model, list);
     } else if (entry.error) showProblem(byId("card"), entry.error, retry);
   });
   return ({ chosen, list, listError }) => {
@@ -54,8 +54,10 @@ function drawBrand({ dataset, labels, signatures }) {
   document.title = `${dataset.name}, ${takes}`;
 }
 
-function drawCard(metadata, tutorial, list) {
-  const tested = evaluationOf(metadata, list);
+function drawCard(metadata, model, list) {
+  const tutorial = model?.tutorial ?? null;
+  const served = model?.versions.find(({ version }) => version === metadata.version);
+  const tested = evaluationOf(metadata, served?.precision ?? list.precision, list.runtime);
   const raw = service.address(`models/${metadata.name}/versions/${metadata.version}`);
   fill(
     byId("card"),
@@ -75,8 +77,8 @@ function drawCard(metadata, tutorial, list) {
   );
 }
 
-/** The stored evaluation on the test set in the serving precision, preferably by this runtime. */
-function evaluationOf({ evaluations }, { precision, runtime }) {
+/** The stored evaluation on the test set in the precision in which the version answers, preferably by this runtime. */
+function evaluationOf({ evaluations }, precision, runtime) {
   const matching = evaluations.filter((entry) => entry.split === "test" && entry.precision === precision);
   return matching.find((entry) => entry.runtime === runtime) ?? matching[0] ?? null;
 }

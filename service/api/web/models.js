@@ -67,7 +67,7 @@ function defaultOf(list) {
 function drawModels(list, chosen) {
   const tested = list.models.flatMap(({ versions }) => versions).find(({ test_images }) => test_images)?.test_images;
   byId("models-hint").textContent =
-    `${RUNTIMES[list.runtime]} ${list.runtime_version} on the ${list.device.toUpperCase()}, ${list.precision}.` +
+    `${RUNTIMES[list.runtime]} ${list.runtime_version} on the ${list.device.toUpperCase()}.` +
     (tested ? ` Accuracy on ${count(tested)} test images, stored with each version; the mark shows the tutorial's.` : "");
   fill(byId("models"), element("ul", { class: "list" }, list.models.map((model) => rowOf(model, chosen))));
 }
@@ -131,11 +131,12 @@ function accuracyOf({ test_accuracy: accuracy }, tutorial) {
   return bar;
 }
 
-function factsOf({ test_accuracy: accuracy, parameters: weights, size_bytes: bytes }) {
+function factsOf({ test_accuracy: accuracy, precision, parameters: weights, size_bytes: bytes }) {
   const facts = [
     accuracy === null ? null : element("strong", {}, percent(accuracy)),
     weights === null ? null : `${parameters(weights)} parameters`,
     bytes === null ? null : size(bytes),
+    precision ?? null,
   ];
   return facts.filter(Boolean).flatMap((fact, place) => (place ? [" · ", fact] : [fact]));
 }

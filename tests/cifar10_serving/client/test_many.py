@@ -180,8 +180,7 @@ def test_service_that_is_never_ready_is_waited_for_once_not_for_each_image(ask: 
     }
     with scripted_server(problem(503, "unavailable")) as scripted:
         first = ask(scripted.url, "predict_many", [b"x"], options=options)
-        tried = len(scripted.requests)
         results = ask(scripted.url, "predict_many", [b"x"] * 60, options=options, concurrency=1)
     errors = {type(result.error) for result in first + results}
     assert errors <= {client.UnavailableError, client.AnswerTimeoutError}  # a busy machine may cut an attempt short
-    assert len(scripted.requests) - tried < 2 * tried + 70
+    assert len(scripted.requests) < 5 * 60  # waiting for each image would make twenty attempts for each

@@ -12,12 +12,13 @@ import pytest
 from cifar10_serving.artifacts.layout import version_folder
 from cifar10_serving.runtimes import compiled_models
 from cifar10_serving.runtimes.base import Probabilities
-from cifar10_serving.runtimes.compiled_models import SUFFIX, CompiledModels, key_of
+from cifar10_serving.runtimes.compiled_models import SUFFIX, CompiledModels, Timing, key_of
 from cifar10_serving.runtimes.golden import read_golden
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 
 FOLDER = version_folder(MODELS, "sequential", 1)
+TIMING = Timing(one_call_s=0.003, a_core_a_call_s=0.001)
 CONTENT = b"\x00content\n" * 100
 KEPT_WITHIN_S = 20.0
 
@@ -36,20 +37,23 @@ def _kept(folder: Path) -> Path:
 
 
 def test_what_was_kept_is_found_by_another_process_of_the_same_folder(tmp_path: Path) -> None:
-    CompiledModels(tmp_path / "new" / "folder").keep("key", 0.001, CONTENT)
+    CompiledModels(tmp_path / "new" / "folder").keep("key", TIMING, CONTENT)
     found = CompiledModels(tmp_path / "new" / "folder").find("key")
     assert found is not None
     for _ in range(2):
-        assert (found.image_s, found.content.tobytes()) == (0.001, CONTENT)
+        assert (found.timing, found.content.tobytes()) == (TIMING, CONTENT)
         found.release_pages()
+    assert CompiledModels(tmp_path / "new" / "folder").find_timing("key") == TIMING
     assert CompiledModels(tmp_path / "new" / "folder").find("other") is None
+    assert CompiledModels(tmp_path / "new" / "folder").find_timing("other") is None
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
     nowhere = CompiledModels(None)
-    nowhere.keep("key", 0.001, CONTENT)
+    nowhere.keep("key", TIMING, CONTENT)
     assert not nowhere.is_on
     assert nowhere.find("key") is None
+    assert nowhere.find_timing("key") is None
 
 
 @pytest.mark.parametrize(("cut_bytes", "end"), [(1, b""), (1, b"!"), (900, b""), (1500, b""), (10_000, b"")])
@@ -57,7 +61,7 @@ def test_damaged_file_counts_as_not_there(
     tmp_path: Path, cut_bytes: int, end: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = CompiledModels(tmp_path)
-    kept.keep("key", 0.001, CONTENT)
+    kept.keep("key", TIMING, CONTENT)
     file = _kept(tmp_path)
     file.write_bytes(file.read_bytes()[:-cut_bytes] + end)
     assert kept.find("key") is None
@@ -73,18 +77,18 @@ def test_what_is_no_regular_file_counts_as_not_there(tmp_path: Path, caplog: pyt
 def test_folder_that_cannot_be_made_keeps_nothing_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     with caplog.at_level(logging.INFO):
-        CompiledModels(tmp_path / "file" / "folder").keep("key", 0.001, CONTENT)
+        CompiledModels(tmp_path / "file" / "folder").keep("key", TIMING, CONTENT)
     assert "compiled models are not cached" in caplog.text
 
 
 def test_those_used_longest_ago_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = CompiledModels(tmp_path)
     for age, key in enumerate(("newest", "used", "old")):
-        kept.keep(key, 0.001, CONTENT)
+        kept.keep(key, TIMING, CONTENT)
         os.utime(tmp_path / f"{key}{SUFFIX}", (1000 - age, 1000 - age))
     assert kept.find("old") is not None  # which uses it
     monkeypatch.setattr(compiled_models, "MAX_FOLDER_BYTES", 3 * (tmp_path / f"used{SUFFIX}").stat().st_size)
-    kept.keep("another", 0.001, CONTENT)
+    kept.keep("another", TIMING, CONTENT)
     assert [kept.find(key) is not None for key in ("another", "old", "newest", "used")] == [True, True, True, False]
 
 
@@ -118,7 +122,7 @@ def test_second_load_uses_what_the_first_kept(tmp_path: Path) -> None:
 def test_what_openvino_refuses_to_import_is_compiled_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     expected = _answers(tmp_path)
     file = _kept(tmp_path)
-    CompiledModels(tmp_path).keep(file.name.removesuffix(SUFFIX), 0.001, b"of a release long ago")
+    CompiledModels(tmp_path).keep(file.name.removesuffix(SUFFIX), TIMING, b"of a release long ago")
     assert _answers(tmp_path) == pytest.approx(expected, abs=1e-6)
     assert "compiling" in caplog.text
     assert _kept(tmp_path).stat().st_size > 1000
@@ -136,3 +140,22 @@ def test_model_goes_with_its_last_reference(tmp_path: Path) -> None:
         assert [model() for model in gone] == [None, None]
     finally:
         gc.enable()
+
+
+def test_earlier_loads_time_is_known_to_the_next_process(tmp_path: Path) -> None:
+    assert OpenVinoRuntime(compiled_models=tmp_path).measured_image_s(FOLDER, "float32") is None
+    model = OpenVinoRuntime(compiled_models=tmp_path).load(FOLDER)
+    _kept(tmp_path)
+    assert OpenVinoRuntime(compiled_models=tmp_path).measured_image_s(FOLDER, "float32") == model.image_s
+    assert OpenVinoRuntime(compiled_models=tmp_path).measured_image_s(tmp_path, "float32") is None
+
+
+@pytest.mark.parametrize(
+    ("one_call_s", "a_core_a_call_s", "pays", "image_s"),
+    [(0.002, None, True, 0.002), (0.002, 0.0015, True, 0.0015), (0.002, 0.00195, False, 0.00195)],
+)
+def test_concurrent_calls_must_be_clearly_faster(
+    one_call_s: float, a_core_a_call_s: float | None, pays: bool, image_s: float
+) -> None:
+    timing = Timing(one_call_s=one_call_s, a_core_a_call_s=a_core_a_call_s)
+    assert (timing.splitting_pays, timing.image_s) == (pays, image_s)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.schemas import ReloadReport, VersionState
 from service.errors import UnavailableError, UnknownModelError
 from service.registry.repository import ModelRepository
@@ -218,9 +219,9 @@ def test_label_moves_once_its_new_version_is_loaded(
     answered = []
     load = FakeRuntime.load
 
-    def load_while_asked(runtime: FakeRuntime, folder: Path) -> PublishedModel:
+    def load_while_asked(runtime: FakeRuntime, folder: Path, precision: Precision) -> PublishedModel:
         answered.append(repository.find("sequential", "canary").version)
-        return load(runtime, folder)
+        return load(runtime, folder, precision)
 
     monkeypatch.setattr(FakeRuntime, "load", load_while_asked)
     repository.refresh()
@@ -282,11 +283,11 @@ class HangingRuntime(FakeRuntime):
         super().__init__()
         self.asked, self.let_go = threading.Event(), threading.Event()
 
-    def load(self, folder: Path) -> PublishedModel:
+    def load(self, folder: Path, precision: Precision | None = None) -> PublishedModel:
         if folder.name == "2":
             self.asked.set()
             assert self.let_go.wait(PATIENCE_S)
-        return super().load(folder)
+        return super().load(folder, precision)
 
 
 @pytest.fixture

@@ -27,10 +27,11 @@ def test_models_lists_each_with_its_stored_accuracy(run: Run) -> None:
         version = next(entry for entry in model.versions if entry.version == model.serving_version)
         line = next(line for line in lines if line.startswith(model.name))
         assert f"version {version.version}" in line
+        assert f"{version.precision} " in line
         assert f"{version.test_accuracy:.4f}" in line
         assert (f"{model.name} *" in line) == model.default
     assert lines[-1] == (
-        f"{listed.runtime} {listed.runtime_version} on {listed.device} in {listed.precision}; "
+        f"{listed.runtime} {listed.runtime_version} on {listed.device}; "
         f"default model: {listed.default_model}"
     )
 
