@@ -19,6 +19,17 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def return_free_memory() -> bool:
+    """Return the free pages of all heaps to the system; return whether the C library can."""
+    if not sys.platform.startswith("linux"):
+        return False
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+    if trim is None:
+        return False
+    trim(0)
+    return True
+
+
 def set_malloc(parameters: Mapping[int, int]) -> bool:
     """Set these parameters, in order; return whether the C library supports all of them."""
     if not sys.platform.startswith("linux"):

@@ -20,6 +20,7 @@ from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata, Precis
 from cifar10_serving.errors import ProjectError
 from cifar10_serving.runtimes.base import Images, LoadedModel, Runtime
 from cifar10_serving.runtimes.golden import check_golden
+from cifar10_serving.runtimes.machine import return_free_memory
 from cifar10_serving.schemas import VersionState
 from service.inference.scheduler import MAX_BATCH_S
 from service.registry.version import ModelVersion
@@ -198,6 +199,7 @@ class VersionLoader:
         if not entry.wait_until_unused(drain_limit_s):
             logger.warning("unloading %s although requests still use it after %g s", entry, drain_limit_s)
         entry.model = None
+        return_free_memory()
         logger.info("%s unloaded", entry)
 
     def _metadata(self, entry: ModelVersion) -> ModelMetadata:
@@ -205,7 +207,9 @@ class VersionLoader:
 
     def _load(self, folder: Path, metadata: ModelMetadata) -> _Loaded:
         loaded = self._fastest(folder, metadata)
-        return replace(loaded, row_s=_warm(loaded.model, metadata.input_shape))
+        row_s = _warm(loaded.model, metadata.input_shape)
+        return_free_memory()  # of the precisions and layouts that were slower
+        return replace(loaded, row_s=row_s)
 
     def _fastest(self, folder: Path, metadata: ModelMetadata) -> _Loaded:
         """Load a version in each precision that may serve and is not known to be slower; return the fastest.

@@ -7,36 +7,42 @@ from tests.conftest import ROOT
 
 PROGRAM = """
 import ctypes
+from cifar10_serving.runtimes.machine import return_free_memory
 from service.process.memory import configure_malloc
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = [ctypes.c_void_p]
-if {keep}:
-    assert configure_malloc()
-libc.free(libc.malloc(4_000_000))    # what moves the limit
+assert configure_malloc()
+libc.free(libc.malloc(20_000_000))  # would raise a threshold that is not set
 def resident():
     return int(open('/proc/self/statm').read().split()[1]) * 4096
 before = resident()
 blocks, others = [], []
 for _ in range(40):
-    blocks.append(libc.malloc(1_000_000))
-    ctypes.memset(blocks[-1], 1, 1_000_000)
+    blocks.append(libc.malloc({size}))
+    ctypes.memset(blocks[-1], 1, {size})
     others.append(libc.malloc(140_000))  # lives on, as something always does
 for block in blocks:
     libc.free(block)
-print((resident() - before) // 1_000_000)
+kept = resident() - before
+assert return_free_memory()
+print(kept // 1_000_000, (resident() - before) // 1_000_000)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
-def test_large_blocks_go_back_to_the_system() -> None:
-    def megabytes_kept(*, keep: bool) -> int:
-        program = PROGRAM.replace("{keep}", str(keep))
+def test_blocks_of_a_photo_are_kept_until_asked_and_large_ones_go_back_at_once() -> None:
+    def megabytes(size_bytes: int) -> tuple[int, int]:
+        """Return the memory that is resident after forty blocks are freed, and after free memory is returned."""
+        program = PROGRAM.replace("{size}", str(size_bytes))
         result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-        return int(result.stdout)
+        kept, left = map(int, result.stdout.split())
+        return kept, left
 
-    assert megabytes_kept(keep=True) <= 2
-    assert megabytes_kept(keep=False) >= 20  # else this would not be needed any more
+    kept, left = megabytes(1_000_000)
+    assert kept >= 30
+    assert left <= 7
+    assert max(megabytes(5_000_000)) <= 7
 
 
 def test_garbage_is_collected_seldom_and_still_collected() -> None:

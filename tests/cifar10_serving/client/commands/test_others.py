@@ -31,8 +31,7 @@ def test_models_lists_each_with_its_stored_accuracy(run: Run) -> None:
         assert f"{version.test_accuracy:.4f}" in line
         assert (f"{model.name} *" in line) == model.default
     assert lines[-1] == (
-        f"{listed.runtime} {listed.runtime_version} on {listed.device}; "
-        f"default model: {listed.default_model}"
+        f"{listed.runtime} {listed.runtime_version} on {listed.device}; default model: {listed.default_model}"
     )
 
 
