@@ -14,14 +14,22 @@ from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
 from cifar10_serving.schemas import Comparison, Explanation, InvalidParameter, ModelAnswer, Timings
 from service.api.predict import DEFAULT_TOP_K, ModelChoice, TopK, VersionChoice, above, check_top_k
 from service.errors import InvalidParameterError, RequestError
-from service.http.answers import Answer, record_answer
-from service.http.declarations import HEADERS, IMAGE_BODY, problem_responses
 from service.http.errors import problem_of
-from service.http.exchange import HttpExchange, read_image
-from service.http.hot_routes import respond
+from service.http.exchange import Answer, HttpExchange, read_image, record_answer
+from service.http.middleware import respond
+from service.http.openapi import HEADERS, IMAGE_BODY, problem_responses
 from service.images.encoded import encode_png
-from service.inference.comparison import Answered, Candidate, agreement, candidates, comparable, compare, decode_for
-from service.inference.explanation import explain, patch_starts
+from service.inference.analysis import (
+    Answered,
+    Candidate,
+    agreement,
+    candidates,
+    comparable,
+    compare,
+    decode_for,
+    explain,
+    patch_starts,
+)
 from service.inference.pipeline import Pipeline
 from service.registry.repository import ModelRepository
 from service.settings import Settings

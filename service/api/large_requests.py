@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
 from service.errors import RequestError, UnavailableError, clear_traceback
 from service.inference.pipeline import Deadline
-from service.process.memory import configure_malloc
+from service.process.lifecycle import configure_malloc
 
 LARGE_BYTES: Final = 256 * 2**10
 """Threshold at which parsing (2 to 10 ms) takes longer than the way through another process."""

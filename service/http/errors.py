@@ -31,9 +31,8 @@ from service.errors import (
     out_of_memory,
     stopping,
 )
-from service.http.answers import CLOSE, JSON_HEADER, Answer, RawHeader, to_response
+from service.http.exchange import CLOSE, JSON_HEADER, Answer, RawHeader, to_response, trace_of
 from service.http.forwarding import route_path
-from service.http.request_trace import trace_of
 from service.telemetry.trace import Trace
 
 PROBLEM_TYPE: Final = "application/problem+json"

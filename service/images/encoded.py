@@ -18,10 +18,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cifar10_serving.artifacts.metadata import InputShape
 from service.errors import RequestError, out_of_memory
-from service.images.formats.image_file import READABLE_FORMATS, UPRIGHT, damaged
+from service.images.formats.image_file import READABLE_FORMATS, UPRIGHT, damaged, exif_orientation
 from service.images.formats.image_file import ImageFile as ReadFile
 from service.images.formats.jpeg import SMALL_PIXELS
-from service.images.formats.orientation import exif_orientation
 from service.images.formats.reading import READABLE_TYPES, check_pixels, read_image_file
 
 __all__ = ["READABLE_FORMATS", "READABLE_TYPES", "EncodedImage", "encode_png"]

@@ -1,8 +1,9 @@
 """The scheduler: forms batches from the queues of all versions in turn, and delivers the results.
 
 A batch is closed when it is full or when the runtime is free, whichever comes first: an idle runtime doesn't wait,
-unless `max_batch_delay_s` says so. Requests are queued and answered on the event loop. Threads take batches themselves,
-so that the runtime never waits for the event loop between two batches.
+unless `max_batch_delay_s` says so. A batch has whole requests for one version, in order, up to a size. Requests are
+queued and answered on the event loop. Threads take batches themselves, so that the runtime never waits for the event
+loop between two batches.
 """
 
 import asyncio
@@ -12,19 +13,19 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
 from cifar10_serving.runtimes.base import Images, LoadedModel, Probabilities
 from service.errors import UnavailableError, retry_after_s, stopping
-from service.inference.batch_queue import BatchQueue, Computed, WaitingRows
 from service.registry.version import ModelVersion
 
+SMOOTHING: Final = 0.1
 THREAD_NAME_PREFIX: Final = "compute"
 QUICK_S: Final = 0.001
 """Computations up to this time may block the event loop, and are not worth waiting for a larger batch."""
@@ -32,6 +33,98 @@ MAX_BATCH_S: Final = 0.1
 """Time limit of a batch, so that the next model's turn comes soon and no deadline is far exceeded."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The result of a request's rows, with the times in the queue and in the runtime."""
+
+    probabilities: Probabilities
+    queue_s: float
+    compute_s: float
+    batch_rows: int
+
+
+@dataclass(eq=False, slots=True)
+class WaitingRows:
+    """The rows of one request: images (rows, height, width, 3) uint8, their deadline, and the caller's future."""
+
+    images: Images
+    answer: asyncio.Future[Computed]
+    queued_s: float
+    expires_s: float
+
+
+class BatchQueue:
+    """A FIFO queue in front of one version. It is used from several threads; the scheduler holds a lock.
+
+    `rows` are queued; each takes about `seconds_per_row`. `free_calls` more batches may be computed at the same time.
+
+    Args:
+        version: the version; not kept alive, since queued requests hold a lease.
+    """
+
+    def __init__(self, version: ModelVersion) -> None:
+        self.version = ref(version)
+        self.rows = 0
+        self.seconds_per_row = version.row_s
+        self.free_calls = version.model.parallel_calls if version.model is not None else 1
+        self._waiting: deque[WaitingRows] = deque()
+
+    def __iter__(self) -> Iterator[WaitingRows]:
+        """Iterate over the queued requests, oldest first."""
+        return iter(self._waiting)
+
+    @property
+    def oldest_s(self) -> float:
+        """Return the time of the oldest request; the queue must not be empty."""
+        return self._waiting[0].queued_s
+
+    def append(self, waiting: WaitingRows) -> None:
+        """Add a request at the end."""
+        self._waiting.append(waiting)
+        self.rows += len(waiting.images)
+
+    def take(self, max_rows: int, now_s: float) -> tuple[list[WaitingRows], int, list[WaitingRows]]:
+        """Take the next batch: whole requests with at most this many rows together, or one larger request.
+
+        Requests without a waiting caller are dropped and never computed.
+
+        Returns:
+            The batch, its number of rows, and the requests that were dropped because their deadline has passed.
+        """
+        batch: list[WaitingRows] = []
+        expired: list[WaitingRows] = []
+        rows = 0
+        while self._waiting:
+            first = self._waiting[0]
+            if first.answer.done():
+                pass
+            elif now_s >= first.expires_s:
+                expired.append(first)
+            else:
+                if batch and rows + len(first.images) > max_rows:
+                    break
+                batch.append(first)
+                rows += len(first.images)
+            self._waiting.popleft()
+            self.rows -= len(first.images)
+        return batch, rows, expired
+
+    def drop_answered(self) -> int:
+        """Drop requests that already have an answer, such as a time-out; return their number of rows."""
+        left = [waiting for waiting in self._waiting if not waiting.answer.done()]
+        rows = sum(len(waiting.images) for waiting in left)
+        self._waiting, dropped_rows = deque(left), self.rows - rows
+        self.rows = rows
+        return dropped_rows
+
+    def measured(self, rows: int, compute_s: float) -> None:
+        """Update the estimated time per row from a batch."""
+        per_row_s = compute_s / rows
+        if not self.seconds_per_row:
+            self.seconds_per_row = per_row_s
+        self.seconds_per_row += SMOOTHING * (per_row_s - self.seconds_per_row)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from service.images.decode_threads import DecodeThreads
+from service.images.decoding import DecodeThreads
 from service.inference.admission import Backlog
 from service.inference.cache import PredictionCache
 from service.inference.scheduler import Scheduler

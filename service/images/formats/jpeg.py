@@ -9,8 +9,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import TooLargeError, UndecodableError
-from service.images.formats.image_file import UPRIGHT, ImageFile, damaged, too_many
-from service.images.formats.orientation import EXIF_HEADER, orientation, starts_with
+from service.images.formats.image_file import (
+    EXIF_HEADER,
+    UPRIGHT,
+    ImageFile,
+    damaged,
+    orientation,
+    starts_with,
+    too_many,
+)
 
 SIGNATURE: Final = b"\xff\xd8\xff"
 MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")

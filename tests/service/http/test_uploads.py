@@ -4,7 +4,7 @@ from binascii import b2a_qp
 import pytest
 
 from service.errors import InvalidRequestError, UnsupportedTypeError
-from service.http.multipart_form import file_of_form, files_of_form
+from service.http.uploads import file_of_form, files_of_form
 
 BOUNDARY = {"boundary": "XyZ"}
 PICTURE = bytes(range(256)) * 3
@@ -72,7 +72,7 @@ def test_field_is_found_however_the_form_is_written(body: bytes) -> None:
 )
 def test_file_name_is_read_as_it_was_meant(parameter: bytes, filename: str) -> None:
     body = part(b'Content-Disposition: form-data; name="files"; ' + parameter) + b"--XyZ--\r\n"
-    ((field),) = files_of_form(body, BOUNDARY, most_files=1)
+    ((field),) = files_of_form(body, BOUNDARY, max_files=1)
     assert (field.filename, field.content) == (filename, PICTURE)
 
 
