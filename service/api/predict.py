@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
+import orjson
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -17,7 +18,7 @@ from service.http.exchange import Answer, Handler, HttpExchange, read_image, rec
 from service.http.middleware import HotRoutes
 from service.http.openapi import FILES_BODY, HEADERS, IMAGE_BODY, problem_responses
 from service.http.uploads import FormField, check_type, files_of_form, form_type
-from service.inference.pipeline import Pipeline, encode_prediction, name_classes
+from service.inference.pipeline import Pipeline, name_classes, prediction_document
 
 ModelChoice = Annotated[str, WithJsonSchema({"type": "string", "pattern": NAME_PATTERN, "examples": ["sequential"]})]
 """A model's name. A text that can be none is not known, like any other."""
@@ -145,7 +146,7 @@ def predict_handler(pipeline: Pipeline) -> Handler:
             if asked.top_k > DEFAULT_TOP_K:
                 check_top_k(asked.top_k, len(inferred.version.labels))
             probabilities = inferred.require_all(name_index=False).probabilities[0]
-            return Answer(encode_prediction(inferred.version, probabilities, asked.top_k))
+            return Answer(orjson.dumps(prediction_document(inferred.version, probabilities, asked.top_k)))
 
     return predict
 

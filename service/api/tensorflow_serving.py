@@ -35,8 +35,7 @@ from service.api.tensors import (
     truncated_repr,
 )
 from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
-from service.http.body import content_codings, decompress
-from service.http.exchange import Answer, HttpExchange
+from service.http.exchange import Answer, HttpExchange, read_content
 from service.http.middleware import HotRoutes
 from service.http.openapi import HEADERS
 from service.inference.pipeline import Pipeline
@@ -325,9 +324,7 @@ def tensorflow_serving_routes(
         model, version = exchange.path_params[MODEL], asked_version(exchange.path_params, exchange.trace.path)
         exchange.trace.request_model(model, version)
         with pipeline.admit(exchange) as slot:
-            codings = content_codings(exchange.headers)
-            body, deadline = await exchange.read(slot)
-            body = await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes)
+            body, deadline = await read_content(exchange, slot)
             with pipeline.lease(exchange.trace, model=model, version=version) as leased:
                 asked = await reader.read(len(body), deadline, read_request, body, Served.of(metadata_of(leased)))
                 del body

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope
 from cifar10_serving.artifacts.metadata import Record
 from cifar10_serving.schemas import InvalidParameter
 from service.errors import InvalidParameterError, InvalidRequestError
-from service.http.body import CONTENT_ENCODING, RawHeaders, read_stream, upload_timeout
+from service.http.body import CONTENT_ENCODING, RawHeaders, content_codings, decompress, read_stream, upload_timeout
 from service.http.uploads import FORM, WAYS, file_of_form, image_type
 from service.inference.admission import Slot, Ticket
 from service.inference.pipeline import Deadline
@@ -234,6 +234,20 @@ async def read_image(exchange: HttpExchange, slot: Slot) -> tuple[bytes, Deadlin
     if not image:
         raise InvalidRequestError("the request has no image: its body has 0 bytes", expected=WAYS)
     return image, deadline
+
+
+async def read_content(exchange: HttpExchange, slot: Slot) -> tuple[bytes, Deadline]:
+    """Return the body of a request, which may be compressed, and the request's deadline.
+
+    Raises:
+        ClientDisconnect: the client disconnected.
+        RequestError: the compression is not supported or damaged, or `HttpExchange.read` failed.
+    """
+    if CONTENT_ENCODING not in exchange.headers:
+        return await exchange.read(slot)
+    codings = content_codings(exchange.headers)
+    body, deadline = await exchange.read(slot)
+    return await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes), deadline
 
 
 def _own_timeout_s(raw: bytes) -> float:

@@ -122,7 +122,7 @@ def rejection_answer(rejection: Rejection, *, plain: bool) -> Answer:
     return problem_answer(problem_of(rejection.error), "/v2" if plain else "/predict", [retry])
 
 
-class _Turns:
+class _PipelinedStarts:
     """Starts requests that were queued behind others on their connections, a few per tick of the event loop.
 
     However many there are, new connections and connections with single requests come in between.
@@ -130,19 +130,19 @@ class _Turns:
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._queue: deque[Callable[[], None]] = deque()
 
-    def add(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+    def add(self, loop: asyncio.AbstractEventLoop, start: Callable[[], None]) -> None:
         """Call this in one of the next ticks."""
-        self._waiting.append(begin)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._take, loop)
+        self._queue.append(start)
+        if len(self._queue) == 1:
+            loop.call_soon(self._tick, loop)
 
-    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
-        for _ in range(min(MAX_PIPELINED_STARTS_PER_TICK, len(self._waiting))):
-            loop.call_soon(self._waiting.popleft())
-        if self._waiting:
-            loop.call_soon(self._take, loop)
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(min(MAX_PIPELINED_STARTS_PER_TICK, len(self._queue))):
+            loop.call_soon(self._queue.popleft())
+        if self._queue:
+            loop.call_soon(self._tick, loop)
         if self._backlog.on_tick is not None:
             self._backlog.on_tick()
 
@@ -151,7 +151,7 @@ class BacklogProtocol(ClosingProtocol):
     """One connection. `protocol_with` creates the class that uvicorn uses."""
 
     backlog: ClassVar[Backlog]
-    turns: ClassVar[_Turns]
+    pipelined_starts: ClassVar[_PipelinedStarts]
     first_bytes: ClassVar[tuple[bytes, ...]]
 
     def data_received(self, data: bytes) -> None:
@@ -177,13 +177,13 @@ class BacklogProtocol(ClosingProtocol):
             return
         self._since_s = self.loop.time()
         if self.pipeline:
-            self.turns.add(self.loop, self._start_next)
+            self.pipelined_starts.add(self.loop, self._start_next)
         elif self._last_words is not None:
             self._say_last_words(self._last_words)
         elif self._had_eof and not self._waits_for_room:
             self.transport.close()
         if self._waits_for_room:
-            self.turns.add(self.loop, self._parse_what_waits)
+            self.pipelined_starts.add(self.loop, self._parse_what_waits)
         elif self.flow.read_paused:
             self.flow.resume_reading()
 
@@ -319,6 +319,6 @@ def protocol_with(
         "first_bytes": tuple(f"POST {root}{path}".encode() for root in roots for path in PATHS),
         "root_path_bytes": root_path.encode(),
         "limits": limits or ConnectionLimits(),
-        "turns": _Turns(backlog),
+        "pipelined_starts": _PipelinedStarts(backlog),
     }
     return type("Protocol", (BacklogProtocol,), attributes)

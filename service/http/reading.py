@@ -1,7 +1,8 @@
 """From bytes to requests: heads, bodies and limits of a connection, on top of uvicorn's protocol.
 
-The parser gets exactly one complete head and what belongs to it. So heads have limits, upgrade offers can be ignored,
-and only a few pipelined requests are parsed ahead.
+The parser (llhttp) gets exactly one complete head and what belongs to it. So heads have limits, upgrade offers can be
+ignored, and only a few pipelined requests are parsed ahead. It is strict about nearly everything, but has no limits and
+does not check Host and versions; this module does.
 """
 
 import asyncio
@@ -73,25 +74,6 @@ def check_partial_head(head: bytes, max_header_bytes: int) -> None:
         httptools.HttpRequestParser(object()).feed_data(head)
     except httptools.HttpParserError as error:
         raise malformed(str(error)) from None
-
-
-def normal_head(head: bytes, max_header_bytes: int) -> bytes:
-    """Return a complete head without trailing blanks after values (RFC 9110, 5.5).
-
-    The parser keeps them, and takes some for a part of the value.
-
-    Raises:
-        RequestError: the head is over a limit, or of another protocol.
-    """
-    line_bytes = head.find(b"\r\n")
-    if line_bytes > MAX_TARGET_BYTES or len(head) > max_header_bytes:
-        _check_sizes(head, line_bytes, max_header_bytes)
-    if b" \r\n" in head or b"\t\r\n" in head:
-        head = _TRAILING_BLANKS.sub(b"", head)
-        line_bytes = head.find(b"\r\n")
-    if head[max(0, line_bytes - VERSION_BYTES) : line_bytes] not in VERSIONS:
-        raise malformed("its first line does not end with HTTP/1.1")
-    return head
 
 
 def target_of(head: bytes) -> bytes:
@@ -331,11 +313,22 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
         self._unparsed = head
 
     def _parse_head(self, head: bytes) -> None:
+        """Give the parser a complete head, without trailing blanks after values (RFC 9110, 5.5).
+
+        The parser keeps them, and takes some for a part of the value.
+        """
         self._is_head_partial = self._is_chunked = False
         self._since_s = None
         self._trailers = self._body_left_bytes = self._framing_bytes = 0
+        line_bytes = head.find(b"\r\n")
         try:
-            head = normal_head(head, self.limits.max_header_bytes)
+            if line_bytes > MAX_TARGET_BYTES or len(head) > self.limits.max_header_bytes:
+                _check_sizes(head, line_bytes, self.limits.max_header_bytes)
+            if b" \r\n" in head or b"\t\r\n" in head:
+                head = _TRAILING_BLANKS.sub(b"", head)
+                line_bytes = head.find(b"\r\n")
+            if head[max(0, line_bytes - VERSION_BYTES) : line_bytes] not in VERSIONS:
+                raise malformed("its first line does not end with HTTP/1.1")
         except RequestError:
             self.url = target_of(head)
             raise

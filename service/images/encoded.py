@@ -67,21 +67,12 @@ class EncodedImage:
         self._file = read_image_file(content, max_pixels=max_pixels, draft_side=self._draft_side)
         self._orientation = self._file.orientation
         self._max_pixels = max_pixels
-
-    @property
-    def pixels(self) -> int:
+        self.pixels = self._file.pixels
         """Width times height."""
-        return self._file.pixels
-
-    @property
-    def decode_bytes(self) -> int:
+        self.decode_bytes = self._file.decode_bytes
         """The maximum memory that `decode` uses."""
-        return self._file.decode_bytes
-
-    @property
-    def is_slow(self) -> bool:
+        self.is_slow = self._file.format in SLOW_FORMATS
         """True if even a small image takes milliseconds to decode."""
-        return self._file.format in SLOW_FORMATS
 
     def decode(self) -> NDArray[np.uint8]:
         """Return the pixels (height, width, 3) uint8 RGB 0..255, by the rules of this module.
@@ -114,7 +105,7 @@ class EncodedImage:
         ending, *others = self._file.endings
         counts = [self._load(other).histogram() for other in others]
         image = self._load(ending)
-        if any(other != image.histogram() for other in counts):
+        if counts and counts != [image.histogram()] * len(counts):
             raise damaged("it is truncated")
         return image
 

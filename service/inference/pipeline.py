@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from cifar10_serving.artifacts.metadata import IMAGES, InputShape
 from cifar10_serving.runtimes.base import Images, Probabilities
@@ -64,11 +63,6 @@ def prediction_document(version: ModelVersion, probabilities: Probabilities, top
         "confidence": best["probability"],
         "top": top,
     }
-
-
-def encode_prediction(version: ModelVersion, probabilities: Probabilities, top_k: int) -> bytes:
-    """Return the answer for one image as JSON."""
-    return orjson.dumps(prediction_document(version, probabilities, top_k))
 
 
 def name_classes(version: ModelVersion, probabilities: Probabilities, top_k: int) -> Prediction:

@@ -125,7 +125,7 @@ class InferenceService:
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
         }
-        answers = {name: _reading(name, method, most_bytes=QUESTION_BYTES) for name, method in methods.items()}
+        answers = {name: _reading(name, method, max_bytes=QUESTION_BYTES) for name, method in methods.items()}
         answers["ModelInfer"] = self._model_infer
         if self._settings.admin_token is not None:
             operating: dict[str, Method] = {
@@ -134,7 +134,7 @@ class InferenceService:
                 "RepositoryModelUnload": self._unload,
             }
             answers |= {
-                name: self._authorized(_reading(name, method, most_bytes=self._settings.max_body_bytes))
+                name: self._authorized(_reading(name, method, max_bytes=self._settings.max_body_bytes))
                 for name, method in operating.items()
             }
         handlers = {
@@ -330,13 +330,13 @@ def _client(context: Any) -> str:
     return unquote(str(context.peer())).removeprefix("ipv4:").removeprefix("ipv6:")
 
 
-def _reading(name: str, method: Method, *, most_bytes: int) -> Method:
+def _reading(name: str, method: Method, *, max_bytes: int) -> Method:
     """Return the method with its message parsed from bytes."""
     kind = getattr(pb2, METHODS[name].input_type.name)
 
     async def answer(content: bytes, context: Any, trace: Trace) -> Any:
-        if len(content) > most_bytes:
-            raise TooLargeError(f"the message has {len(content):,} bytes", expected=f"at most {most_bytes:,}")
+        if len(content) > max_bytes:
+            raise TooLargeError(f"the message has {len(content):,} bytes", expected=f"at most {max_bytes:,}")
         return await method(read_message(kind, content), context, trace)
 
     return answer

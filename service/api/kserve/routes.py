@@ -26,8 +26,7 @@ from service.api.kserve.views import (
 from service.api.large_requests import RequestReader
 from service.api.predict import ModelChoice
 from service.errors import UnavailableError
-from service.http.body import content_codings, decompress
-from service.http.exchange import Answer, Handler, HttpExchange
+from service.http.exchange import Answer, Handler, HttpExchange, read_content
 from service.http.middleware import HotRoutes
 from service.http.openapi import HEADERS
 from service.inference.pipeline import Pipeline
@@ -78,10 +77,7 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
         given = exchange.headers.get(RAW_HEADER_LENGTH)
         header_length = None if given is None else given.decode("latin-1")
         with pipeline.admit(exchange) as slot:
-            codings = content_codings(exchange.headers)
-            body, deadline = await exchange.read(slot)
-            if codings:
-                body = await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes)
+            body, deadline = await read_content(exchange, slot)
             asked = await reader.read(
                 json_bytes(body, header_length),
                 deadline,

@@ -168,7 +168,7 @@ def _check_scans(content: bytes, start: int) -> None:
         raise too_many("JPEG", "bytes between two markers", MAX_FILL_BYTES)
     if content.count(SCAN_MARKER) <= MAX_SCANS and content.count(b"\xff") <= MAX_SEGMENTS:
         return  # within the limits in any case
-    scans = count_scans(content, start, most_segments=MAX_SEGMENTS)
+    scans = count_scans(content, start, max_segments=MAX_SEGMENTS)
     if scans is None:
         raise too_many("JPEG", "segments", MAX_SEGMENTS)
     if scans > MAX_SCANS:
@@ -179,10 +179,10 @@ def _check_scans(content: bytes, start: int) -> None:
         )
 
 
-def count_scans(content: bytes, position: int = 0, *, most_segments: int) -> int | None:
-    """Count the scans of the first image from a position; return None for more than `most_segments` segments."""
+def count_scans(content: bytes, position: int = 0, *, max_segments: int) -> int | None:
+    """Count the scans of the first image from a position; return None for more than `max_segments` segments."""
     scans = 0
-    for _ in range(most_segments):
+    for _ in range(max_segments):
         match = MARKER.search(content, position)
         if match is None:
             return scans

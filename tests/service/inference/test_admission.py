@@ -73,19 +73,19 @@ async def one_tick() -> None:
 async def starts_by_tick(requests: int) -> list[list[int]]:
     """Which requests of those that come at once begin in the same turn, and in the turns after it."""
     line = backlog()
-    begun: dict[int, float] = {}
+    started: dict[int, float] = {}
 
     def begin(number: int, waited_s: float) -> None:
-        begun[number] = waited_s
+        started[number] = waited_s
 
     for number in range(requests):
         line.add(b"", partial(begin, number))
-    assert set(begun.values()) == {0}
+    assert set(started.values()) == {0}
     turns: list[list[int]] = []
-    while len(begun) > sum(map(len, turns)):
-        turns.append(list(begun)[sum(map(len, turns)) :])
+    while len(started) > sum(map(len, turns)):
+        turns.append(list(started)[sum(map(len, turns)) :])
         await one_tick()
-    assert all(waited_s > 0 for number, waited_s in begun.items() if number not in turns[0])
+    assert all(waited_s > 0 for number, waited_s in started.items() if number not in turns[0])
     return turns
 
 
@@ -99,7 +99,7 @@ async def test_a_request_by_itself_begins_at_once() -> None:
     assert await starts_by_tick(1) == [[0]]
 
 
-async def test_all_are_refused_while_the_line_is_full() -> None:
+async def test_all_are_rejected_while_the_line_is_full() -> None:
     line = backlog(max_requests=2)
     for _ in range(MAX_STARTS_PER_TICK + 1):
         line.add(b"", lambda _: None)
@@ -113,7 +113,7 @@ async def test_all_are_refused_while_the_line_is_full() -> None:
     assert line.rejection(b"/predict") is None
 
 
-async def test_those_that_have_begun_take_up_its_room() -> None:
+async def test_those_that_have_started_take_up_its_room() -> None:
     line = backlog(max_pending=1)
     with line.admission.slot():
         assert line.rejection(b"/predict") is not None
@@ -132,7 +132,7 @@ class FullQueue:
         return UnavailableError(f"{self.rows} wait", retry_after_s=1)
 
 
-async def test_what_one_was_refused_for_holds_for_its_like_while_there_is_too_little() -> None:
+async def test_what_one_was_rejected_for_holds_for_its_like_while_there_is_too_little() -> None:
     line, queue = backlog(), FullQueue()
     assert not line.rejects
     rejection = Rejection(queue, ("vgg16", 1))

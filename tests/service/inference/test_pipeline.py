@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from PIL import Image
 
@@ -17,7 +18,7 @@ from service.errors import DeadlineError, RequestError, TooLargeError, Unavailab
 from service.images.decoding import Decoder, DecodeThreads
 from service.inference.admission import Admission
 from service.inference.cache import PredictionCache
-from service.inference.pipeline import Deadline, Inferred, Pipeline, encode_prediction, name_classes, top_classes
+from service.inference.pipeline import Deadline, Inferred, Pipeline, name_classes, prediction_document, top_classes
 from service.inference.scheduler import BatchLimits, Scheduler
 from service.registry.repository import ModelRepository
 from service.registry.version import ModelVersion
@@ -42,7 +43,7 @@ def test_json_is_what_pydantic_would_write(top_k: int) -> None:
     entry = version()
     for row in np.asarray(rows, np.float32):
         expected = name_classes(entry, row, top_k)
-        written = encode_prediction(entry, row, top_k)
+        written = orjson.dumps(prediction_document(entry, row, top_k))
         assert Prediction.model_validate_json(written) == expected
         assert list(expected.model_dump()) == list(Prediction.model_validate_json(written).model_dump())
 
@@ -253,7 +254,7 @@ async def test_rows_of_one_request_are_computed_a_batch_at_a_time(repository: Mo
     assert trace.computed.batch_rows == BatchLimits().max_batch_size
 
 
-async def test_no_rows_are_answered_with_none_and_too_many_are_refused(repository: ModelRepository) -> None:
+async def test_no_rows_are_answered_with_none_and_too_many_are_rejected(repository: ModelRepository) -> None:
     pipeline, _ = data_plane(repository)
 
     async def ask(rows: int) -> Inferred:
