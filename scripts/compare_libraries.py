@@ -28,7 +28,7 @@ from scripts.observing_cost import processor_s
 from service.api.kserve.codec import parse_infer_request
 from service.api.large_requests import RequestReader
 from service.errors import RequestError
-from service.http.multipart_form import file_of_form
+from service.http.uploads import file_of_form
 from service.images.encoded import JPEG_DRAFT_FACTOR, EncodedImage
 from service.images.fast_decode import decode_unchanged
 from service.inference.pipeline import Deadline

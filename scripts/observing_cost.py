@@ -20,7 +20,7 @@ import numpy as np
 from bench.load import Target, require_wrk, run_wrk
 from bench.uploads import BodyKind, varied_uploads, write_bodies
 from cifar10_serving.artifacts.layout import published_versions, version_folder
-from service.inference.batch_queue import Computed
+from service.inference.scheduler import Computed
 from service.telemetry.logs import RequestLog
 from service.telemetry.stats import Stats
 from service.telemetry.trace import Trace

@@ -26,6 +26,6 @@ def _stop_before_serving(_signal: int, _frame: FrameType | None) -> None:
 
 if __name__ == "__main__":
     code = main()
-    from service.process.stopping import exit_now
+    from service.process.lifecycle import exit_now
 
     exit_now(code)  # the interpreter's exit takes a moment, in which another signal would look like a crash

@@ -14,8 +14,8 @@ from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.runtimes.machine import usable_cores
 from cifar10_serving.runtimes.selection import open_runtime
 from service.api.analyze import compare_routes, explain_routes
-from service.api.kserve.repository import repository_routes
-from service.api.kserve.routes import extension_routes, infer_handler, open_inference_routes
+from service.api.kserve.extensions import extension_routes, repository_routes
+from service.api.kserve.routes import infer_handler, open_inference_routes
 from service.api.large_requests import RequestReader
 from service.api.models import model_routes
 from service.api.operations import admin_routes, health_routes, metrics_routes, statistics_routes
@@ -25,19 +25,15 @@ from service.api.tensorflow_serving import tensorflow_serving_routes
 from service.errors import SettingsError
 from service.http.errors import add_error_handlers
 from service.http.forwarding import Forwarding, must_be_stripped, parse_networks
-from service.http.hot_routes import HotRoutes
-from service.http.middleware import Application
+from service.http.middleware import Application, HotRoutes
 from service.http.openapi import add_docs, add_openapi
-from service.images.decode_threads import DecodeThreads
+from service.images.decoding import Decoder, DecodeThreads
 from service.inference.admission import Admission, Backlog
 from service.inference.cache import PredictionCache
-from service.inference.decoding import Decoder
 from service.inference.pipeline import Pipeline
 from service.inference.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
 from service.inference.shadow import Shadow
-from service.process.memory import configure_malloc
-from service.process.sighup import broadcast_reload, is_worker, reload_on_sighup
-from service.process.stopping import Stop
+from service.process.lifecycle import Stop, broadcast_reload, configure_malloc, is_worker, reload_on_sighup
 from service.registry.repository import ModelRepository
 from service.registry.watcher import Watcher
 from service.settings import Settings, read_settings, variable

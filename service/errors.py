@@ -207,7 +207,7 @@ def clear_traceback(error: BaseException) -> None:
     """Release the objects that an error's traceback keeps alive, such as a request's body.
 
     A future or a local variable often holds the error, too: the body of a rejected request would stay in memory until
-    the next garbage collection, which is rare (`service.process.memory`).
+    the next garbage collection, which is rare (`service.process.lifecycle`).
     """
     error.__traceback__ = None
 

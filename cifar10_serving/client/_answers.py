@@ -44,7 +44,7 @@ FROM_GATEWAYS: Final = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-REFUSALS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+ACCESS_DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 ADDRESS: Final = f"an address such as {DEFAULT_URL}"
 WRONG_ADDRESS: Final = f"check the address; the default is {DEFAULT_URL}"
 START_IT: Final = "check the address, or start the service"
@@ -98,7 +98,7 @@ def read_answer(
                 f"{answer.request} answered JSON that is not a {record.__name__}: {_first_of(error)}",
                 remedy=f"{WRONG_ADDRESS}; or use the same version of client and service",
             ) from error
-    if answer.status in REFUSALS:
+    if answer.status in ACCESS_DENIED:
         raise _rejected(answer)
     if answer.status in FROM_GATEWAYS:
         raise GatewayError(

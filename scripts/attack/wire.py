@@ -20,7 +20,6 @@ ANSWER_TIMEOUT_S: Final = 60.0
 """Longer than any timeout of the service: an answer that hasn't arrived by then is lost."""
 MAX_IDLE_S: Final = 2.0
 """Connections are reused within this time; the service closes them after 5 s without a request."""
-SERVER_ERRORS: Final = 500
 OK: Final = 200
 CONTINUE: Final = 100
 ABORTIVE_CLOSE: Final = struct.pack("ii", 1, 0)

@@ -14,14 +14,22 @@ from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
 from cifar10_serving.schemas import Comparison, Explanation, InvalidParameter, ModelAnswer, Timings
 from service.api.predict import DEFAULT_TOP_K, ModelChoice, TopK, VersionChoice, above, check_top_k
 from service.errors import InvalidParameterError, RequestError
-from service.http.answers import Answer, record_answer
-from service.http.declarations import HEADERS, IMAGE_BODY, problem_responses
 from service.http.errors import problem_of
-from service.http.exchange import HttpExchange, read_image
-from service.http.hot_routes import respond
+from service.http.exchange import Answer, HttpExchange, read_image, record_answer
+from service.http.middleware import respond
+from service.http.openapi import HEADERS, IMAGE_BODY, problem_responses
 from service.images.encoded import encode_png
-from service.inference.comparison import Answered, Candidate, agreement, candidates, comparable, compare, decode_for
-from service.inference.explanation import explain, patch_starts
+from service.inference.analysis import (
+    Answered,
+    Candidate,
+    agreement,
+    candidates,
+    comparable,
+    compare,
+    decode_for,
+    explain,
+    patch_starts,
+)
 from service.inference.pipeline import Pipeline
 from service.registry.repository import ModelRepository
 from service.settings import Settings
@@ -160,7 +168,7 @@ class ExplainParameters(BaseModel):
         None, ge=0, lt=MAX_CLASSES, description="the class to explain; default: the most probable one"
     )
 
-    def occlusions_of(self, shape: InputShape, *, most_images: int) -> tuple[int, int]:
+    def occlusions_of(self, shape: InputShape, *, max_images: int) -> tuple[int, int]:
         """Return `patch` and `stride` for images of this height and width.
 
         Raises:
@@ -171,7 +179,7 @@ class ExplainParameters(BaseModel):
         for name, pixels in (("patch", patch), ("stride", stride)):
             if pixels > side:
                 raise above(name, pixels, side)
-        check_occlusions(shape, patch, stride, most_images=most_images)
+        check_occlusions(shape, patch, stride, max_images=max_images)
         return patch, stride
 
 
@@ -199,8 +207,8 @@ def explain_routes(pipeline: Pipeline, settings: Settings) -> APIRouter:
             with pipeline.admit(exchange) as slot:
                 content, deadline = await read_image(exchange, slot)
                 with pipeline.lease(exchange.trace, model=parameters.model, version=parameters.version) as version:
-                    most_images = pipeline.max_images(version)
-                    patch, stride = parameters.occlusions_of(version.input_shape, most_images=most_images)
+                    max_images = pipeline.max_images(version)
+                    patch, stride = parameters.occlusions_of(version.input_shape, max_images=max_images)
                     if parameters.class_id is not None and parameters.class_id >= len(version.labels):
                         raise _no_class(parameters.class_id, len(version.labels))
                     return record_answer(
@@ -226,7 +234,7 @@ def _no_class(class_id: int, classes: int) -> InvalidParameterError:
     return InvalidParameterError([InvalidParameter(name="class_id", value=str(class_id), expected=expected)])
 
 
-def check_occlusions(shape: InputShape, patch: int, stride: int, *, most_images: int) -> None:
+def check_occlusions(shape: InputShape, patch: int, stride: int, *, max_images: int) -> None:
     """Check that the squares hide every pixel of images of this height and width, and that there are not too many.
 
     Raises:
@@ -237,8 +245,8 @@ def check_occlusions(shape: InputShape, patch: int, stride: int, *, most_images:
         raise InvalidParameterError([InvalidParameter(name="stride", value=str(stride), expected=expected)])
     height, width, _ = shape
     images = 1 + len(patch_starts(height, patch, stride)) * len(patch_starts(width, patch, stride))
-    if images > most_images:
+    if images > max_images:
         expected = (
-            f"a larger stride: with patch = {patch} this one needs {images:,} images, and the limit is {most_images:,}"
+            f"a larger stride: with patch = {patch} this one needs {images:,} images, and the limit is {max_images:,}"
         )
         raise InvalidParameterError([InvalidParameter(name="stride", value=str(stride), expected=expected)])

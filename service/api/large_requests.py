@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
 from service.errors import RequestError, UnavailableError, clear_traceback
 from service.inference.pipeline import Deadline
-from service.process.memory import configure_malloc
+from service.process.lifecycle import configure_malloc
 
 LARGE_BYTES: Final = 256 * 2**10
 """Threshold at which parsing (2 to 10 ms) takes longer than the way through another process."""
@@ -46,7 +46,7 @@ class RequestReader:
     def __init__(self, *, keep_s: float = KEEP_S) -> None:
         self._keep_s = keep_s
         self._process: Process | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._retirement: asyncio.Handle | None = None
 
     async def read(
@@ -72,7 +72,7 @@ class RequestReader:
         if parse_cost_bytes < LARGE_BYTES:
             return function(*args, **kwargs)
         # Time-outs need a task, but a request may be answered without one (`service.http.exchange.EagerCall`).
-        outcome = await asyncio.create_task(self._ask_in_turn((function, args, kwargs), deadline))
+        outcome = await asyncio.create_task(self._ask_exclusively((function, args, kwargs), deadline))
         if isinstance(outcome, Exception):
             raise outcome
         read: Read = outcome
@@ -98,10 +98,10 @@ class RequestReader:
             process.stdin.close()
         return process
 
-    async def _ask_in_turn(self, call: tuple[Any, ...], deadline: Deadline) -> Any:
+    async def _ask_exclusively(self, call: tuple[Any, ...], deadline: Deadline) -> Any:
         """Return the outcome, including errors: a raised one would stay in its task, in a cycle that holds the body."""
         try:
-            async with asyncio.timeout(deadline.left_s), self._turn:
+            async with asyncio.timeout(deadline.left_s), self._lock:
                 return await self._ask(pickle.dumps(call, pickle.HIGHEST_PROTOCOL))
         except TimeoutError:
             return deadline.passed()

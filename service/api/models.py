@@ -12,7 +12,7 @@ from cifar10_serving.errors import ArtifactError
 from cifar10_serving.schemas import ModelList, ModelStatus, VersionState
 from service.api.predict import ModelChoice
 from service.errors import UnavailableError, UnknownModelError
-from service.http.declarations import problem_responses
+from service.http.openapi import problem_responses
 from service.registry.repository import RETRY_AFTER_FAILURE_S, RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 
 SVG_TYPE: Final = "image/svg+xml"

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from cifar10_serving.schemas import Liveness, Readiness, ReloadReport, ServiceStatistics
 from service.errors import UnauthorizedError
-from service.http.declarations import problem_responses
-from service.images.decode_threads import DecodeThreads
+from service.http.openapi import problem_responses
+from service.images.decoding import DecodeThreads
 from service.registry.repository import ModelRepository
 from service.registry.watcher import Watcher
 from service.settings import variable

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
+import orjson
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -12,15 +13,12 @@ from cifar10_serving.artifacts.metadata import MAX_CLASSES, NAME_PATTERN
 from cifar10_serving.artifacts.rollout import LABEL_PATTERN, LEGAL_VERSION, parse_version
 from cifar10_serving.schemas import BatchPrediction, BatchResult, InvalidParameter, Prediction
 from service.errors import InvalidParameterError, InvalidRequestError, RequestError
-from service.http.answers import Answer, record_answer
-from service.http.body import files_in, form_type
-from service.http.content_type import check_type
-from service.http.declarations import FILES_BODY, HEADERS, IMAGE_BODY, problem_responses
 from service.http.errors import invalid_parameters, problem_of
-from service.http.exchange import Handler, HttpExchange, read_image
-from service.http.hot_routes import HotRoutes
-from service.http.multipart_form import FormField
-from service.inference.pipeline import Pipeline, encode_prediction, name_classes
+from service.http.exchange import Answer, Handler, HttpExchange, read_image, record_answer
+from service.http.middleware import HotRoutes
+from service.http.openapi import FILES_BODY, HEADERS, IMAGE_BODY, problem_responses
+from service.http.uploads import FormField, check_type, files_of_form, form_type
+from service.inference.pipeline import Pipeline, name_classes, prediction_document
 
 ModelChoice = Annotated[str, WithJsonSchema({"type": "string", "pattern": NAME_PATTERN, "examples": ["sequential"]})]
 """A model's name. A text that can be none is not known, like any other."""
@@ -148,7 +146,7 @@ def predict_handler(pipeline: Pipeline) -> Handler:
             if asked.top_k > DEFAULT_TOP_K:
                 check_top_k(asked.top_k, len(inferred.version.labels))
             probabilities = inferred.require_all(name_index=False).probabilities[0]
-            return Answer(encode_prediction(inferred.version, probabilities, asked.top_k))
+            return Answer(orjson.dumps(prediction_document(inferred.version, probabilities, asked.top_k)))
 
     return predict
 
@@ -161,9 +159,9 @@ def batch_handler(pipeline: Pipeline) -> Handler:
         asked = read_parameters(exchange.query)
         exchange.trace.request_model(asked.model, asked.version)
         with pipeline.admit(exchange) as slot:
-            kind = form_type(exchange.headers)
+            _, options = form_type(exchange.headers)
             body, deadline = await exchange.read(slot)
-            files = files_in(body, kind, max_files=pipeline.max_images_per_request)
+            files = files_of_form(body, options, max_files=pipeline.max_images_per_request)
             del body
             rejected = [_rejection(file) for file in files]
             inferred = await pipeline.infer(

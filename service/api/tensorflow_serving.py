@@ -25,14 +25,19 @@ from cifar10_serving.text import did_you_mean
 from service.api.kserve.routes import COMPUTING_ERRORS, error_responses
 from service.api.large_requests import RequestReader
 from service.api.models import metadata_of
-from service.api.tensors import DATATYPES, TensorHead, decode_base64, images_from_values, tensor_head, truncated_repr
+from service.api.tensors import (
+    DATATYPES,
+    TensorHead,
+    decode_base64,
+    images_from_values,
+    parse_json,
+    tensor_head,
+    truncated_repr,
+)
 from service.errors import InvalidRequestError, UnavailableError, UnknownModelError
-from service.http.answers import Answer
-from service.http.body import content_codings, decompress
-from service.http.declarations import HEADERS
-from service.http.exchange import HttpExchange
-from service.http.hot_routes import HotRoutes
-from service.http.json_bodies import parse_json
+from service.http.exchange import Answer, HttpExchange, read_content
+from service.http.middleware import HotRoutes
+from service.http.openapi import HEADERS
 from service.inference.pipeline import Pipeline
 from service.registry.repository import RETRY_AFTER_FAILURE_S, ModelRepository
 from service.registry.version import ModelVersion
@@ -319,9 +324,7 @@ def tensorflow_serving_routes(
         model, version = exchange.path_params[MODEL], asked_version(exchange.path_params, exchange.trace.path)
         exchange.trace.request_model(model, version)
         with pipeline.admit(exchange) as slot:
-            codings = content_codings(exchange.headers)
-            body, deadline = await exchange.read(slot)
-            body = await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes)
+            body, deadline = await read_content(exchange, slot)
             with pipeline.lease(exchange.trace, model=model, version=version) as leased:
                 asked = await reader.read(len(body), deadline, read_request, body, Served.of(metadata_of(leased)))
                 del body

@@ -1,23 +1,27 @@
-"""Input and output tensors in all their forms: values, raw bytes, encoded files.
+"""The content of V1 and V2 requests: lenient JSON, and tensors in all their forms (values, raw bytes, encoded files).
 
-The module is independent of HTTP and gRPC. Every invalid tensor is an `InvalidRequestError` that describes it.
+The module is independent of HTTP and gRPC. Everything invalid is an `InvalidRequestError` that describes it. As many
+languages write them, JSON may have a byte order mark, null for missing values, and 1.0 for 1.
 """
 
+import codecs
 import struct
 from binascii import a2b_base64
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from math import prod
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
+import orjson
 
 from cifar10_serving.artifacts.metadata import CHANNELS, IMAGES, MAX_CLASSES, MAX_DIMENSIONS
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.text import did_you_mean
 from service.errors import InvalidRequestError
-from service.http.json_bodies import whole_number
 from service.inference.pipeline import check_rows, top_classes
+
+OTHER_ENCODINGS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 IMAGE_BYTES: Final = "image_bytes"
 DATATYPES: Final = {IMAGES: "UINT8", IMAGE_BYTES: "BYTES"}
@@ -31,6 +35,31 @@ EXPECTED_BASE64: Final = "base64 strings, in one flat list or nested as the shap
 DATA_URL: Final = "is a data URL; only the part after its comma is base64"
 URL_SAFE: Final = str.maketrans("-_", "+/")
 ELEMENT_LENGTH: Final = struct.Struct("<I")
+
+
+def parse_json(content: bytes | memoryview, *, expected: str) -> Any:
+    """Return the value in a request's JSON.
+
+    Args:
+        content: the JSON in UTF-8; a byte order mark is ignored.
+        expected: a description of the expected request, for the error.
+
+    Raises:
+        InvalidRequestError: it is not JSON.
+    """
+    if bytes(content[:3]) == codecs.BOM_UTF8:
+        content = content[3:]
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        if bytes(content[:2]) in OTHER_ENCODINGS:
+            raise InvalidRequestError("the request is UTF-16, not JSON in UTF-8", expected=expected) from None
+        raise InvalidRequestError(f"the request is not JSON: {error}", expected=expected) from None
+
+
+def whole_number(value: object) -> object:
+    """Return a float without a fraction as an integer; return all other values unchanged."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class TensorHead(NamedTuple):

@@ -1,18 +1,15 @@
-"""The encoded images in an HTTP request, from a multipart form or the raw body.
+"""The body of an HTTP request: received within its limits, and decompressed.
 
 The body stays in memory and never goes to a temporary file. It is rejected as soon as it is known to be too large.
 """
 
 import asyncio
-import re
 import zlib
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final
 
-from multipart import parse_options_header
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from service.errors import (
     InvalidRequestError,
@@ -20,12 +17,8 @@ from service.errors import (
     UnsupportedTypeError,
     UploadTimeoutError,
 )
-from service.http.content_type import FILES_WAY, check_type
-from service.http.multipart_form import FormField, files_of_form
 from service.inference.admission import Slot
 
-FORM: Final = "multipart/form-data"
-MAX_CONTENT_TYPE_BYTES: Final = 1000
 COMPRESSIONS: Final = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 """The supported content codings, by their names in RFC 9110, 8.4.1."""
 IDENTITY: Final = "identity"
@@ -38,60 +31,9 @@ COMPRESSED_IN_PLACE_BYTES: Final = 4 * 2**10
 ZLIB_OR_GZIP: Final = zlib.MAX_WBITS | 32
 """Window bits with which zlib detects which of the two formats it reads."""
 RAW_DEFLATE: Final = -zlib.MAX_WBITS
-PLAIN_FORM: Final = re.compile(rb"multipart/form-data; ?boundary=([0-9A-Za-z'()+_,./:=?-]{1,70})")
-"""The usual form of the header. Clients send a new boundary each time, so caching would not help."""
-BOUNDARY: Final = re.compile(r"(?i);[ ]*boundary=([^\"; ]+)")
-"""A boundary without quotes, which may have characters that need them."""
 
 RawHeaders = Mapping[bytes, bytes]
 """A request's headers as in ASGI: lower-case names; of a repeated header, the last value."""
-ContentType = tuple[str, dict[str, str]]
-"""The type, and its options, such as `boundary`."""
-
-
-def raw_headers(scope: Scope) -> RawHeaders:
-    """Return a request's headers by name; several lines of content codings become one list (RFC 9110, 5.3)."""
-    lines = scope["headers"]
-    headers = dict(lines)
-    if len(headers) < len(lines) and CONTENT_ENCODING in headers:
-        headers[CONTENT_ENCODING] = b", ".join(value for name, value in lines if name == CONTENT_ENCODING)
-    return headers
-
-
-def image_type(headers: RawHeaders) -> ContentType:
-    """Return the content type of a request with an image; call it before the body is read.
-
-    Raises:
-        UnsupportedTypeError: the declared type is not supported.
-    """
-    plain = PLAIN_FORM.fullmatch(headers.get(b"content-type", b""))
-    if plain is not None and CONTENT_ENCODING not in headers:
-        return FORM, {"boundary": plain[1].decode()}
-    kind = _content_type(headers)
-    if kind[0] != FORM:
-        check_type(kind[0])
-    return kind
-
-
-def form_type(headers: RawHeaders) -> ContentType:
-    """Return the content type of a request with files in a form.
-
-    Raises:
-        UnsupportedTypeError: it is not a form.
-    """
-    kind = _content_type(headers)
-    if kind[0] != FORM:
-        raise not_a_form(kind[0])
-    return kind
-
-
-def files_in(body: bytes, kind: ContentType, *, max_files: int) -> list[FormField]:
-    """Return the form's fields `files`, in order.
-
-    Raises:
-        RequestError: there are none or too many, or the form is malformed.
-    """
-    return files_of_form(body, kind[1], most_files=max_files)
 
 
 def content_codings(headers: RawHeaders) -> list[str]:
@@ -102,9 +44,9 @@ def content_codings(headers: RawHeaders) -> list[str]:
     """
     if CONTENT_ENCODING not in headers:
         return []
-    codings = _content_codings(headers)
+    codings = declared_codings(headers)
     if len(codings) > MAX_CODINGS or any(coding not in COMPRESSIONS for coding in codings):
-        raise _unread_coding(codings, f"{', '.join(COMPRESSIONS)} or none", ", ".join(COMPRESSIONS))
+        raise unsupported_coding(codings, f"{', '.join(COMPRESSIONS)} or none", ", ".join(COMPRESSIONS))
     return codings
 
 
@@ -120,14 +62,15 @@ async def decompress(body: bytes, codings: list[str], slot: Slot, *, max_body_by
     return body
 
 
-def _content_codings(headers: RawHeaders) -> list[str]:
+def declared_codings(headers: RawHeaders) -> list[str]:
     """Return the codings of the body in the order in which they were applied, without `identity`."""
     value = headers.get(CONTENT_ENCODING, b"").decode("latin-1").lower()
     codings = [coding.strip(" \t") for coding in value.split(",")]
     return [coding for coding in codings if coding not in {"", IDENTITY}]
 
 
-def _unread_coding(codings: list[str], expected: str, accepted: str) -> UnsupportedTypeError:
+def unsupported_coding(codings: list[str], expected: str, accepted: str) -> UnsupportedTypeError:
+    """Return the error for a body with content codings that are not supported."""
     return UnsupportedTypeError(
         f"content encoding {', '.join(codings)[:100]!r} is not supported", expected=expected, accept_encoding=accepted
     )
@@ -190,23 +133,6 @@ def _has_zlib_header(body: bytes) -> bool:
     return body[0] & 0x0F == zlib.DEFLATED and first % 31 == 0
 
 
-def _content_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:
-    codings = _content_codings(headers) if CONTENT_ENCODING in headers else []
-    if codings:
-        raise _unread_coding(codings, "an uncompressed body: image files are already compressed", IDENTITY)
-    return _parse_content_type(headers.get(b"content-type", b"")[:MAX_CONTENT_TYPE_BYTES])
-
-
-@lru_cache(maxsize=256)
-def _parse_content_type(raw: bytes) -> tuple[str, dict[str, str]]:
-    value = raw.decode("latin-1").replace("\t", " ")
-    kind: tuple[str, dict[str, str]] = parse_options_header(value)
-    bare_boundary = BOUNDARY.search(value)
-    if bare_boundary is not None:
-        kind[1]["boundary"] = bare_boundary[1]
-    return kind
-
-
 async def read_stream(headers: RawHeaders, receive: Receive, slot: Slot, *, max_body_bytes: int) -> bytes:
     """Return the complete body.
 
@@ -244,11 +170,6 @@ def check_declared_size(content_length: str, *, max_body_bytes: int) -> None:
     """
     if content_length.isascii() and content_length.isdigit() and int(content_length) > max_body_bytes:
         raise _too_large(f"the body has {int(content_length):,} bytes", max_body_bytes)
-
-
-def not_a_form(content_type: str) -> UnsupportedTypeError:
-    """Return the error for a body that is not a form, on a route that takes several files."""
-    return UnsupportedTypeError(f"content of type {content_type[:100]!r} is not supported", expected=FILES_WAY)
 
 
 def upload_timeout(upload_timeout_s: float) -> UploadTimeoutError:

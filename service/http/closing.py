@@ -12,15 +12,14 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.errors import CLIENT_GONE, RequestError, UploadTimeoutError, clear_traceback
-from service.http.answers import Answer, encode_answer
 from service.http.body import upload_timeout
 from service.http.errors import problem_answer, problem_of
-from service.http.half_closed import HalfClosedTransport
-from service.http.head import malformed
+from service.http.exchange import Answer, encode_answer, new_trace
 from service.http.middleware import LINGER_BYTES, LINGER_S, Application
-from service.http.reading import Flow, ReadingProtocol
-from service.http.request_trace import new_trace, notify_finished
+from service.http.reading import Flow, ReadingProtocol, malformed
 
+FIRST_BYTES: Final = b"HTTP/1.1 "
+"""The first bytes of every answer, final or interim."""
 PATHS: Final = ("/predict", "/compare", "/explain", "/v1/models/", "/v2/models/")
 """Path prefixes of predictions, which are requested by POST."""
 FIRST_PROBE_S: Final = 0.02
@@ -29,6 +28,58 @@ UNREAD_ANSWER_S: Final = 60.0
 """Time-out for a client that does not read its answer."""
 MIN_LOOK_S: Final = 0.05
 MAX_NOTED_PATH_BYTES: Final = 200
+
+
+class HalfClosedTransport(asyncio.Transport):
+    """The transport of a connection whose client has shut down its sending side.
+
+    A client that waits for its answer can't be distinguished from one that has disconnected: both have sent a FIN. But
+    the machine of a disconnected client responds to data with a reset. So the first bytes, which are the same for every
+    answer, are sent one at a time while the answer is computed; `write` omits them.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._early_bytes = 0
+
+    def send_early(self) -> bool:
+        """Send the next byte of the answer early; return False if there are none left."""
+        if self._early_bytes == len(FIRST_BYTES):
+            return False
+        self._transport.write(FIRST_BYTES[self._early_bytes : self._early_bytes + 1])
+        self._early_bytes += 1
+        return True
+
+    def write(self, data: "bytes | bytearray | memoryview[int]") -> None:
+        """Write an answer or a part of it."""
+        if self._early_bytes:
+            data, self._early_bytes = memoryview(data)[self._early_bytes :], 0
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """Close after the written data is sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """Return whether the transport is closed or closing."""
+        return self._transport.is_closing()
+
+    def can_write_eof(self) -> bool:
+        """Return whether `write_eof` may be called."""
+        return self._transport.can_write_eof()
+
+    def write_eof(self) -> None:
+        """Shut down the sending side."""
+        self._transport.write_eof()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return information from the other transport."""
+        return self._transport.get_extra_info(name, default)
 
 
 class ClosingProtocol(ReadingProtocol):
@@ -76,7 +127,7 @@ class ClosingProtocol(ReadingProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what remains, as nobody waits for it.
 
-        Leave no reference cycles, such as a queued request: garbage collection is rare (`service.process.memory`).
+        Leave no reference cycles, such as a queued request: garbage collection is rare (`service.process.lifecycle`).
         """
         current = self._current
         if current is not None:
@@ -252,7 +303,7 @@ class ClosingProtocol(ReadingProtocol):
         else:
             trace.status = error.status
             trace.fail(error.kind, error.problem)
-        notify_finished(trace, self.application.observers)
+        trace.finish(self.application.observers)
 
     def _scope_of_malformed(self) -> Scope:
         """Return the loggable facts of a request whose head can't be parsed."""

@@ -31,9 +31,8 @@ from service.errors import (
     out_of_memory,
     stopping,
 )
-from service.http.answers import CLOSE, JSON_HEADER, Answer, RawHeader, to_response
+from service.http.exchange import CLOSE, JSON_HEADER, Answer, RawHeader, to_response, trace_of
 from service.http.forwarding import route_path
-from service.http.request_trace import trace_of
 from service.telemetry.trace import Trace
 
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -104,12 +103,14 @@ def add_error_handlers(app: FastAPI, paths: Collection[str] = ()) -> None:
     async def render_http_error(request: Request, error: HTTPException) -> Response:
         status, path = HTTPStatus(error.status_code), route_path(request.scope)
         words = status.description or status.phrase
+        allowed = (error.headers or {}).get("Allow")
         trace_of(request.scope).detail = words
         problem = Problem(
             type=KIND_PREFIX + status.phrase.lower().replace(" ", "-"),
             title=status.phrase,
             status=status,
             detail=f"{request.method} {path[:MAX_SHOWN]}: {words}",
+            expected=f"the method {allowed}" if allowed is not None else None,
             remedy=_remedy(path, paths) if status == HTTPStatus.NOT_FOUND else SEE_DOCS,
         )
         headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]

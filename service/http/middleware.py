@@ -1,32 +1,116 @@
 """The middleware around every HTTP request: its trace, common headers, early answers, and shutdown.
 
-Frequent paths bypass FastAPI and go straight to their handlers.
+Prediction requests bypass FastAPI's routing and validation, which would cost more than the rest of a small request. A
+hot route is declared once, by `HotRoutes.add`. FastAPI gets it for the OpenAPI document and for requests to its
+application alone; the same handler answers on every path. Handlers await only futures and `asyncio.sleep(0)`, so that
+an `EagerCall` can run them without a task.
 """
 
 import asyncio
+import inspect
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from fastapi import APIRouter, Request, Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import RequestError
-from service.http.answers import CLOSE, REQUEST_ID, SECURITY_HEADERS, Answer
 from service.http.errors import error_answer
-from service.http.exchange import AsgiExchange, Handler, HttpExchange
+from service.http.exchange import (
+    CLOSE,
+    REQUEST_ID,
+    SECURITY_HEADERS,
+    TICKET_KEY,
+    TRACE_KEY,
+    Answer,
+    AsgiExchange,
+    Handler,
+    HttpExchange,
+    RequestIds,
+    new_trace,
+    to_response,
+)
 from service.http.forwarding import Forwarding
-from service.http.hot_routes import HotRoutes
-from service.http.request_trace import SCOPE_KEY, Observer, RequestIds, new_trace, notify_finished, ticket_of
 from service.settings import Settings
+from service.telemetry.trace import Observer
 
+MAX_KEPT_PATHS: Final = 512
+"""Number of cached paths; the protocol limits each to 8 KiB."""
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 64 * 2**20
 BODY_COMPLETE: Final = "cifar10.body_complete"
 """Scope key that the protocol sets when the complete body has been received, whether read or not."""
 
 logger = logging.getLogger(__name__)
+
+
+class HotRoute(NamedTuple):
+    """A handler and the path's parameters."""
+
+    handler: Handler
+    path_params: Mapping[str, str]
+
+
+class HotRoutes:
+    """The hot routes; each answers POST.
+
+    Args:
+        settings: limits and time-outs for requests that come through FastAPI's routing.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._routes: list[tuple[re.Pattern[str], Handler]] = []
+        self.find = lru_cache(MAX_KEPT_PATHS)(self._find)
+        """Return the hot route of a path, or None."""
+
+    def add(
+        self,
+        router: APIRouter,
+        path: str,
+        handler: Handler,
+        *,
+        name: str,
+        description: str | None = None,
+        **declaration: Any,
+    ) -> None:
+        """Let a handler answer POST on a path.
+
+        Args:
+            router: the router whose OpenAPI document describes the route.
+            path: the path below the router's prefix, in FastAPI's form.
+            handler: the function that answers.
+            name: the operation's name in the document.
+            description: the operation's description; None for the handler's docstring.
+            declaration: further arguments of FastAPI's `add_api_route`.
+        """
+
+        async def endpoint(request: Request) -> Response:
+            return await respond(request, self._settings, handler)
+
+        description = description or inspect.getdoc(handler)
+        router.add_api_route(path, endpoint, methods=["POST"], name=name, description=description, **declaration)
+        pattern, _, _ = compile_path(router.prefix + path)
+        self._routes.append((pattern, handler))
+        self.find.cache_clear()
+
+    def _find(self, path: str) -> HotRoute | None:
+        for pattern, handler in self._routes:
+            if (found := pattern.match(path)) is not None:
+                return HotRoute(handler, MappingProxyType(found.groupdict()))
+        return None
+
+
+async def respond(request: Request, settings: Settings, handler: Handler) -> Response:
+    """Return a handler's answer to a request that came through FastAPI's routing."""
+    return to_response(await AsgiExchange(request.scope, request.receive, settings).run(handler))
 
 
 class Application:
@@ -63,7 +147,7 @@ class Application:
             return
         path = self.forwarding.resolve(scope)
         request_id = self.request_ids.of(scope)
-        trace = scope[SCOPE_KEY] = new_trace(scope, path, request_id, ticket_of(scope))
+        trace = scope[TRACE_KEY] = new_trace(scope, path, request_id, scope.get(TICKET_KEY))
         reply = _Reply(scope, receive, send, request_id)
         try:
             hot = self.routes.find(path) if scope["method"] == "POST" else None
@@ -79,7 +163,7 @@ class Application:
             await reply.send_answer(error_answer(error, trace))
         finally:
             trace.status = reply.status
-            notify_finished(trace, self.observers)
+            trace.finish(self.observers)
 
     async def _answer(self, scope: Scope, receive: Receive, handler: Handler) -> Answer:
         exchange = AsgiExchange(scope, receive, self.settings)

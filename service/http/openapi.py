@@ -1,4 +1,7 @@
-"""`/openapi.json`, built once, off the event loop and with stored examples, and the documentation pages at `/docs`."""
+"""`/openapi.json` and the documentation pages at `/docs`; and what several native routes declare for them.
+
+The document is built once, off the event loop, and with stored examples.
+"""
 
 import asyncio
 import threading
@@ -16,6 +19,16 @@ from fastapi.staticfiles import StaticFiles
 
 from cifar10_serving.schemas import Problem
 from service.http.errors import PROBLEM_TYPE
+from service.http.exchange import MAX_ID_BYTES, MAX_TIMEOUT_MS, TIMEOUT_HEADER
+from service.http.uploads import FIELD, FILES_FIELD
+from service.images.formats.reading import DECLARED_TYPES
+
+Document = dict[str, Any]
+Examples = dict[str, dict[str, Any]]
+"""`METHOD PATH` -> status -> example of an answer."""
+
+_BINARY: Final = {"type": "string", "format": "binary"}
+_RAW_BODIES: Final = {kind: {"schema": _BINARY} for kind in sorted(DECLARED_TYPES)}
 
 OPENAPI_PATH: Final = "/openapi.json"
 EXAMPLES: Final = Path(__file__).parent / "examples.json"
@@ -23,12 +36,54 @@ JSON: Final = "application/json"
 HERE: Final = "."
 """The API's address relative to the document, if no prefix is known; correct behind every proxy."""
 
-Document = dict[str, Any]
-Examples = dict[str, dict[str, Any]]
-"""`METHOD PATH` -> status -> example of an answer."""
 DOCS_PATH: Final = "/docs"
 STATIC_PATH: Final = "/static-offline-docs"
 STATIC: Final = Path(fastapi_offline.__file__).parent / "static"
+
+
+def _form(field: str, schema: Document) -> Document:
+    return {"multipart/form-data": {"schema": {"type": "object", "required": [field], "properties": {field: schema}}}}
+
+
+IMAGE_BODY: Final[Document] = {
+    "required": True,
+    "content": _form(FIELD, _BINARY | {"description": "the image"}) | _RAW_BODIES,
+}
+FILES_BODY: Final[Document] = {
+    "required": True,
+    "content": _form(FILES_FIELD, {"type": "array", "items": _BINARY, "description": "the images"}),
+}
+HEADERS: Final[list[Document]] = [
+    {
+        "name": TIMEOUT_HEADER,
+        "in": "header",
+        "description": "deadline of this request in milliseconds, if the service's is too long; after it, 504",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+    },
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": f"any text of at most {MAX_ID_BYTES} characters; it is repeated in the answer and in the log",
+        "schema": {"type": "string", "maxLength": MAX_ID_BYTES},
+    },
+]
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the declarations of these error statuses for the OpenAPI document."""
+    titles = {
+        400: "No image, or one that can't be decoded",
+        401: "The token is missing or wrong",
+        404: "No such model, version or plot",
+        408: "The body did not arrive in time",
+        413: "Too many bytes or pixels",
+        415: "Not a supported image type",
+        422: "A parameter is not valid",
+        503: "Overloaded, not ready or stopping; see `Retry-After`",
+        504: "No answer within the deadline",
+    }
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": titles[status], "content": {PROBLEM_TYPE: schema}} for status in statuses}
 
 
 def add_openapi(app: FastAPI) -> None:

@@ -1,17 +1,23 @@
 """HTTP/1.1 for high load and for clients of every kind; the protocol class that uvicorn uses for each connection.
 
 A connection is one object in three parts: `reading` turns bytes into requests, `closing` ends the connection, and this
-module answers. Prediction requests wait in the backlog, or are rejected before they are parsed if that is safe
-(`early_rejection`). On the fast path, a small request that has arrived completely is answered in one write, without a
-task and without ASGI messages; handler and pipeline are the same as on the standard path.
+module answers. On the fast path, a small request that has arrived completely is answered in one write, without a task
+and without ASGI messages; handler and pipeline are the same as on the standard path.
 `python -m scripts.trace_request --path fast standard` counts the calls that this saves; `python -m bench` measures
 request rates, and rejections under overload.
+
+Prediction requests wait in the backlog. Under overload most requests are rejected, so a rejection must be cheap: the
+answer is rendered once for many requests, and sent as soon as a head is seen, before it is parsed. If that is not safe
+(no plain Content-Length, a client that waits for "100 Continue", a very large body), the request takes the standard
+path and is rejected there.
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Final, cast
 
 import uvicorn
@@ -20,15 +26,27 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import SettingsError
-from service.http.answers import Answer, encode_answer
 from service.http.closing import PATHS, ClosingProtocol
-from service.http.early_rejection import rejectable, rejection_answer
-from service.http.exchange import EagerCall, HttpExchange
-from service.http.head import ConnectionLimits
+from service.http.errors import problem_answer, problem_of
+from service.http.exchange import TICKET_KEY, Answer, EagerCall, HttpExchange, encode_answer, new_trace
 from service.http.middleware import Application, logged_error_answer
-from service.http.request_trace import TICKET_KEY, new_trace, notify_finished
-from service.inference.admission import Backlog, Ticket
-from service.process.stopping import Stop
+from service.http.reading import HEAD_END, MAX_HEADERS, ConnectionLimits
+from service.inference.admission import Backlog, Rejection, Ticket
+from service.process.lifecycle import Stop
+
+PLAIN_PATHS: Final = (b"/v1/", b"/v2/")
+WELL_FORMED_HEAD: Final = re.compile(
+    rb"POST [\x21-\x7e]++ HTTP/1\.[01]"
+    rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
+    rb"\r\n[Hh][Oo][Ss][Tt]:[ \t]*+[A-Za-z0-9.-]*+(?::[0-9]{0,5}+)?+[ \t]*+"
+    rb"(?:\r\n(?![Hh][Oo][Ss][Tt]:)[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+)*+"
+)
+"""A head with one plain Host; all others are left to the parser."""
+CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,10})[ \t]*(?:\r\n(?![ \t])|\Z)")
+UNUSUAL: Final = (b"transfer-encoding", b"expect", b"upgrade")
+CLOSING: Final = re.compile(rb" http/1\.0(?:\r\n|\Z)|\r\nconnection:(?![ \t]*keep-alive[ \t]*(?:\r\n|\Z))")
+MAX_SKIPPED_BYTES: Final = 2**20
+MAX_EARLY_HEAD_BYTES: Final = 4096
 
 MAX_WHOLE_BYTES: Final = 32 * 2**10
 """Size limit of the fast path: reading and parsing this much on the event loop delays nobody."""
@@ -41,7 +59,70 @@ HOOKS: Final = (
 """Methods of uvicorn's protocol that are overridden or called here; if one is missing, its structure has changed."""
 
 
-class _Turns:
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The facts about a rejected request that decide its answer.
+
+    `closes`: the connection is closed after the answer; `plain`: errors have the form `{"error": "…"}`.
+    """
+
+    target: bytes
+    body_bytes: int
+    closes: bool
+    plain: bool
+
+    @property
+    def form(self) -> tuple[bool, bool]:
+        """The key by which answers are shared."""
+        return self.plain, self.closes
+
+
+@lru_cache(maxsize=1024)
+def read_head(head: bytes, root_path: bytes = b"") -> Head | None:
+    """Parse the bytes of a head; return None if only the full parser can decide.
+
+    Args:
+        root_path: the prefix that a proxy may have left in front of the path.
+    """
+    if WELL_FORMED_HEAD.fullmatch(head) is None or head.count(b"\r\n") > MAX_HEADERS:
+        return None
+    low = head.lower()
+    length = CONTENT_LENGTH.search(low)
+    if length is None or low.count(b"content-length") != 1 or any(name in low for name in UNUSUAL):
+        return None
+    target = head.split(b" ", 2)[1]
+    return Head(
+        target=target,
+        body_bytes=int(length[1]),
+        closes=CLOSING.search(low) is not None,
+        plain=target.removeprefix(root_path).startswith(PLAIN_PATHS),
+    )
+
+
+def rejectable(data: bytes, root_path: bytes) -> tuple[Head, int] | None:
+    """Return the head of a request that may be rejected unparsed, and the number of body bytes still to come.
+
+    Args:
+        data: the bytes received on a connection without other requests.
+        root_path: as for `read_head`.
+    """
+    end = data.find(HEAD_END)
+    head = read_head(data[:end], root_path) if 0 < end <= MAX_EARLY_HEAD_BYTES else None
+    if head is None:
+        return None
+    missing = head.body_bytes - (len(data) - end - len(HEAD_END))
+    if missing < 0 or missing > MAX_SKIPPED_BYTES or (missing and head.closes):
+        return None
+    return head, missing
+
+
+def rejection_answer(rejection: Rejection, *, plain: bool) -> Answer:
+    """Return the answer to all requests that are rejected for the same reason."""
+    retry = (b"retry-after", b"%d" % rejection.error.retry_after_s)
+    return problem_answer(problem_of(rejection.error), "/v2" if plain else "/predict", [retry])
+
+
+class _PipelinedStarts:
     """Starts requests that were queued behind others on their connections, a few per tick of the event loop.
 
     However many there are, new connections and connections with single requests come in between.
@@ -49,19 +130,19 @@ class _Turns:
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._queue: deque[Callable[[], None]] = deque()
 
-    def add(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+    def add(self, loop: asyncio.AbstractEventLoop, start: Callable[[], None]) -> None:
         """Call this in one of the next ticks."""
-        self._waiting.append(begin)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._take, loop)
+        self._queue.append(start)
+        if len(self._queue) == 1:
+            loop.call_soon(self._tick, loop)
 
-    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
-        for _ in range(min(MAX_PIPELINED_STARTS_PER_TICK, len(self._waiting))):
-            loop.call_soon(self._waiting.popleft())
-        if self._waiting:
-            loop.call_soon(self._take, loop)
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(min(MAX_PIPELINED_STARTS_PER_TICK, len(self._queue))):
+            loop.call_soon(self._queue.popleft())
+        if self._queue:
+            loop.call_soon(self._tick, loop)
         if self._backlog.on_tick is not None:
             self._backlog.on_tick()
 
@@ -70,7 +151,7 @@ class BacklogProtocol(ClosingProtocol):
     """One connection. `protocol_with` creates the class that uvicorn uses."""
 
     backlog: ClassVar[Backlog]
-    turns: ClassVar[_Turns]
+    pipelined_starts: ClassVar[_PipelinedStarts]
     first_bytes: ClassVar[tuple[bytes, ...]]
 
     def data_received(self, data: bytes) -> None:
@@ -96,13 +177,13 @@ class BacklogProtocol(ClosingProtocol):
             return
         self._since_s = self.loop.time()
         if self.pipeline:
-            self.turns.add(self.loop, self._start_next)
+            self.pipelined_starts.add(self.loop, self._start_next)
         elif self._last_words is not None:
             self._say_last_words(self._last_words)
         elif self._had_eof and not self._waits_for_room:
             self.transport.close()
         if self._waits_for_room:
-            self.turns.add(self.loop, self._parse_what_waits)
+            self.pipelined_starts.add(self.loop, self._parse_what_waits)
         elif self.flow.read_paused:
             self.flow.resume_reading()
 
@@ -206,7 +287,7 @@ class BacklogProtocol(ClosingProtocol):
             if not cycle.keep_alive:
                 self.transport.close()
             self.on_response_complete()
-        notify_finished(trace, self.application.observers)
+        trace.finish(self.application.observers)
 
 
 def protocol_with(
@@ -238,6 +319,6 @@ def protocol_with(
         "first_bytes": tuple(f"POST {root}{path}".encode() for root in roots for path in PATHS),
         "root_path_bytes": root_path.encode(),
         "limits": limits or ConnectionLimits(),
-        "turns": _Turns(backlog),
+        "pipelined_starts": _PipelinedStarts(backlog),
     }
     return type("Protocol", (BacklogProtocol,), attributes)

@@ -18,10 +18,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cifar10_serving.artifacts.metadata import InputShape
 from service.errors import RequestError, out_of_memory
-from service.images.formats.image_file import READABLE_FORMATS, UPRIGHT, damaged
+from service.images.formats.image_file import READABLE_FORMATS, UPRIGHT, damaged, exif_orientation
 from service.images.formats.image_file import ImageFile as ReadFile
 from service.images.formats.jpeg import SMALL_PIXELS
-from service.images.formats.orientation import exif_orientation
 from service.images.formats.reading import READABLE_TYPES, check_pixels, read_image_file
 
 __all__ = ["READABLE_FORMATS", "READABLE_TYPES", "EncodedImage", "encode_png"]
@@ -69,21 +68,12 @@ class EncodedImage:
         self._file = read_image_file(content, max_pixels=max_pixels, draft_side=self._draft_side)
         self._orientation = self._file.orientation
         self._max_pixels = max_pixels
-
-    @property
-    def pixels(self) -> int:
+        self.pixels = self._file.pixels
         """Width times height."""
-        return self._file.pixels
-
-    @property
-    def decode_bytes(self) -> int:
+        self.decode_bytes = self._file.decode_bytes
         """The maximum memory that `decode` uses."""
-        return self._file.decode_bytes
-
-    @property
-    def is_slow(self) -> bool:
+        self.is_slow = self._file.format in SLOW_FORMATS
         """True if even a small image takes milliseconds to decode."""
-        return self._file.format in SLOW_FORMATS
 
     def decode(self) -> NDArray[np.uint8]:
         """Return the pixels (height, width, 3) uint8 RGB 0..255, by the rules of this module.
@@ -116,7 +106,7 @@ class EncodedImage:
         ending, *others = self._file.endings
         counts = [self._load(other).histogram() for other in others]
         image = self._load(ending)
-        if any(other != image.histogram() for other in counts):
+        if counts and counts != [image.histogram()] * len(counts):
             raise damaged("it is truncated")
         return image
 

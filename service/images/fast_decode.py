@@ -70,20 +70,7 @@ def _headers(shape: InputShape) -> tuple[bytes, bytes]:
 
 
 def _decode_png(content: bytes, shape: InputShape) -> NDArray[np.uint8] | None:
-    compressed = _png_data(content)
-    if not compressed:
-        return None
-    image = Image.frombytes("RGB", (shape[1], shape[0]), compressed, "zip", "RGB")
-    return np.frombuffer(image.tobytes(), np.uint8).reshape(shape)
-
-
-def _decode_jpeg(content: bytes, frame: bytes) -> NDArray[np.uint8] | None:
-    # Strict: for a damaged scan, libjpeg would return pixels with only a warning.
-    return np.asarray(simplejpeg.decode_jpeg(content, strict=True)) if _is_plain_jpeg(content, frame) else None
-
-
-def _png_data(content: bytes) -> bytes | None:
-    """Return the compressed pixels of a PNG; None if a chunk may change them or is damaged."""
+    """Return the pixels of a PNG; None if a chunk may change them or is damaged."""
     data = []
     start = PNG_FIRST_CHUNK
     while True:
@@ -95,17 +82,24 @@ def _png_data(content: bytes) -> bytes | None:
         if kind == b"IDAT":
             data.append(chunk[4:])
         elif kind == b"IEND":
-            return b"".join(data)
+            break
         elif kind not in IGNORABLE_PNG_CHUNKS:
             return None
         start = end + 4
+    if not any(data):
+        return None
+    image = Image.frombytes("RGB", (shape[1], shape[0]), b"".join(data), "zip", "RGB")
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(shape)
 
 
-def _is_plain_jpeg(content: bytes, frame: bytes) -> bool:
-    return (
+def _decode_jpeg(content: bytes, frame: bytes) -> NDArray[np.uint8] | None:
+    """Return the pixels of a JPEG; None if it has anything but one plain scan of this frame."""
+    is_plain = (
         bool(frame)
         and frame in content
         and JPEG_SCAN in content
         and content.endswith(JPEG_END)
         and JPEG_MARKERS.findall(content) == PLAIN_JPEG_MARKERS
     )
+    # Strict: for a damaged scan, libjpeg would return pixels with only a warning.
+    return np.asarray(simplejpeg.decode_jpeg(content, strict=True)) if is_plain else None

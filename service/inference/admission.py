@@ -94,22 +94,20 @@ class Admission:
         self.last_answer_s = now_s
 
 
+@dataclass(eq=False, slots=True)
 class Slot:
     """A slot for one request and the bytes of its body; held while a `with` block runs.
 
     If a prediction request fails for lack of capacity, similar requests are then rejected before they are parsed.
     """
 
-    __slots__ = ("_admission", "_exchange", "_held_bytes")
-
-    def __init__(self, admission: Admission, exchange: Exchange | None) -> None:
-        self._admission = admission
-        self._exchange = exchange
-        self._held_bytes = 0
+    admission: Admission
+    exchange: Exchange | None = None
+    held_bytes: int = 0
 
     def __enter__(self) -> Self:
         """Take the slot."""
-        admission, exchange = self._admission, self._exchange
+        admission, exchange = self.admission, self.exchange
         if exchange is not None:
             exchange.trace.is_inference = True
             if exchange.ticket is not None and exchange.ticket.rejected is not None:
@@ -125,9 +123,9 @@ class Slot:
         self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         """Free the slot and its bytes."""
-        self._admission.leave(self._held_bytes)
-        if isinstance(error, UnavailableError) and self._exchange is not None and self._exchange.ticket is not None:
-            self._exchange.ticket.mark_saturated(error, self._exchange.trace)
+        self.admission.leave(self.held_bytes)
+        if isinstance(error, UnavailableError) and self.exchange is not None and self.exchange.ticket is not None:
+            self.exchange.ticket.mark_saturated(error, self.exchange.trace)
 
     def hold_bytes(self, size_bytes: int) -> None:
         """Count bytes that the request holds from now on.
@@ -135,11 +133,11 @@ class Slot:
         Raises:
             UnavailableError: all requests together would hold too many.
         """
-        admission = self._admission
+        admission = self.admission
         if admission.pending_bytes and admission.pending_bytes + size_bytes > admission.max_pending_bytes:
             raise admission.too_many_bytes()
         admission.pending_bytes += size_bytes
-        self._held_bytes += size_bytes
+        self.held_bytes += size_bytes
 
 
 class Rejection:
@@ -200,29 +198,29 @@ class Backlog:
         self.on_tick: Callable[[], None] | None = None
         """Called in each tick of the event loop in which requests start or wait."""
         self._max_requests = max_requests
-        self._waiting: deque[tuple[bytes, Callable[[float], None], float]] = deque()
-        self._begun = 0
+        self._queue: deque[tuple[bytes, Callable[[float], None], float]] = deque()
+        self._started = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting_for: Counter[bytes] = Counter()
+        self._queued_by_target: Counter[bytes] = Counter()
         self._full: dict[bytes, Rejection] = {}
         self._whole = Rejection(self)
         self._rejected: Counter[Version | None] = Counter()
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """Number of queued requests."""
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def pending(self) -> int:
         """Number of queued and started requests."""
-        return self.admission.pending + len(self._waiting)
+        return self.admission.pending + len(self._queue)
 
     @property
     def is_full(self) -> bool:
         """True if all requests are rejected."""
-        waiting = len(self._waiting)
-        return waiting >= self._max_requests or self.admission.pending + waiting >= self.admission.max_pending
+        queued = len(self._queue)
+        return queued >= self._max_requests or self.admission.pending + queued >= self.admission.max_pending
 
     @property
     def rejects(self) -> bool:
@@ -247,7 +245,7 @@ class Backlog:
         found = self._whole if self.is_full else self._full.get(target)
         if found is None:
             return None
-        if found is not self._whole and not found.capacity_limit.is_exhausted(self._waiting_for[target]):
+        if found is not self._whole and not found.capacity_limit.is_exhausted(self._queued_by_target[target]):
             if now_s > found.made_s + FORGOTTEN_AFTER_S:
                 del self._full[target]
             return None
@@ -271,39 +269,36 @@ class Backlog:
         taken, self._rejected = self._rejected, Counter()
         return taken
 
-    def add(self, target: bytes, begin: Callable[[float], None]) -> None:
+    def add(self, target: bytes, start: Callable[[float], None]) -> None:
         """Start a request in this tick of the event loop or, if enough have started, in a later one.
 
         Args:
             target: the request's path and query.
-            begin: called with the time in seconds that the request has waited; it must be fast.
+            start: called with the time in seconds that the request has waited; it must be fast.
         """
-        if self._begun == 0 and not self._waiting:
+        if self._started == 0 and not self._queue:
             self._loop = self._loop or asyncio.get_running_loop()
-            self._loop.call_soon(self._turn)
-        if self._begun < MAX_STARTS_PER_TICK and not self._waiting:
-            self._begun += 1
-            begin(0.0)
+            self._loop.call_soon(self._tick)
+        if self._started < MAX_STARTS_PER_TICK and not self._queue:
+            self._started += 1
+            start(0.0)
         else:
-            self._waiting.append((target, begin, self._clock()))
-            self._waiting_for[target] += 1
+            self._queue.append((target, start, self._clock()))
+            self._queued_by_target[target] += 1
 
-    def _turn(self) -> None:
-        self._begun = 0
+    def _tick(self) -> None:
+        self._started = 0
         now_s = self._clock()
         try:
-            while self._waiting and self._begun < MAX_STARTS_PER_TICK:
-                self._begun += 1
-                self._begin_first(now_s)
+            while self._queue and self._started < MAX_STARTS_PER_TICK:
+                self._started += 1
+                target, start, since_s = self._queue.popleft()
+                self._queued_by_target[target] -= 1
+                if not self._queued_by_target[target]:
+                    del self._queued_by_target[target]
+                start(now_s - since_s)
             if self.on_tick is not None:
                 self.on_tick()
         finally:  # an exception must not stop the others
-            if self._begun and self._loop is not None:
-                self._loop.call_soon(self._turn)
-
-    def _begin_first(self, now_s: float) -> None:
-        target, begin, since_s = self._waiting.popleft()
-        self._waiting_for[target] -= 1
-        if not self._waiting_for[target]:
-            del self._waiting_for[target]
-        begin(now_s - since_s)
+            if self._started and self._loop is not None:
+                self._loop.call_soon(self._tick)

@@ -8,18 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-import orjson
 
 from cifar10_serving.artifacts.metadata import IMAGES, InputShape
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.schemas import Prediction
 from service.errors import DeadlineError, InvalidRequestError, RequestError, TooLargeError, clear_traceback
+from service.images.decoding import Decoder
 from service.images.fast_decode import decode_unchanged
 from service.inference.admission import Admission, Exchange, Slot
-from service.inference.batch_queue import Computed
 from service.inference.cache import PredictionCache
-from service.inference.decoding import Decoder
-from service.inference.scheduler import Scheduler
+from service.inference.scheduler import Computed, Scheduler
 from service.inference.shadow import Shadow
 from service.registry.repository import ModelRepository, ModelVersion
 from service.telemetry.trace import Trace
@@ -66,11 +64,6 @@ def prediction_document(version: ModelVersion, probabilities: Probabilities, top
         "precision": version.precision,
         "top": top,
     }
-
-
-def encode_prediction(version: ModelVersion, probabilities: Probabilities, top_k: int) -> bytes:
-    """Return the answer for one image as JSON."""
-    return orjson.dumps(prediction_document(version, probabilities, top_k))
 
 
 def name_classes(version: ModelVersion, probabilities: Probabilities, top_k: int) -> Prediction:

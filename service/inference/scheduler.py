@@ -1,8 +1,9 @@
 """The scheduler: forms batches from the queues of all versions in turn, and delivers the results.
 
 A batch is closed when it is full or when the runtime is free, whichever comes first: an idle runtime doesn't wait,
-unless `max_batch_delay_s` says so. Requests are queued and answered on the event loop. Threads take batches themselves,
-so that the runtime never waits for the event loop between two batches.
+unless `max_batch_delay_s` says so. A batch has whole requests for one version, in order, up to a size. Requests are
+queued and answered on the event loop. Threads take batches themselves, so that the runtime never waits for the event
+loop between two batches.
 """
 
 import asyncio
@@ -16,15 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
 from cifar10_serving.runtimes.base import Images, LoadedModel, Probabilities
 from service.errors import UnavailableError, retry_after_s, stopping
-from service.inference.batch_queue import BatchQueue, Computed, WaitingRows
 from service.registry.version import ModelVersion
 
+SMOOTHING: Final = 0.1
 THREAD_NAME_PREFIX: Final = "compute"
 QUICK_S: Final = 0.001
 """Computations up to this time may block the event loop, and are not worth waiting for a larger batch."""
@@ -32,6 +33,85 @@ MAX_BATCH_S: Final = 0.1
 """Time limit of a batch, so that the next model's turn comes soon and no deadline is far exceeded."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The result of a request's rows, with the times in the queue and in the runtime."""
+
+    probabilities: Probabilities
+    queue_s: float
+    compute_s: float
+    batch_rows: int
+
+
+@dataclass(eq=False, slots=True)
+class WaitingRows:
+    """The rows of one request: images (rows, height, width, 3) uint8, their deadline, and the caller's future."""
+
+    images: Images
+    answer: asyncio.Future[Computed]
+    queued_s: float
+    expires_s: float
+
+
+class BatchQueue:
+    """A FIFO queue in front of one version. It is used from several threads; the scheduler holds a lock.
+
+    `requests` are queued, oldest first, with `rows` rows together; each row takes about `seconds_per_row`. `free_calls`
+    more batches may be computed at the same time.
+
+    Args:
+        version: the version; not kept alive, since queued requests hold a lease.
+    """
+
+    def __init__(self, version: ModelVersion) -> None:
+        self.version = ref(version)
+        self.rows = 0
+        self.seconds_per_row = version.row_s
+        self.free_calls = version.model.parallel_calls if version.model is not None else 1
+        self.requests: deque[WaitingRows] = deque()
+
+    def take(self, max_rows: int, now_s: float) -> tuple[list[WaitingRows], int, list[WaitingRows]]:
+        """Take the next batch: whole requests with at most this many rows together, or one larger request.
+
+        Requests without a waiting caller are dropped and never computed.
+
+        Returns:
+            The batch, its number of rows, and the requests that were dropped because their deadline has passed.
+        """
+        batch: list[WaitingRows] = []
+        expired: list[WaitingRows] = []
+        rows = 0
+        while self.requests:
+            first = self.requests[0]
+            if first.answer.done():
+                pass
+            elif now_s >= first.expires_s:
+                expired.append(first)
+            else:
+                if batch and rows + len(first.images) > max_rows:
+                    break
+                batch.append(first)
+                rows += len(first.images)
+            self.requests.popleft()
+            self.rows -= len(first.images)
+        return batch, rows, expired
+
+    def drop_answered(self) -> int:
+        """Drop requests that already have an answer, such as a time-out; return their number of rows."""
+        left = [waiting for waiting in self.requests if not waiting.answer.done()]
+        rows = sum(len(waiting.images) for waiting in left)
+        self.requests, dropped_rows = deque(left), self.rows - rows
+        self.rows = rows
+        return dropped_rows
+
+    def measured(self, rows: int, compute_s: float) -> None:
+        """Update the estimated time per row from a batch."""
+        per_row_s = compute_s / rows
+        if not self.seconds_per_row:
+            self.seconds_per_row = per_row_s
+        self.seconds_per_row += SMOOTHING * (per_row_s - self.seconds_per_row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +205,7 @@ class Scheduler:
         """Guards the queues, their order and counts, and the set of running batches."""
         self._work = threading.Condition(self._lock)
         self._queues: WeakKeyDictionary[ModelVersion, BatchQueue] = WeakKeyDictionary()
-        self._turns: deque[BatchQueue] = deque()
+        self._rotation: deque[BatchQueue] = deque()
         self._rows = 0
         self._computing: set[WaitingRows] = set()
         self._idle_threads = 0
@@ -153,7 +233,7 @@ class Scheduler:
     @property
     def queue_s(self) -> float:
         """Estimated time to compute all queued rows."""
-        return sum(queue.rows * queue.seconds_per_row for queue in list(self._turns))
+        return sum(queue.rows * queue.seconds_per_row for queue in list(self._rotation))
 
     def queue_rows_by_version(self) -> Counter[tuple[str, int]]:
         """Return the number of queued rows, by model and version number."""
@@ -184,8 +264,9 @@ class Scheduler:
             if self._rows or self._closed:
                 self._check_room(version, queue, len(images))
             if not queue.rows:
-                self._turns.append(queue)
-            queue.append(waiting)
+                self._rotation.append(queue)
+            queue.requests.append(waiting)
+            queue.rows += len(images)
             self._rows += len(images)
             if self._idle_threads and queue.seconds_per_row <= QUICK_S:
                 self._work.notify()
@@ -226,7 +307,7 @@ class Scheduler:
         """Compute nothing that hasn't started; waiting requests get 503."""
         with self._lock:
             self._closed = True
-            left = [waiting for queue in self._turns for waiting in queue]
+            left = [waiting for queue in self._rotation for waiting in queue.requests]
             self._work.notify_all()
         for waiting in left:
             _fail(waiting, stopping())
@@ -270,7 +351,7 @@ class Scheduler:
         with self._lock:
             while not self._closed:
                 now_s = self._clock()
-                queue, wait_s = self._next_turn(now_s)
+                queue, wait_s = self._next_queue(now_s)
                 if queue is None:
                     self._idle_threads += 1
                     self._work.wait(wait_s)
@@ -279,25 +360,25 @@ class Scheduler:
                     return batch
         return None
 
-    def _next_turn(self, now_s: float) -> tuple[BatchQueue | None, float | None]:
+    def _next_queue(self, now_s: float) -> tuple[BatchQueue | None, float | None]:
         """Return the next version in turn whose batch is closed; if there is none, the time until one closes."""
         first_closing_s, delay_s = math.inf, self._limits.max_batch_delay_s
-        for _ in range(len(self._turns)):
-            queue = self._turns.popleft()
-            closing_s = queue.oldest_s + delay_s if delay_s else now_s
-            if queue.free_calls and (now_s >= closing_s or queue.rows >= self._most_rows(queue)):
+        for _ in range(len(self._rotation)):
+            queue = self._rotation.popleft()
+            closing_s = queue.requests[0].queued_s + delay_s if delay_s else now_s
+            if queue.free_calls and (now_s >= closing_s or queue.rows >= self._max_rows(queue)):
                 return queue, None
-            self._turns.append(queue)
+            self._rotation.append(queue)
             if queue.free_calls:
                 first_closing_s = min(first_closing_s, closing_s)
         return None, first_closing_s - now_s if first_closing_s < math.inf else None
 
     def _take(self, queue: BatchQueue, now_s: float) -> _Batch | None:
         rows_before = queue.rows
-        requests, rows, expired = queue.take(self._most_rows(queue), now_s)
+        requests, rows, expired = queue.take(self._max_rows(queue), now_s)
         self._rows -= rows_before - queue.rows
         if queue.rows:
-            self._turns.append(queue)
+            self._rotation.append(queue)
         for waiting in expired:
             self._on_loop(_fail, waiting, TimeoutError())
         if not requests:
@@ -306,7 +387,7 @@ class Scheduler:
         self._computing.update(requests)
         return _Batch(queue, queue.version(), requests, rows, now_s)
 
-    def _most_rows(self, queue: BatchQueue) -> int:
+    def _max_rows(self, queue: BatchQueue) -> int:
         if not queue.seconds_per_row:
             return self._limits.max_batch_size
         return min(self._limits.max_batch_size, max(1, int(MAX_BATCH_S / queue.seconds_per_row)))
@@ -348,7 +429,7 @@ class Scheduler:
         self._expiry_timer, self._expiry_due_s = None, math.inf
         now_s = self._clock()
         with self._lock:
-            pending = [*self._computing, *(waiting for queue in self._turns for waiting in queue)]
+            pending = [*self._computing, *(waiting for queue in self._rotation for waiting in queue.requests)]
         unanswered = [waiting for waiting in pending if not waiting.answer.done()]
         for waiting in unanswered:
             if waiting.expires_s <= now_s:
@@ -362,8 +443,8 @@ class Scheduler:
     def _drop_answered(self) -> None:
         """Drop answered rows, so that abandoned requests don't fill the queues."""
         with self._lock:
-            self._rows -= sum(queue.drop_answered() for queue in self._turns)
-            self._turns = deque(queue for queue in self._turns if queue.rows)
+            self._rows -= sum(queue.drop_answered() for queue in self._rotation)
+            self._rotation = deque(queue for queue in self._rotation if queue.rows)
 
 
 def _compute(batch: _Batch, clock: Callable[[], float]) -> _Outcome:

@@ -22,12 +22,10 @@ import uvicorn
 from cifar10_serving.errors import ProjectError
 from service.app import create_app, open_backlog
 from service.http.middleware import Application
-from service.images.decode_threads import THREAD_NAME_PREFIX as DECODE_THREADS
+from service.images.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.inference.admission import Backlog
 from service.inference.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
-from service.process.memory import freeze_gc
-from service.process.sighup import is_worker
-from service.process.stopping import Stop, exit_now, exit_within
+from service.process.lifecycle import Stop, exit_now, exit_within, freeze_gc, is_worker
 from service.settings import Settings
 from service.telemetry.logs import configure_logging
 
@@ -225,8 +223,8 @@ def _http_protocol(
     backlog: Backlog, app: Application, stop: Stop, settings: Settings
 ) -> "type[asyncio.Protocol] | Literal['auto']":
     try:
-        from service.http.head import ConnectionLimits
         from service.http.protocol import protocol_with
+        from service.http.reading import ConnectionLimits
     except ModuleNotFoundError:  # httptools, which Windows doesn't have
         return "auto"
     limits = ConnectionLimits(

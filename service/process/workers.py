@@ -28,9 +28,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from service.process.lifecycle import exit_now, has_terminal
 from service.process.server import COULD_NOT_START, LAST_GRACE_S, SAME_STOP_S, run_server
-from service.process.sighup import has_terminal
-from service.process.stopping import exit_now
 from service.settings import Settings
 from service.telemetry.logs import configure_logging
 from service.telemetry.shared import FOLDER_VARIABLE, SharedReports

@@ -20,7 +20,7 @@ from service.registry.models_folder import ModelFolder, ModelsFolder
 from service.registry.routing import ServedModel
 from service.registry.version import FileSignature, ModelVersion
 
-TURN_S: Final = 0.1
+LOCK_POLL_S: Final = 0.1
 """Interval at which a waiting caller checks for a shutdown."""
 NOTHING: Final = ModelFolder({}, ())
 
@@ -67,7 +67,7 @@ class Reconciler:
         self._folder_problem: str | None = None
         self._settled = False
         self._stopped = False
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
         self._take_in(folder.scan(), retry=())
         self._publish()
 
@@ -83,7 +83,7 @@ class Reconciler:
         Args:
             retry_failed: also retry failed versions whose files are the same.
         """
-        with self._turn():
+        with self._exclusively():
             found = self._scan()
             changes = _Changes()
             if retry_failed or not self._settled or found != self._found or self._may_recover():
@@ -106,7 +106,7 @@ class Reconciler:
         self._change(name, is_unloaded=True)
 
     def _change(self, name: str, *, is_unloaded: bool) -> None:
-        with self._turn():
+        with self._exclusively():
             self._take_in(self._scan(), retry=() if is_unloaded else (name,))
             model = self._models.get(name)
             if model is None:
@@ -115,8 +115,8 @@ class Reconciler:
             self._follow(_Changes())
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        while not self._one_at_a_time.acquire(timeout=TURN_S):
+    def _exclusively(self) -> Iterator[None]:
+        while not self._lock.acquire(timeout=LOCK_POLL_S):
             if self._stopped:
                 raise stopping()
         try:
@@ -124,7 +124,7 @@ class Reconciler:
         except CallsStoppedError:
             raise stopping() from None
         finally:
-            self._one_at_a_time.release()
+            self._lock.release()
 
     def _may_recover(self) -> bool:
         entries = (entry for model in self._models.values() for entry in model.published.values())

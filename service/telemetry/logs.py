@@ -144,21 +144,17 @@ class RequestLog:
             self._lines.clear()
 
 
-def _level(trace: Trace) -> str:
-    return "info" if trace.status < HTTPStatus.INTERNAL_SERVER_ERROR else "warning"
-
-
 def _json(trace: Trace) -> bytes:
     """Return one request as a line of JSON."""
     entry: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "level": _level(trace),
+        "level": "info" if trace.status < HTTPStatus.INTERNAL_SERVER_ERROR else "warning",
         "logger": "service.requests",
         "request_id": trace.request_id[:MAX_TEXT_LENGTH],
         "method": trace.method[:MAX_TEXT_LENGTH],
         "path": trace.path[:MAX_TEXT_LENGTH],
         "status": trace.status,
-        "total_ms": _ms(trace.total_s),
+        "total_ms": round(1000 * trace.total_s, 3),
     }
     if trace.client is not None:
         entry["client"] = trace.client[:MAX_TEXT_LENGTH]
@@ -172,19 +168,15 @@ def _json(trace: Trace) -> bytes:
         entry["model"] = trace.model[:MAX_TEXT_LENGTH]
         entry["version"] = trace.version
     if trace.decode_s is not None:
-        entry["decode_ms"] = _ms(trace.decode_s)
+        entry["decode_ms"] = round(1000 * trace.decode_s, 3)
     computed = trace.computed
     if computed is not None:
-        entry["queue_ms"] = _ms(computed.queue_s)
-        entry["compute_ms"] = _ms(computed.compute_s)
+        entry["queue_ms"] = round(1000 * computed.queue_s, 3)
+        entry["compute_ms"] = round(1000 * computed.compute_s, 3)
         entry["batch_rows"] = computed.batch_rows
     if trace.from_cache:
         entry["from_cache"] = True
     return json_line(entry)
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
 
 
 def _text(trace: Trace) -> bytes:
@@ -201,4 +193,5 @@ def _text(trace: Trace) -> bytes:
     if trace.detail is not None or trace.error is not None:
         parts.append((trace.detail or trace.error or "")[:MAX_TEXT_LENGTH])
     when = datetime.now(UTC).astimezone().strftime("%H:%M:%S")
-    return text_line(when, _level(trace), "  ".join(parts)).encode(errors="backslashreplace")
+    level = "info" if trace.status < HTTPStatus.INTERNAL_SERVER_ERROR else "warning"
+    return text_line(when, level, "  ".join(parts)).encode(errors="backslashreplace")

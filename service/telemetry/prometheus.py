@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from service.images.decode_threads import DecodeThreads
+from service.images.decoding import DecodeThreads
 from service.inference.admission import Backlog
 from service.inference.cache import PredictionCache
 from service.inference.scheduler import Scheduler
@@ -70,7 +70,7 @@ def current_states(sources: StateSources) -> Iterator[Metric]:
     backlog, cache, threads = sources.backlog, sources.cache, sources.decode_threads
     gauges = {
         "pending_requests": ("Requests being received, queued or computed", backlog.pending),
-        "backlog_requests": ("Requests in the backlog, waiting to be started", backlog.waiting),
+        "backlog_requests": ("Requests in the backlog, waiting to be started", backlog.queued),
         "pending_bytes": ("Size of the request bodies in memory", backlog.admission.pending_bytes),
         "decode_waiting": ("Images that wait to be decoded", threads.waiting),
         "decode_bytes": ("Memory reserved for decoding", threads.used_bytes),

@@ -1,12 +1,13 @@
 """The trace of one request: which version answered, how it ended, and how long each phase took.
 
-Each part of the service fills in what it knows; metrics and the access log read it (`service.http.request_trace`).
+Each part of the service fills in what it knows; metrics and the access log read it.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from service.inference.batch_queue import Computed
+from service.inference.scheduler import Computed
 
 
 @dataclass(slots=True)
@@ -42,3 +43,13 @@ class Trace:
     def fail(self, kind: str, detail: str | None = None) -> None:
         """Record the problem's kind and detail of a failed request."""
         self.error, self.detail = kind, detail
+
+    def finish(self, observers: "Sequence[Observer]") -> None:
+        """Set the total time, and notify the observers."""
+        self.total_s = time.monotonic() - self.start_s
+        for observer in observers:
+            observer(self)
+
+
+Observer = Callable[[Trace], None]
+"""Records a finished request; called on the event loop, so it must be fast."""

@@ -16,7 +16,7 @@ import pytest
 from service.api.large_requests import LARGE_BYTES
 from tests.conftest import SAMPLES
 from tests.e2e.server import Server, running_server
-from tests.e2e.test_direct_predict import connection, log_lines, request
+from tests.e2e.test_fast_path import connection, log_lines, request
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow

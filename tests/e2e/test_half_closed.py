@@ -10,10 +10,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.app import open_backlog
-from service.http.head import ConnectionLimits
-from service.http.hot_routes import HotRoutes
-from service.http.middleware import Application
+from service.http.middleware import Application, HotRoutes
 from service.http.protocol import protocol_with
+from service.http.reading import ConnectionLimits
 from service.settings import Settings
 from tests.service.connections import GET
 

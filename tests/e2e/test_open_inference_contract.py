@@ -131,7 +131,7 @@ def test_requests_near_those_that_the_model_takes_get_answers_of_the_contract(se
     assert answered >= 10
 
 
-def test_any_json_is_refused_by_the_contract(server: httpx.Client) -> None:
+def test_any_json_is_rejected_by_the_contract(server: httpx.Client) -> None:
     @generated
     @given(ANY_JSON)
     def check(body: object) -> None:

@@ -132,7 +132,7 @@ async def test_as_many_at_once_as_are_taken_are_all_answered(server: Server) -> 
     assert Counter(answer.status for answer in answers) == {HTTPStatus.OK: PENDING}
 
 
-async def test_more_are_refused_at_once_on_a_connection_that_stays_and_are_counted(server: Server) -> None:
+async def test_more_are_rejected_at_once_on_a_connection_that_stays_and_are_counted(server: Server) -> None:
     before = rejected(server)
     async with filled(server), connected(server) as connection:
         for _ in range(100):  # a request that had to wait would wait for all those inside
@@ -151,7 +151,7 @@ async def test_more_are_refused_at_once_on_a_connection_that_stays_and_are_count
     assert (await predict(server)).status == HTTPStatus.OK
 
 
-async def test_each_protocol_and_each_way_to_send_is_refused_in_its_form(server: Server) -> None:
+async def test_each_protocol_and_each_way_to_send_is_rejected_in_its_form(server: Server) -> None:
     async with filled(server):
         for path in ("/v2/models/sequential/infer", "/v1/models/sequential:predict"):
             async with connected(server) as connection:

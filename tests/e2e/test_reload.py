@@ -88,7 +88,7 @@ def test_versions_come_and_go_and_break_and_no_request_fails(one_model: Path, tm
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_hangup_makes_it_look_at_once(one_model: Path, tmp_path: Path) -> None:
+def test_sighup_makes_it_scan_at_once(one_model: Path, tmp_path: Path) -> None:
     settings = {"CIFAR10_MODELS": str(one_model), "CIFAR10_POLL_INTERVAL_S": "0"}
     with running_server(tmp_path / "log", **settings) as server, steady_requests(server) as versions:
         publish_copy(one_model, 2)
@@ -96,7 +96,7 @@ def test_hangup_makes_it_look_at_once(one_model: Path, tmp_path: Path) -> None:
         wait_for_version(versions, 2)
 
 
-def test_hangup_of_its_terminal_stops_it(one_model: Path, tmp_path: Path) -> None:
+def test_sighup_of_its_terminal_stops_it(one_model: Path, tmp_path: Path) -> None:
     port = free_port()
     operator, terminal = pty.openpty()
     with (tmp_path / "log").open("w") as log:

@@ -188,7 +188,7 @@ def test_no_call_is_left_out(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "call"), CASES, ids=str)
-def test_call_is_answered_or_refused_in_words(server: Addresses, kind: str, call: Call) -> None:
+def test_call_is_answered_or_rejected_in_words(server: Addresses, kind: str, call: Call) -> None:
     arguments = call.arguments(CLIENTS[kind])
     if call.rejected:
         with pytest.raises(InferenceServerException) as rejected:

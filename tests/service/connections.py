@@ -12,10 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.app import open_backlog
-from service.http.head import ConnectionLimits
-from service.http.hot_routes import HotRoutes
-from service.http.middleware import Application
+from service.http.middleware import Application, HotRoutes
 from service.http.protocol import BacklogProtocol, protocol_with
+from service.http.reading import ConnectionLimits
 from service.inference.admission import Backlog
 from service.settings import Settings
 from service.telemetry.trace import Trace

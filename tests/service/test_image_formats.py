@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from service.errors import TooLargeError, UndecodableError, UnsupportedTypeError
-from service.http.content_type import check_type
+from service.http.uploads import check_type
 from service.images.encoded import EncodedImage
 from tests.conftest import ROOT
 from tests.service.images.formats.files import decode, encode, exif, heic_of_tiles, noise, tiff
@@ -263,7 +263,7 @@ from io import BytesIO
 from PIL import Image
 from service.errors import UnavailableError
 from service.images.encoded import EncodedImage
-from service.process.memory import configure_malloc
+from service.process.lifecycle import configure_malloc
 configure_malloc()
 for kind in sys.argv[1:]:
     stream = BytesIO()

@@ -14,7 +14,7 @@ from cifar10_serving.text import did_you_mean
 
 SHADES: Final = " ░▒▓█"
 """Characters for increasing importance."""
-MOST_SHOWN: Final = 20
+MAX_SHOWN: Final = 20
 """Maximum number of labels in an error."""
 
 
@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _class_id(client: Client, arguments: argparse.Namespace) -> int:
     metadata = asked_metadata(client, arguments.model, arguments.version)
     if arguments.label not in metadata.labels:
-        shown = ", ".join(metadata.labels[:MOST_SHOWN])
+        shown = ", ".join(metadata.labels[:MAX_SHOWN])
         raise CommandLineError(
             f"{metadata.name} has no class '{arguments.label}'{did_you_mean(arguments.label, metadata.labels)}",
-            expected=f"{shown} and others" if len(metadata.labels) > MOST_SHOWN else f"one of {shown}",
+            expected=f"{shown} and others" if len(metadata.labels) > MAX_SHOWN else f"one of {shown}",
         )
     return metadata.labels.index(arguments.label)
 

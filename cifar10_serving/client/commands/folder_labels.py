@@ -15,7 +15,7 @@ from cifar10_serving.text import printable
 
 NORMAL_95_PERCENT: Final = 1.959964
 SHOWN_LETTERS: Final = 5
-MOST_COLUMNS: Final = 40
+MAX_COLUMNS: Final = 40
 """Limit of classes for printing a confusion matrix."""
 
 
@@ -49,10 +49,10 @@ class FolderLabels:
             return
         folder = outside[0].absolute().parent.name
         close = get_close_matches(folder.lower(), self.labels, n=1)
-        more = f" and {len(self.labels) - MOST_COLUMNS:,} more" if len(self.labels) > MOST_COLUMNS else ""
+        more = f" and {len(self.labels) - MAX_COLUMNS:,} more" if len(self.labels) > MAX_COLUMNS else ""
         raise CommandLineError(
             f"{len(outside)} of the files are not in a folder named by a class; the first is {outside[0]}",
-            expected=f"folders named {', '.join(self.labels[:MOST_COLUMNS])}{more}",
+            expected=f"folders named {', '.join(self.labels[:MAX_COLUMNS])}{more}",
             remedy=f"did you mean '{close[0]}' instead of '{folder}'?" if close else "",
         )
 
@@ -148,7 +148,7 @@ def evaluation_lines(tally: Tally, stored: Iterable[StoredEvaluation]) -> list[s
 
 def _matrix_lines(tally: Tally) -> list[str]:
     labels = tally.labels
-    if len(labels) > MOST_COLUMNS:
+    if len(labels) > MAX_COLUMNS:
         return [f"the confusion matrix of {len(labels):,} classes is only in --json"]
     header = ["true \\ predicted", *(label[:SHOWN_LETTERS] for label in labels)]
     rows = [[label, *(str(count or ".") for count in row)] for label, row in zip(labels, tally.matrix, strict=True)]

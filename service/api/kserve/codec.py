@@ -12,6 +12,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cifar10_serving.artifacts.metadata import MAX_DIMENSIONS, PROBABILITIES, InputShape
+from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
 from cifar10_serving.runtimes.base import Images
 from cifar10_serving.text import did_you_mean
 from service.api.tensors import (
@@ -24,12 +25,13 @@ from service.api.tensors import (
     files_from_values,
     images_from_bytes,
     images_from_values,
+    parse_json,
     tensor_head,
     truncated_repr,
+    whole_number,
 )
 from service.errors import InvalidRequestError, UnsupportedCallError
-from service.http.answers import JSON_HEADERS, Answer
-from service.http.json_bodies import parse_json, whole_number
+from service.http.exchange import JSON_HEADERS, Answer
 from service.inference.pipeline import Inferred
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
@@ -157,6 +159,20 @@ def json_bytes(body: bytes, header_length: str | None) -> int:
     if header_length is None:
         return len(body)
     return min(int(header_length), len(body)) if _is_length(header_length) else 0
+
+
+def requested_version(text: str) -> int | str | None:
+    """Parse the version in a request, a number or a label; return None for an empty text.
+
+    Raises:
+        InvalidRequestError: it is neither.
+    """
+    if not text:
+        return None
+    try:
+        return parse_version(text)
+    except ValueError:
+        raise InvalidRequestError(f"{text[:100]!r} is not a valid version", expected=LEGAL_VERSION) from None
 
 
 def timeout_of(parameters: Parameters) -> float | None:

@@ -15,12 +15,12 @@ from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from service.api.kserve.grpc_service import SERVICE, InferenceService
 from service.api.large_requests import RequestReader
-from service.http.request_trace import Observer
 from service.inference.pipeline import Pipeline
-from service.process.stopping import Stop
+from service.process.lifecycle import Stop
 from service.registry.repository import ModelRepository
 from service.settings import Settings
 from service.telemetry.telemetry import Telemetry
+from service.telemetry.trace import Observer
 
 LOOK_AT_READINESS_EVERY_S: Final = 0.25
 WHOLE_SERVER: Final = ""
@@ -79,7 +79,7 @@ async def serving_grpc(
     following = asyncio.create_task(_follow_readiness(repository, status))
 
     async def drain() -> None:
-        await stop.begun()
+        await stop.wait_until_draining()
         following.cancel()
         await status.enter_graceful_shutdown()
         service.end_streams()

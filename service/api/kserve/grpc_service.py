@@ -18,16 +18,21 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.json_format import ParseDict
 
+from service.api.kserve.codec import requested_version
+from service.api.kserve.extensions import (
+    UnsupportedExtension,
+    load_model,
+    repository_index,
+    unload_model,
+    unsupported_extensions,
+)
 from service.api.kserve.generated import open_inference_pb2 as pb2
 from service.api.kserve.grpc_codec import estimate_parse, infer_response, read_infer_message, read_message
-from service.api.kserve.repository import load_model, repository_index, unload_model
-from service.api.kserve.unsupported import UnsupportedExtension, unsupported_extensions
 from service.api.kserve.views import (
     ServerMetadata,
     describe_model,
     extensions,
     model_configuration,
-    requested_version,
     statistics_report,
 )
 from service.api.large_requests import LARGE_BYTES, RequestReader
@@ -42,12 +47,11 @@ from service.errors import (
     out_of_memory,
 )
 from service.http.errors import unexpected
-from service.http.request_trace import Observer, notify_finished
 from service.inference.pipeline import Deadline, Pipeline
 from service.registry.repository import ModelRepository
 from service.settings import Settings, variable
 from service.telemetry.telemetry import Telemetry
-from service.telemetry.trace import Trace
+from service.telemetry.trace import Observer, Trace
 
 SERVICE: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 METHODS: Final = pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name
@@ -121,7 +125,7 @@ class InferenceService:
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
         }
-        answers = {name: _reading(name, method, most_bytes=QUESTION_BYTES) for name, method in methods.items()}
+        answers = {name: _reading(name, method, max_bytes=QUESTION_BYTES) for name, method in methods.items()}
         answers["ModelInfer"] = self._model_infer
         if self._settings.admin_token is not None:
             operating: dict[str, Method] = {
@@ -130,7 +134,7 @@ class InferenceService:
                 "RepositoryModelUnload": self._unload,
             }
             answers |= {
-                name: self._authorized(_reading(name, method, most_bytes=self._settings.max_body_bytes))
+                name: self._authorized(_reading(name, method, max_bytes=self._settings.max_body_bytes))
                 for name, method in operating.items()
             }
         handlers = {
@@ -226,7 +230,7 @@ class InferenceService:
             trace.status = HTTPStatus.OK
             return response
         finally:
-            notify_finished(trace, self._observers)
+            trace.finish(self._observers)
 
     async def _server_live(self, _message: Any, _context: Any, _new_trace: Trace) -> Any:
         return pb2.ServerLiveResponse(live=True)
@@ -326,13 +330,13 @@ def _client(context: Any) -> str:
     return unquote(str(context.peer())).removeprefix("ipv4:").removeprefix("ipv6:")
 
 
-def _reading(name: str, method: Method, *, most_bytes: int) -> Method:
+def _reading(name: str, method: Method, *, max_bytes: int) -> Method:
     """Return the method with its message parsed from bytes."""
     kind = getattr(pb2, METHODS[name].input_type.name)
 
     async def answer(content: bytes, context: Any, trace: Trace) -> Any:
-        if len(content) > most_bytes:
-            raise TooLargeError(f"the message has {len(content):,} bytes", expected=f"at most {most_bytes:,}")
+        if len(content) > max_bytes:
+            raise TooLargeError(f"the message has {len(content):,} bytes", expected=f"at most {max_bytes:,}")
         return await method(read_message(kind, content), context, trace)
 
     return answer

@@ -1,6 +1,5 @@
-"""Routes of the Open Inference Protocol (V2 REST), and Triton's extensions that only read."""
+"""Routes of the Open Inference Protocol (V2 REST); `extensions` has those of Triton's extensions."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Response
@@ -16,30 +15,23 @@ from service.api.kserve.codec import (
     infer_answer,
     json_bytes,
     parse_infer_request,
+    requested_version,
 )
-from service.api.kserve.unsupported import UnsupportedExtension, unsupported_extensions
 from service.api.kserve.views import (
     ModelDescription,
     ServerMetadata,
-    StatisticsReport,
     describe_model,
     extensions,
-    model_configuration,
-    requested_version,
-    statistics_report,
 )
 from service.api.large_requests import RequestReader
 from service.api.predict import ModelChoice
 from service.errors import UnavailableError
-from service.http.answers import Answer
-from service.http.body import content_codings, decompress
-from service.http.declarations import HEADERS
-from service.http.exchange import Handler, HttpExchange
-from service.http.hot_routes import HotRoutes
+from service.http.exchange import Answer, Handler, HttpExchange, read_content
+from service.http.middleware import HotRoutes
+from service.http.openapi import HEADERS
 from service.inference.pipeline import Pipeline
 from service.registry.repository import ModelRepository
 from service.settings import Settings
-from service.telemetry.telemetry import Telemetry
 
 PREFIX: Final = "/v2"
 TAG: Final = "Open Inference Protocol (V2)"
@@ -85,10 +77,7 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
         given = exchange.headers.get(RAW_HEADER_LENGTH)
         header_length = None if given is None else given.decode("latin-1")
         with pipeline.admit(exchange) as slot:
-            codings = content_codings(exchange.headers)
-            body, deadline = await exchange.read(slot)
-            if codings:
-                body = await decompress(body, codings, slot, max_body_bytes=exchange.settings.max_body_bytes)
+            body, deadline = await read_content(exchange, slot)
             asked = await reader.read(
                 json_bytes(body, header_length),
                 deadline,
@@ -263,55 +252,3 @@ def declare_model(model: Model) -> None:
 
 def declare_version(model: Model, version: Version) -> None:
     """Make FastAPI describe the path's parameters."""
-
-
-def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings: Settings) -> APIRouter:
-    """Return the routes; include them before those of models."""
-    routes = APIRouter(prefix=PREFIX, tags=[TAG])
-
-    @routes.get("/models/stats", summary="Statistics of all serving versions", responses=error_responses(501))
-    async def all_statistics() -> StatisticsReport:
-        """Return the counts since the start of the service; use /metrics for monitoring."""
-        return statistics_report(repository, telemetry)
-
-    @routes.get(
-        "/models/{model}/stats", summary="Statistics of a model's versions", responses=error_responses(404, 501)
-    )
-    async def statistics_of_model(model: Model) -> StatisticsReport:
-        return statistics_report(repository, telemetry, model)
-
-    @routes.get(
-        "/models/{model}/versions/{version}/stats",
-        summary="Statistics of a version",
-        responses=error_responses(400, 404, 501, 503),
-    )
-    async def statistics_of_version(model: Model, version: Version) -> StatisticsReport:
-        return statistics_report(repository, telemetry, model, version)
-
-    @routes.get(
-        "/models/{model}/config",
-        summary="A model's configuration in Triton's format",
-        responses=error_responses(404, 503),
-    )
-    async def configuration_of_model(model: Model) -> dict[str, Any]:
-        return model_configuration(repository, settings, model, "")
-
-    @routes.get(
-        "/models/{model}/versions/{version}/config",
-        summary="A version's configuration in Triton's format",
-        responses=error_responses(400, 404, 503),
-    )
-    async def configuration_of_version(model: Model, version: Version) -> dict[str, Any]:
-        return model_configuration(repository, settings, model, version)
-
-    for extension in unsupported_extensions(with_repository=settings.admin_token is not None):
-        for path in extension.paths:
-            routes.add_api_route(path, _rejection(extension), methods=["GET", "POST"], include_in_schema=False)
-    return routes
-
-
-def _rejection(extension: UnsupportedExtension) -> Callable[[], Awaitable[None]]:
-    async def reject() -> None:
-        raise extension.error()
-
-    return reject

@@ -8,9 +8,8 @@ from pydantic import BaseModel, Field
 
 from cifar10_serving import __version__
 from cifar10_serving.artifacts.metadata import TensorSpec
-from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
+from service.api.kserve.codec import requested_version
 from service.api.models import metadata_of
-from service.errors import InvalidRequestError
 from service.registry.repository import ModelRepository
 from service.settings import Settings
 from service.telemetry.stats import Duration, Histogram, VersionStats
@@ -56,20 +55,6 @@ class ModelDescription(BaseModel):
 def extensions(*, with_repository: bool) -> list[str]:
     """Return the supported extensions of the protocol."""
     return [*EXTENSIONS, REPOSITORY_EXTENSION] if with_repository else list(EXTENSIONS)
-
-
-def requested_version(text: str) -> int | str | None:
-    """Parse the version in a request, a number or a label; return None for an empty text.
-
-    Raises:
-        InvalidRequestError: it is neither.
-    """
-    if not text:
-        return None
-    try:
-        return parse_version(text)
-    except ValueError:
-        raise InvalidRequestError(f"{text[:100]!r} is not a valid version", expected=LEGAL_VERSION) from None
 
 
 def describe_model(repository: ModelRepository, name: str, version: str) -> ModelDescription:

@@ -11,8 +11,15 @@ from typing import Final
 import numpy as np
 
 from service.errors import TooLargeError, UndecodableError
-from service.images.formats.image_file import UPRIGHT, ImageFile, damaged, too_many
-from service.images.formats.orientation import EXIF_HEADER, orientation, starts_with
+from service.images.formats.image_file import (
+    EXIF_HEADER,
+    UPRIGHT,
+    ImageFile,
+    damaged,
+    orientation,
+    starts_with,
+    too_many,
+)
 
 SIGNATURE: Final = b"\xff\xd8\xff"
 MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -182,7 +189,7 @@ def _check_scans(content: bytes, start: int) -> bool:
     segments = np.count_nonzero(kinds) - np.count_nonzero((kinds >= RESTARTS[0]) & (kinds <= RESTARTS[1]))
     if segments <= MAX_SEGMENTS and np.count_nonzero(kinds == START_OF_SCAN) <= MAX_SCANS:
         return has_end  # within the limits in any case
-    scans = count_scans(content, start, most_segments=MAX_SEGMENTS)
+    scans = count_scans(content, start, max_segments=MAX_SEGMENTS)
     if scans is None:
         raise too_many("JPEG", "segments", MAX_SEGMENTS)
     if scans > MAX_SCANS:
@@ -194,10 +201,10 @@ def _check_scans(content: bytes, start: int) -> bool:
     return has_end
 
 
-def count_scans(content: bytes, position: int = 0, *, most_segments: int) -> int | None:
-    """Count the scans of the first image from a position; return None for more than `most_segments` segments."""
+def count_scans(content: bytes, position: int = 0, *, max_segments: int) -> int | None:
+    """Count the scans of the first image from a position; return None for more than `max_segments` segments."""
     scans = 0
-    for _ in range(most_segments):
+    for _ in range(max_segments):
         match = MARKER.search(content, position)
         if match is None:
             return scans

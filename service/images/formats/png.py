@@ -8,8 +8,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.images.formats.image_file import MIB, UPRIGHT, ImageFile, damaged, too_many
-from service.images.formats.orientation import exif_orientation, orientation
+from service.images.formats.image_file import MIB, UPRIGHT, ImageFile, damaged, exif_orientation, orientation, too_many
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 HEADER_BYTES: Final = 13

@@ -168,7 +168,7 @@ def _check_scans(content: bytes, places: tuple[int, ...], lengths: tuple[int, ..
         part = content[place : place + length]
         if part.count(b"\xff\xda") <= MAX_SCANS:
             continue
-        scans = count_scans(part, most_segments=most)
+        scans = count_scans(part, max_segments=most)
         if scans is None or scans > MAX_SCANS:
             raise TooLargeError(
                 f"a part of the TIFF has more than {MAX_SCANS} JPEG scans",

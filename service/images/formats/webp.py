@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from service.images.formats.image_file import ImageFile, damaged, too_many
-from service.images.formats.orientation import orientation
+from service.images.formats.image_file import ImageFile, damaged, orientation, too_many
 
 HEADER_BYTES: Final = 12
 PICTURES: Final = frozenset({b"VP8 ", b"VP8L", b"ANMF"})

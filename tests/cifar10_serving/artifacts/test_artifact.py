@@ -80,7 +80,7 @@ def test_broken_metadata_names_file_and_field(one_model: Path) -> None:
         read_metadata(folder)
 
 
-def test_version_in_the_wrong_folder_is_refused(one_model: Path) -> None:
+def test_version_in_the_wrong_folder_is_rejected(one_model: Path) -> None:
     folder = version_folder(one_model, "sequential", 1)
     moved = folder.rename(folder.with_name("2"))
     with pytest.raises(MetadataError, match="describes sequential version 1"):

@@ -39,7 +39,7 @@ def test_evaluation_prefers_the_runtime_asked_for_and_never_another_precision() 
     assert without_bfloat16.evaluation("test", "bfloat16", "openvino") is None
 
 
-def test_unknown_fields_are_refused() -> None:
+def test_unknown_fields_are_rejected() -> None:
     metadata = read_metadata(version_folder(MODELS, "sequential", 1))
     document = metadata.model_dump(mode="json") | {"acuracy": 1}
     with pytest.raises(ValidationError, match="acuracy"):
@@ -82,7 +82,7 @@ def test_unknown_fields_are_refused() -> None:
         (("evaluations", 0, "confusion_matrix"), [[0] * 11] * 10),
     ],
 )
-def test_what_a_version_could_not_be_described_by_is_refused(place: tuple[str | int, ...], value: object) -> None:
+def test_what_a_version_could_not_be_described_by_is_rejected(place: tuple[str | int, ...], value: object) -> None:
     document = read_metadata(version_folder(MODELS, "sequential", 1)).model_dump(mode="json")
     *parents, last = place
     inner: Any = document

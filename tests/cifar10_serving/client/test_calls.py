@@ -81,7 +81,7 @@ def test_compare_explain_and_stats_are_those_of_the_service(server: Server, ask:
     assert ask(server.url, "stats").requests_total > 0
 
 
-REFUSED: list[tuple[str, list[Any], dict[str, Any], type[Exception], str]] = [
+REJECTED: list[tuple[str, list[Any], dict[str, Any], type[Exception], str]] = [
     ("predict", [CAT.file], {"model": "vgg61"}, client.UnknownModelError, "vgg61.*Expected: one of.*sequential"),
     ("predict", [CAT.file], {"version": 99}, client.UnknownModelError, "99"),
     ("predict", [CAT.file], {"top_k": 11}, client.InvalidParameterError, "top_k = 11"),
@@ -98,7 +98,7 @@ REFUSED: list[tuple[str, list[Any], dict[str, Any], type[Exception], str]] = [
 
 
 @both
-@pytest.mark.parametrize("rejected", REFUSED, ids=lambda rejected: rejected[3].__name__)
+@pytest.mark.parametrize("rejected", REJECTED, ids=lambda rejected: rejected[3].__name__)
 def test_what_the_service_refuses_is_raised_with_its_own_words(server: Server, ask: Ask, rejected: Any) -> None:
     call, arguments, named, error, words = rejected
     with pytest.raises(error, match=words):

@@ -11,7 +11,7 @@ from cifar10_serving.client._config import parse_base_url
 @pytest.mark.parametrize(
     "values", [{"connect_s": 0}, {"read_s": -1}, {"total_s": 0}, {"read_s": math.nan}, {"read_s": math.inf}]
 )
-def test_time_out_that_is_none_is_refused(values: dict[str, float]) -> None:
+def test_time_out_that_is_none_is_rejected(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         Timeouts(**values)
 
@@ -20,7 +20,7 @@ def test_time_out_that_is_none_is_refused(values: dict[str, float]) -> None:
     "values",
     [{"attempts": 0}, {"attempts_before_contact": 0}, {"first_wait_s": -1.0}, {"longest_wait_s": math.nan}],
 )
-def test_retries_that_are_none_are_refused(values: dict[str, float]) -> None:
+def test_retries_that_are_none_are_rejected(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         Retries(**values)  # type: ignore[arg-type]  # as a caller without a type checker would
 
@@ -75,7 +75,7 @@ def test_what_is_no_address_is_told_before_anything_is_sent(text: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "two\nlines", "schlüssel", " spaces "])
-def test_token_that_no_header_may_hold_is_refused(token: str) -> None:
+def test_token_that_no_header_may_hold_is_rejected(token: str) -> None:
     with pytest.raises(ValueError, match="token"):
         Client(token=token)
 

@@ -42,7 +42,7 @@ def test_nothing_gives_nothing(server: Server, ask: Ask) -> None:
 
 
 @both
-def test_concurrency_of_none_is_refused(server: Server, ask: Ask) -> None:
+def test_concurrency_of_none_is_rejected(server: Server, ask: Ask) -> None:
     with pytest.raises(ValueError, match="concurrency = 0"):
         ask(server.url, "predict_many", [], concurrency=0)
 

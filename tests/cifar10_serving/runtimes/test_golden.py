@@ -44,7 +44,7 @@ def test_published_version_passes_with_a_tiny_difference() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.002, float("nan")])
-def test_wrong_answers_are_refused_with_how_wrong(shift: float) -> None:
+def test_wrong_answers_are_rejected_with_how_wrong(shift: float) -> None:
     with pytest.raises(ModelLoadError, match=r"up to (0.002|nan) away.*Expected: at most 0.001 in float32"):
         check_golden(ShiftedModel(shift), FOLDER, read_metadata(FOLDER), "float32")
 
@@ -58,7 +58,7 @@ def test_no_more_images_are_computed_than_are_asked_for() -> None:
         check_golden(model, FOLDER, read_metadata(FOLDER), "float32")
 
 
-def test_answers_of_another_form_are_refused() -> None:
+def test_answers_of_another_form_are_rejected() -> None:
     class Fewer(ShiftedModel):
         def predict(self, images: Images) -> Probabilities:
             return super().predict(images)[:, :1]
@@ -75,13 +75,13 @@ def test_answers_of_another_form_are_refused() -> None:
     ],
     ids=["another size", "other classes"],
 )
-def test_golden_answers_of_another_model_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+def test_golden_answers_of_another_model_are_rejected(tmp_path: Path, changed: dict[str, Any]) -> None:
     np.savez(tmp_path / "golden.npz", allow_pickle=False, **arrays(**changed))
     with pytest.raises(ArtifactCorruptError, match=r"Expected: \(32, 32, 3\) and \(10,\)"):
         check_golden(ShiftedModel(0), tmp_path, read_metadata(FOLDER), "float32")
 
 
-def test_precision_that_was_never_evaluated_is_refused() -> None:
+def test_precision_that_was_never_evaluated_is_rejected() -> None:
     metadata = read_metadata(FOLDER)
     golden = metadata.golden.model_copy(update={"tolerance": {"float32": 0.001}})
     with pytest.raises(ModelLoadError, match="never evaluated in bfloat16"):

@@ -35,7 +35,7 @@ def test_there_is_no_such_route_without_a_token(client: TestClient) -> None:
         (f"Bearer {GIVEN}x".encode(), "the token is wrong"),
     ],
 )
-def test_wrong_token_is_refused(admin: TestClient, header: bytes, words: str) -> None:
+def test_wrong_token_is_rejected(admin: TestClient, header: bytes, words: str) -> None:
     response = admin.post("/admin/reload", headers={b"Authorization": header})
     problem = Problem.model_validate_json(response.content)
     assert (response.status_code, problem.status) == (401, 401)

@@ -73,7 +73,7 @@ def test_files_that_are_all_bad_still_say_who_would_have_answered(client: TestCl
     ],
     ids=["field", "raw body", "top_k", "misspelt", "model", "bytes", "files"],
 )
-def test_a_request_that_cannot_be_answered_at_all_is_refused(
+def test_a_request_that_cannot_be_answered_at_all_is_rejected(
     client: TestClient, sent: dict[str, Any], status: int, words: str
 ) -> None:
     problem = problem_of(client.post(PATH, **sent), status)

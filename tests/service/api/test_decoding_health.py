@@ -10,9 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from cifar10_serving.runtimes.machine import usable_cores
-from service.images.decode_threads import DecodeThreads
+from service.images import decoding
+from service.images.decoding import DecodeThreads
 from service.images.encoded import EncodedImage
-from service.inference import decoding
 from service.settings import Settings
 from tests.conftest import SAMPLES, ready_client
 from tests.service.images.formats.files import encode, noise

@@ -54,9 +54,9 @@ def test_what_cannot_be_explained_is_named(
     assert [invalid.name for invalid in problem.invalid_parameters or []] == ([name] if name else [])
 
 
-def test_too_many_squares_are_refused_with_their_number(client: TestClient) -> None:
+def test_too_many_squares_are_rejected_with_their_number(client: TestClient) -> None:
     assert "needs 962 images, and the limit is 512" in problem_of(explain(client, patch=2, stride=1), 422).detail
 
 
-def test_a_picture_that_cannot_be_decoded_is_refused(client: TestClient) -> None:
+def test_a_picture_that_cannot_be_decoded_is_rejected(client: TestClient) -> None:
     problem_of(client.post("/explain", content=b"hello", headers=PNG), 400)

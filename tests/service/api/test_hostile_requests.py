@@ -56,7 +56,7 @@ def mutated(value: Any, source: random.Random) -> Any:
 
 
 @pytest.mark.parametrize(("path", "document"), DOCUMENTS)
-def test_json_with_a_wrong_part_is_answered_or_refused(client: TestClient, path: str, document: Any) -> None:
+def test_json_with_a_wrong_part_is_answered_or_rejected(client: TestClient, path: str, document: Any) -> None:
     source = random.Random(8)  # noqa: S311  # repeatable, and guards nothing
     for _ in range(CASES // 3):
         body = json.dumps(mutated(document, source))
@@ -65,7 +65,7 @@ def test_json_with_a_wrong_part_is_answered_or_refused(client: TestClient, path:
         assert response.status_code == 200 or list(response.json()) == ["error"], body
 
 
-def test_binary_with_wrong_bytes_is_answered_or_refused(client: TestClient) -> None:
+def test_binary_with_wrong_bytes_is_answered_or_rejected(client: TestClient) -> None:
     source = random.Random(9)  # noqa: S311  # as above
     pixels = GOLDEN.images[:1].tobytes()
     body, headers = with_binary({"inputs": [binary_input(len(pixels), rows=1)]}, pixels)
@@ -95,6 +95,6 @@ FILES_HEAD: Final = {"inputs": [binary_input(2**20 + 4, name="image_bytes", data
         (f"/v1/models/{MODEL}:predict", {"content": NO_IMAGE}),
     ],
 )
-def test_refused_request_leaves_nothing_behind(client: TestClient, path: str, request_of: dict[str, Any]) -> None:
+def test_rejected_request_leaves_nothing_behind(client: TestClient, path: str, request_of: dict[str, Any]) -> None:
     client.post(path, **request_of)
     assert bytes_left_by(lambda: client.post(path, **request_of)) < len(NO_IMAGE) / 2

@@ -89,7 +89,9 @@ def test_phone_photo_is_answered(client: TestClient) -> None:
     ],
     ids=["empty", "text called PNG", "text", "truncated", "too many bytes"],
 )
-def test_bad_upload_is_refused_in_words(client: TestClient, content: bytes, kind: str, status: int, words: str) -> None:
+def test_bad_upload_is_rejected_in_words(
+    client: TestClient, content: bytes, kind: str, status: int, words: str
+) -> None:
     by_form = problem_of(upload(client, content, kind), status)
     by_body = problem_of(client.post("/predict", content=content, headers={"Content-Type": kind}), status)
     assert words in f"{by_form.detail} {by_form.expected}"
@@ -103,7 +105,7 @@ def test_too_many_pixels_in_a_few_kilobytes(client: TestClient) -> None:
     assert "20,000 x 20,000 = 400,000,000 pixels" in problem.detail
 
 
-def test_streamed_body_is_refused_at_the_limit_not_at_its_end(client: TestClient) -> None:
+def test_streamed_body_is_rejected_at_the_limit_not_at_its_end(client: TestClient) -> None:
     sent = 0
 
     def endless() -> Any:
@@ -128,7 +130,7 @@ def test_streamed_body_is_refused_at_the_limit_not_at_its_end(client: TestClient
         (b"GIF89a", "image/svg+xml", 415),
     ],
 )
-def test_broken_forms_and_foreign_types_are_refused(
+def test_broken_forms_and_foreign_types_are_rejected(
     client: TestClient, body: bytes, content_type: str, status: int
 ) -> None:
     problem = problem_of(client.post("/predict", content=body, headers={"Content-Type": content_type}), status)
@@ -140,18 +142,18 @@ def test_form_without_the_field_names_what_it_has(client: TestClient) -> None:
     assert "no field 'file': the form has 'image'" in problem.detail
 
 
-def test_form_with_two_images_is_refused(client: TestClient) -> None:
+def test_form_with_two_images_is_rejected(client: TestClient) -> None:
     files = [("file", ("one.png", CAT.file.read_bytes())), ("file", ("two.png", CAT.file.read_bytes()))]
     assert "2 fields 'file'" in problem_of(client.post("/predict", files=files), 400).detail
 
 
-def test_compressed_body_is_refused_by_its_encoding(client: TestClient) -> None:
+def test_compressed_body_is_rejected_by_its_encoding(client: TestClient) -> None:
     headers = PNG | {"Content-Encoding": "gzip"}
     problem = problem_of(client.post("/predict", content=gzip.compress(CAT.file.read_bytes()), headers=headers), 415)
     assert "'gzip'" in problem.detail
 
 
-def test_misspelt_parameter_is_refused(client: TestClient) -> None:
+def test_misspelt_parameter_is_rejected(client: TestClient) -> None:
     problem = problem_of(upload(client, CAT.file.read_bytes(), modle="functional"), 422)
     assert problem.invalid_parameters is not None
     assert problem.invalid_parameters[0].name == "modle"

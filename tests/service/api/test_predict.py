@@ -17,7 +17,7 @@ PNG = {"Content-Type": "image/png"}
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "1.5", "3600001", "99999999999999999999"])
-def test_deadline_that_is_no_legal_number_is_refused(client: TestClient, value: str) -> None:
+def test_deadline_that_is_no_legal_number_is_rejected(client: TestClient, value: str) -> None:
     response = client.post("/predict", content=CAT, headers={**PNG, "X-Request-Timeout-Ms": value})
     problem = Problem.model_validate_json(response.content)
     assert (response.status_code, problem.status) == (422, 422)

@@ -139,12 +139,12 @@ def test_metadata_is_the_artifacts_own(client: TestClient, path: str) -> None:
         ({"signature_name": "encoded_images", "inputs": FILES[0]}, "['b64']"),
     ],
 )
-def test_wrong_document_is_refused_in_words(client: TestClient, document: Any, words: str) -> None:
+def test_wrong_document_is_rejected_in_words(client: TestClient, document: Any, words: str) -> None:
     assert words in error_of(client.post(f"{BASE}:predict", json=document), 400)
 
 
 @pytest.mark.parametrize("document", [{}, {"examples": 3}, {"examples": [3]}, {"examples": [{}], "context": []}])
-def test_wrong_examples_are_refused_in_words(client: TestClient, document: Any) -> None:
+def test_wrong_examples_are_rejected_in_words(client: TestClient, document: Any) -> None:
     assert "examples" in error_of(client.post(f"{BASE}:classify", json=document), 400)
 
 
@@ -169,7 +169,7 @@ def test_errors_are_of_the_protocols_form(client: TestClient, method: str, path:
     assert words in error_of(client.request(method, path, content=body), status)
 
 
-def test_body_that_is_no_json_is_refused(client: TestClient) -> None:
+def test_body_that_is_no_json_is_rejected(client: TestClient) -> None:
     assert "not JSON" in error_of(client.post(f"{BASE}:predict", content=b'{"instances": [NaN]}'), 400)
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from service.http.head import MAX_HEADERS, MAX_TARGET_BYTES, ConnectionLimits
+from service.http.reading import MAX_HEADERS, MAX_TARGET_BYTES, ConnectionLimits
 from tests.service.connections import CHUNKED, GET, HIDDEN, Connection, get, post
 
 pytestmark = pytest.mark.anyio

@@ -14,11 +14,10 @@ from starlette.types import ASGIApp
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.schemas import Prediction
 from service.api.predict import predict_routes
-from service.http.hot_routes import HotRoutes
-from service.http.middleware import Application
+from service.http.middleware import Application, HotRoutes
+from service.images.decoding import Decoder
 from service.inference.admission import MAX_STARTS_PER_TICK, Admission, Backlog
 from service.inference.cache import PredictionCache
-from service.inference.decoding import Decoder
 from service.inference.pipeline import Pipeline
 from service.inference.scheduler import BatchLimits, Scheduler
 from service.registry.repository import ModelRepository

@@ -9,8 +9,7 @@ import pytest
 
 from cifar10_serving.runtimes.base import Images, Probabilities
 from service.errors import UnavailableError
-from service.inference.batch_queue import Computed
-from service.inference.scheduler import BatchLimits, Scheduler
+from service.inference.scheduler import BatchLimits, Computed, Scheduler
 from service.registry.version import ModelVersion
 from tests.fakes import FakeModel
 from tests.waiting import PATIENCE_S, ManualClock, until, wait_until

@@ -3,7 +3,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.errors import UnavailableError
-from service.inference.batch_queue import Computed
+from service.inference.scheduler import Computed
 from service.telemetry.prometheus import exposition
 from service.telemetry.stats import Snapshot, Stats
 from service.telemetry.trace import Trace

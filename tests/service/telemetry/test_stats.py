@@ -3,7 +3,7 @@ import orjson
 import pytest
 
 from service.errors import DeadlineError, UnavailableError
-from service.inference.batch_queue import Computed
+from service.inference.scheduler import Computed
 from service.telemetry.stats import NO_VERSION, Histogram, Snapshot, Stats, merge_snapshots
 from service.telemetry.trace import Trace
 

@@ -163,7 +163,7 @@ def test_compare_of_which_a_model_fails_shows_the_others(run: Run) -> None:
     assert "1 of 1 models: cat" in ended.out
 
 
-def test_bench_counts_what_was_refused(run: Run) -> None:
+def test_bench_counts_what_was_rejected(run: Run) -> None:
     answer = http_answer(200, "application/json", PREDICTED)
     with scripted_server(answer, problem(503, "unavailable")) as scripted:
         ended = run("bench", CAT, "--duration", 0.1, "--concurrency", 1, "--url", scripted.url)

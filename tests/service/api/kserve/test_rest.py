@@ -207,11 +207,11 @@ def test_no_rows_are_answered_with_none(client: TestClient) -> None:
         ({"inputs": [{"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": ["aGk="]}]}, "image 0: the 2"),
     ],
 )  # fmt: skip
-def test_wrong_document_is_refused_in_words(client: TestClient, document: Any, words: str) -> None:
+def test_wrong_document_is_rejected_in_words(client: TestClient, document: Any, words: str) -> None:
     assert words in error_of(client.post(INFER, json=document), 400)
 
 
-def test_shared_memory_is_refused_as_unsupported(client: TestClient) -> None:
+def test_shared_memory_is_rejected_as_unsupported(client: TestClient) -> None:
     elsewhere = {"shared_memory_region": "a"}
     for document in (
         {"inputs": [image_input(parameters=elsewhere)]},
@@ -238,19 +238,19 @@ def test_shared_memory_is_refused_as_unsupported(client: TestClient) -> None:
         ({"inputs": [files_input(8, shape=[2])]}, b"\4" + b"\0" * 7, "1 elements"),
     ],
 )  # fmt: skip
-def test_wrong_binary_is_refused_in_words(client: TestClient, document: Any, content: bytes, words: str) -> None:
+def test_wrong_binary_is_rejected_in_words(client: TestClient, document: Any, content: bytes, words: str) -> None:
     body, headers = with_binary(document, content)
     assert words in error_of(client.post(INFER, content=body, headers=headers), 400)
 
 
 @pytest.mark.parametrize("length", ["", "-1", "1e3", "99999", "9" * 5000])
-def test_length_of_the_json_past_the_body_is_refused(client: TestClient, length: str) -> None:
+def test_length_of_the_json_past_the_body_is_rejected(client: TestClient, length: str) -> None:
     error = error_of(client.post(INFER, content=b"{}", headers={HEADER_LENGTH: length}), 400)
     assert "at most the 2 bytes" in error
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"inputs": NaN}'])
-def test_body_that_is_no_json_is_refused(client: TestClient, body: bytes) -> None:
+def test_body_that_is_no_json_is_rejected(client: TestClient, body: bytes) -> None:
     assert "not JSON" in error_of(client.post(INFER, content=body), 400)
 
 

@@ -97,7 +97,7 @@ def test_large_contents_of_their_type_are_read_in_a_process_of_their_own(channel
         (message(elements(b"a", b"b"), name="image_bytes", datatype="BYTES", shape=[1]), "more than 1 elements"),
     ],
 )  # fmt: skip
-def test_wrong_message_is_refused_in_words(channel: grpc.Channel, content: bytes, words: str) -> None:
+def test_wrong_message_is_rejected_in_words(channel: grpc.Channel, content: bytes, words: str) -> None:
     code, details = rejection(channel, content)
     assert code == "INVALID_ARGUMENT"
     assert words in details
@@ -113,7 +113,7 @@ def test_wrong_message_is_refused_in_words(channel: grpc.Channel, content: bytes
         ("ModelInfer", message(shape=[513, 32, 32, 3], contents=values(uint_contents=ONE * 513)), "RESOURCE_EXHAUSTED"),
     ],
 )  # fmt: skip
-def test_what_is_too_large_or_not_allowed_is_refused_unread(
+def test_what_is_too_large_or_not_allowed_is_rejected_unread(
     channel: grpc.Channel, method: str, content: bytes, code: str
 ) -> None:
     assert rejection(channel, content, method)[0] == code
@@ -140,7 +140,7 @@ def test_stream_goes_on_after_what_is_no_message(channel: grpc.Channel) -> None:
     ],
     ids=["no message", "wrong size", "unknown model", "no image"],
 )
-def test_refused_message_leaves_nothing_behind(channel: grpc.Channel, content: bytes) -> None:
+def test_rejected_message_leaves_nothing_behind(channel: grpc.Channel, content: bytes) -> None:
     def ask() -> None:
         with suppress(grpc.RpcError):
             asked(channel, content)

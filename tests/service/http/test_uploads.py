@@ -4,7 +4,7 @@ from binascii import b2a_qp
 import pytest
 
 from service.errors import InvalidRequestError, UnsupportedTypeError
-from service.http.multipart_form import file_of_form, files_of_form
+from service.http.uploads import file_of_form, files_of_form
 
 BOUNDARY = {"boundary": "XyZ"}
 PICTURE = bytes(range(256)) * 3
@@ -72,7 +72,7 @@ def test_field_is_found_however_the_form_is_written(body: bytes) -> None:
 )
 def test_file_name_is_read_as_it_was_meant(parameter: bytes, filename: str) -> None:
     body = part(b'Content-Disposition: form-data; name="files"; ' + parameter) + b"--XyZ--\r\n"
-    ((field),) = files_of_form(body, BOUNDARY, most_files=1)
+    ((field),) = files_of_form(body, BOUNDARY, max_files=1)
     assert (field.filename, field.content) == (filename, PICTURE)
 
 
@@ -96,18 +96,18 @@ def test_what_looks_like_a_boundary_within_the_file_is_part_of_it() -> None:
         part(b'Content-Disposition: attachment; name="file"\r\nContent-Type: image/png') + b"--XyZ--\r\n",
     ],
 )
-def test_form_without_exactly_one_such_field_is_refused(body: bytes) -> None:
+def test_form_without_exactly_one_such_field_is_rejected(body: bytes) -> None:
     with pytest.raises(InvalidRequestError):
         file_of_form(body, BOUNDARY)
 
 
-def test_other_content_in_the_field_is_refused() -> None:
+def test_other_content_in_the_field_is_rejected() -> None:
     body = part(USUAL.replace(b"image/png", b"text/plain")) + b"--XyZ--\r\n"
     with pytest.raises(UnsupportedTypeError, match="text/plain"):
         file_of_form(body, BOUNDARY)
 
 
 @pytest.mark.parametrize("boundary", ["", "W", "\u1234"])
-def test_form_with_another_boundary_than_declared_is_refused(boundary: str) -> None:
+def test_form_with_another_boundary_than_declared_is_rejected(boundary: str) -> None:
     with pytest.raises(InvalidRequestError):
         file_of_form(part(USUAL) + b"--XyZ--\r\n", {"boundary": boundary})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.errors import TooLargeError, UnavailableError
-from service.images.decode_threads import DecodeThreads, Pixels
+from service.images.decoding import DecodeThreads, Pixels
 from tests.waiting import PATIENCE_S, ManualClock, wait_until
 
 MIB = 2**20

@@ -130,25 +130,25 @@ def test_large_photo_keeps_its_average_brightness() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"hello", b"<svg/>", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", b"II*\x00" * 9, b"\xff\xd8\xff"]
 )
-def test_what_is_no_image_is_refused_in_words(content: bytes) -> None:
+def test_what_is_no_image_is_rejected_in_words(content: bytes) -> None:
     with pytest.raises(UndecodableError, match=r"PNG, JPEG, WEBP, GIF, BMP"):
         decode(content)
 
 
-def test_formats_outside_the_list_are_refused() -> None:
+def test_formats_outside_the_list_are_rejected() -> None:
     with pytest.raises(UndecodableError):
         decode(encode(Image.new("RGB", (32, 32)), "ICO", sizes=[(32, 32)]))
 
 
 @pytest.mark.parametrize("kind", READABLE_FORMATS)
-def test_cut_off_file_is_refused_in_words(kind: str) -> None:
+def test_cut_off_file_is_rejected_in_words(kind: str) -> None:
     generator = np.random.default_rng(2)
     content = encode(Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)), kind)
     with pytest.raises(UndecodableError, match=r"decoded|read"):
         decode(content[: len(content) // 2])
 
 
-def test_huge_image_in_a_few_kilobytes_is_refused_before_it_is_decoded() -> None:
+def test_huge_image_in_a_few_kilobytes_is_rejected_before_it_is_decoded() -> None:
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
     rows = zlib.compress(b"\x00" * (20_000 // 8 + 1) * 100)
     chunks = [(b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")]
@@ -159,7 +159,7 @@ def test_huge_image_in_a_few_kilobytes_is_refused_before_it_is_decoded() -> None
         EncodedImage(png, (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
-def test_jpeg_with_more_scans_than_any_honest_one_is_refused() -> None:
+def test_jpeg_with_more_scans_than_any_honest_one_is_rejected() -> None:
     content = encode(Image.new("RGB", (64, 64), RED), "JPEG", progressive=True)
     decode(content)
     start = content.rindex(b"\xff\xda")
@@ -167,7 +167,7 @@ def test_jpeg_with_more_scans_than_any_honest_one_is_refused() -> None:
         EncodedImage(content[:start] + content[start:-2] * 40 + content[-2:], (32, 32, 3), max_pixels=MAX_PIXELS)
 
 
-def test_scans_behind_ten_thousand_comments_are_refused_too() -> None:
+def test_scans_behind_ten_thousand_comments_are_rejected_too() -> None:
     content = encode(Image.new("RGB", (64, 64), RED), "JPEG", progressive=True)
     with pytest.raises(TooLargeError, match="more than 10,000 segments"):
         EncodedImage(content[:2] + b"\xff\xfe\x00\x02" * 10_000 + content[2:], (32, 32, 3), max_pixels=MAX_PIXELS)

@@ -7,10 +7,8 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.testclient import TestClient
 
-from service.http.answers import Answer
-from service.http.exchange import HttpExchange
-from service.http.hot_routes import HotRoutes
-from service.http.middleware import Application
+from service.http.exchange import Answer, HttpExchange
+from service.http.middleware import Application, HotRoutes
 from service.settings import Settings
 
 

@@ -1,4 +1,6 @@
-"""The files in a multipart form (RFC 7578), from a complete body in memory.
+"""The image files in a request, from a multipart form (RFC 7578) or the raw body.
+
+The declared type is checked before the body is read; a form is parsed from a complete body in memory.
 
 Nearly every client sends a form with one field. Its content is cut out of the body in one step, in a tenth of the time
 that the library `multipart` takes (`python -m scripts.compare_libraries form`). The library parses all other forms.
@@ -8,15 +10,56 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from cifar10_serving.text import closest
-from service.errors import InvalidRequestError, TooLargeError
-from service.http.content_type import FILES_WAY, WAYS, check_type
-from service.images.encoded import READABLE_TYPES
+from service.errors import InvalidRequestError, TooLargeError, UnsupportedTypeError
+from service.http.body import CONTENT_ENCODING, IDENTITY, RawHeaders, declared_codings, unsupported_coding
+from service.images.encoded import READABLE_FORMATS, READABLE_TYPES
+
+UNSPECIFIC_TYPES: Final = frozenset(
+    {"", "application/octet-stream", "binary/octet-stream", "application/x-octet-stream", "image/*", "*/*"}
+)
+NAMES: Final = MappingProxyType({
+    "image/svg+xml": "an SVG drawing",
+    "application/pdf": "a PDF document",
+    "image/jxl": "JPEG XL",
+    "image/jp2": "JPEG 2000",
+    "image/jpx": "JPEG 2000",
+    "image/vnd.ms-photo": "JPEG XR",
+    "image/jxr": "JPEG XR",
+    "image/x-icon": "a Windows icon",
+    "image/vnd.microsoft.icon": "a Windows icon",
+    "image/vnd.adobe.photoshop": "a Photoshop document",
+    "image/x-adobe-dng": "a camera's raw photo (DNG)",
+    "image/x-canon-cr2": "a camera's raw photo (CR2)",
+    "image/x-canon-cr3": "a camera's raw photo (CR3)",
+    "image/x-nikon-nef": "a camera's raw photo (NEF)",
+    "image/x-sony-arw": "a camera's raw photo (ARW)",
+    "video/mp4": "an MPEG-4 video",
+    "video/quicktime": "a QuickTime video",
+    "text/html": "an HTML page",
+    "application/zip": "a zip archive",
+    "application/x-www-form-urlencoded": "the default of curl and of HTML forms",
+})  # fmt: skip
+"""Names of types that are sent instead of an image."""
+WAYS: Final = (
+    "a multipart form with the field 'file' (curl -F file=@cat.png), or the file as the body with its type "
+    "(curl --data-binary @cat.png -H 'Content-Type: image/png')"
+)
+FILES_WAY: Final = "a multipart form with a field 'files' for each image (curl -F files=@cat.png -F files=@dog.png)"
+TYPES: Final = f"an image: {', '.join(READABLE_FORMATS)}"
+FORM: Final = "multipart/form-data"
+MAX_CONTENT_TYPE_BYTES: Final = 1000
+PLAIN_FORM: Final = re.compile(rb"multipart/form-data; ?boundary=([0-9A-Za-z'()+_,./:=?-]{1,70})")
+"""The usual form of the header. Clients send a new boundary each time, so caching would not help."""
+BOUNDARY: Final = re.compile(r"(?i);[ ]*boundary=([^\"; ]+)")
+"""A boundary without quotes, which may have characters that need them."""
 
 FIELD: Final = "file"
 FILES_FIELD: Final = "files"
@@ -33,6 +76,66 @@ MAX_PART_HEADERS: Final = 16
 HEADER_CHARSET: Final = "latin-1"
 """An encoding that decodes any bytes, such as a file name in a Windows code page."""
 EXTENDED_FILENAME: Final = re.compile(r"(?i);\s*filename\*\s*=\s*\"?(?P<charset>[\w-]*)'[^';]*'(?P<value>[^;\s\"]*)")
+
+ContentType = tuple[str, dict[str, str]]
+"""The type, and its options, such as `boundary`."""
+
+
+def check_type(content_type: str) -> None:
+    """Check that content of this type may be a supported image; a missing or generic type may.
+
+    Raises:
+        UnsupportedTypeError: it may not.
+    """
+    content_type = content_type.lower()
+    if content_type not in UNSPECIFIC_TYPES and content_type not in READABLE_TYPES:
+        name = f" ({NAMES[content_type]})" if content_type in NAMES else ""
+        raise UnsupportedTypeError(
+            f"content of type {content_type[:100]!r}{name} is not supported", expected=TYPES, remedy=WAYS
+        )
+
+
+def image_type(headers: RawHeaders) -> ContentType:
+    """Return the content type of a request with an image; call it before the body is read.
+
+    Raises:
+        UnsupportedTypeError: the declared type is not supported.
+    """
+    plain = PLAIN_FORM.fullmatch(headers.get(b"content-type", b""))
+    if plain is not None and CONTENT_ENCODING not in headers:
+        return FORM, {"boundary": plain[1].decode()}
+    kind = _content_type(headers)
+    if kind[0] != FORM:
+        check_type(kind[0])
+    return kind
+
+
+def form_type(headers: RawHeaders) -> ContentType:
+    """Return the content type of a request with files in a form.
+
+    Raises:
+        UnsupportedTypeError: it is not a form.
+    """
+    kind = _content_type(headers)
+    if kind[0] != FORM:
+        raise UnsupportedTypeError(f"content of type {kind[0][:100]!r} is not supported", expected=FILES_WAY)
+    return kind
+
+
+def _content_type(headers: RawHeaders) -> tuple[str, dict[str, str]]:
+    if CONTENT_ENCODING in headers and (codings := declared_codings(headers)):
+        raise unsupported_coding(codings, "an uncompressed body: image files are already compressed", IDENTITY)
+    return _parse_content_type(headers.get(b"content-type", b"")[:MAX_CONTENT_TYPE_BYTES])
+
+
+@lru_cache(maxsize=256)
+def _parse_content_type(raw: bytes) -> tuple[str, dict[str, str]]:
+    value = raw.decode("latin-1").replace("\t", " ")
+    kind: tuple[str, dict[str, str]] = parse_options_header(value)
+    bare_boundary = BOUNDARY.search(value)
+    if bare_boundary is not None:
+        kind[1]["boundary"] = bare_boundary[1]
+    return kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +171,12 @@ def file_of_form(body: bytes, options: Mapping[str, str]) -> bytes:
     return _parse(body, options)
 
 
-def files_of_form(body: bytes, options: Mapping[str, str], *, most_files: int) -> list[FormField]:
+def files_of_form(body: bytes, options: Mapping[str, str], *, max_files: int) -> list[FormField]:
     """Return the form's fields `files`, in order.
 
     Args:
         options: parameters of the content type, mainly `boundary`.
-        most_files: the maximum number of files.
+        max_files: the maximum number of files.
 
     Raises:
         InvalidRequestError: the field is missing, or the form is malformed.
@@ -81,15 +184,15 @@ def files_of_form(body: bytes, options: Mapping[str, str], *, most_files: int) -
     """
     files: list[FormField] = []
     others: list[str] = []
-    for field in _fields(body, options, most_fields=most_files + MAX_FORM_FIELDS, expected=FILES_WAY):
+    for field in _fields(body, options, max_fields=max_files + MAX_FORM_FIELDS, expected=FILES_WAY):
         if field.name == FILES_FIELD:
             files.append(field)
         else:
             others.append(field.name)
-        if len(files) > most_files:
+        if len(files) > max_files:
             raise TooLargeError(
-                f"more than {most_files:,} files in one request",
-                expected=f"at most {most_files:,}",
+                f"more than {max_files:,} files in one request",
+                expected=f"at most {max_files:,}",
                 remedy="send them in several requests",
             )
     if not files:
@@ -100,7 +203,7 @@ def files_of_form(body: bytes, options: Mapping[str, str], *, most_files: int) -
 def _parse(body: bytes, options: Mapping[str, str]) -> bytes:
     fields: list[str] = []
     image = b""
-    for field in _fields(body, options, most_fields=MAX_FORM_FIELDS, expected=WAYS):
+    for field in _fields(body, options, max_fields=MAX_FORM_FIELDS, expected=WAYS):
         fields.append(field.name)
         if field.name == FIELD:
             check_type(field.content_type)
@@ -112,13 +215,13 @@ def _parse(body: bytes, options: Mapping[str, str]) -> bytes:
     return image
 
 
-def _fields(body: bytes, options: Mapping[str, str], *, most_fields: int, expected: str) -> Iterator[FormField]:
+def _fields(body: bytes, options: Mapping[str, str], *, max_fields: int, expected: str) -> Iterator[FormField]:
     """Yield each field as it is parsed."""
     try:
         boundary = options.get("boundary", "").encode(HEADER_CHARSET)
         with PushMultipartParser(
             boundary,
-            max_segment_count=most_fields,
+            max_segment_count=max_fields,
             max_header_count=MAX_PART_HEADERS,
             header_charset=HEADER_CHARSET,
         ) as parser:
@@ -133,7 +236,7 @@ def _fields(body: bytes, options: Mapping[str, str], *, most_fields: int, expect
                     yield _field(head, bytes(content))
     except (MultipartError, UnicodeEncodeError) as error:
         raise InvalidRequestError(
-            f"the multipart form is malformed: {error}", expected=f"at most {most_fields} fields; {expected}"
+            f"the multipart form is malformed: {error}", expected=f"at most {max_fields} fields; {expected}"
         ) from None
 
 

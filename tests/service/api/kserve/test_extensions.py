@@ -86,7 +86,7 @@ def test_load_finds_new_versions_and_tries_again_what_failed(models: Path, admin
         (INDEX, {"ready": "soon"}, 400, "ready: Input should be a valid boolean"),
     ],
 )
-def test_what_can_not_be_done_is_refused(admin: TestClient, path: str, body: object, status: int, words: str) -> None:
+def test_what_can_not_be_done_is_rejected(admin: TestClient, path: str, body: object, status: int, words: str) -> None:
     response = admin.post(path, json=body)
     assert response.status_code == status
     assert words in response.json()["error"]

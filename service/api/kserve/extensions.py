@@ -1,22 +1,31 @@
-"""Triton's model repository extension: the index of published versions, loading and unloading, and their routes."""
+"""Triton's extensions: the model repository, statistics, configuration, and calls that this server doesn't support.
+
+Each unsupported call is rejected with a text, over REST and gRPC. REST answers 501 and gRPC UNIMPLEMENTED, as Triton
+does for TRITONSERVER_ERROR_UNSUPPORTED: https://docs.nvidia.com/deeplearning/triton-inference-server, "HTTP/REST and
+GRPC Protocol".
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from cifar10_serving.schemas import ModelStatus, VersionState, VersionStatus
-from service.api.kserve.routes import PREFIX, TAG, Model, error_responses
+from service.api.kserve.routes import PREFIX, TAG, Model, Version, error_responses
+from service.api.kserve.views import StatisticsReport, model_configuration, statistics_report
 from service.api.operations import authorization
-from service.api.tensors import truncated_repr
+from service.api.tensors import parse_json, truncated_repr
 from service.errors import InvalidRequestError, UnsupportedCallError
-from service.http.body import content_codings, decompress, raw_headers, read_stream, upload_timeout
-from service.http.json_bodies import parse_json
+from service.http.body import content_codings, decompress, read_stream, upload_timeout
+from service.http.exchange import raw_headers
 from service.inference.pipeline import Pipeline
-from service.process.sighup import is_worker
+from service.process.lifecycle import is_worker
 from service.registry.repository import ModelRepository
-from service.settings import Settings
+from service.settings import Settings, variable
+from service.telemetry.telemetry import Telemetry
 
 STATES: Final = {
     VersionState.READY: "READY",
@@ -184,3 +193,123 @@ def repository_routes(
 
 def _declared(kind: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"content": {"application/json": {"schema": kind.model_json_schema()}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class UnsupportedExtension:
+    """An unsupported extension, its calls, and the reason.
+
+    Args:
+        paths: paths below `/v2`.
+        methods: methods of the gRPC service.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    methods: tuple[str, ...]
+    remedy: str
+
+    def error(self) -> UnsupportedCallError:
+        """Return the error for its calls."""
+        return UnsupportedCallError(f"this server doesn't support {self.name}", remedy=self.remedy)
+
+
+def _shared_memory(kind: str) -> UnsupportedExtension:
+    path = f"/{kind.lower()}sharedmemory"
+    return UnsupportedExtension(
+        f"{kind} shared memory",
+        (f"{path}/status", f"{path}/unregister", f"{path}/region/{{region}}/{{call}}"),
+        tuple(f"{kind.capitalize()}SharedMemory{call}" for call in ("Status", "Register", "Unregister")),
+        "send tensors in the request: an image has 3,072 bytes",
+    )
+
+
+UNSUPPORTED: Final = (
+    _shared_memory("system"),
+    _shared_memory("CUDA"),
+    UnsupportedExtension(
+        "trace settings",
+        ("/trace/setting", "/models/{model}/trace/setting"),
+        ("TraceSetting",),
+        "each request's times are in the service's log, under its X-Request-ID, and in /metrics",
+    ),
+    UnsupportedExtension(
+        "log settings",
+        ("/logging",),
+        ("LogSettings",),
+        f"set {variable('log_level')} and {variable('access_log_sample_rate')}, and restart the service",
+    ),
+    UnsupportedExtension(
+        "the generate extension",
+        tuple(
+            f"/models/{{model}}{version}/{call}"
+            for version in ("", "/versions/{version}")
+            for call in ("generate", "generate_stream")
+        ),
+        (),
+        "use /infer: the models only classify images",
+    ),
+)
+MODEL_REPOSITORY: Final = UnsupportedExtension(
+    f"the model repository extension while {variable('admin_token')} is not set",
+    ("/repository/index", "/repository/models/{model}/load", "/repository/models/{model}/unload"),
+    ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+    "set it, and send it as 'Authorization: Bearer TOKEN'",
+)
+
+
+def unsupported_extensions(*, with_repository: bool) -> tuple[UnsupportedExtension, ...]:
+    """Return the unsupported extensions, which depend on whether the repository extension is enabled."""
+    return UNSUPPORTED if with_repository else (*UNSUPPORTED, MODEL_REPOSITORY)
+
+
+def extension_routes(repository: ModelRepository, telemetry: Telemetry, settings: Settings) -> APIRouter:
+    """Return the routes; include them before those of models."""
+    routes = APIRouter(prefix=PREFIX, tags=[TAG])
+
+    @routes.get("/models/stats", summary="Statistics of all serving versions", responses=error_responses(501))
+    async def all_statistics() -> StatisticsReport:
+        """Return the counts since the start of the service; use /metrics for monitoring."""
+        return statistics_report(repository, telemetry)
+
+    @routes.get(
+        "/models/{model}/stats", summary="Statistics of a model's versions", responses=error_responses(404, 501)
+    )
+    async def statistics_of_model(model: Model) -> StatisticsReport:
+        return statistics_report(repository, telemetry, model)
+
+    @routes.get(
+        "/models/{model}/versions/{version}/stats",
+        summary="Statistics of a version",
+        responses=error_responses(400, 404, 501, 503),
+    )
+    async def statistics_of_version(model: Model, version: Version) -> StatisticsReport:
+        return statistics_report(repository, telemetry, model, version)
+
+    @routes.get(
+        "/models/{model}/config",
+        summary="A model's configuration in Triton's format",
+        responses=error_responses(404, 503),
+    )
+    async def configuration_of_model(model: Model) -> dict[str, Any]:
+        return model_configuration(repository, settings, model, "")
+
+    @routes.get(
+        "/models/{model}/versions/{version}/config",
+        summary="A version's configuration in Triton's format",
+        responses=error_responses(400, 404, 503),
+    )
+    async def configuration_of_version(model: Model, version: Version) -> dict[str, Any]:
+        return model_configuration(repository, settings, model, version)
+
+    for extension in unsupported_extensions(with_repository=settings.admin_token is not None):
+        for path in extension.paths:
+            routes.add_api_route(path, _rejection(extension), methods=["GET", "POST"], include_in_schema=False)
+    return routes
+
+
+def _rejection(extension: UnsupportedExtension) -> Callable[[], Awaitable[None]]:
+    async def reject() -> None:
+        raise extension.error()
+
+    return reject

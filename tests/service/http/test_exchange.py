@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.http.answers import CLOSE, Answer, encode_answer
+from service.http.exchange import CLOSE, Answer, encode_answer
 
 DATE = ((b"date", b"today"),)
 

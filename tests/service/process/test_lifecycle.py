@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 PROGRAM = """
 import ctypes
 from cifar10_serving.runtimes.machine import return_free_memory
-from service.process.memory import configure_malloc
+from service.process.lifecycle import configure_malloc
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = [ctypes.c_void_p]
@@ -27,6 +27,21 @@ for block in blocks:
 kept = resident() - before
 assert return_free_memory()
 print(kept // 1_000_000, (resident() - before) // 1_000_000)
+"""
+
+HANGING_THREAD = """
+import sys, threading
+from service.process.lifecycle import exit_within
+threading.Thread(target=threading.Event().wait).start()
+exit_within(0.2, 7)
+print("the main thread has ended")
+"""
+HANGING_MAIN_THREAD = """
+import threading
+from service.process.lifecycle import exit_within
+exit_within(30)
+exit_within(0.2, 7)
+threading.Event().wait()
 """
 
 
@@ -48,7 +63,7 @@ def test_blocks_of_a_photo_are_kept_until_asked_and_large_ones_go_back_at_once()
 def test_garbage_is_collected_seldom_and_still_collected() -> None:
     program = """
 import gc, weakref
-from service.process.memory import freeze_gc
+from service.process.lifecycle import freeze_gc
 class Cycle:
     def __init__(self):
         self.itself = self
@@ -62,3 +77,15 @@ lists += [[] for _ in range(30_000)]
 assert garbage() is None
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20
+    )
+
+
+def test_process_ends_in_time_whatever_hangs() -> None:
+    waiting = run(HANGING_THREAD)
+    assert (waiting.returncode, waiting.stdout) == (7, "the main thread has ended\n")
+    assert run(HANGING_MAIN_THREAD).returncode == 7
