@@ -46,6 +46,7 @@ class RequestReader:
     def __init__(self, *, keep_s: float = KEEP_S) -> None:
         self._keep_s = keep_s
         self._process: Process | None = None
+        self._starting: asyncio.Task[Process] | None = None
         self._lock = asyncio.Lock()
         self._retirement: asyncio.Handle | None = None
 
@@ -80,6 +81,8 @@ class RequestReader:
 
     async def close(self) -> None:
         """End the process, if it is running."""
+        if self._starting is not None:
+            self._process, self._starting = await self._starting, None
         process = self._retire()
         if process is None:
             return
@@ -112,7 +115,7 @@ class RequestReader:
     async def _ask(self, question: bytes) -> Any:
         if self._retirement is not None:
             self._retirement.cancel()
-        process = self._process = self._process or await _start()
+        process = self._process or await self._start()
         if process.stdin is None or process.stdout is None:
             raise AssertionError("it was started with pipes")
         try:
@@ -129,6 +132,14 @@ class RequestReader:
             raise
         self._retirement = asyncio.get_running_loop().call_later(self._keep_s, self._retire)
         return pickle.loads(answer)  # noqa: S301  # by our own process
+
+    async def _start(self) -> Process:
+        """Start the process; a request that times out meanwhile leaves it to the next one."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(_start())
+        self._process = await asyncio.shield(self._starting)
+        self._starting = None
+        return self._process
 
     def _give_up(self, process: Process) -> None:
         self._process = None
