@@ -137,7 +137,13 @@ class RequestReader:
         """Start the process; a request that times out meanwhile leaves it to the next one."""
         if self._starting is None:
             self._starting = asyncio.create_task(_start())
-        self._process = await asyncio.shield(self._starting)
+        try:
+            self._process = await asyncio.shield(self._starting)
+        except OSError as error:  # no process or descriptor is left
+            self._starting = None
+            raise UnavailableError(
+                f"the process that parses large requests can't start: {error.strerror}", retry_after_s=1
+            ) from None
         self._starting = None
         return self._process
 
