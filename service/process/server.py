@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Final, Literal, NoReturn, cast
@@ -25,6 +26,7 @@ from service.http.middleware import Application
 from service.images.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.inference.admission import Backlog
 from service.inference.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
+from service.process.balance import BalancedAccept, ConnectionBalance
 from service.process.lifecycle import Stop, exit_now, exit_within, freeze_gc, is_worker
 from service.settings import Settings
 from service.telemetry.logs import configure_logging
@@ -47,6 +49,14 @@ MAX_OPEN_FILES: Final = 65_536
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class WorkerPart:
+    """A worker's heartbeat, called with whether connections are accepted, and its share of new connections."""
+
+    beat: Callable[[bool], None]
+    balance: ConnectionBalance
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server with a graceful shutdown: it fails readiness, accepts waiting connections, and then closes.
 
@@ -54,16 +64,17 @@ class _Server(uvicorn.Server):
         config: uvicorn's configuration.
         stop: notified of each phase.
         settings: the shutdown's times.
-        beat: called every second from the event loop, with whether connections are accepted.
+        worker: the part of a worker among several; None for the only process.
     """
 
-    def __init__(
-        self, config: uvicorn.Config, stop: Stop, settings: Settings, beat: Callable[[bool], None] | None
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, stop: Stop, settings: Settings, worker: WorkerPart | None) -> None:
         super().__init__(config)
         self._stop = stop
         self._settings = settings
-        self._beat = beat
+        self._worker = worker
+        self._balanced = (
+            BalancedAccept(worker.balance, self._open_connections, self._accept_one) if worker is not None else None
+        )
         self._beating: asyncio.Task[None] | None = None
         self._first_signal_s = 0.0
         self._opening: set[asyncio.Task[object]] = set()
@@ -74,18 +85,27 @@ class _Server(uvicorn.Server):
         libuv itself accepts one per tick. Under load a tick takes ten milliseconds, so connections would wait for
         seconds before their requests could be read and rejected.
         """
-        loop = asyncio.get_running_loop()
         for listening in sockets:
+            if self._balanced is not None:
+                self._balanced.take(listening, most)
+                continue
             for _ in range(most):
-                try:
-                    connection, _address = listening.accept()
-                except OSError as error:
-                    if error.errno == errno.ECONNABORTED:  # this client has gone; try the next one
-                        continue
-                    break  # none is waiting, no descriptor is left, or a shutdown has closed it
-                opening = loop.create_task(self._serve_connection(connection))
-                self._opening.add(opening)
-                opening.add_done_callback(self._opening.discard)
+                if not self._accept_one(listening):
+                    break
+
+    def _open_connections(self) -> int:
+        return len(self.server_state.connections) + len(self._opening)
+
+    def _accept_one(self, listening: socket.socket) -> bool:
+        """Accept a connection; return False if none is waiting."""
+        try:
+            connection, _address = listening.accept()
+        except OSError as error:  # none is waiting, no descriptor is left, or a shutdown has closed the socket
+            return error.errno == errno.ECONNABORTED  # this client has gone; try the next one
+        opening = asyncio.get_running_loop().create_task(self._serve_connection(connection))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        return True
 
     async def _serve_connection(self, connection: socket.socket) -> None:
         protocol = partial(
@@ -111,10 +131,13 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, with a heartbeat from now on."""
-        if self._beat is not None:
-            self._beating = asyncio.create_task(self._keep_beating(self._beat))
-        await super().startup(sockets)
+        """Start; a worker has a heartbeat from now on, and shares new connections with the others."""
+        if self._worker is None or self._balanced is None:
+            await super().startup(sockets)
+            return
+        self._beating = asyncio.create_task(self._keep_beating(self._worker.beat))
+        await super().startup([])
+        self._balanced.start(sockets or [])
 
     async def _keep_beating(self, beat: Callable[[bool], None]) -> None:
         every_s = min(1.0, self._settings.worker_timeout_s / 4 or 1.0)
@@ -137,6 +160,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept waiting connections, close the sockets, answer pending requests, and shut down the application."""
         self._stop.begin()
+        if self._balanced is not None:
+            self._balanced.stop()
+            self._balanced = None  # those that wait are all accepted now
         listening = sockets or []
         self.accept_more_from(listening, BACKLOG)
         for server in self.servers:
@@ -172,12 +198,12 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(1)
 
 
-def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Callable[[bool], None] | None = None) -> int:
+def run_server(settings: Settings, sockets: Sequence[socket.socket], worker: WorkerPart | None = None) -> int:
     """Serve until a signal; exit with 0 after a shutdown, or return 2 if the service could not start.
 
     Args:
         sockets: the sockets to accept connections on.
-        beat: called every second from the event loop, with whether connections are accepted.
+        worker: the part of a worker among several; None for the only process.
     """
     configure_logging(settings.log_level, settings.log_format)
     stop = Stop()
@@ -200,13 +226,13 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], beat: Calla
         ),
         stop,
         settings,
-        beat,
+        worker,
     )
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop_signal, server.handle_exit)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     logger.info("listening on http://%s:%d; /docs lists the routes", host, settings.port)
-    most = ACCEPTS_ALONE if settings.workers == 1 else ACCEPTS_SHARED
+    most = ACCEPTS_ALONE if worker is None else ACCEPTS_SHARED
     for listening in sockets:
         listening.setblocking(False)
     backlog.on_tick = partial(server.accept_more_from, sockets, most)

@@ -1,7 +1,8 @@
 """Supervisor of several worker processes on the same listening sockets: starts, watches, replaces and stops them.
 
-`service.process.server` is one such process. They share the sockets and the reports of their telemetry
-(`service.telemetry.shared`), nothing else; each holds the models in its own memory.
+`service.process.server` is one such process. They share the sockets, the numbers of their connections
+(`service.process.balance`) and the reports of their telemetry (`service.telemetry.shared`), nothing else; each holds
+the models in its own memory.
 
 uvicorn's own supervisor (`uvicorn.supervisors.Multiprocess`) is not enough here. A thread answers its health checks, so
 a worker whose event loop hangs looks healthy; it checks one worker after the other and handles no signal meanwhile; it
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnProcess
@@ -28,8 +29,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from service.process.balance import NOT_SERVING, ConnectionBalance
 from service.process.lifecycle import exit_now, has_terminal
-from service.process.server import COULD_NOT_START, LAST_GRACE_S, SAME_STOP_S, run_server
+from service.process.server import COULD_NOT_START, LAST_GRACE_S, SAME_STOP_S, WorkerPart, run_server
 from service.settings import Settings
 from service.telemetry.logs import configure_logging
 from service.telemetry.shared import FOLDER_VARIABLE, SharedReports
@@ -56,6 +58,7 @@ class _Worker:
     """One process, and the time without a heartbeat, counted only while the supervisor was running."""
 
     process: SpawnProcess
+    place: int
     beats: "connection.Connection | None"
     started_s: float
     silent_s: float = 0.0
@@ -73,6 +76,7 @@ class Supervisor:
         self._settings = settings
         self._sockets = list(sockets)
         self._workers: list[_Worker] = []
+        self._counts: MutableSequence[int] = get_context("spawn").RawArray("i", [NOT_SERVING] * settings.workers)
         self._restarts_s: list[float] = []
         """Times at which replacements are started."""
         self._failures = 0
@@ -131,7 +135,9 @@ class Supervisor:
             if self._signals or self._stopped_s is not None or due_s > time.monotonic():
                 return
             self._restarts_s.remove(due_s)
-            self._workers.append(_start(self._settings, self._sockets))
+            taken = {worker.place for worker in self._workers}
+            place = min(set(range(self._settings.workers)) - taken)
+            self._workers.append(_start(self._settings, self._sockets, self._counts, place))
 
     def _reap(self) -> None:
         for worker in [worker for worker in self._workers if worker.process.exitcode is not None]:
@@ -139,6 +145,7 @@ class Supervisor:
             if worker.beats is not None:
                 worker.beats.close()
             self._reports.mark_process_dead(worker.process.pid or 0)
+            ConnectionBalance(self._counts, worker.place).withdraw()
             if self._stopped_s is not None:
                 continue
             if worker.process.exitcode == COULD_NOT_START and not self._has_served:
@@ -201,18 +208,18 @@ class Supervisor:
                 os.kill(worker.process.pid, number)
 
 
-def _start(settings: Settings, sockets: list[socket.socket]) -> _Worker:
+def _start(settings: Settings, sockets: list[socket.socket], counts: MutableSequence[int], place: int) -> _Worker:
     context = get_context("spawn")
     beats, beating = context.Pipe(duplex=False)
     os.set_blocking(beats.fileno(), False)
-    process = context.Process(target=_work, args=(settings, sockets, beating), name="worker")
+    process = context.Process(target=_work, args=(settings, sockets, beating, counts, place), name="worker")
     # Until the process has a session of its own, Ctrl-C in the terminal reaches it as well; and until it handles
     # SIGHUP, that would kill it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     process.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     beating.close()
-    return _Worker(process, beats, time.monotonic())
+    return _Worker(process, place, beats, time.monotonic())
 
 
 def _read(worker: _Worker) -> bytes:
@@ -229,7 +236,13 @@ def _read(worker: _Worker) -> bytes:
     return beats
 
 
-def _work(settings: Settings, sockets: list[socket.socket], beating: "connection.Connection") -> None:
+def _work(
+    settings: Settings,
+    sockets: list[socket.socket],
+    beating: "connection.Connection",
+    counts: MutableSequence[int],
+    place: int,
+) -> None:
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop_before_serving)
@@ -243,7 +256,7 @@ def _work(settings: Settings, sockets: list[socket.socket], beating: "connection
         with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the supervisor is suspended, or has gone
             os.write(beating.fileno(), SERVING if is_serving else STARTING)
 
-    sys.exit(run_server(settings, sockets, beat))
+    sys.exit(run_server(settings, sockets, WorkerPart(beat, ConnectionBalance(counts, place))))
 
 
 def _stop_before_serving(_signal: int, _frame: FrameType | None) -> None:
