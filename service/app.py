@@ -114,7 +114,7 @@ def create_app(
     admission = backlog.admission
     scheduler = Scheduler(
         _batch_limits(settings),
-        parallel_batches=max(1, usable_cores() - 1),
+        parallel_batches=usable_cores(),
         batch_computed=stats.batch_computed,
     )
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, Literal
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -27,6 +27,9 @@ from service.registry.version import ModelVersion
 
 SMOOTHING: Final = 0.1
 THREAD_NAME_PREFIX: Final = "compute"
+BatchReason = Literal["full", "idle", "split", "delay", "in_place"]
+"""Why a batch was released: it had the maximum size; the runtime was free; several calls were free and shared what was
+queued; `max_batch_delay_s` had passed; or a request was alone and was computed without a queue."""
 QUICK_S: Final = 0.001
 """Computations up to this time may block the event loop, and are not worth waiting for a larger batch."""
 MAX_BATCH_S: Final = 0.1
@@ -69,8 +72,13 @@ class BatchQueue:
         self.version = ref(version)
         self.rows = 0
         self.seconds_per_row = version.row_s
-        self.free_calls = version.model.parallel_calls if version.model is not None else 1
+        self._parallel_calls = self.free_calls = version.model.parallel_calls if version.model is not None else 1
         self.requests: deque[WaitingRows] = deque()
+
+    @property
+    def wait_s(self) -> float:
+        """Estimated time to compute all queued rows."""
+        return self.rows * self.seconds_per_row / self._parallel_calls
 
     def take(self, max_rows: int, now_s: float) -> tuple[list[WaitingRows], int, list[WaitingRows]]:
         """Take the next batch: whole requests with at most this many rows together, or one larger request.
@@ -131,6 +139,8 @@ class _Batch:
     requests: list[WaitingRows]
     rows: int
     closed_s: float
+    reason: BatchReason
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,7 @@ class _FullQueue:
         rows = self.queue.rows
         return UnavailableError(
             f"{rows:,} images are queued for {self.model}",
-            retry_after_s=retry_after_s(rows, self.queue.seconds_per_row),
+            retry_after_s=retry_after_s(1, self.queue.wait_s),
             capacity_limit=self,
         )
 
@@ -184,7 +194,7 @@ class Scheduler:
     Args:
         limits: limits of batches and queues.
         parallel_batches: number of batches that are computed at the same time, of all versions together.
-        batch_computed: called for each batch with model, version, rows and seconds.
+        batch_computed: called for each batch with model, version, rows, seconds and the reason of its release.
         clock: returns the time for waits, deadlines and durations.
     """
 
@@ -193,7 +203,7 @@ class Scheduler:
         limits: BatchLimits,
         *,
         parallel_batches: int = 1,
-        batch_computed: Callable[[str, int, int, float], None] | None = None,
+        batch_computed: Callable[[str, int, int, float, BatchReason], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_batch_size = limits.max_batch_size
@@ -233,7 +243,7 @@ class Scheduler:
     @property
     def queue_s(self) -> float:
         """Estimated time to compute all queued rows."""
-        return sum(queue.rows * queue.seconds_per_row for queue in list(self._rotation))
+        return sum(queue.wait_s for queue in list(self._rotation))
 
     def queue_rows_by_version(self) -> Counter[tuple[str, int]]:
         """Return the number of queued rows, by model and version number."""
@@ -300,7 +310,7 @@ class Scheduler:
         compute_s = self._clock() - start_s
         queue.measured(len(images), compute_s)
         if self._batch_computed is not None:
-            self._batch_computed(version.name, version.version, len(images), compute_s)
+            self._batch_computed(version.name, version.version, len(images), compute_s, "in_place")
         return Computed(probabilities, 0.0, compute_s, len(images))
 
     def close(self) -> None:
@@ -375,17 +385,37 @@ class Scheduler:
 
     def _take(self, queue: BatchQueue, now_s: float) -> _Batch | None:
         rows_before = queue.rows
-        requests, rows, expired = queue.take(self._max_rows(queue), now_s)
+        size, reason = self._batch_size(queue)
+        requests, rows, expired = queue.take(size, now_s)
         self._rows -= rows_before - queue.rows
         if queue.rows:
             self._rotation.append(queue)
+            if queue.free_calls > 1:
+                self._work.notify()
         for waiting in expired:
             self._on_loop(_fail, waiting, TimeoutError())
         if not requests:
             return None
+        is_alone = not self._computing and not self._rows and queue.seconds_per_row > QUICK_S
         queue.free_calls -= 1
         self._computing.update(requests)
-        return _Batch(queue, queue.version(), requests, rows, now_s)
+        return _Batch(queue, queue.version(), requests, rows, now_s, reason, is_alone)
+
+    def _batch_size(self, queue: BatchQueue) -> tuple[int, BatchReason]:
+        """Return the most rows of the next batch, and the reason for its release."""
+        size = self._max_rows(queue)
+        reason: BatchReason = "idle"
+        if queue.rows >= size:
+            return size, "full"
+        if self._limits.max_batch_delay_s:
+            return size, "delay"
+        rows = queue.rows
+        if queue.seconds_per_row > QUICK_S:
+            if (others := min(self._idle_threads, queue.free_calls - 1)) > 0:
+                rows, reason = -(-rows // (1 + others)), "split"
+            # The runtime prepares itself again for each new size, so batches have few different ones.
+            rows = 1 << max(0, rows.bit_length() - 1)
+        return min(size, rows), reason
 
     def _max_rows(self, queue: BatchQueue) -> int:
         if not queue.seconds_per_row:
@@ -404,7 +434,7 @@ class Scheduler:
             self._computing.difference_update(batch.requests)
             batch.queue.measured(rows, outcome.compute_s)
         if self._batch_computed is not None and batch.version is not None:
-            self._batch_computed(batch.version.name, batch.version.version, rows, outcome.compute_s)
+            self._batch_computed(batch.version.name, batch.version.version, rows, outcome.compute_s, batch.reason)
         for request, result in zip(batch.requests, outcome.results, strict=True):
             if request.answer.done():
                 continue
@@ -453,12 +483,13 @@ def _compute(batch: _Batch, clock: Callable[[], float]) -> _Outcome:
     results: list[Probabilities | Exception]
     if model is None:
         return _Outcome([_withdrawn() for _ in requests], 0.0)
+    predict = model.predict_alone if batch.is_alone else model.predict
     try:
         if len(requests) == 1:
-            results = [model.predict(requests[0].images)]
+            results = [predict(requests[0].images)]
         else:
             images = [request.images for request in requests]
-            probabilities = model.predict(np.concatenate(images))
+            probabilities = predict(np.concatenate(images))
             ends = list(accumulate(map(len, images)))
             results = [probabilities[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     except Exception:

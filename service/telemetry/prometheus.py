@@ -100,6 +100,9 @@ def _counted(snapshot: Snapshot) -> Iterator[Metric]:
     histograms = {
         name: HistogramMetricFamily(f"{PREFIX}{name}", text, labels=LABELS) for name, text in HISTOGRAMS.items()
     }
+    batches = CounterMetricFamily(
+        f"{PREFIX}batches", "Batches by the reason for their release", labels=(*LABELS, "reason")
+    )
     ends = {end: CounterMetricFamily(f"{PREFIX}{end}", END_TEXTS[end], labels=LABELS) for end in ENDS.values()}
     for key, version in snapshot.versions.items():
         labels = _labels(key)
@@ -108,10 +111,13 @@ def _counted(snapshot: Snapshot) -> Iterator[Metric]:
         for name, histogram in _histograms(version):
             if histogram.count:
                 histograms[name].add_metric(labels, _cumulative(histogram), histogram.total)
+        for reason, count in version.releases.items():
+            batches.add_metric((*labels, reason), count)
         for end, count in version.ends.items():
             ends[end].add_metric(labels, count)
     yield requests
     yield from histograms.values()
+    yield batches
     yield from ends.values()
 
 

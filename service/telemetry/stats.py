@@ -93,7 +93,8 @@ class VersionStats:
 
     `statuses` and `ends` count requests. `request_s` is the time from a request's head to its answer, `decode_s` from
     the complete request to its pixels, `queue_s` from the pixels to the start of their batch; `compute_s` and
-    `batch_size` are per batch. `success`, `fail` and `request_compute` are per request, `batches` by batch size.
+    `batch_size` are per batch. `success`, `fail` and `request_compute` are per request, `batches` by batch size,
+    `releases` by the reason for a batch's release.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -107,6 +108,7 @@ class VersionStats:
     fail: Duration = field(default_factory=Duration)
     request_compute: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)
+    releases: Counter[str] = field(default_factory=Counter)
     cached: int = 0
     last_inference_s: float = 0.0
     """Time of the last request in seconds since the epoch; 0: none."""
@@ -138,6 +140,7 @@ class VersionStats:
         self.request_compute.merge(other.request_compute)
         for size, batch in other.batches.items():
             self.batches.setdefault(size, Duration()).merge(batch)
+        self.releases.update(other.releases)
         self.cached += other.cached
         self.last_inference_s = max(self.last_inference_s, other.last_inference_s)
 
@@ -256,13 +259,14 @@ class Stats:
         version.fail.count += requests
         self._count(requests, rejected=True)
 
-    def batch_computed(self, model: str, version: int, size: int, compute_s: float) -> None:
-        """Count a batch."""
+    def batch_computed(self, model: str, version: int, size: int, compute_s: float, reason: str) -> None:
+        """Count a batch, with the reason for its release."""
         key = (model, version)
         stats = self._versions.get(key) or self._add(key)
         stats.compute_s.observe(compute_s)
         stats.batch_size.observe(size)
         stats.batches.setdefault(size, Duration()).add(compute_s)
+        stats.releases[reason] += 1
 
     def snapshot(self) -> Snapshot:
         """Return the current counts, which share data with the store; merge them into an empty snapshot to change."""
@@ -318,6 +322,7 @@ def _version_from_json(content: dict[str, Any]) -> VersionStats:
         fail=Duration(**content["fail"]),
         request_compute=Duration(**content["request_compute"]),
         batches={int(size): Duration(**batch) for size, batch in content["batches"].items()},
+        releases=Counter(content["releases"]),
         cached=content["cached"],
         last_inference_s=content["last_inference_s"],
         **histograms,

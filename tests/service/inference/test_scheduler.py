@@ -298,3 +298,94 @@ async def test_expired_requests_leave_room_for_others() -> None:
     assert (await patient).probabilities[0, 0] == 3
     assert model.batches == [1, 1]
     scheduler.close()
+
+
+class Slow(Recorder):
+    """A model whose images take longer than handing them over, with calls for each of two cores."""
+
+    parallel_calls = 2
+
+    def __init__(self, *, held: bool = False) -> None:
+        super().__init__(held=held)
+        self.alone: list[int] = []
+
+    def predict_alone(self, images: Images) -> Probabilities:
+        self.alone.append(len(images))
+        return self.predict(images)
+
+
+class Releases:
+    """The reasons for which batches were released."""
+
+    def __init__(self) -> None:
+        self.reasons: list[tuple[int, str]] = []
+
+    def __call__(self, _model: str, _version: int, rows: int, _compute_s: float, reason: str) -> None:
+        self.reasons.append((rows, reason))
+
+
+def ready_and_slow(model: Slow) -> ModelVersion:
+    version = ready(model)
+    version.row_s = 0.004
+    return version
+
+
+async def test_free_calls_share_what_is_queued() -> None:
+    model, releases = Slow(), Releases()
+    scheduler = Scheduler(BatchLimits(), parallel_batches=2, batch_computed=releases)
+    version = ready_and_slow(model)
+    await scheduler.submit(version, rows(1), soon())  # starts the threads
+    await until(lambda: releases.reasons)
+    model.may_compute.clear()
+    answers = [scheduler.submit(version, rows(value), soon()) for value in range(8)]
+    await until(lambda: len(model.batches) == 3)
+    assert model.batches[1:] == [4, 4]
+    model.may_compute.set()
+    assert [computed.probabilities[0, 0] for computed in await asyncio.gather(*answers)] == list(range(8))
+    assert sorted(releases.reasons[1:]) == [(4, "idle"), (4, "split")]
+    scheduler.close()
+
+
+async def test_image_that_is_alone_gets_all_cores_and_a_second_one_does_not() -> None:
+    model = Slow()
+    scheduler, version = Scheduler(BatchLimits(), parallel_batches=2), ready_and_slow(model)
+    await scheduler.submit(version, rows(1), soon())
+    assert model.alone == [1]
+    model.may_compute.clear()
+    first = scheduler.submit(version, rows(2), soon())
+    await until(lambda: len(model.batches) == 2)
+    second = scheduler.submit(version, rows(3), soon())
+    await until(lambda: len(model.batches) == 3)
+    model.may_compute.set()
+    await asyncio.gather(first, second)
+    assert model.alone == [1, 1]
+    scheduler.close()
+
+
+@pytest.mark.parametrize(("queued", "expected"), [(1, [1]), (5, [4, 1]), (8, [8]), (13, [8, 4, 1])])
+async def test_batches_of_a_slow_model_have_few_different_sizes(queued: int, expected: list[int]) -> None:
+    model, releases = Slow(held=True), Releases()
+    scheduler = Scheduler(BatchLimits(), batch_computed=releases)
+    version = ready_and_slow(model)
+    busy = scheduler.submit(version, rows(1), soon())
+    await until(lambda: model.batches)
+    answers = [scheduler.submit(version, rows(1), soon()) for _ in range(queued)]
+    model.may_compute.set()
+    await asyncio.gather(busy, *answers)
+    assert model.batches[1:] == expected
+    scheduler.close()
+
+
+async def test_reason_of_each_release_is_told() -> None:
+    model, releases = Recorder(), Releases()
+    scheduler, version = Scheduler(BatchLimits(max_batch_size=2), batch_computed=releases), ready(model)
+    await scheduler.submit(version, rows(1), soon())
+    await scheduler.submit(version, rows(1, 2), soon())
+    version.row_s = 1e-6
+    assert scheduler.compute_now(version, rows(1)) is not None
+    assert releases.reasons == [(1, "idle"), (2, "full"), (1, "in_place")]
+    scheduler.close()
+    delayed = Scheduler(BatchLimits(max_batch_delay_s=0.001), batch_computed=releases)
+    await delayed.submit(version, rows(1), soon())
+    assert releases.reasons[-1] == (1, "delay")
+    delayed.close()

@@ -28,7 +28,7 @@ def test_counts_become_counters_and_cumulative_histograms() -> None:
             Trace(is_inference=True, model="sequential", version=3, status=200, total_s=total_s, computed=computed)
         )
     stats.request_finished(Trace(is_inference=True, status=503, error=UnavailableError.kind))
-    stats.batch_computed("sequential", 3, 2, 0.3)
+    stats.batch_computed("sequential", 3, 2, 0.3, "idle")
     found = samples(stats.snapshot())
 
     def value(name: str, **labels: str) -> float | None:
@@ -44,6 +44,7 @@ def test_counts_become_counters_and_cumulative_histograms() -> None:
     assert value("request_seconds_count", **LABELS) == 3
     assert value("batch_rows_bucket", le="2.0", **LABELS) == 1
     assert value("batch_rows_sum", **LABELS) == 2
+    assert value("batches_total", reason="idle", **LABELS) == 1
     assert value("compute_seconds_count", **LABELS) == 1
     assert value("decode_seconds_count", **LABELS) is None  # nothing was decoded
     assert value("pending_requests") == 4

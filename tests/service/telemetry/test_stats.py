@@ -91,7 +91,7 @@ def test_a_request_counts_for_its_version_with_its_durations_and_its_end(stats: 
 
 def test_batches_are_counted_by_size(stats: Stats) -> None:
     for size in (3, 3, 1):
-        stats.batch_computed("sequential", 1, size, 0.25)
+        stats.batch_computed("sequential", 1, size, 0.25, "idle")
     version = stats.version(SEQUENTIAL)
     assert (version.rows, version.executions) == (7, 3)
     assert (version.batches[3].count, version.batches[3].total_s) == (2, 0.5)
@@ -119,9 +119,9 @@ def test_several_processes_merge_into_one_service(clock: Clock) -> None:
     busy, fresh = Stats(clock=clock), Stats(clock=clock)
     for _ in range(98):
         busy.request_finished(answered())
-    busy.batch_computed("sequential", 1, 4, 0.5)
+    busy.batch_computed("sequential", 1, 4, 0.5, "idle")
     fresh.request_finished(answered(error=UnavailableError.kind))
-    fresh.batch_computed("sequential", 1, 4, 0.25)
+    fresh.batch_computed("sequential", 1, 4, 0.25, "idle")
     fresh.requests_rejected(None, 3)
     written = [orjson.dumps(stats.snapshot().to_json(), option=orjson.OPT_NON_STR_KEYS) for stats in (busy, fresh)]
     snapshots = [Snapshot.from_json(orjson.loads(content)) for content in written]
