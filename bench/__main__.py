@@ -1,13 +1,14 @@
 """Command line of the benchmark: `python -m bench`, see `--help`.
 
-Chooses the models (by default all published ones), the servers (all that can be installed), the durations and the
-output folder. `bench.rounds` measures, `bench.report` writes the results.
+Chooses the models (by default all published ones), the servers (all that can be installed), the loads, the durations
+and the output folder. `bench.rounds` measures, `bench.report` writes the results.
 """
 
 import argparse
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,26 +16,37 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench.environments import ROOT, WORK, install, versions
+from bench.environments import OURS, ROOT, WORK, install, versions
 from bench.errors import BenchError
 from bench.goals import GOAL_MODELS
 from bench.load import require_wrk
+from bench.loads import LOADS, SMALL
 from bench.machine import commit, describe_machine, wrk_version
 from bench.measurements import Machine, Results, read_results
 from bench.report import ROUNDS, goals_table, write_report
-from bench.rounds import Measuring
-from bench.servers import BFLOAT16_CPU_FEATURES, SERVERS, Server
-from bench.trials import RUNTIME_BATCHES, WARM_UP_SHARE, prepare
+from bench.rounds import Measuring, first_small_cnn
+from bench.servers import SERVERS, Server, has_bfloat16
+from bench.trials import RUNTIME_BATCHES, RUNTIME_SHARE, WARM_UP_SHARE, prepare
 from cifar10_serving.artifacts.layout import published_models, published_versions, read_metadata, version_folder
 from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.errors import ProjectError
 
-CONCURRENCY: Final = (1, 8, 64, 256)
+CONCURRENCY: Final = (1, 8, 64)
 SECONDS: Final = 5
 ROUND_COUNT: Final = 3
-QUICK_MODELS: Final = ("sequential", "vgg16", "mobilenetv2")
-QUICK_CONCURRENCY: Final = (1, 8, 64)
+QUICK_MODELS: Final = ("sequential", "mobilenetv2")
+QUICK_SERVERS: Final = (
+    "ours",
+    "ours_default",
+    "fastapi_openvino_2",
+    "fastapi_openvino_2_default",
+    "plain_fastapi",
+    "multipart_asgi",
+)
+QUICK_LOADS: Final = (SMALL, "photo")
 QUICK_SECONDS: Final = 2
+LAYOUTS: Final = 2
+COMPILE_S: Final = 4
 START_AND_STOP_S: Final = 8
 OURS_ONLY_S: Final = 30
 
@@ -45,20 +57,23 @@ class Plan:
 
     servers: tuple[str, ...]
     models: tuple[str, ...]
-    concurrency: tuple[int, ...]
+    loads: dict[str, tuple[int, ...]]
+    """Kind of load -> concurrencies."""
     seconds: int
     rounds: int
 
     @property
     def estimate_s(self) -> float:
         """Estimated duration without installation; start-up times vary between machines."""
-        warm_up_s = max(1, round(self.seconds * WARM_UP_SHARE))
-        loads_s = len(self.concurrency) * (self.seconds + warm_up_s)
+        load_s = self.seconds + max(1, round(self.seconds * WARM_UP_SHARE))
+        small_s = len(self.loads.get(SMALL, ())) * load_s
+        photographs_s = sum(len(at) for kind, at in self.loads.items() if kind != SMALL) * load_s
         answering = sum(SERVERS[name].serves_models for name in self.servers)
         trials = answering * len(self.models) + len(self.servers) - answering
-        precisions = {SERVERS[name].precision for name in self.servers} - {None}
-        alone_s = len(precisions) * len(self.models) * len(RUNTIME_BATCHES) * self.seconds / 4 * 1.3
-        return self.rounds * (trials * (loads_s + START_AND_STOP_S) + alone_s + OURS_ONLY_S)
+        precisions = {SERVERS[name].precision for name in self.servers} & {"float32", "bfloat16"}
+        alone_s = LAYOUTS * (len(RUNTIME_BATCHES) * self.seconds * RUNTIME_SHARE + COMPILE_S)
+        alone_s *= len(precisions) * len(self.models) if SMALL in self.loads else 0
+        return self.rounds * (trials * (small_s + START_AND_STOP_S) + answering * photographs_s + alone_s + OURS_ONLY_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,8 +95,8 @@ def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     folder = parsed.models_folder
     published = {name: published_versions(folder, name)[-1] for name in published_models(folder)}
     plan = plan_from(parsed, list(published))
-    whole = not (parsed.quick or parsed.servers or parsed.models or parsed.concurrency or parsed.seconds)
-    whole = whole and parsed.rounds is None and parsed.models_folder == ROOT / "models"
+    partial = (parsed.quick, parsed.servers, parsed.models, parsed.concurrency, parsed.loads, parsed.seconds)
+    whole = not any(partial) and parsed.rounds is None and parsed.models_folder == ROOT / "models"
     # The results of a partial run go into docs/ only on request.
     output = parsed.output or (ROOT / "docs" if whole else WORK / "docs")
     machine = describe_machine()
@@ -92,14 +107,16 @@ def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
         parsed.models_folder,
         {name: published[name] for name in plan.models},
         seconds=plan.seconds,
-        concurrency=plan.concurrency,
+        loads=plan.loads,
+        photograph_model=first_small_cnn(plan.models),
     )
     results = Results(
         date=datetime.now(UTC).date().isoformat(),
         commit=commit(),
         command=shlex.join(["make", "bench"] if whole else [".venv/bin/python", "-m", "bench", *arguments]),
         seconds=plan.seconds,
-        concurrency=list(plan.concurrency),
+        concurrency=list(plan.loads.get(SMALL, ())),
+        photograph_loads={kind: list(at) for kind, at in plan.loads.items() if kind != SMALL},
         servers=[server.name for server in servers],
         models=bench.versions,
         unpublished=[name for name in GOAL_MODELS if name not in published],
@@ -127,10 +144,11 @@ def plan_from(parsed: argparse.Namespace, published: Sequence[str]) -> Plan:
             expected=f"some of {', '.join(published)}" if published else "models/NAME/VERSION/",
         )
     models = parsed.models or [name for name in published if not quick or name in QUICK_MODELS] or published
+    loads = dict.fromkeys(parsed.loads or (QUICK_LOADS if quick else LOADS))
     return Plan(
-        servers=tuple(parsed.servers or SERVERS),
+        servers=tuple(dict.fromkeys(parsed.servers or (QUICK_SERVERS if quick else SERVERS))),
         models=tuple(models),
-        concurrency=tuple(parsed.concurrency or (QUICK_CONCURRENCY if quick else CONCURRENCY)),
+        loads={kind: tuple(parsed.concurrency or LOADS[kind].concurrency or CONCURRENCY) for kind in loads},
         seconds=parsed.seconds or (QUICK_SECONDS if quick else SECONDS),
         rounds=parsed.rounds or (1 if quick else ROUND_COUNT),
     )
@@ -153,14 +171,20 @@ def _available(
     unavailable: dict[str, str] = {}
     for name in names:
         server = SERVERS[name]
-        if server.precision == "bfloat16" and not BFLOAT16_CPU_FEATURES & set(machine.cpu_features):
-            unavailable[name] = "this CPU has no bfloat16"
-            continue
+        if not has_bfloat16(machine.cpu_features):
+            if server.precision == "bfloat16":
+                unavailable[name] = "this CPU has no bfloat16"
+                continue
+            if server.in_float32:
+                unavailable[name] = f"this CPU has no bfloat16, so it would be {server.in_float32} again"
+                continue
         if server.precision == "bfloat16" and without_bfloat16:
             unavailable[name] = f"not evaluated in bfloat16: {', '.join(without_bfloat16)}"
             continue
         try:
             install(server.environment)
+            if server.environment is OURS and server.precision:
+                _require_precision(server.precision)
         except BenchError as error:
             unavailable[name] = str(error)
             print(f"{name}: {error}", file=sys.stderr, flush=True)
@@ -171,13 +195,34 @@ def _available(
     return servers, unavailable
 
 
+def _require_precision(precision: str) -> None:
+    """Check that our server's settings have a precision.
+
+    Raises:
+        BenchError: they don't.
+    """
+    program = (
+        "import sys; from pydantic import TypeAdapter; from service.settings import Settings; "
+        "TypeAdapter(Settings.model_fields['precision'].annotation).validate_python(sys.argv[1])"
+    )
+    command = [str(OURS.python), "-c", program, precision]
+    if subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode:
+        raise BenchError(f"the service has no precision {precision}")
+
+
 def command_line() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a part, in under 10 minutes: one round, short loads")
+    parser.add_argument(
+        "--quick", action="store_true", help="a part, in about 5 minutes: few servers and models, short loads"
+    )
     parser.add_argument("--servers", nargs="+", choices=list(SERVERS), metavar="SERVER", help=", ".join(SERVERS))
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="default: all published")
-    parser.add_argument("--concurrency", nargs="+", type=_positive, metavar="N", help=f"default: {CONCURRENCY}")
+    kinds = "; ".join(f"{kind.name}: {kind.title}" for kind in LOADS.values())
+    parser.add_argument("--loads", nargs="+", choices=list(LOADS), metavar="LOAD", help=f"{kinds}; default: all")
+    parser.add_argument(
+        "--concurrency", nargs="+", type=_positive, metavar="N", help=f"default: {CONCURRENCY}; 12mp: 8"
+    )
     parser.add_argument("--seconds", type=_positive, help=f"of each load; default: {SECONDS}")
     parser.add_argument("--rounds", type=_positive, help=f"default: {ROUND_COUNT}")
     parser.add_argument("--models-folder", type=Path, default=ROOT / "models", help="the published versions: models")

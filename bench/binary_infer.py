@@ -15,7 +15,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.measurements import BinaryInfer
 from bench.processes import Running, get
-from bench.uploads import golden_pixels
+from bench.uploads import golden
 
 ROWS: Final = 32
 WARM_UP_CALLS: Final = 20
@@ -60,7 +60,7 @@ def binary_infer(process: Running, model: str, version: Path, *, seconds: float)
 
 
 def _request(model: str, version: Path) -> bytes:
-    pixels = np.ascontiguousarray(golden_pixels(version)[:ROWS]).tobytes()
+    pixels = np.ascontiguousarray(golden(version)[0][:ROWS]).tobytes()
     given = {"name": "images", "datatype": "UINT8", "shape": [ROWS, 32, 32, 3]}
     document = {
         "inputs": [given | {"parameters": {"binary_data_size": len(pixels)}}],

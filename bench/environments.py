@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,18 @@ class Environment:
     name: str
     requirements: Path
     packages: tuple[str, ...]
+    interpreter: str | None = None
+    """The only interpreter that it can be made with; None for any."""
 
     @property
     def folder(self) -> Path:
         """The folder of the environment."""
         return WORK / "venvs" / self.name
+
+    @property
+    def site_packages(self) -> Path:
+        """The folder of the environment's packages."""
+        return next((self.folder / "lib").glob("python3.*/site-packages"), self.folder)
 
     @property
     def python(self) -> Path:
@@ -40,11 +49,10 @@ BASELINES: Final = Environment(
 )
 
 
-def of_alternative(name: str, *packages: str) -> Environment:
+def of_alternative(name: str, *packages: str, interpreter: str | None = None) -> Environment:
     """Return the environment of bench/alternatives/NAME."""
-    return Environment(
-        name, ROOT / "bench/alternatives" / name / "requirements.txt", (*packages, "tensorflow", "pillow")
-    )
+    requirements = ROOT / "bench/alternatives" / name / "requirements.txt"
+    return Environment(name, requirements, (*packages, "pillow"), interpreter)
 
 
 def install(environment: Environment) -> None:
@@ -57,11 +65,16 @@ def install(environment: Environment) -> None:
     digest = hashlib.sha256(environment.requirements.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return
+    variables = dict(os.environ)
+    if environment.interpreter:
+        if shutil.which(environment.interpreter) is None:
+            raise BenchError(f"{environment.name} needs {environment.interpreter}, which is not installed")
+        variables["PYTHON"] = environment.interpreter
     print(f"installing {environment.requirements.relative_to(ROOT)}", flush=True)
     command = ["scripts/install", str(environment.folder), str(environment.requirements)]
     try:
         result = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
         raise BenchError(f"{environment.name} was not installed within {INSTALL_TIMEOUT_S} s") from None

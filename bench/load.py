@@ -1,12 +1,14 @@
 """Closed-loop load from wrk: each connection sends the next varied upload after the previous answer.
 
-Builds the command, runs it and parses the line of JSON that load.lua prints. `bench.open_loop` has open-loop load.
+As from curl and browsers, each form has a boundary and a file name of its own. Builds the command, runs it and parses
+the line of JSON that load.lua prints. `bench.open_loop` has open-loop load.
 """
 
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,7 @@ from pydantic import ValidationError
 
 from bench.errors import BenchError
 from bench.measurements import Load
+from bench.uploads import PLACEHOLDER
 
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 MARK: Final = "bench-json: "
@@ -23,12 +26,21 @@ ANSWER_TIMEOUT_S: Final = 30
 
 @dataclass(frozen=True)
 class Target:
-    """The URL of the requests, and the folder with their bodies."""
+    """The URL of the requests, the folder with their bodies, and their headers.
+
+    PLACEHOLDER in bodies and headers is replaced in each request.
+    """
 
     url: str
     bodies: Path
     body_count: int
     content_type: str
+    other_headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def header_lines(self) -> list[str]:
+        """All headers, each as NAME:VALUE."""
+        return [f"{name}:{value}" for name, value in {"Content-Type": self.content_type, **self.other_headers}.items()]
 
 
 def require_wrk() -> None:
@@ -50,7 +62,8 @@ def run_wrk(target: Target, *, concurrency: int, seconds: float) -> Load:
     command = [
         *("wrk", "--threads", "1", "--connections", str(concurrency)),
         *("--duration", f"{max(1, round(seconds))}s", "--timeout", f"{ANSWER_TIMEOUT_S}s"),
-        *("--script", str(SCRIPT), target.url, "--", str(target.bodies), str(target.body_count), target.content_type),
+        *("--script", str(SCRIPT), target.url, "--", str(target.bodies), str(target.body_count), PLACEHOLDER),
+        *target.header_lines,
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:

@@ -72,24 +72,29 @@ class Trial(Record):
     rss_loaded_bytes: int | None = None
     """Resident memory of the whole process tree, when ready and after the last load."""
     loads: dict[int, Load] = {}
-    """Concurrency -> measurement."""
+    """Concurrency -> measurement with small images."""
+    photograph_loads: dict[str, dict[int, Load]] = {}
+    """Kind of load -> concurrency -> measurement."""
     binary_infer: BinaryInfer | None = None
-    """Only for our own server in float32."""
+    """Only for our own server in float32 with one worker."""
     failure: str | None = None
     """The reason why the trial failed, if it did."""
 
 
 class RuntimeAlone(Record):
-    """The runtime without a server: images/s by batch size."""
+    """The runtime without a server: images/s by batch size, in two layouts."""
 
     model: str
     precision: str
     images_per_s: dict[int, float]
+    """One call at a time, on all cores."""
+    call_a_core_images_per_s: dict[int, float] = {}
+    """A call on each core, all with batches of this size."""
 
-    @property
-    def best_images_per_s(self) -> float:
-        """Images/s at the best batch size."""
-        return max(self.images_per_s.values())
+    def best_images_per_s(self, largest_batch: int | None = None) -> float | None:
+        """Return images/s in the best layout at the best batch size, of those up to the largest one."""
+        rates = [*self.images_per_s.items(), *self.call_a_core_images_per_s.items()]
+        return max((rate for batch, rate in rates if largest_batch is None or batch <= largest_batch), default=None)
 
 
 class Overload(Record):
@@ -157,10 +162,16 @@ class Round(Record):
     whole_start: WholeStart | None = None
     overload: Overload | None = None
 
-    def load(self, server: str, model: str | None, concurrency: int) -> Load | None:
-        """Return the measurement of a server at a concurrency, or None."""
+    def load(self, server: str, model: str | None, concurrency: int, kind: str | None = None) -> Load | None:
+        """Return the measurement of a server at a concurrency, or None.
+
+        Args:
+            kind: the kind of load; None for small images.
+        """
         trial = self.trial(server, model)
-        return trial.loads.get(concurrency) if trial else None
+        if trial is None:
+            return None
+        return (trial.loads if kind is None else trial.photograph_loads.get(kind, {})).get(concurrency)
 
     def trial(self, server: str, model: str | None) -> Trial | None:
         """Return the trial of a server with a model, or None."""
@@ -185,6 +196,8 @@ class Results(Record):
     command: str
     seconds: float
     concurrency: list[int]
+    photograph_loads: dict[str, list[int]] = {}
+    """Kind of load -> its concurrencies; measured with one model."""
     servers: list[str]
     models: dict[str, int]
     """Model -> measured version."""

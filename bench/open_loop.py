@@ -1,13 +1,15 @@
 """Open-loop load: requests are sent at a fixed rate, whether or not earlier ones have been answered.
 
-Runs as a separate process, `python -m bench.open_loop`, and prints one line of JSON. It uses minimal HTTP over plain
-sockets, so that the client takes little CPU time from the measured server.
+As in `bench.load`, each form has a boundary and a file name of its own. Runs as a separate process,
+`python -m bench.open_loop`, and prints one line of JSON. It uses minimal HTTP over plain sockets, so that the client
+takes little CPU time from the measured server.
 """
 
 import argparse
 import gc
 import json
 import math
+import secrets
 import select
 import socket
 import subprocess
@@ -21,6 +23,7 @@ from bench.environments import ROOT
 from bench.errors import BenchError
 from bench.load import Target
 from bench.measurements import Overload
+from bench.uploads import PLACEHOLDER
 
 MAX_CONNECTIONS: Final = 2000
 ANSWERED: Final = 200
@@ -51,8 +54,10 @@ class OpenLoop:
     """The client: sends due requests on free connections and reads the answers."""
 
     def __init__(self, address: tuple[str, int], requests: list[bytes], rate_per_s: float, duration_s: float) -> None:
+        """Take the requests, with PLACEHOLDER where each one that is sent gets a mark of its own."""
         self._address = address
-        self._requests = requests
+        self._requests = [request.split(PLACEHOLDER.encode()) for request in requests]
+        self._run = secrets.randbits(32)
         self._rate_per_s = rate_per_s
         self._duration_s = duration_s
         self._poll = select.epoll()
@@ -74,7 +79,8 @@ class OpenLoop:
         while (now_s := time.perf_counter()) < end_s + LAST_ANSWERS_S:
             due_s = start_s + sent * interval_s
             while due_s <= now_s and due_s < end_s:
-                self._send(self._requests[sent % len(self._requests)], due_s)
+                mark = b"%08x%08x" % (self._run, sent)
+                self._send(mark.join(self._requests[sent % len(self._requests)]), due_s)
                 sent += 1
                 due_s = start_s + sent * interval_s
             if now_s >= end_s and self._waiting_count == 0:
@@ -174,7 +180,7 @@ def run_open_loop(
     """
     command = [
         *(sys.executable, "-m", "bench.open_loop", target.url, str(target.bodies), str(target.body_count)),
-        *(target.content_type, str(wanted_per_s), str(seconds)),
+        *(str(wanted_per_s), str(seconds), *target.header_lines),
     ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode != 0:
@@ -189,19 +195,17 @@ def main() -> None:
     parser.add_argument("url", help="http://HOST:PORT/PATH")
     parser.add_argument("bodies", type=Path)
     parser.add_argument("count", type=int)
-    parser.add_argument("content_type")
     parser.add_argument("rate_per_s", type=float)
     parser.add_argument("duration_s", type=float)
+    parser.add_argument("headers", nargs="+", metavar="NAME:VALUE")
     arguments = parser.parse_args()
     host_and_port, _, path = arguments.url.removeprefix("http://").partition("/")
     host, _, port = host_and_port.partition(":")
+    lines = "".join(f"{line}\r\n" for line in arguments.headers)
     requests = []
     for number in range(arguments.count):
         body = (arguments.bodies / str(number)).read_bytes()
-        head = (
-            f"POST /{path} HTTP/1.1\r\nHost: {host_and_port}\r\nContent-Type: {arguments.content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
+        head = f"POST /{path} HTTP/1.1\r\nHost: {host_and_port}\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
         requests.append(head.encode() + body)
     gc.disable()
     client = OpenLoop((host, int(port)), requests, arguments.rate_per_s, arguments.duration_s)

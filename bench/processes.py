@@ -20,7 +20,7 @@ from bench.errors import BenchError
 
 READY_TIMEOUT_S: Final = 180
 POLL_S: Final = 0.02
-PROBE_TIMEOUT_S: Final = 5
+PROBE_TIMEOUT_S: Final = 15
 STOP_TIMEOUT_S: Final = 15
 LOG_TAIL: Final = 600
 PROC: Final = Path("/proc")
@@ -114,9 +114,9 @@ def get(port: int, path: str) -> tuple[int, bytes]:
     return _request(port, "GET", path)
 
 
-def post(port: int, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """Send a POST over a new connection; return status and body."""
-    return _request(port, "POST", path, body, {"Content-Type": content_type})
+    return _request(port, "POST", path, body, headers)
 
 
 def _request(

@@ -1,17 +1,36 @@
 """Compute ratios from raw rounds: each is taken within a round, and reported as the median over the rounds.
 
-A ratio compares with plain FastAPI, with the best alternative, or with a baseline, always of the same round.
+A ratio compares with plain FastAPI, with the best alternative in the same precision, or with a baseline, always of the
+same round.
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bench.measurements import Results, Round
-from bench.servers import ALTERNATIVES, BASELINE, OUR_SERVER
+from bench.servers import ALTERNATIVES, BASELINE, OUR_DEFAULT, OUR_SERVER, has_bfloat16
 
-ALTERNATIVE_NAMES: Final = tuple(server.name for server in ALTERNATIVES)
 InRound = Callable[[Round], float | None]
+DEFAULT: Final = "default"
+OURS_IN: Final = {"float32": OUR_SERVER, "bfloat16": f"{OUR_SERVER}_bfloat16", DEFAULT: OUR_DEFAULT}
+"""Precision -> our server that is compared. The default is what a server takes without being told."""
+
+
+def peers(results: Results, precision: str) -> list[str]:
+    """List the measured alternatives that compute in a precision, or, for DEFAULT, as they do without being told.
+
+    OpenVINO's default is float32 on a CPU without bfloat16. The servers are then measured in float32 only.
+    """
+    features = results.machine.cpu_features
+    names = []
+    for server in ALTERNATIVES:
+        as_default = server.is_default or not has_bfloat16(features)
+        if server.name in results.servers and (
+            as_default if precision == DEFAULT else server.computes_in(features) == precision
+        ):
+            names.append(server.name)
+    return names
 
 
 def over_rounds(results: Results, value: InRound) -> list[float]:
@@ -25,31 +44,31 @@ def median(values: list[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
-def rate(server: str, model: str | None, concurrency: int) -> InRound:
-    """Good answers per second."""
+def rate(server: str, model: str | None, concurrency: int, kind: str | None = None) -> InRound:
+    """Good answers per second; `kind` is the kind of load, None for small images."""
 
     def in_round(one: Round) -> float | None:
-        load = one.load(server, model, concurrency)
+        load = one.load(server, model, concurrency, kind)
         return load.requests_per_s if load else None
 
     return in_round
 
 
-def p50_ms(server: str, model: str | None, concurrency: int) -> InRound:
+def p50_ms(server: str, model: str | None, concurrency: int, kind: str | None = None) -> InRound:
     """Median latency; None without answers."""
 
     def in_round(one: Round) -> float | None:
-        load = one.load(server, model, concurrency)
+        load = one.load(server, model, concurrency, kind)
         return load.p50_ms if load and load.requests else None
 
     return in_round
 
 
-def p99_ms(server: str, model: str | None, concurrency: int) -> InRound:
+def p99_ms(server: str, model: str | None, concurrency: int, kind: str | None = None) -> InRound:
     """99th percentile of the latency; None without answers."""
 
     def in_round(one: Round) -> float | None:
-        load = one.load(server, model, concurrency)
+        load = one.load(server, model, concurrency, kind)
         return load.p99_ms if load and load.requests else None
 
     return in_round
@@ -66,32 +85,32 @@ def of_visit(server: str, model: str | None, field: str) -> InRound:
     return in_round
 
 
-def best_rate(server: str, model: str | None) -> InRound:
-    """Highest rate of good answers at any concurrency."""
+def best_rate(servers: Sequence[str], model: str, concurrency: int, kind: str | None = None) -> InRound:
+    """Rate of the server that was the fastest in this round."""
 
     def in_round(one: Round) -> float | None:
-        measured = one.trial(server, model)
-        return max((load.requests_per_s for load in measured.loads.values()), default=None) if measured else None
-
-    return in_round
-
-
-def best_alternative_rate(model: str, concurrency: int) -> InRound:
-    """Rate of the alternative that was the fastest in this round."""
-
-    def in_round(one: Round) -> float | None:
-        rates = [found for name in ALTERNATIVE_NAMES if (found := rate(name, model, concurrency)(one)) is not None]
+        rates = [found for name in servers if (found := rate(name, model, concurrency, kind)(one)) is not None]
         return max(rates, default=None)
 
     return in_round
 
 
-def runtime_rate(model: str, precision: str) -> InRound:
-    """Images per second of the runtime alone at its best batch size."""
+def lowest_p99_ms(servers: Sequence[str], model: str, concurrency: int, kind: str | None = None) -> InRound:
+    """99th percentile of the latency of the server where it was the lowest in this round."""
+
+    def in_round(one: Round) -> float | None:
+        found = [ms for name in servers if (ms := p99_ms(name, model, concurrency, kind)(one)) is not None]
+        return min(found, default=None)
+
+    return in_round
+
+
+def runtime_rate(model: str, precision: str, largest_batch: int | None = None) -> InRound:
+    """Images per second of the runtime alone, in its best layout at its best batch size up to the largest one."""
 
     def in_round(one: Round) -> float | None:
         found = [r for r in one.runtime_alone if (r.model, r.precision) == (model, precision)]
-        return found[0].best_images_per_s if found else None
+        return found[0].best_images_per_s(largest_batch) if found else None
 
     return in_round
 

@@ -1,4 +1,4 @@
-"""Write performance.md from stored rounds: goals, a table for each model, machine and package versions.
+"""Write performance.md from stored rounds: goals, the best alternatives, a table for each model, machine and versions.
 
 `bench.plot` draws the plot. Numbers are medians over the rounds; ratios are computed per round, then the median is
 taken.
@@ -8,10 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.comparisons import Comparison, comparisons
 from bench.goals import judge
+from bench.loads import LOADS
 from bench.measurements import Results
 from bench.plot import plot_rates
 from bench.ratios import (
+    DEFAULT,
+    OURS_IN,
     InRound,
     binary_infer_ms,
     median,
@@ -19,12 +23,13 @@ from bench.ratios import (
     over_rounds,
     p50_ms,
     p99_ms,
+    peers,
     rate,
     rate_to_baseline,
     ratio,
     runtime_rate,
 )
-from bench.servers import BASELINE, HTTP_BASELINES, SERVERS
+from bench.servers import BASELINE, HTTP_BASELINES, SERVERS, has_bfloat16
 from bench.titles import titles
 
 REPORT: Final = "performance.md"
@@ -66,13 +71,18 @@ def _document(results: Results, *, plotted: bool) -> Iterator[str]:
     yield "## Goals\n"
     yield "The median of the rounds decides. Values are compared unrounded, and shown rounded towards the worse side.\n"
     yield goals_table(results)
+    found = comparisons(results)
+    yield from _against_the_best(results, found)
+    yield from _where_we_lose(found)
     if plotted:
         yield "## At a glance\n"
         yield f"![Requests/s as a multiple of plain FastAPI's, by model and concurrency]({PLOT})\n"
     yield from _baselines(results)
     yield from _binary_infer(results)
-    for model in results.models:
-        yield from _model(results, model)
+    if results.concurrency:
+        for model in results.models:
+            yield from _model(results, model)
+    yield from _photographs(results)
     yield from _versions(results)
 
 
@@ -84,19 +94,81 @@ def _conditions(results: Results) -> Iterator[str]:
         f"- {machine.cpu}, {machine.cores} cores ({', '.join(machine.cpu_features)}), "
         f"{machine.memory_bytes / 2**30:.0f} GiB, {machine.system}. wrk ran on the same cores.\n"
         f"- Load: wrk, closed loop, {results.seconds:g} s at each concurrency after a warm-up. The requests alternate\n"
-        "  between a 32x32 PNG and a 32x32 JPEG in the multipart field `file`. MLServer gets V2 JSON with base64, the\n"
-        "  only form for which it batches.\n"
-        "- Each server was started separately for each model. Before the load, its answers for ten images were\n"
-        "  compared with `golden.npz`. The alternatives' settings are in `bench/alternatives/`, with links to their\n"
-        "  documentation.\n"
+        "  between a 32x32 PNG and a 32x32 JPEG in the multipart field `file`, each with a boundary and a file name\n"
+        "  of its own. MLServer gets V2 JSON with base64, the only form for which it batches. Triton gets V2 with the\n"
+        "  encoded image in binary, and decodes it in its model.\n"
+        "- Each server was started separately for each model. Before and after the load, its answers for ten images\n"
+        "  were compared with `golden.npz`. The alternatives' settings are in `bench/alternatives/`, with links to\n"
+        "  their documentation.\n"
         "- Ratios are computed per round; the tables show the median of the rounds. Resident memory is the sum over\n"
         "  the process tree, so memory that processes share is counted in each of them."
     )
+    for kind, concurrencies in results.photograph_loads.items():
+        yield (
+            f"- {LOADS[kind].title}: golden images, enlarged and with detail added, at concurrency\n"
+            f"  {', '.join(map(str, concurrencies))}. The class of each was checked before and after the load. The\n"
+            "  alternatives decode and scale them with Pillow (`ImageOps.fit`)."
+        )
+    if not has_bfloat16(machine.cpu_features):
+        yield (
+            "- This CPU has no bfloat16, so what computes in float32 here is also what OpenVINO does by default. The\n"
+            "  alternatives on OpenVINO were measured once, and count in both comparisons."
+        )
     if results.unpublished:
         yield f"- Not measured, because not published: {', '.join(results.unpublished)}."
     for what, why in results.unavailable.items():
         yield f"- Not measured: {what}: {why}"
     yield ""
+
+
+def _against_the_best(results: Results, found: Sequence[Comparison]) -> Iterator[str]:
+    if not found:
+        return
+    yield "## Against the best alternative\n"
+    yield (
+        "Like is compared with like: each table has the servers that compute in one precision, and the last one has\n"
+        "each server in the precision that it takes without being told. TensorFlow computes these models in float32;\n"
+        "OpenVINO takes bfloat16 where the CPU has it.\n"
+    )
+    for precision in OURS_IN:
+        rows = [one for one in found if one.precision == precision]
+        if not rows:
+            continue
+        yield "### By default\n" if precision == DEFAULT else f"### {precision}\n"
+        yield f"Compared with: {', '.join(SERVERS[name].title for name in peers(results, precision))}.\n"
+        yield table(
+            [
+                *("load", "model", "concurrency", "cifar10-serving, requests/s", "best alternative", "its requests/s"),
+                *("times", "p99 ms", "lowest p99 ms of the alternatives"),
+            ],
+            [
+                [
+                    *(LOADS[one.load].title, one.model, str(one.concurrency), f"{one.ours_per_s:,.0f}", one.best),
+                    *(f"{one.best_per_s:,.0f}", f"{one.times:.2f}", f"{one.ours_p99_ms:,.2f}"),
+                    f"{one.lowest_p99_ms:,.2f}",
+                ]
+                for one in rows
+            ],
+        )
+
+
+def _where_we_lose(found: Sequence[Comparison]) -> Iterator[str]:
+    if not found:
+        return
+    yield "## Where we lose\n"
+    slower = [one for one in found if one.times < 1]
+    later = [one for one in found if one.ours_p99_ms > one.lowest_p99_ms]
+    if slower:
+        yield "Fewer requests/s than the best alternative:\n"
+        yield "".join(f"- {one.where}: {one.times:.2f} times {one.best}.\n" for one in slower)
+    else:
+        yield "In requests/s: nowhere in this run.\n"
+    if later:
+        yield "A higher p99 than that of the alternative where it is the lowest:\n"
+        yield "".join(f"- {one.where}: {one.ours_p99_ms:,.2f} ms, not {one.lowest_p99_ms:,.2f} ms.\n" for one in later)
+    else:
+        yield "In p99: nowhere in this run.\n"
+    yield "The goals that were not met are in the table above.\n"
 
 
 def _baselines(results: Results) -> Iterator[str]:
@@ -117,13 +189,22 @@ def _baselines(results: Results) -> Iterator[str]:
         yield table(["HTTP only", "concurrency", "requests/s", "p50 ms", "p99 ms"], rows)
     title_of = titles(results.models)
     precisions = sorted({found.precision for one in results.rounds for found in one.runtime_alone}, reverse=True)
-    yield table(
-        ["runtime only, images/s at its best batch size", *precisions],
+    batches = [*(at for at in results.concurrency if at > 1), None]
+    rows = [
         [
-            [title_of[model], *(_number(results, runtime_rate(model, p), "{:,.0f}") for p in precisions)]
-            for model in results.models
-        ],
-    )
+            *(title_of[model], precision, "any" if batch is None else str(batch)),
+            _number(results, runtime_rate(model, precision, batch), "{:,.0f}"),
+        ]
+        for model in results.models
+        for precision in precisions
+        for batch in batches
+    ]
+    if precisions:
+        yield (
+            "The runtime without a server, in the better of two layouts (one call on all cores, a call on each core),\n"
+            "at the best batch size up to a concurrency.\n"
+        )
+        yield table(["runtime only", "precision", "batches up to", "images/s"], rows)
 
 
 def _binary_infer(results: Results) -> Iterator[str]:
@@ -172,9 +253,29 @@ def _model(results: Results, model: str) -> Iterator[str]:
     )
 
 
+def _photographs(results: Results) -> Iterator[str]:
+    for kind, concurrencies in results.photograph_loads.items():
+        rows = [
+            [
+                *(SERVERS[name].title, model, str(concurrency)),
+                _number(results, rate(name, model, concurrency, kind), "{:,.0f}"),
+                _number(results, p50_ms(name, model, concurrency, kind), "{:,.2f}"),
+                _number(results, p99_ms(name, model, concurrency, kind), "{:,.2f}"),
+                str(sum(load.errors for load in loads)),
+            ]
+            for model in results.models
+            for name in results.servers
+            for concurrency in concurrencies
+            if (loads := [load for one in results.rounds if (load := one.load(name, model, concurrency, kind))])
+        ]
+        if rows:
+            yield f"## {LOADS[kind].title}\n"
+            yield table(["server", "model", "concurrency", "requests/s", "p50 ms", "p99 ms", "errors"], rows)
+
+
 def _load_row(results: Results, name: str, model: str, concurrency: int) -> list[str]:
     ours = rate(name, model, concurrency)
-    precision = SERVERS[name].precision or "float32"
+    precision = SERVERS[name].computes_in(results.machine.cpu_features)
     loads = [load for one in results.rounds if (load := one.load(name, model, concurrency))]
     return [
         SERVERS[name].title,
@@ -182,7 +283,7 @@ def _load_row(results: Results, name: str, model: str, concurrency: int) -> list
         _number(results, ours, "{:,.0f}"),
         _number(results, rate_to_baseline(name, model, concurrency), "{:.2f}"),
         _number(results, ratio(ours, rate("bare_asgi", None, concurrency)), "{:.3f}"),
-        _number(results, ratio(ours, runtime_rate(model, precision)), "{:.3f}"),
+        _number(results, ratio(ours, runtime_rate(model, precision, concurrency)), "{:.3f}") if precision else "",
         _number(results, p50_ms(name, model, concurrency), "{:,.2f}"),
         _to_baseline(results, p50_ms(name, model, concurrency), p50_ms(BASELINE, model, concurrency)),
         _number(results, p99_ms(name, model, concurrency), "{:,.2f}"),

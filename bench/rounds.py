@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from bench.errors import BenchError
 from bench.goals import SMALL_CNNS
+from bench.loads import SMALL
 from bench.measurements import Results, Round, RuntimeAlone, Trial
-from bench.servers import HTTP_BASELINES, OUR_SERVER, Server
+from bench.servers import OUR_DEFAULT, Server
 from bench.trials import Bench, overload, runtime_alone, trial, whole_start
 
 Item = TypeVar("Item")
@@ -38,14 +39,14 @@ def steps_of_round(servers: Sequence[Server], models: Sequence[str], number: int
     beside_baselines = first_small_cnn(models)
     groups = []
     for place, model in enumerate(rotated(models, number)):
-        answering = [Step(server, model) for server in servers if server not in HTTP_BASELINES]
-        baselines = [Step(server, None) for server in servers if server in HTTP_BASELINES and model == beside_baselines]
+        answering = [Step(server, model) for server in servers if server.serves_models]
+        baselines = [Step(server, None) for server in servers if not server.serves_models and model == beside_baselines]
         groups.append(rotated([*answering, *baselines], number + place))
     return groups
 
 
 def first_small_cnn(models: Sequence[str]) -> str:
-    """Return the model for baselines and overload: the first small CNN, or the first model without one."""
+    """Return the model for baselines, photographs and overload: the first small CNN, or the first model without one."""
     return next((model for model in models if model in SMALL_CNNS), models[0])
 
 
@@ -70,12 +71,14 @@ class Measuring:
         for group in steps_of_round(self._servers, models, number):
             for step in group:
                 self._keep(trials=[trial(self._bench, step.server, step.model)])
-            self._runtime_alone(next(step.model for step in group if step.model))
-        if any(server.name == OUR_SERVER for server in self._servers):
+            if SMALL in self._bench.loads:
+                self._runtime_alone(next(step.model for step in group if step.model))
+        if SMALL in self._bench.loads and any(server.name == OUR_DEFAULT for server in self._servers):
             self._ours_only(first_small_cnn(models))
 
     def _runtime_alone(self, model: str) -> None:
-        for precision in dict.fromkeys(server.precision for server in self._servers if server.precision):
+        features = self._results.machine.cpu_features
+        for precision in dict.fromkeys(found for server in self._servers if (found := server.computes_in(features))):
             try:
                 self._keep(runtime_alone=[runtime_alone(self._bench, model, precision)])
             except BenchError as error:
@@ -84,7 +87,7 @@ class Measuring:
     def _ours_only(self, model: str) -> None:
         try:
             self._update(whole_start=whole_start(self._bench))
-            measured = self._current.trial(OUR_SERVER, model)
+            measured = self._current.trial(OUR_DEFAULT, model)
             if measured and measured.loads:
                 capacity_per_s = max(load.requests_per_s for load in measured.loads.values())
                 self._update(overload=overload(self._bench, model, capacity_per_s))
@@ -116,10 +119,12 @@ class Measuring:
 
 def tell(round_number: int, measured: Trial) -> None:
     """Print a line about a trial."""
-    rates = ", ".join(f"{load.requests_per_s:,.0f}/s at {concurrency}" for concurrency, load in measured.loads.items())
-    errors = sum(load.errors for load in measured.loads.values())
+    loads = [("", at, load) for at, load in measured.loads.items()]
+    loads += [(f"{kind} ", at, load) for kind, found in measured.photograph_loads.items() for at, load in found.items()]
+    rates = ", ".join(f"{load.requests_per_s:,.0f}/s at {kind}{concurrency}" for kind, concurrency, load in loads)
+    errors = sum(load.errors for _, _, load in loads)
     print(
-        f"round {round_number + 1}: {measured.server:<16} {measured.model or '':<12} {rates or 'nothing'}"
+        f"round {round_number + 1}: {measured.server:<26} {measured.model or '':<12} {rates or 'nothing'}"
         + (f", {errors} errors" if errors else ""),
         flush=True,
     )

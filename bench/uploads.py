@@ -1,12 +1,13 @@
 """The uploaded images, and the bodies of the requests.
 
-The images are real and varied: the ten shipped PNGs, JPEGs made from them, and JPEGs of every model's golden images.
-`bench.load` sends the bodies.
+Small images are real and varied: the ten shipped PNGs, JPEGs made from them, and JPEGs of every model's golden images.
+`bench.photographs` makes the larger ones. `bench.load` sends the bodies, each with a new boundary and file name.
 """
 
 import base64
 import io
 import json
+import secrets
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,7 +20,11 @@ from PIL import Image
 from bench.errors import BenchError
 
 JPEG_QUALITY: Final = 90
-BOUNDARY: Final = "bench-boundary-7d4a6d158c9d"
+PLACEHOLDER: Final = "bench0mark0here0"
+"""Stands in bodies and content types for what is new in every request: a part of its boundary and of its file name."""
+BOUNDARY: Final = f"----WebKitFormBoundary{PLACEHOLDER}"
+"""As long as that of a browser."""
+V2_HEAD_BYTES: Final = 256
 
 
 class BodyKind(Enum):
@@ -27,6 +32,12 @@ class BodyKind(Enum):
 
     FORM = f"multipart/form-data; boundary={BOUNDARY}"
     V2_JSON = "application/json"
+    V2_BINARY = "application/octet-stream"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The request's other headers."""
+        return {"Inference-Header-Content-Length": str(V2_HEAD_BYTES)} if self is BodyKind.V2_BINARY else {}
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """A PNG with a version's golden answer, probabilities (10,)."""
+    """A PNG with a version's golden answer, probabilities (classes,)."""
 
     upload: Upload
     probabilities: NDArray[np.float32]
@@ -51,7 +62,7 @@ def golden_images(images: Path, version: Path) -> list[GoldenImage]:
     Raises:
         BenchError: a PNG's pixels differ from the golden ones.
     """
-    pixels, probabilities = _golden(version)
+    pixels, probabilities = golden(version)
     found = []
     for file in _pngs(images):
         index = int(file.stem.rpartition("_")[2])
@@ -64,23 +75,24 @@ def golden_images(images: Path, version: Path) -> list[GoldenImage]:
     return found
 
 
-def golden_pixels(version: Path) -> NDArray[np.uint8]:
-    """Return the images (64, 32, 32, 3) RGB of a version's golden.npz."""
-    return _golden(version)[0]
+def golden(version: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the images (64, 32, 32, 3) RGB of a version's golden.npz, and their probabilities (64, classes)."""
+    with np.load(version / "golden.npz", allow_pickle=False) as stored:
+        return stored["images"], stored["probabilities"]
 
 
 def varied_uploads(images: Path, versions: list[Path]) -> list[Upload]:
     """Alternate PNGs and JPEGs, as long as there are PNGs, without duplicates."""
     pngs = [Upload(file.read_bytes(), "image/png") for file in _pngs(images)]
-    golden = [pixels for version in versions for pixels in _golden(version)[0]]
+    pictures = [pixels for version in versions for pixels in golden(version)[0]]
     contents: dict[bytes, None] = {}
     for png in pngs:
         with Image.open(io.BytesIO(png.content)) as image:
             contents[jpeg(np.asarray(image.convert("RGB")))] = None
-    for pixels in golden:
+    for pixels in pictures:
         contents[jpeg(pixels)] = None
     # There are fewer shipped PNGs than JPEGs, so the golden images are also added as PNGs.
-    lossless = dict.fromkeys([png.content for png in pngs] + [_encode(pixels, "PNG") for pixels in golden])
+    lossless = dict.fromkeys([png.content for png in pngs] + [_encode(pixels, "PNG") for pixels in pictures])
     uploads = []
     for png_content, jpeg_content in zip(lossless, contents, strict=False):
         uploads += [Upload(png_content, "image/png"), Upload(jpeg_content, "image/jpeg")]
@@ -88,12 +100,15 @@ def varied_uploads(images: Path, versions: list[Path]) -> list[Upload]:
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode pixels (32, 32, 3) as a baseline JPEG."""
+    """Encode pixels (height, width, 3) as a baseline JPEG."""
     return _encode(pixels, "JPEG", quality=JPEG_QUALITY)
 
 
 def body(upload: Upload, kind: BodyKind) -> bytes:
-    """Build a request's body: the multipart field `file`, or V2's JSON with the image in base64."""
+    """Build a request's body: the multipart field `file`, or V2 with the image as BYTES, in base64 or binary.
+
+    A form has PLACEHOLDER where `with_mark` puts what is new in each request.
+    """
     if kind is BodyKind.V2_JSON:
         content = base64.b64encode(upload.content).decode()
         image = {
@@ -104,12 +119,35 @@ def body(upload: Upload, kind: BodyKind) -> bytes:
             "data": [content],
         }
         return json.dumps({"inputs": [image]}).encode()
+    if kind is BodyKind.V2_BINARY:
+        return _v2_binary(upload)
     suffix = upload.media_type.partition("/")[2]
     head = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="image.{suffix}"\r\n'
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="image-{PLACEHOLDER}.{suffix}"\r\n'
         f"Content-Type: {upload.media_type}\r\n\r\n"
     )
     return head.encode() + upload.content + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def _v2_binary(upload: Upload) -> bytes:
+    """Return V2's JSON, filled with spaces to the length that the header states, and the image after its length."""
+    element = len(upload.content).to_bytes(4, "little") + upload.content
+    given = {"name": "image", "shape": [1, 1], "datatype": "BYTES"}
+    document = {
+        "inputs": [given | {"parameters": {"binary_data_size": len(element)}}],
+        "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
+    }
+    return json.dumps(document).encode().ljust(V2_HEAD_BYTES) + element
+
+
+def new_mark() -> str:
+    """Return a mark of PLACEHOLDER's length."""
+    return secrets.token_hex(len(PLACEHOLDER) // 2)
+
+
+def with_mark(text: bytes, mark: str) -> bytes:
+    """Replace PLACEHOLDER in a body or a content type."""
+    return text.replace(PLACEHOLDER.encode(), mark.encode())
 
 
 def write_bodies(folder: Path, uploads: list[Upload], kind: BodyKind) -> int:
@@ -122,11 +160,6 @@ def write_bodies(folder: Path, uploads: list[Upload], kind: BodyKind) -> int:
 
 def _pngs(images: Path) -> list[Path]:
     return sorted(images.glob("*.png"))
-
-
-def _golden(version: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    with np.load(version / "golden.npz", allow_pickle=False) as golden:
-        return golden["images"], golden["probabilities"]
 
 
 def _encode(pixels: NDArray[np.uint8], image_format: str, **options: int) -> bytes:

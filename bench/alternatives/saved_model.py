@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 FOLDER_VARIABLE = "BENCH_SAVED_MODEL"
 """The environment variable that names the version's folder."""
+SIZE = (32, 32)
 
 
 class SavedModel:
@@ -44,9 +45,18 @@ def load_saved_model() -> SavedModel:
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
-    """Decode a 32x32 image to pixels (32, 32, 3)."""
+    """Decode an image to pixels (32, 32, 3)."""
     with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(image.convert("RGB"))
+        return pixels(image)
+
+
+def pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels (32, 32, 3) of an image's middle.
+
+    https://pillow.readthedocs.io/en/stable/reference/ImageOps.html, "Resize relative to a given size": `fit`.
+    """
+    rgb = image.convert("RGB")
+    return np.asarray(rgb if rgb.size == SIZE else ImageOps.fit(rgb, SIZE))
 
 
 def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import bentoml
 import numpy as np
 from PIL.Image import Image
 
-from bench.alternatives.saved_model import answer, load_saved_model
+from bench.alternatives.saved_model import answer, load_saved_model, pixels
 
 # https://docs.bentoml.com/en/latest/get-started/adaptive-batching.html: `batchable`, `max_batch_size`,
 # `max_latency_ms` (above it, requests are rejected; the page's default is 60,000).
@@ -36,5 +36,5 @@ class Classifier:
     @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=MAX_LATENCY_MS)  # type: ignore[untyped-decorator]
     def predict(self, file: list[Image]) -> list[dict[str, Any]]:
         """Return one answer per image."""
-        images = np.stack([np.asarray(image.convert("RGB")) for image in file])
+        images = np.stack([pixels(image) for image in file])
         return [answer(probabilities) for probabilities in self.model.predict(images)]

@@ -1,0 +1,1 @@
+"""FastAPI with OpenVINO: UploadFile, Pillow, one inference request a thread."""

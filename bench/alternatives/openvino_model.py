@@ -1,0 +1,47 @@
+"""The SavedModel as used by the alternatives on OpenVINO; images are decoded as in `bench.alternatives.saved_model`.
+
+OpenVINO reads TensorFlow's SavedModel directly:
+https://docs.openvino.ai/2026/openvino-workflow/model-preparation/convert-model-tensorflow.html
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.alternatives.saved_model import FOLDER_VARIABLE
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # see cifar10_serving/runtimes/telemetry.py
+import openvino  # noqa: E402  # after the line above
+
+PRECISION_VARIABLE = "BENCH_PRECISION"
+"""The environment variable with OpenVINO's INFERENCE_PRECISION_HINT, such as f32; without it, OpenVINO chooses."""
+
+
+def compile_saved_model(**properties: Any) -> Any:
+    """Compile the SavedModel whose folder the environment names, in the precision that it names.
+
+    Without INFERENCE_PRECISION_HINT, OpenVINO computes in bfloat16 where the CPU has instructions for it:
+    https://docs.openvino.ai/2026/openvino-workflow/running-inference/optimize-inference/precision-control.html
+    """
+    core = openvino.Core()
+    precision = os.environ.get(PRECISION_VARIABLE)
+    if precision:
+        properties["INFERENCE_PRECISION_HINT"] = precision
+    compiled = core.compile_model(core.read_model(Path(os.environ[FOLDER_VARIABLE])), "CPU", properties)
+    infer(compiled.create_infer_request(), np.zeros((1, 32, 32, 3), np.uint8))
+    print(f"OpenVINO computes in {compiled.get_property('INFERENCE_PRECISION_HINT')}", flush=True)
+    return compiled
+
+
+def infer(request: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return probabilities (n, classes) for images (n, 32, 32, 3) in RGB; they are valid until the next call.
+
+    `share_inputs` and `share_outputs` avoid copies: https://docs.openvino.ai/2026/openvino-workflow/running-inference/
+    inference-request.html and the "Python API Advanced Inference" page, "Shared Memory on Inputs and Outputs".
+    """
+    found: NDArray[np.float32] = request.infer([images], share_inputs=True, share_outputs=True)[0]
+    return found

@@ -1,0 +1,1 @@
+"""Triton Inference Server, from PyPI's nvidia-pytriton, with its Python backend and OpenVINO."""
