@@ -101,7 +101,7 @@ def _measure(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     output = parsed.output or (ROOT / "docs" if whole else WORK / "docs")
     machine = describe_machine()
     lowered = _not_evaluated_in("bfloat16", parsed.models_folder, {name: published[name] for name in plan.models})
-    servers, unavailable = _available(plan.servers, machine, lowered)
+    servers, unavailable = available(plan.servers, machine, lowered)
     print(f"this takes about {plan.estimate_s / 60:.0f} minutes", flush=True)
     bench = prepare(
         parsed.models_folder,
@@ -163,7 +163,7 @@ def _not_evaluated_in(precision: Precision, models: Path, versions: dict[str, in
     ]
 
 
-def _available(
+def available(
     names: Sequence[str], machine: Machine, without_bfloat16: Sequence[str]
 ) -> tuple[list[Server], dict[str, str]]:
     """Return the servers that can be started here, and the reasons why others can't."""

@@ -225,14 +225,14 @@ def _fastapi_openvino(processes: int, *, default: bool) -> Server:
     )
 
 
-def _triton(*, default: bool) -> Server:
+def _triton(instances: int, *, default: bool) -> Server:
     environment = of_alternative("triton", "nvidia-pytriton", "openvino", interpreter="/usr/bin/python3.11")
 
     def command(start: Start) -> list[str]:
         models, backends = start.scratch / "models", start.scratch / "backends"
         package = environment.site_packages / "pytriton"
         classes = len(read_metadata(start.saved_model).labels)
-        triton_repository.write_repository(models, model=start.model, classes=classes)
+        triton_repository.write_repository(models, model=start.model, classes=classes, instances=instances)
         triton_repository.write_backends(backends, package)
         return [
             str(package / "tritonserver/bin/tritonserver"),
@@ -249,11 +249,12 @@ def _triton(*, default: bool) -> Server:
             **_alternative_variables(start),
             "LD_LIBRARY_PATH": str(environment.site_packages / "nvidia_pytriton.libs"),
             "PATH": f"{environment.folder / 'bin'}:{os.environ.get('PATH', os.defpath)}",
+            **({"BENCH_INFERENCE_THREADS": "1"} if instances > 1 else {}),
         }
 
     server = Server(
-        "triton",
-        "Triton + OpenVINO",
+        "triton" if instances == 1 else f"triton_{instances}",
+        "Triton + OpenVINO" if instances == 1 else f"Triton + OpenVINO, {instances} instances",
         environment,
         command,
         path="/v2/models/{model}/infer",
@@ -326,8 +327,7 @@ OUR_SERVERS: Final = (
 
 ALTERNATIVES: Final = (
     *(_fastapi_openvino(processes, default=default) for default, processes in product((False, True), (1, 2))),
-    _triton(default=False),
-    _triton(default=True),
+    *(_triton(instances, default=default) for default, instances in product((False, True), (1, 2))),
     _plain_fastapi(1, _alternative_variables),
     _plain_fastapi(2, _one_thread_a_process),
     _on_tensorflow(

@@ -1,7 +1,7 @@
 import pytest
 
 from bench.goals import Judged, Verdict, judge
-from tests.bench.fake_results import measured_round, overload, results, whole_start
+from tests.bench.fake_results import measured_round, overload, results, trial, whole_start
 
 
 def judged(text: str, *rounds_of_ours: float, **parts: object) -> Judged:
@@ -13,24 +13,43 @@ def judged(text: str, *rounds_of_ours: float, **parts: object) -> Judged:
 @pytest.mark.parametrize(
     ("ours", "verdict", "measured"),
     [
-        (600, Verdict.MET, "3.000 times"),
-        (599.9, Verdict.NOT_MET, "2.999 times"),
-        (500, Verdict.NOT_MET, "2.500 times"),
+        (500, Verdict.MET, "2.500 times"),
+        (499.9, Verdict.NOT_MET, "2.499 times"),
+        (400, Verdict.NOT_MET, "2.000 times"),
     ],
 )
 def test_times_the_best_alternative(ours: float, verdict: Verdict, measured: str) -> None:
-    found = judged("sequential, concurrency 1: requests/s", ours)
+    found = judged("sequential, float32, concurrency 1: requests/s", ours)
     assert (found.verdict, found.measured) == (verdict, measured)
 
 
 def test_the_median_of_the_rounds_counts_and_the_worst_is_shown() -> None:
-    found = judged("sequential, concurrency 1: requests/s", 200, 700, 800)
+    found = judged("sequential, float32, concurrency 1: requests/s", 200, 700, 800)
     assert (found.verdict, found.measured, found.worst) == (Verdict.MET, "3.500 times", "1.000 times")
 
 
-def test_p50_is_under_the_limit_not_at_it() -> None:
-    found = judged("sequential, concurrency 1: p50", 600)  # 1.0 ms to 0.5 ms
+def test_each_precision_has_goals_of_its_own() -> None:
+    for precision, measured in (("float32", "3.000"), ("bfloat16", "1.500"), ("default", "1.500")):
+        found = judged(f"sequential, {precision}, concurrency 1: requests/s", 600)
+        assert found.measured == f"{measured} times"
+
+
+def test_a_precision_in_which_ours_was_not_measured_has_no_goals() -> None:
+    run = results(measured_round(0, 600))
+    run = run.model_copy(update={"servers": [name for name in run.servers if name != "ours_bfloat16"]})
+    assert not [one for one in judge(run) if "bfloat16" in one.goal.text]
+
+
+def test_photographs_are_compared_with_photographs() -> None:
+    found = judged("sequential, photo, float32, concurrency 8: requests/s", 400)
     assert (found.verdict, found.measured) == (Verdict.MET, "2.000 times")
+    assert judged("sequential, 12mp, float32, concurrency 8: requests/s", 400).verdict is Verdict.NOT_MEASURED
+
+
+def test_the_share_of_the_runtime_is_of_its_better_layout() -> None:
+    ours = trial("ours", "vgg16", 1700)  # twice that at 64
+    found = judged("vgg16, float32, concurrency 64: requests/s vs the runtime", 600, trials=[ours])
+    assert (found.verdict, found.measured) == (Verdict.MET, "0.850 times")
 
 
 def test_binary_infer_is_compared_with_its_own_runtime_calls() -> None:
@@ -40,7 +59,7 @@ def test_binary_infer_is_compared_with_its_own_runtime_calls() -> None:
 
 
 def test_what_is_not_published_is_not_measured() -> None:
-    assert judged("vgg16, concurrency 8: requests/s", 600).verdict is Verdict.NOT_MEASURED
+    assert judged("vgg16, float32, concurrency 8: requests/s vs the best", 600).verdict is Verdict.NOT_MEASURED
     assert judged("overload: p99", 600).verdict is Verdict.NOT_MEASURED
 
 

@@ -7,6 +7,7 @@ from bench.load import Target
 from bench.open_loop import percentile, run_open_loop
 from bench.processes import free_port, running
 from bench.uploads import BodyKind, Upload, write_bodies
+from tests.conftest import ROOT
 
 SERVER = """
 import sys
@@ -50,6 +51,18 @@ def test_requests_leave_at_the_rate_and_answers_are_counted_by_status(tmp_path: 
     assert seen.unanswered == seen.other_errors == 0
     assert seen.rejected_p99_ms
     assert seen.answered_p99_ms
+
+
+def test_no_two_forms_have_the_same_boundary_or_file_name(tmp_path: Path, target: Target) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "tests.bench.once_only:app", "--port", str(port), "--lifespan", "off"]
+    with running(
+        command, port=port, ready_path="/", ready_processes=1, variables={}, folder=ROOT, log=tmp_path / "log"
+    ):
+        target = Target(f"http://127.0.0.1:{port}/", target.bodies, target.body_count, target.content_type)
+        seen = run_open_loop(target, model="sequential", capacity_per_s=20, wanted_per_s=40, seconds=1)
+    assert set(seen.statuses) == {200}
+    assert seen.unanswered == 0
 
 
 def test_a_server_that_is_gone_leaves_requests_unanswered(target: Target) -> None:

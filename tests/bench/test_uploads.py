@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from bench.uploads import BodyKind, Upload, body, golden_images, varied_uploads
+from bench.uploads import PLACEHOLDER, BodyKind, Upload, body, golden_images, new_mark, varied_uploads, with_mark
 from cifar10_serving.artifacts.layout import version_folder
 from tests.conftest import MODELS, ROOT, newest_version
 
@@ -33,10 +33,11 @@ def test_golden_images_carry_what_the_version_answered() -> None:
 
 def test_the_form_is_one_that_our_server_reads(client: TestClient) -> None:
     golden = golden_images(IMAGES, VERSION)[0]
+    mark = new_mark()
     response = client.post(
         "/predict?model=sequential",
-        content=body(golden.upload, BodyKind.FORM),
-        headers={"Content-Type": BodyKind.FORM.value},
+        content=with_mark(body(golden.upload, BodyKind.FORM), mark),
+        headers={"Content-Type": with_mark(BodyKind.FORM.value.encode(), mark).decode()},
     )
     assert response.json()["class_id"] == int(golden.probabilities.argmax())
     assert response.json()["confidence"] == pytest.approx(float(golden.probabilities.max()), abs=1e-3)
@@ -47,3 +48,23 @@ def test_v2_json_carries_the_image_in_base64() -> None:
     [image] = sent["inputs"]
     assert (image["shape"], image["datatype"]) == ([1], "BYTES")
     assert base64.b64decode(image["data"][0]) == b"an image"
+
+
+def test_v2_binary_carries_the_image_after_its_length() -> None:
+    sent = body(Upload(b"an image", "image/png"), BodyKind.V2_BINARY)
+    length = int(BodyKind.V2_BINARY.headers["Inference-Header-Content-Length"])
+    head, element = json.loads(sent[:length]), sent[length:]
+    [image] = head["inputs"]
+    assert (image["shape"], image["datatype"]) == ([1, 1], "BYTES")
+    assert image["parameters"]["binary_data_size"] == len(element) == 12
+    assert element == (8).to_bytes(4, "little") + b"an image"
+
+
+def test_marks_keep_the_length_and_leave_the_image_alone() -> None:
+    upload = varied_uploads(IMAGES, [VERSION])[0]
+    forms = [with_mark(body(upload, BodyKind.FORM), new_mark()) for _ in range(100)]
+    assert len(set(forms)) == 100
+    assert {len(form) for form in forms} == {len(body(upload, BodyKind.FORM))}
+    for form in forms:
+        assert upload.content in form
+        assert PLACEHOLDER.encode() not in form

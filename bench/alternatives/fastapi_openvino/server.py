@@ -1,7 +1,7 @@
 """FastAPI with OpenVINO; uvicorn starts it with one or several processes.
 
 Each thread of FastAPI's pool has its own inference request, as OpenVINO demands of concurrent callers:
-https://docs.openvino.ai/2026/openvino-workflow/running-inference/inference-request.html
+https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-request.html
 """
 
 import os
@@ -25,7 +25,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     """Load the model before the first request: https://fastapi.tiangolo.com/advanced/events/, "Lifespan".
 
     "THROUGHPUT" is the hint for many concurrent requests:
-    https://docs.openvino.ai/2026/openvino-workflow/running-inference/optimize-inference/high-level-performance-hints.html
+    https://docs.openvino.ai/2025/openvino-workflow/running-inference/optimize-inference/high-level-performance-hints.html
     """
     models["model"] = compile_saved_model(PERFORMANCE_HINT="THROUGHPUT")
     yield

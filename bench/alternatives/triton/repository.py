@@ -4,18 +4,21 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-# https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/batcher.html, "Recommended
+# https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/batcher.html, "Recommended
 # Configuration Process": a maximum batch size, and the dynamic batcher with its defaults, which "will create batches as
 # large as possible up to the maximum batch size and will not delay when forming batches".
 MAX_BATCH_SIZE: Final = 64
-# https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html,
-# "Instance Groups": one instance, the default, whose batches use every core.
-INSTANCES: Final = 1
 STUB: Final = "triton_python_backend_stub"
 
 
-def write_repository(folder: Path, *, model: str, classes: int) -> None:
-    """Write config.pbtxt and model.py for one model with answers of this length."""
+def write_repository(folder: Path, *, model: str, classes: int, instances: int) -> None:
+    """Write config.pbtxt and model.py for one model.
+
+    Args:
+        classes: the length of an answer.
+        instances: processes that infer, each with batches of its own:
+            https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md#instance-groups
+    """
     version = folder / model / "1"
     version.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(__file__).with_name("model.py"), version)
@@ -24,7 +27,7 @@ def write_repository(folder: Path, *, model: str, classes: int) -> None:
         f"max_batch_size: {MAX_BATCH_SIZE}",
         'input [{ name: "image" data_type: TYPE_STRING dims: [ 1 ] }]',
         f'output [{{ name: "probabilities" data_type: TYPE_FP32 dims: [ {classes} ] }}]',
-        f"instance_group [{{ count: {INSTANCES} kind: KIND_CPU }}]",
+        f"instance_group [{{ count: {instances} kind: KIND_CPU }}]",
         "dynamic_batching { }",
     )
     (folder / model / "config.pbtxt").write_text("\n".join(lines) + "\n")
