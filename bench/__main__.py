@@ -67,7 +67,9 @@ class Plan:
         """Estimated duration without installation; start-up times vary between machines."""
         load_s = self.seconds + max(1, round(self.seconds * WARM_UP_SHARE))
         small_s = len(self.loads.get(SMALL, ())) * load_s
-        photographs_s = sum(len(at) for kind, at in self.loads.items() if kind != SMALL) * load_s
+        photographs_s = sum(
+            len(at) * load_s * LOADS[kind].times_longer for kind, at in self.loads.items() if kind != SMALL
+        )
         answering = sum(SERVERS[name].serves_models for name in self.servers)
         trials = answering * len(self.models) + len(self.servers) - answering
         precisions = {SERVERS[name].precision for name in self.servers} & {"float32", "bfloat16"}
@@ -183,7 +185,7 @@ def available(
             continue
         try:
             install(server.environment)
-            if server.environment is OURS and server.precision:
+            if server.environment is OURS and server.precision and not server.is_default:
                 _require_precision(server.precision)
         except BenchError as error:
             unavailable[name] = str(error)

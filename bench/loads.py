@@ -21,6 +21,8 @@ class LoadKind:
     """At most this many different photographs."""
     concurrency: Sequence[int] | None = None
     """The default; None: that of the run."""
+    times_longer: int = 1
+    """A load with few requests a second lasts this many times longer than the run's other loads."""
 
 
 LOADS: Final = {
@@ -28,6 +30,8 @@ LOADS: Final = {
     for kind in (
         LoadKind(SMALL, "32x32 PNG and JPEG"),
         LoadKind("photo", "640x480 JPEG, 48 kB", Format(640, 480, 48_000), count=40, concurrency=(1, 8, 64)),
-        LoadKind("12mp", "12-megapixel JPEG, 4 MB", Format(4000, 3000, 4_000_000), count=3, concurrency=(8,)),
+        LoadKind(
+            "12mp", "12-megapixel JPEG, 4 MB", Format(4000, 3000, 4_000_000), count=3, concurrency=(8,), times_longer=3
+        ),
     )
 }

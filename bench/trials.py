@@ -108,9 +108,10 @@ def trial(bench: Bench, server: Server, model: str | None) -> Trial:
                     continue
                 _check(bench, server, process, name, kind)
                 target = _target(bench, server, process, name, kind)
+                seconds = bench.seconds * LOADS[kind].times_longer
                 for concurrency in concurrencies:
-                    run_wrk(target, concurrency=concurrency, seconds=bench.seconds * WARM_UP_SHARE)
-                    load = run_wrk(target, concurrency=concurrency, seconds=bench.seconds)
+                    run_wrk(target, concurrency=concurrency, seconds=seconds * WARM_UP_SHARE)
+                    load = run_wrk(target, concurrency=concurrency, seconds=seconds)
                     loads.setdefault(kind, {})[concurrency] = load
                 _check(bench, server, process, name, kind)
             told["rss_loaded_bytes"] = process.rss_bytes
