@@ -26,6 +26,8 @@ class Environment:
     packages: tuple[str, ...]
     interpreter: str | None = None
     """The only interpreter that it can be made with; None for any."""
+    library: str | None = None
+    """A shared library that the interpreter must find."""
 
     @property
     def folder(self) -> Path:
@@ -49,10 +51,9 @@ BASELINES: Final = Environment(
 )
 
 
-def of_alternative(name: str, *packages: str, interpreter: str | None = None) -> Environment:
+def of_alternative(name: str, *packages: str) -> Environment:
     """Return the environment of bench/alternatives/NAME."""
-    requirements = ROOT / "bench/alternatives" / name / "requirements.txt"
-    return Environment(name, requirements, (*packages, "pillow"), interpreter)
+    return Environment(name, ROOT / "bench/alternatives" / name / "requirements.txt", (*packages, "pillow"))
 
 
 def install(environment: Environment) -> None:
@@ -67,8 +68,7 @@ def install(environment: Environment) -> None:
         return
     variables = dict(os.environ)
     if environment.interpreter:
-        if shutil.which(environment.interpreter) is None:
-            raise BenchError(f"{environment.name} needs {environment.interpreter}, which is not installed")
+        _require(environment.name, environment.interpreter, environment.library)
         variables["PYTHON"] = environment.interpreter
     print(f"installing {environment.requirements.relative_to(ROOT)}", flush=True)
     command = ["scripts/install", str(environment.folder), str(environment.requirements)]
@@ -82,6 +82,17 @@ def install(environment: Environment) -> None:
         lines = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith(NOT_WORTH_TELLING)]
         raise BenchError(f"{environment.name} can't be installed: {lines[-1] if lines else result.returncode}")
     stamp.write_text(digest)
+
+
+def _require(name: str, interpreter: str, library: str | None) -> None:
+    """Check that an interpreter is installed, and finds a library."""
+    if shutil.which(interpreter) is None:
+        raise BenchError(f"{name} needs {interpreter}, which is not installed", remedy="install it, as with apt-get")
+    if library:
+        program = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+        found = subprocess.run([interpreter, "-c", program, library], capture_output=True, check=False)
+        if found.returncode:
+            raise BenchError(f"{name} needs {library}, which is not installed", remedy="install it, as with apt-get")
 
 
 def versions(environment: Environment) -> dict[str, str]:

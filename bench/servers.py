@@ -226,7 +226,12 @@ def _fastapi_openvino(processes: int, *, default: bool) -> Server:
 
 
 def _triton(instances: int, *, default: bool) -> Server:
-    environment = of_alternative("triton", "nvidia-pytriton", "openvino", interpreter="/usr/bin/python3.11")
+    # Triton's stub for Python 3.11 needs the shared library of Debian's own.
+    environment = replace(
+        of_alternative("triton", "nvidia-pytriton", "openvino"),
+        interpreter="/usr/bin/python3.11",
+        library="libpython3.11.so.1.0",
+    )
 
     def command(start: Start) -> list[str]:
         models, backends = start.scratch / "models", start.scratch / "backends"

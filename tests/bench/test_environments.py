@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ def test_an_environment_that_needs_another_python_names_it(monkeypatch: pytest.M
     with pytest.raises(BenchError, match=r"python3\.99, which is not installed"):
         install(Environment("other", requirements, (), "python3.99"))
     assert not (tmp_path / "venvs").exists()
+
+
+def test_a_shared_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("bench.environments.WORK", tmp_path)
+    requirements = tmp_path / "requirements.txt"
+    requirements.touch()
+    with pytest.raises(BenchError, match=r"libnone\.so\.1, which is not installed"):
+        install(Environment("other", requirements, (), sys.executable, "libnone.so.1"))
 
 
 def test_an_installed_environment_is_kept_until_its_requirements_change(
