@@ -9,6 +9,7 @@ Every SavedModel contains ops that save and restore it. They are accepted if not
 service loads the signature `serving_default` and what it needs, no initializer and no checkpoint.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -54,6 +55,11 @@ FUNCTION_REFERENCE, FUNCTION_REFERENCE_ATTRIBUTES = 1, 2
 COLLECTION_NODES, COLLECTION_NAME = 1, 1
 INPUTS, OUTPUTS, MAP_VALUE = 1, 2, 2
 TENSOR_NAME, TENSOR_SPARSE, TENSOR_COMPOSITE, COMPOSITE_PARTS = 1, 4, 5, 2
+
+
+def allowed_ops_digest() -> str:
+    """Return a digest of the allowed ops: a graph that passed under another one has to be checked again."""
+    return hashlib.sha256("\n".join([*sorted(COMPUTING), "", *sorted(SAVING)]).encode()).hexdigest()
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import openvino
 
-from cifar10_serving.artifacts.graph_ops import check_graph
+from cifar10_serving.artifacts.graph_ops import allowed_ops_digest, check_graph
 from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
 from cifar10_serving.artifacts.metadata import CHANNELS, MAX_SIDE, MIN_SIDE, InputShape, Precision, RuntimeName
 from cifar10_serving.artifacts.saved_model import open_saved_model
@@ -87,10 +87,9 @@ class OpenVinoRuntime:
         """Load a version; see `cifar10_serving.runtimes.base.Runtime.load`."""
         precision = precision or self.precision
         try:
-            with open_saved_model(folder) as (stream, message):
-                check_graph(stream, message, folder / SAVED_MODEL_FILE)
-            network = _Network(self._core, folder, precision, self._compiled_models, self._key(folder, precision))
-            return self._load(network)
+            return self._load(
+                _Network(self._core, folder, precision, self._compiled_models, self._key(folder, precision))
+            )
         except (OSError, RuntimeError, ArtifactError) as error:
             raise ModelLoadError(
                 f"OpenVINO {self.version} can't load {folder}: {_last_line(error)}",
@@ -130,6 +129,7 @@ class OpenVinoRuntime:
                 "capabilities": ", ".join(self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")),
                 "cores": str(usable_cores()),
                 "precision": precision,
+                "allowed_ops": allowed_ops_digest(),
             },
         )
 
@@ -157,7 +157,10 @@ def _last_line(error: Exception) -> str:
 
 
 class _Network:
-    """The network in a version's folder: cached by an earlier load, or read and compiled."""
+    """The network in a version's folder: cached by an earlier load, or checked, read and compiled.
+
+    A cached one was checked before it was compiled: the key depends on the file's content and on the allowed ops.
+    """
 
     def __init__(self, core: openvino.Core, folder: Path, precision: Precision, kept: CompiledModels, key: str) -> None:
         self._core = core
@@ -188,6 +191,8 @@ class _Network:
                 logger.warning("compiling %s again: %s", self._folder, str(error).strip().splitlines()[-1])
                 self._found = None
         if self._read is None:
+            with open_saved_model(self._folder) as (stream, message):
+                check_graph(stream, message, self._folder / SAVED_MODEL_FILE)
             self._read = self._core.read_model(self._folder)
         compiled = self._core.compile_model(self._read, DEVICE, settings)
         return OpenVinoModel(compiled, self._precision, sharing.parallel_calls, alone=alone)

@@ -27,7 +27,7 @@ from service.images.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
 from service.inference.admission import Backlog
 from service.inference.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.process.balance import BalancedAccept, ConnectionBalance
-from service.process.lifecycle import Stop, exit_now, exit_within, freeze_gc, is_worker
+from service.process.lifecycle import Stop, exit_now, exit_within, freeze_gc, is_worker, share_interpreter
 from service.settings import Settings
 from service.telemetry.logs import configure_logging
 
@@ -238,6 +238,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], worker: Wor
     backlog.on_tick = partial(server.accept_more_from, sockets, most)
     _raise_limit_of_open_files()
     freeze_gc()
+    share_interpreter()
     with contextlib.suppress(SystemExit):  # raised by uvicorn if the application doesn't start; it has logged why
         server.run(sockets=list(sockets))
     if server.started:

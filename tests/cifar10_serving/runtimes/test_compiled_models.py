@@ -159,3 +159,19 @@ def test_concurrent_calls_must_be_clearly_faster(
 ) -> None:
     timing = Timing(one_call_s=one_call_s, a_core_a_call_s=a_core_a_call_s)
     assert (timing.splitting_pays, timing.image_s) == (pays, image_s)
+
+
+def test_cached_graph_was_checked_and_is_checked_again_for_other_allowed_ops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[Path] = []
+    monkeypatch.setattr(
+        "cifar10_serving.runtimes.openvino.check_graph", lambda _stream, _message, file: checked.append(file)
+    )
+    for _ in range(2):
+        _answers(tmp_path)
+        _kept(tmp_path)
+    assert checked == [FOLDER / "saved_model.pb"]
+    monkeypatch.setattr("cifar10_serving.runtimes.openvino.allowed_ops_digest", lambda: "others")
+    _answers(tmp_path)
+    assert len(checked) == 2
