@@ -39,8 +39,8 @@ from service.registry.watcher import Watcher
 from service.settings import Settings, read_settings, variable
 from service.telemetry.logs import RequestLog, is_for_people
 from service.telemetry.prometheus import StateSources, current_states
+from service.telemetry.reports import Telemetry
 from service.telemetry.stats import Stats
-from service.telemetry.telemetry import Telemetry
 
 DESCRIPTION = """Send an image, get its class.
 

@@ -17,7 +17,7 @@ from service.images.decoding import DecodeThreads
 from service.registry.repository import ModelRepository
 from service.registry.watcher import Watcher
 from service.settings import variable
-from service.telemetry.telemetry import Telemetry
+from service.telemetry.reports import Telemetry
 
 STATISTICS_PATH: Final = "/stats"
 BEARER = HTTPBearer(auto_error=False, description=f"the value of the setting `{variable('admin_token')}`")

@@ -83,7 +83,13 @@ class EncodedImage:
             UnavailableError: there is not enough memory.
         """
         try:
-            return self._decode()
+            # Each step frees the result of the step before.
+            colours = _colours(self._load_whole(), self._file)
+            size = (self._height, self._width) if self._orientation >= ON_ITS_SIDE else (self._width, self._height)
+            middle = _resized_middle(colours, size)
+            # Rotating the small picture needs no copy of the large one; the crop moves by one of its pixels at most.
+            transposition = TRANSPOSITIONS.get(self._orientation)
+            return np.asarray(middle if transposition is None else middle.transpose(transposition), np.uint8)
         except RequestError:
             raise
         except UnidentifiedImageError:  # its text has no cause, only a memory address
@@ -92,15 +98,6 @@ class EncodedImage:
             if _is_out_of_memory(error, self.decode_bytes):
                 raise out_of_memory() from None
             raise damaged(str(error)) from None
-
-    def _decode(self) -> NDArray[np.uint8]:
-        # Each step frees the result of the step before.
-        colours = _colours(self._load_whole(), self._file)
-        size = (self._height, self._width) if self._orientation >= ON_ITS_SIDE else (self._width, self._height)
-        middle = _resized_middle(colours, size)
-        # Rotating the small picture needs no copy of the large one; the crop moves by one of its pixels at most.
-        turn = TRANSPOSITIONS.get(self._orientation)
-        return np.asarray(middle.transpose(turn) if turn is not None else middle, np.uint8)
 
     def _load_whole(self) -> Image.Image:
         ending, *others = self._file.endings

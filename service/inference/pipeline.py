@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from cifar10_serving.schemas import Prediction
 from service.errors import DeadlineError, InvalidRequestError, RequestError, TooLargeError, clear_traceback
 from service.images.decoding import Decoder
 from service.images.fast_decode import decode_unchanged
-from service.inference.admission import Admission, Exchange, Slot
+from service.inference.admission import Admission, Slot
 from service.inference.cache import PredictionCache
 from service.inference.scheduler import Computed, Scheduler
 from service.inference.shadow import Shadow
@@ -161,17 +162,12 @@ class Pipeline:
         self._cache = cache
         self._shadow = shadow
         self.max_images_per_request = max_images_per_request
-
-    def admit(self, exchange: Exchange | None = None) -> Slot:
+        self.admit = partial(Slot, admission)
         """Hold a slot for a request while a `with` block runs, from before its body is read to its answer.
 
-        Args:
-            exchange: the request; None if it is not a prediction request.
-
-        Raises:
-            UnavailableError: on entering, if load shedding has rejected the request or all slots are in use.
+        The argument is the exchange, if it is a prediction request. Entering raises an `UnavailableError` if load
+        shedding has rejected the request or all slots are in use.
         """
-        return Slot(self._admission, exchange)
 
     @contextmanager
     def lease(

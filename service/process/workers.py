@@ -1,7 +1,7 @@
 """Supervisor of several worker processes on the same listening sockets: starts, watches, replaces and stops them.
 
 `service.process.server` is one such process. They share the sockets, the numbers of their connections
-(`service.process.balance`) and the reports of their telemetry (`service.telemetry.shared`), nothing else; each holds
+(`service.process.balance`) and the reports of their telemetry (`service.telemetry.reports`), nothing else; each holds
 the models in its own memory.
 
 uvicorn's own supervisor (`uvicorn.supervisors.Multiprocess`) is not enough here. A thread answers its health checks, so
@@ -34,7 +34,7 @@ from service.process.lifecycle import exit_now, has_terminal
 from service.process.server import COULD_NOT_START, LAST_GRACE_S, SAME_STOP_S, WorkerPart, run_server
 from service.settings import Settings
 from service.telemetry.logs import configure_logging
-from service.telemetry.shared import FOLDER_VARIABLE, SharedReports
+from service.telemetry.reports import FOLDER_VARIABLE, SharedReports
 
 LOOK_EVERY_S: Final = 0.5
 MAX_COUNTED_S: Final = 1.0

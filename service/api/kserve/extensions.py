@@ -25,7 +25,7 @@ from service.inference.pipeline import Pipeline
 from service.process.lifecycle import is_worker
 from service.registry.repository import ModelRepository
 from service.settings import Settings, variable
-from service.telemetry.telemetry import Telemetry
+from service.telemetry.reports import Telemetry
 
 STATES: Final = {
     VersionState.READY: "READY",

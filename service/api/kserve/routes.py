@@ -87,7 +87,7 @@ def infer_handler(pipeline: Pipeline, reader: RequestReader) -> Handler:
                 max_rows=pipeline.max_images_per_request,
             )
             del body
-            wanted = requested_version(version or "")
+            wanted = None if version is None else requested_version(version)
             if asked.is_without_shape:
                 with pipeline.lease(exchange.trace, model=model, version=wanted) as leased:
                     pixels = asked.shaped(leased.input_shape)

@@ -12,8 +12,8 @@ from service.api.kserve.codec import requested_version
 from service.api.models import metadata_of
 from service.registry.repository import ModelRepository
 from service.settings import Settings
+from service.telemetry.reports import Telemetry
 from service.telemetry.stats import Duration, Histogram, VersionStats
-from service.telemetry.telemetry import Telemetry
 
 SERVER_NAME: Final = "cifar10-serving"
 PLATFORM: Final = "tensorflow_savedmodel"

@@ -137,7 +137,12 @@ def read_image_file(content: bytes, *, max_pixels: int, draft_side: int) -> Imag
         UndecodableError: it is not an image of `READABLE_FORMATS`, or it is damaged.
         TooLargeError: it has more pixels than `max_pixels`, or more parts than any program writes.
     """
-    file = _read(content, draft_side)
+    if content.startswith(jpeg.SIGNATURE):
+        file: ImageFile | None = jpeg.read_jpeg(content, draft_side=draft_side)
+    elif kind := heif.heif_format(content):
+        file = heif.read_heif(content, kind)
+    else:
+        file = next((read(content) for is_format, read in READERS if is_format(content)), None)
     if file is None:
         raise _not_an_image(content)
     if file.pixels == 0:
@@ -154,14 +159,6 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
             expected=f"at most {max_pixels:,} pixels",
             remedy="send a smaller image: the models scale images down",
         )
-
-
-def _read(content: bytes, draft_side: int) -> ImageFile | None:
-    if content.startswith(jpeg.SIGNATURE):
-        return jpeg.read_jpeg(content, draft_side=draft_side)
-    if kind := heif.heif_format(content):
-        return heif.read_heif(content, kind)
-    return next((read(content) for is_format, read in READERS if is_format(content)), None)
 
 
 def _not_an_image(content: bytes) -> UndecodableError:

@@ -12,8 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api.kserve.generated import open_inference_pb2 as pb2
-from service.api.kserve.grpc_server import CLIENT_LEFT_ERROR, GRPC_LOGGER
-from service.api.kserve.grpc_service import QUESTION_BYTES, SERVICE
+from service.api.kserve.grpc_server import CLIENT_LEFT_ERROR, GRPC_LOGGER, QUESTION_BYTES, SERVICE
 from service.settings import Settings
 from tests.conftest import newest_version, ready_client
 from tests.e2e.server import free_port

@@ -1,12 +1,14 @@
-"""Aggregation over several workers: each writes its snapshot to a shared folder once a second.
+"""Telemetry of this process and of all workers: each writes its counts and states to a shared folder once a second.
 
 A worker writes its own report before it reads the others, so that no counter ever decreases. When a worker ends, its
-counts stay and its states are dropped. With one process, none of this is used. prometheus_client's multiprocess mode
+counts stay and its states are dropped. With one process, nothing is shared. prometheus_client's multiprocess mode
 supports only its own metrics; this store also has exact sums and recent durations.
 """
 
+import asyncio
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +17,20 @@ from typing import Any, Final
 import orjson
 from prometheus_client.metrics_core import Metric
 
-from service.telemetry.stats import Snapshot, merge_snapshots
+from cifar10_serving.schemas import ServiceStatistics
+from service.inference.admission import Backlog
+from service.inference.scheduler import Scheduler
+from service.telemetry.prometheus import exposition
+from service.telemetry.stats import Snapshot, Stats, merge_snapshots
 
 FOLDER_VARIABLE: Final = "CIFAR10_WORKERS_FOLDER"
 """Environment variable that the supervisor sets for its workers."""
 ENDED: Final = "ended"
 MAX_OF_ALL: Final = ("_state", "_start_time_seconds", "_max_fds")
 """Suffixes of states that are not added up; the largest value of all workers counts."""
+TICK_S: Final = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -122,3 +131,82 @@ def _state_from_json(content: list[Any]) -> Metric:
     for sample_name, labels, value in samples:
         state.add_sample(sample_name, labels, value)
     return state
+
+
+class Telemetry:
+    """The store and its views over all workers.
+
+    Args:
+        stats: counts requests and batches of this process.
+        backlog: has the number of pending requests, and counts rejections.
+        scheduler: has the number of queued images.
+        states: yields this process's states as metric families.
+        shared: the folder that the workers share; None with a single process.
+    """
+
+    def __init__(
+        self,
+        stats: Stats,
+        backlog: Backlog,
+        scheduler: Scheduler,
+        states: Callable[[], Iterable[Metric]],
+        shared: SharedReports | None = None,
+    ) -> None:
+        self.stats = stats
+        self._backlog = backlog
+        self._scheduler = scheduler
+        self._states = states
+        self._shared = shared or shared_reports()
+
+    async def run(self) -> None:
+        """Count rejections and write this worker's report, once a second until cancelled."""
+        while True:
+            if self._shared is not None:
+                self._share(self._report())
+            await asyncio.sleep(TICK_S)
+            self._count_rejections()
+
+    def snapshot(self) -> Snapshot:
+        """Return the counts of all workers."""
+        return _merge(self._reports(with_states=False))
+
+    def prometheus(self) -> bytes:
+        """Return all workers' metrics in Prometheus' text format."""
+        reports = self._reports()
+        states = [state for report in reports for state in report.states]
+        return exposition(_merge(reports), states if len(reports) == 1 else merge_states(states))
+
+    def service_statistics(self) -> ServiceStatistics:
+        """Return the answer of `/stats`, for all workers."""
+        reports = self._reports(with_states=False)
+        return _merge(reports).service_statistics(
+            queue_size=sum(report.queue_size for report in reports),
+            pending_requests=sum(report.pending_requests for report in reports),
+        )
+
+    def _reports(self, *, with_states: bool = True) -> list[WorkerReport]:
+        self._count_rejections()
+        mine = self._report(with_states=with_states or self._shared is not None)
+        if self._shared is None:
+            return [mine]
+        self._share(mine)
+        return [mine, *self._shared.others()]
+
+    def _report(self, *, with_states: bool = True) -> WorkerReport:
+        states = list(self._states()) if with_states else []
+        return WorkerReport(self.stats.snapshot(), states, self._scheduler.queue_rows, self._backlog.pending)
+
+    def _share(self, report: WorkerReport) -> None:
+        if self._shared is not None:
+            self._shared.write(report)
+
+    def _count_rejections(self) -> None:
+        """Count requests that were rejected unparsed, in bulk: counting each would cost more than rejecting it."""
+        for version, requests in self._backlog.take_rejected().items():
+            self.stats.requests_rejected(version, requests)
+            whose = "" if version is None else f" for {version[0]} version {version[1]}"
+            logger.warning("rejected %d requests%s: overloaded", requests, whose)
+
+
+def _merge(reports: list[WorkerReport]) -> Snapshot:
+    return reports[0].snapshot if len(reports) == 1 else merge_snapshots(report.snapshot for report in reports)

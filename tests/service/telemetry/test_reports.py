@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily
 
-from service.telemetry.shared import FOLDER_VARIABLE, SharedReports, WorkerReport, merge_states, shared_reports
+from service.telemetry.reports import FOLDER_VARIABLE, SharedReports, WorkerReport, merge_states, shared_reports
 from service.telemetry.stats import Stats
 from service.telemetry.trace import Trace
 
