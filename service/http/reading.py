@@ -38,7 +38,7 @@ _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%
 NOTED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 MAX_PIPELINED: Final = 8
 """Number of requests parsed ahead; each takes kilobytes of memory, but as few as 18 bytes on the wire."""
-FRAMING_BYTES_A_BODY_BYTE: Final = 16
+FRAMING_BYTES_PER_BODY_BYTE: Final = 16
 """Framing of a chunked body allowed in addition to `max_header_bytes`: one-byte chunks are unusual, but valid."""
 PARTIAL_HEAD_ENDS: Final = tuple(HEAD_END[:size] for size in (3, 2, 1))
 ASGI_SPEC: Final = "2.3"
@@ -355,7 +355,7 @@ class ReadingProtocol(HttpToolsProtocol, ABC):
             held = next((part for part in PARTIAL_HEAD_ENDS if data.endswith(part, start)), b"")
         body_bytes = self._body_bytes
         self.parser.feed_data(memoryview(data)[start : end - len(held)])
-        self._count_framing(end - start - FRAMING_BYTES_A_BODY_BYTE * (self._body_bytes - body_bytes))
+        self._count_framing(end - start - FRAMING_BYTES_PER_BODY_BYTE * (self._body_bytes - body_bytes))
         self._unparsed = held
         return end
 

@@ -48,7 +48,7 @@ class ModelsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._found: dict[str, ModelFolder] = {}
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._calls = BoundedCalls()
 
     def scan(self) -> Mapping[str, ModelFolder]:
@@ -83,7 +83,7 @@ class ModelsFolder:
             raise RolloutError(f"{name}/{SERVING_FILE}: {error.strerror}") from None
 
     def read_tutorial(self, name: str) -> TutorialResult | None:
-        """Read a model's tutorial.json; None where there is none that can be read."""
+        """Read a model's tutorial.json; return None if it is missing or can't be read."""
         try:
             return self._calls.run(f"{name}/{TUTORIAL_FILE}", lambda: read_tutorial(self.path, name), LOOK_LIMIT_S)
         except UnresponsiveError:
@@ -96,7 +96,7 @@ class ModelsFolder:
     def _is_model_name(self, name: str) -> bool:
         is_legal = MODEL_NAME.fullmatch(name) is not None
         if not is_legal:
-            self._tell(name, "is not a valid model name; ignored")
+            self._report(name, "is not a valid model name; ignored")
         return is_legal
 
     def _scan_model(self, name: str) -> ModelFolder | None:
@@ -106,17 +106,17 @@ class ModelsFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:  # such as the lost+found of a volume, or a network file system that hangs
-            self._tell(name, f"can't be read; ignored: {error.strerror}")
+            self._report(name, f"can't be read; ignored: {error.strerror}")
             return self._found.get(name)
         if len(found.versions) == MAX_VERSIONS:
-            self._tell(name, f"may have more than {MAX_VERSIONS:,} versions; older ones are ignored")
+            self._report(name, f"may have more than {MAX_VERSIONS:,} versions; older ones are ignored")
         else:
-            self._told.pop(name, None)
+            self._reported.pop(name, None)
         return found
 
-    def _tell(self, name: str, problem: str) -> None:
-        if self._told.get(name) != problem:
-            self._told[name] = problem
+    def _report(self, name: str, problem: str) -> None:
+        if self._reported.get(name) != problem:
+            self._reported[name] = problem
             logger.warning("%s %s", self.path / printable(name), problem)
 
 

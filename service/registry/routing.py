@@ -174,9 +174,9 @@ class ServedModel:
         return next((entry.metadata.title for entry in entries if entry and entry.metadata), self.name)
 
     def first_published(self) -> datetime | None:
-        """When the oldest version that there is was published; None where no metadata was read."""
+        """Return when the oldest version was published; None if no metadata was read."""
         metadata = (entry.metadata for entry in self.listed())
-        # Not all that is published by others says in which zone.
+        # Versions that others publish may have no time zone.
         return min((known.published_at.replace(tzinfo=None) for known in metadata if known), default=None)
 
     def state(self, route: Route) -> VersionState:
@@ -192,7 +192,7 @@ def in_order(models: Mapping[str, ServedModel]) -> tuple[str, ...]:
     """Return the names in the order of first publication; models without readable metadata come last."""
 
     def place(name: str) -> tuple[datetime, str]:
-        return models[name].first_published() or datetime.max, name  # noqa: DTZ901  # never told, compared alone
+        return models[name].first_published() or datetime.max, name  # noqa: DTZ901  # only compared
 
     return tuple(sorted(models, key=place))
 

@@ -300,6 +300,14 @@ def test_there_is_no_other_plot(client: TestClient, plot: str) -> None:
     assert client.get(f"/models/sequential/versions/1/plots/{plot}").status_code == 404
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("GET", "/predict", 405)])
-def test_unknown_paths_and_methods_are_problems_too(client: TestClient, method: str, path: str, status: int) -> None:
-    problem_of(client.request(method, path), status)
+def test_unknown_path_is_a_problem_too(client: TestClient) -> None:
+    problem_of(client.get("/nope"), 404)
+
+
+@pytest.mark.parametrize(("method", "path", "allowed"), [("GET", "/predict", "POST"), ("POST", "/models", "GET")])
+def test_problem_of_another_method_names_the_allowed_one(
+    client: TestClient, method: str, path: str, allowed: str
+) -> None:
+    response = client.request(method, path)
+    assert problem_of(response, 405).expected == f"the method {allowed}"
+    assert response.headers["allow"] == allowed

@@ -161,7 +161,7 @@ def test_wrong_examples_are_rejected_in_words(client: TestClient, document: Any)
         ("POST", f"{BASE}/versions/999:predict", 404, "no version 999"),
         ("POST", f"{BASE}:regress", 400, "no signature for regression"),
         ("GET", f"{BASE}:predict", 404, "sequential:predict"),
-        ("POST", f"{BASE}:explain", 405, "POST"),
+        ("POST", f"{BASE}:explain", 405, "Expected: the method GET"),
     ],
 )
 def test_errors_are_of_the_protocols_form(client: TestClient, method: str, path: str, status: int, words: str) -> None:
