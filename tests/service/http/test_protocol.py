@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 3"
 
 
-async def test_few_of_many_pipelined_requests_are_parsed_before_their_turn() -> None:
+async def test_few_of_many_pipelined_requests_are_parsed_ahead() -> None:
     connection = Connection()
     connection.may_answer.clear()
     await connection.send(GET * 5000, GET)

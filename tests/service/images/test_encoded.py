@@ -97,7 +97,7 @@ def test_exif_orientation_turns_the_picture_upright(kind: str, orientation: int)
     assert np.abs(decode(turned).astype(int) - expected).mean() < 4
 
 
-def test_odd_exif_is_no_reason_to_refuse_a_photo() -> None:
+def test_odd_exif_is_no_reason_to_reject_a_photo() -> None:
     orientation = struct.pack(">HHIHH", 0x0112, 3, 1, 3, 0)  # upside down
     resolution = struct.pack(">HHI4s", 0x011A, 2, 4, b"72\0\0")  # text, where every sane file has a number
     exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + orientation + resolution + bytes(4)

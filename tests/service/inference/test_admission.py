@@ -12,7 +12,7 @@ from tests.waiting import ManualClock
 pytestmark = pytest.mark.anyio
 
 
-def test_one_more_than_the_slots_is_turned_away_until_one_leaves() -> None:
+def test_one_more_than_the_slots_is_rejected_until_one_leaves() -> None:
     admission = Admission(2, 100)
     with admission.slot():
         with admission.slot():
@@ -50,7 +50,7 @@ def test_retry_after_follows_the_rate_of_answers() -> None:
     assert caught.value.retry_after_s == 5
 
 
-def test_bodies_that_would_take_too_much_memory_together_are_turned_away() -> None:
+def test_bodies_that_would_take_too_much_memory_together_are_rejected() -> None:
     admission = Admission(10, 100)
     with admission.slot() as first:
         first.hold_bytes(60)
@@ -71,53 +71,53 @@ async def one_tick() -> None:
 
 
 async def starts_by_tick(requests: int) -> list[list[int]]:
-    """Which requests of those that come at once begin in the same turn, and in the turns after it."""
-    line = backlog()
+    """Return which of several simultaneous requests start in each tick of the event loop."""
+    waiting = backlog()
     started: dict[int, float] = {}
 
-    def begin(number: int, waited_s: float) -> None:
+    def start(number: int, waited_s: float) -> None:
         started[number] = waited_s
 
     for number in range(requests):
-        line.add(b"", partial(begin, number))
+        waiting.add(b"", partial(start, number))
     assert set(started.values()) == {0}
-    turns: list[list[int]] = []
-    while len(started) > sum(map(len, turns)):
-        turns.append(list(started)[sum(map(len, turns)) :])
+    ticks: list[list[int]] = []
+    while len(started) > sum(map(len, ticks)):
+        ticks.append(list(started)[sum(map(len, ticks)) :])
         await one_tick()
-    assert all(waited_s > 0 for number, waited_s in started.items() if number not in turns[0])
-    return turns
+    assert all(waited_s > 0 for number, waited_s in started.items() if number not in ticks[0])
+    return ticks
 
 
-async def test_a_turn_of_the_event_loop_begins_no_more_than_its_share_and_in_order() -> None:
-    turns = await starts_by_tick(3 * MAX_STARTS_PER_TICK)
-    assert [len(turn) for turn in turns] == [MAX_STARTS_PER_TICK] * 3
-    assert [*chain(*turns)] == list(range(3 * MAX_STARTS_PER_TICK))
+async def test_tick_of_the_event_loop_starts_no_more_than_its_share_in_order() -> None:
+    ticks = await starts_by_tick(3 * MAX_STARTS_PER_TICK)
+    assert [len(tick) for tick in ticks] == [MAX_STARTS_PER_TICK] * 3
+    assert [*chain(*ticks)] == list(range(3 * MAX_STARTS_PER_TICK))
 
 
-async def test_a_request_by_itself_begins_at_once() -> None:
+async def test_a_request_by_itself_starts_at_once() -> None:
     assert await starts_by_tick(1) == [[0]]
 
 
-async def test_all_are_rejected_while_the_line_is_full() -> None:
-    line = backlog(max_requests=2)
+async def test_all_are_rejected_while_the_backlog_is_full() -> None:
+    waiting = backlog(max_requests=2)
     for _ in range(MAX_STARTS_PER_TICK + 1):
-        line.add(b"", lambda _: None)
-    assert line.rejection(b"/predict") is None
-    line.add(b"", lambda _: None)
-    rejection = line.rejection(b"/predict")
+        waiting.add(b"", lambda _: None)
+    assert waiting.rejection(b"/predict") is None
+    waiting.add(b"", lambda _: None)
+    rejection = waiting.rejection(b"/predict")
     assert rejection is not None
     assert rejection.error.problem == "2 requests are being received, queued or computed"
     assert rejection.error.retry_after_s >= 1
     await one_tick()
-    assert line.rejection(b"/predict") is None
+    assert waiting.rejection(b"/predict") is None
 
 
 async def test_those_that_have_started_take_up_its_room() -> None:
-    line = backlog(max_pending=1)
-    with line.admission.slot():
-        assert line.rejection(b"/predict") is not None
-    assert line.rejection(b"/predict") is None
+    waiting = backlog(max_pending=1)
+    with waiting.admission.slot():
+        assert waiting.rejection(b"/predict") is not None
+    assert waiting.rejection(b"/predict") is None
 
 
 class FullQueue:
@@ -132,38 +132,38 @@ class FullQueue:
         return UnavailableError(f"{self.rows} wait", retry_after_s=1)
 
 
-async def test_what_one_was_rejected_for_holds_for_its_like_while_there_is_too_little() -> None:
-    line, queue = backlog(), FullQueue()
-    assert not line.rejects
+async def test_same_target_is_rejected_until_there_is_capacity() -> None:
+    waiting, queue = backlog(), FullQueue()
+    assert not waiting.rejects
     rejection = Rejection(queue, ("vgg16", 1))
-    line.reject_same_target(b"/predict?model=vgg16", rejection)
-    assert line.rejects
-    assert line.rejection(b"/predict?model=vgg16") is rejection
-    assert line.rejection(b"/predict?model=sequential") is None
-    line.rejected(rejection)
-    line.rejected(rejection)
-    assert line.take_rejected() == {("vgg16", 1): 2}
-    assert line.take_rejected() == {}
+    waiting.reject_same_target(b"/predict?model=vgg16", rejection)
+    assert waiting.rejects
+    assert waiting.rejection(b"/predict?model=vgg16") is rejection
+    assert waiting.rejection(b"/predict?model=sequential") is None
+    waiting.rejected(rejection)
+    waiting.rejected(rejection)
+    assert waiting.take_rejected() == {("vgg16", 1): 2}
+    assert waiting.take_rejected() == {}
     queue.rows = 1
     for _ in range(MAX_STARTS_PER_TICK):
-        line.add(b"/predict", lambda _: None)
-    assert line.rejection(b"/predict?model=vgg16") is None
+        waiting.add(b"/predict", lambda _: None)
+    assert waiting.rejection(b"/predict?model=vgg16") is None
     for _ in range(2):
-        line.add(b"/predict?model=vgg16", lambda _: None)
-    assert line.rejection(b"/predict?model=vgg16") is rejection  # those in line will take what room there is
+        waiting.add(b"/predict?model=vgg16", lambda _: None)
+    assert waiting.rejection(b"/predict?model=vgg16") is rejection  # queued ones will take the room that is left
     await one_tick()
-    assert line.rejection(b"/predict?model=vgg16") is None
+    assert waiting.rejection(b"/predict?model=vgg16") is None
 
 
-def test_a_refusal_tells_how_it_is_now() -> None:
+def test_rejection_says_the_current_state() -> None:
     queue, clock = FullQueue(), ManualClock(100.0)
-    line = Backlog(Admission(1000, 1000, clock), 100)
-    line.reject_same_target(b"/predict", Rejection(queue))
-    for seconds, rows, told in ((0.05, 4, "3 wait"), (0.2, 5, "5 wait")):
+    waiting = Backlog(Admission(1000, 1000, clock), 100)
+    waiting.reject_same_target(b"/predict", Rejection(queue))
+    for seconds, rows, words in ((0.05, 4, "3 wait"), (0.2, 5, "5 wait")):
         clock.now_s, queue.rows = 100 + seconds, rows
-        rejection = line.rejection(b"/predict")
+        rejection = waiting.rejection(b"/predict")
         assert rejection is not None
-        assert rejection.error.problem == told
+        assert rejection.error.problem == words
     clock.now_s, queue.rows = 110, 0
-    assert line.rejection(b"/predict") is None
-    assert not line.rejects
+    assert waiting.rejection(b"/predict") is None
+    assert not waiting.rejects

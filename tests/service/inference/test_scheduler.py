@@ -151,7 +151,7 @@ async def test_expired_rows_get_their_error_in_time_and_are_not_computed() -> No
     scheduler.close()
 
 
-async def test_full_queues_turn_away_at_once_and_say_when_to_come_back() -> None:
+async def test_full_queues_reject_at_once_and_say_when_to_retry() -> None:
     clock = ManualClock()
 
     class TwoSecondsARow(Recorder):
