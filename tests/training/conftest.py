@@ -15,6 +15,7 @@ from training import data
 from training.data import Cifar10, Split
 
 RECORDS = 20
+PLOT_NAMES = ("learning_curves", "confusion_matrix", "sample_predictions")
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +32,20 @@ def golden_images() -> Split:
 
 @pytest.fixture(scope="session")
 def small_cifar10(golden_split: Split) -> Cifar10:
-    """Return a data set of those 64 images, five times for training and once for testing."""
-    return Cifar10(golden_split.take(np.tile(np.arange(64), 5)), golden_split, "golden images", "0" * 64)
+    """Return a data set of those 64 images, twice for training and once for testing."""
+    return Cifar10(golden_split.take(np.tile(np.arange(64), 2)), golden_split, "golden images", "0" * 64)
+
+
+@pytest.fixture
+def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export empty plots: drawing them takes most of the time of an export. `test_fit_and_export` has real ones."""
+
+    def write_empty_plots(folder: Path, **_: object) -> None:
+        folder.mkdir()
+        for name in PLOT_NAMES:
+            (folder / f"{name}.svg").write_text("<svg/>")
+
+    monkeypatch.setattr("training.export.write_plots", write_empty_plots)
 
 
 @pytest.fixture
