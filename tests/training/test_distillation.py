@@ -12,12 +12,14 @@ from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 from training import distillation
+from training.build import build, compile_for_training, to_export, weights_sha256
 from training.checkpoint import Checkpoint
 from training.data import Cifar10, split_rows
 from training.distillation import TaughtViews
 from training.errors import CheckpointError
 from training.export import export
 from training.fit import fit
+from training.preprocessing import scale
 from training.progress import Progress
 from training.recipes import Augmentation, Distillation, Recipe, get_recipe, held_out
 
@@ -142,20 +144,42 @@ def test_folder_that_can_not_be_written_to_is_a_clear_error(
     assert teacher.asked
 
 
-@pytest.mark.parametrize("style", ["sequential", "functional", "subclassing"])
-def test_student_learns_is_resumed_and_is_exported_as_the_plain_network(
-    style: str, tmp_path: Path, small_cifar10: Cifar10
-) -> None:
-    recipe = held_out(Recipe.model_validate(short_recipe().model_dump() | {"model": style, "warmup_epochs": 0.5}))
+def recipe_of_style(style: str) -> Recipe:
+    return held_out(Recipe.model_validate(short_recipe().model_dump() | {"model": style, "warmup_epochs": 0.5}))
+
+
+@pytest.mark.usefixtures("quick_plots")
+def test_student_learns_is_resumed_and_is_exported_as_the_plain_network(tmp_path: Path, small_cifar10: Cifar10) -> None:
+    recipe = recipe_of_style("functional")
     checkpoint = Checkpoint(tmp_path, recipe, "data")
-    trained = fit(recipe, small_cifar10.train, checkpoint=checkpoint, features_folder=tmp_path, models=MODELS)
-    assert (trained.train_n, len(trained.validation)) == (288, 32)
+    trained = fit(recipe, small_cifar10.test, checkpoint=checkpoint, features_folder=tmp_path, models=MODELS)
+    assert (trained.train_n, len(trained.validation)) == (57, 7)
     assert trained.history[-1].loss < trained.history[0].loss
     assert trained.history[-1].val_accuracy is not None
     assert trained.parameters.total == trained.parameters.trainable == 582_026
-    resumed = fit(recipe, small_cifar10.train, checkpoint=checkpoint, models=tmp_path / "no models")
+    resumed = fit(recipe, small_cifar10.test, checkpoint=checkpoint, models=tmp_path / "no models")
     for one, same in zip(trained.model.get_weights(), resumed.model.get_weights(), strict=True):
         assert np.array_equal(one, same)
     metadata = export(trained, small_cifar10, tmp_path / "models", command="pytest")
     assert Recipe.model_validate(metadata.recipe) == recipe
     assert metadata.export.max_abs_difference_from_keras < 1e-2
+
+
+@pytest.mark.parametrize("style", ["sequential", "subclassing"])
+def test_student_of_any_style_learns_is_restored_and_becomes_the_plain_network(
+    style: str, tmp_path: Path, small_cifar10: Cifar10
+) -> None:
+    recipe = recipe_of_style(style)
+    checkpoint = Checkpoint(tmp_path, recipe, "data")
+    model, restored = build(recipe), build(recipe.model_copy(update={"seed": 1}))
+    images = scale(small_cifar10.test.images, recipe.input_scaling)
+    for network in (model, restored):
+        compile_for_training(network, recipe, train_n=64)
+        network.run_eagerly = True  # which is quicker than tracing one step
+    model.train_on_batch(images, np.eye(10, dtype=np.float32)[small_cifar10.test.labels])
+    checkpoint.save(model, [])
+    checkpoint.restore(restored)
+    assert weights_sha256(restored) == weights_sha256(model)
+    exported = to_export(restored, recipe)
+    assert exported.count_params() == 582_026
+    np.testing.assert_allclose(exported(images), model(images), atol=1e-2)

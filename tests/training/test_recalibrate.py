@@ -21,13 +21,14 @@ from training.temperature import at_temperature
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.usefixtures("quick_plots")
 def test_version_is_published_again_with_the_same_weights_at_its_recipes_temperature(
     small_cifar10: Cifar10, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = get_recipe("tuned", "functional").model_copy(
         update={"epochs": 1, "batch_size": 64, "precision": "float32", "temperature": 1.0, "warmup_epochs": 0.5}
     )
-    first = export(fit(before, small_cifar10.train), small_cifar10, tmp_path, command="pytest")
+    first = export(fit(before, small_cifar10.test), small_cifar10, tmp_path, command="pytest")
 
     def hotter(_model: str) -> Recipe:
         return before.model_copy(update={"temperature": 2.0})
