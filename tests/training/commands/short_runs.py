@@ -14,7 +14,7 @@ from tests.training.commands.training_command import Finished
 from tests.training.conftest import golden_images
 from training import data, recipes
 
-IMAGES: Final = 320
+IMAGES: Final = 128
 IN_A_PROCESS: Final = (
     "import sys; from tests.training.commands.short_runs import shorten; shorten(int(sys.argv.pop(1))); "
     "from training.__main__ import main; sys.exit(main())"

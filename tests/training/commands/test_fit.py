@@ -55,6 +55,7 @@ def test_command_that_repeats_a_held_out_run_says_so() -> None:
     assert command_line(held_out(recipe), None) == f"{command_line(recipe, None)} --held-out"
 
 
+@pytest.mark.usefixtures("quick_plots")
 def test_held_out_run_validates_and_is_not_the_run_on_all_images(tmp_path: Path) -> None:
     asked = ["sequential", "--recipe", "tuned", *places(tmp_path)]
     held = run(1, "fit", *asked, "--held-out", "--no-export")
@@ -63,7 +64,7 @@ def test_held_out_run_validates_and_is_not_the_run_on_all_images(tmp_path: Path)
     assert "has 0 of 1 epochs of this run" in run(1, "export", *asked).stderr
     assert run(1, "export", *asked, "--held-out").returncode == 0
     metadata = read_metadata(tmp_path / "models/sequential/1")
-    assert (metadata.dataset.train, metadata.dataset.validation) == (288, 32)
+    assert (metadata.dataset.train, metadata.dataset.validation) == (115, 13)
     assert "--held-out" in metadata.training.command
 
 
@@ -91,6 +92,7 @@ def test_terminal_sees_rate_and_time_left(tmp_path: Path, monkeypatch: pytest.Mo
     assert "epoch 3/3" in text
 
 
+@pytest.mark.usefixtures("quick_plots")
 def test_smoke_goes_the_whole_way_and_keeps_nothing(tmp_path: Path) -> None:
     result = run(20, "fit", "sequential", "--smoke", *places(tmp_path))
     assert result.returncode == 0, result.stderr
@@ -132,6 +134,7 @@ class Interrupted(io.StringIO):
         return written
 
 
+@pytest.mark.usefixtures("quick_plots")
 def test_ctrl_c_in_a_smoke_run_promises_nothing_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +160,7 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.usefixtures("quick_plots")
 def test_export_of_a_run_that_is_unfinished_then_on_a_full_disk_then_as_it_should_be(tmp_path: Path) -> None:
     export = ["export", "sequential", *places(tmp_path)]
     rejected = run(2, *export)
@@ -191,12 +195,13 @@ def test_place_that_can_not_be_written_to_is_told_before_training(tmp_path: Path
 def test_temperature_of_a_recipe_is_found_on_images_held_out_and_nothing_is_published(tmp_path: Path) -> None:
     result = run(1, "temperature", "functional", "--checkpoints", tmp_path / "checkpoints")
     assert result.returncode == 0, result.stderr
-    assert re.search(r"functional, tutorial: 64 held-out images, temperature \d\.\d\d$", result.stdout, re.MULTILINE)
+    assert re.search(r"functional, tutorial: 26 held-out images, temperature \d\.\d\d$", result.stdout, re.MULTILINE)
     before, after = re.findall(r"loss (\d+\.\d{4})$", result.stdout, re.MULTILINE)[-2:]
     assert float(after) <= float(before)
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.usefixtures("quick_plots")
 def test_transfer_model_goes_the_whole_way_from_a_weights_file(tmp_path: Path) -> None:
     import keras
 
@@ -206,9 +211,9 @@ def test_transfer_model_goes_the_whole_way_from_a_weights_file(tmp_path: Path) -
     backbone.save_weights(file)
     result = run(2, "fit", "mobilenetv2", "--backbone-weights", file, *places(tmp_path))
     assert result.returncode == 0, result.stderr
-    assert "computing the frozen backbone's features of 320 images" in result.stdout
+    assert "computing the frozen backbone's features of 128 images" in result.stdout
     metadata = read_metadata(tmp_path / "models/mobilenetv2/1")
     assert metadata.training.command.endswith("--backbone-weights mobilenetv2.weights.h5")
     assert metadata.parameters.trainable == 172_874
     (features,) = (tmp_path / "checkpoints").iterdir()
-    assert np.load(features, mmap_mode="r").shape == (320, 1280)
+    assert np.load(features, mmap_mode="r").shape == (128, 1280)
