@@ -14,6 +14,7 @@ from tests.cifar10_serving.client.commands.conftest import Run
 from tests.cifar10_serving.client.scripted_server import ANSWERED, PREDICTION, http_answer, problem, scripted_server
 from tests.conftest import ROOT, SAMPLES
 from tests.e2e.server import clean_environment
+from tests.waiting import wait_until
 
 CAT = SAMPLES[3].file
 
@@ -76,8 +77,12 @@ def test_rows_are_written_as_they_come_not_when_the_buffer_is_full(tmp_path: Pat
                 (tmp_path / "out").open("wb") as out,
                 subprocess.Popen([*command, *how], cwd=ROOT, env=environment, stdout=out) as running,
             ):
-                while (tmp_path / "out").read_bytes().count(b"cat_0008.png") < 3:
+
+                def rows_written(running: "subprocess.Popen[bytes]" = running) -> bool:
                     assert running.poll() is None
+                    return (tmp_path / "out").read_bytes().count(b"cat_0008.png") >= 3
+
+                wait_until(rows_written)
                 running.kill()
 
 
@@ -183,8 +188,8 @@ def test_second_interrupt_ends_it_too(tmp_path: Path) -> None:
         environment = clean_environment() | {"CIFAR10_URL": scripted.url}
         command = [sys.executable, "-m", "cifar10_serving", "predict", str(CAT), str(CAT)]
         with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as running:
-            while not scripted.requests:
-                assert running.poll() is None
+            wait_until(lambda: scripted.requests or running.poll() is not None)
+            assert running.poll() is None
             running.send_signal(signal.SIGINT)
             running.send_signal(signal.SIGINT)
             err = running.communicate(timeout=30)[1]
