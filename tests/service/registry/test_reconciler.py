@@ -332,7 +332,8 @@ def test_stop_waits_for_no_version_that_hangs(one_model: Path, hanging: HangingR
 
 
 def _load_and_be_told(repository: ModelRepository) -> None:
-    with pytest.raises(UnavailableError, match="stopping"):
+    # The second one, if the stop is finished before this thread has seen it.
+    with pytest.raises(UnavailableError, match=r"stopping|version 2 is being loaded"):
         repository.load("sequential")
 
 
