@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -46,6 +47,16 @@ def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
             (folder / f"{name}.svg").write_text("<svg/>")
 
     monkeypatch.setattr("training.export.write_plots", write_empty_plots)
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in a report's pictures, which takes most of its time. `report/test_report` has real ones."""
+
+    def write_empty_picture(_figure: object, stream: TextIO, **_: object) -> None:
+        stream.write("<svg/>")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", write_empty_picture)
 
 
 @pytest.fixture

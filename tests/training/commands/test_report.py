@@ -6,6 +6,7 @@ from tests.training.commands.training_command import last_line, run
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_pictures")
 def test_report_names_what_it_wrote(one_model: Path, tmp_path: Path) -> None:
     result = run("report", "--models", one_model, "--output", tmp_path)
     assert result.returncode == 0, result.stderr

@@ -12,6 +12,8 @@ from tests.training.report.conftest import Report, add_version
 from tests.version_copies import rewrite_checksums
 from training.report import write_report
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 NAME = "seventh-model.v2"
 LABELS = [f"class {index} | *" for index in range(10)]
 

@@ -180,6 +180,7 @@ def test_same_versions_give_the_same_plots(one_model: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_pictures")
 def test_other_recipes_have_plots_of_their_own_and_a_broken_version_is_named(one_model: Path, tmp_path: Path) -> None:
     epoch = {"epoch": 1, "loss": 0.1, "accuracy": 0.9, "val_loss": None, "val_accuracy": None, "duration_s": 1.0}
     add_version(one_model, "sequential", 2, recipe={"name": "tuned"}, training={"history": [epoch]})
@@ -203,6 +204,7 @@ def test_other_recipes_have_plots_of_their_own_and_a_broken_version_is_named(one
     assert written.html.cells == table_cells(written.markdown)
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_version_that_no_longer_gives_its_golden_answers_is_not_timed(
     one_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
