@@ -10,7 +10,7 @@ from scripts.attack.process import loopback_address
 from tests.conftest import ROOT
 from tests.e2e.server import clean_environment
 
-ATTEMPTS = 500
+ATTEMPTS = 200
 
 
 def attack(*arguments: str, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """Graphs that do more than compute, written by TensorFlow, with ops in each place where a SavedModel has ops."""
 
+import importlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -206,11 +207,27 @@ def test_ops_that_run_functions_are_known_as_such(registered: dict[str, Any]) ->
     assert running == CALLS
 
 
+SHALLOW_EFFICIENTNET = {
+    "width_coefficient": 1,
+    "depth_coefficient": 0.1,
+    "default_size": 64,
+    "name": "efficientnetv2-b0",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["EfficientNetV2B0", "ConvNeXtTiny", "MobileNetV3Small"])
-def test_classifiers_of_keras_only_compute(architecture: str) -> None:
-    keras = pytest.importorskip("keras")
-    model = getattr(keras.applications, architecture)(weights=None, input_shape=(64, 64, 3), classes=5)
+@pytest.mark.parametrize(
+    ("module", "architecture", "size"),
+    [
+        ("efficientnet_v2", "EfficientNetV2", SHALLOW_EFFICIENTNET),
+        ("convnext", "ConvNeXt", {"depths": [1, 1, 1, 1], "projection_dims": [8, 8, 8, 8], "default_size": 64}),
+        ("mobilenet_v3", "MobileNetV3Small", {}),
+    ],
+)
+def test_classifiers_of_keras_only_compute(module: str, architecture: str, size: dict[str, Any]) -> None:
+    # As shallow as they can be: a deeper one has more nodes of the same ops.
+    build = getattr(importlib.import_module(f"keras.src.applications.{module}"), architecture)
+    model = build(**size, weights=None, input_shape=(64, 64, 3), classes=5)
     function = tf.function(lambda x: model(tf.cast(x, tf.float32), training=False)).get_concrete_function(
         tf.TensorSpec((None, 64, 64, 3), tf.uint8)
     )
