@@ -1,7 +1,6 @@
 """The command line with a data set of 64 real images and shorter recipes: the rest is what a user runs."""
 
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,10 +14,6 @@ from tests.training.conftest import golden_images
 from training import data, recipes
 
 IMAGES: Final = 128
-IN_A_PROCESS: Final = (
-    "import sys; from tests.training.commands.short_runs import shorten; shorten(int(sys.argv.pop(1))); "
-    "from training.__main__ import main; sys.exit(main())"
-)
 
 
 def shorten(epochs: int) -> None:
@@ -45,8 +40,3 @@ def run(epochs: int, *arguments: object, stdout: io.TextIOBase | None = None) ->
         changed.setattr(recipes, "RECIPES", dict(recipes.RECIPES))
         shorten(epochs)
         return training_command.run(*arguments, stdout=stdout)
-
-
-def command(epochs: int, *arguments: object) -> list[str]:
-    """Return the command of a process of its own that does the same."""
-    return [sys.executable, "-c", IN_A_PROCESS, str(epochs), *map(str, arguments)]
