@@ -260,7 +260,9 @@ def test_idle_stream_with_pings_of_its_client_stays_open(server: Addresses) -> N
     with grpc.insecure_channel(server.grpc, options) as channel:
         watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         wait_until(lambda: next(watched).status == health_pb2.HealthCheckResponse.SERVING)
-        time.sleep(5)  # five pings, which gRPC sends no faster; by default the third within five minutes is one too many
+        time.sleep(
+            5
+        )  # five pings, which gRPC sends no faster; by default the third within five minutes is one too many
         assert watched.is_active()
         watched.cancel()
 

@@ -95,7 +95,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("no_proxy", "")
     urllib.request.install_opener(urllib.request.build_opener())  # an earlier one has the proxies of its time
     yield
-    urllib.request.install_opener(None)  # type: ignore[arg-type]  # so that the next request builds its own
+    urllib.request.install_opener(None)  # so that the next request builds its own
 
 
 @pytest.mark.usefixtures("no_network")

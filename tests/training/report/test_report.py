@@ -41,6 +41,8 @@ def latest_of_each_recipe() -> set[tuple[str, int]]:
 
 def test_results_are_those_of_the_metadata_and_of_the_tutorial(report: Report) -> None:
     for name, version in every_published_version():
+        if name not in TUTORIAL_RESULTS:  # `test_other_models` has such
+            continue
         metadata = read_metadata(version_folder(MODELS, name, version))
         test = metadata.evaluation("test", "float32", "openvino")
         assert test is not None
@@ -99,7 +101,8 @@ def test_tuned_versions_stand_beside_their_goals(report: Report) -> None:
         test = metadata.evaluation("test", "float32", "openvino")
         assert test is not None
         found = rows(section, first_cell=f"`{name}/{version}`")
-        if metadata.recipe["name"] in ("tuned", "distilled") and (name, version) in latest_of_each_recipe():
+        has_goal = name in TUTORIAL_RESULTS and metadata.recipe["name"] in ("tuned", "distilled")
+        if has_goal and (name, version) in latest_of_each_recipe():
             (row,) = found
             goal, reached, difference = float(row[2]), float(row[3].strip("*")), float(row[4])
             assert reached == test.accuracy
