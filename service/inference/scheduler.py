@@ -26,6 +26,11 @@ from service.errors import UnavailableError, retry_after_s, stopping
 from service.registry.version import ModelVersion
 
 SMOOTHING: Final = 0.1
+RETURN_SHARE: Final = 0.2
+"""Part of a batch's time for which its clients are expected again."""
+RETURN_RATE: Final = 0.5
+EXPECT_EVERY: Final = 32
+"""Number of batches after which clients that rarely return in time are expected once more."""
 THREAD_NAME_PREFIX: Final = "compute"
 BatchReason = Literal["full", "idle", "split", "delay", "in_place"]
 """Why a batch was released: it had the maximum size; the runtime was free; several calls were free and shared what was
@@ -64,21 +69,62 @@ class BatchQueue:
     `requests` are queued, oldest first, with `rows` rows together; each row takes about `seconds_per_row`. `free_calls`
     more batches may be computed at the same time.
 
+    Clients that send one request after the other return soon after their answer. So when a batch of a slow model ends,
+    as many rows are expected again for a short time, and the next batch waits for its share of them. If they don't
+    return in time more often than not, nothing is expected but now and then.
+
     Args:
         version: the version; not kept alive, since queued requests hold a lease.
+        max_calls: number of threads that compute.
     """
 
-    def __init__(self, version: ModelVersion) -> None:
+    def __init__(self, version: ModelVersion, max_calls: int = 1) -> None:
         self.version = ref(version)
         self.rows = 0
         self.seconds_per_row = version.row_s
-        self._parallel_calls = self.free_calls = version.model.parallel_calls if version.model is not None else 1
+        self._calls = self.free_calls = min(max_calls, version.model.parallel_calls if version.model else 1)
         self.requests: deque[WaitingRows] = deque()
+        self._computing_rows = 0
+        self._expected_rows = 0
+        self._return_rate = 1.0
+        """The recent share of expectations that were met."""
+        self._expectations = 0
+        self.expected_until_s = -math.inf
 
     @property
     def wait_s(self) -> float:
         """Estimated time to compute all queued rows."""
-        return self.rows * self.seconds_per_row / self._parallel_calls
+        return self.rows * self.seconds_per_row / self._calls
+
+    @property
+    def is_slow(self) -> bool:
+        """True if an image takes so long that handing it to a thread and collecting a batch cost little."""
+        return self.seconds_per_row > QUICK_S
+
+    @property
+    def share(self) -> int:
+        """The rows of one call if all rows, queued, expected or being computed, are divided evenly."""
+        return -(-(max(self.rows, self._expected_rows) + self._computing_rows) // self._calls)
+
+    def started(self, rows: int, now_s: float) -> None:
+        """Note that a batch is being computed."""
+        if self._expected_rows > 1:
+            was_met = now_s < self.expected_until_s or self.rows + rows >= self._expected_rows
+            self._return_rate += SMOOTHING * (was_met - self._return_rate)
+        self._expected_rows = max(0, self._expected_rows - rows)
+        self._computing_rows += rows
+        self.free_calls -= 1
+
+    def ended(self, rows: int, compute_s: float, now_s: float) -> None:
+        """Note that a batch was computed, and expect its clients again."""
+        self.free_calls += 1
+        self._computing_rows -= rows
+        if now_s >= self.expected_until_s:
+            self._expected_rows = 0
+        self._expectations += 1
+        if self.is_slow and (self._return_rate >= RETURN_RATE or self._expectations % EXPECT_EVERY == 0):
+            self._expected_rows += rows
+            self.expected_until_s = now_s + RETURN_SHARE * compute_s
 
     def take(self, max_rows: int, now_s: float) -> tuple[list[WaitingRows], int, list[WaitingRows]]:
         """Take the next batch: whole requests with at most this many rows together, or one larger request.
@@ -273,14 +319,15 @@ class Scheduler:
             queue = self._queues.get(version) or self._add_queue(version)
             if self._rows or self._closed:
                 self._check_room(version, queue, len(images))
-            if not queue.rows:
+            is_first = not queue.rows
+            if is_first:
                 self._rotation.append(queue)
             queue.requests.append(waiting)
             queue.rows += len(images)
             self._rows += len(images)
-            if self._idle_threads and queue.seconds_per_row <= QUICK_S:
+            if self._idle_threads and not queue.is_slow:
                 self._work.notify()
-        if self._idle_threads and self._call is None and queue.seconds_per_row > QUICK_S:
+        if self._idle_threads and self._call is None and queue.is_slow and (is_first or queue.rows >= queue.share):
             # At the end of this tick of the event loop, so that rows that arrive together are computed together.
             self._call = loop.call_soon(self._call_thread)
         if expires_s < self._expiry_due_s:
@@ -325,7 +372,7 @@ class Scheduler:
             self._expiry_timer.cancel()
 
     def _add_queue(self, version: ModelVersion) -> BatchQueue:
-        queue = self._queues[version] = BatchQueue(version)
+        queue = self._queues[version] = BatchQueue(version, len(self._threads))
         return queue
 
     def _check_room(self, version: ModelVersion, queue: BatchQueue, rows: int) -> None:
@@ -353,7 +400,7 @@ class Scheduler:
         while (batch := self._next_batch()) is not None:
             outcome = _compute(batch, self._clock)
             with self._lock:
-                batch.queue.free_calls += 1
+                batch.queue.ended(batch.rows, outcome.compute_s, self._clock())
             self._on_loop(self._finish, batch, outcome)
 
     def _next_batch(self) -> _Batch | None:
@@ -375,8 +422,12 @@ class Scheduler:
         first_closing_s, delay_s = math.inf, self._limits.max_batch_delay_s
         for _ in range(len(self._rotation)):
             queue = self._rotation.popleft()
-            closing_s = queue.requests[0].queued_s + delay_s if delay_s else now_s
-            if queue.free_calls and (now_s >= closing_s or queue.rows >= self._max_rows(queue)):
+            full_rows = self._max_rows(queue)
+            if delay_s:
+                closing_s = queue.requests[0].queued_s + delay_s
+            else:
+                closing_s, full_rows = queue.expected_until_s, min(full_rows, queue.share)
+            if queue.free_calls and (now_s >= closing_s or queue.rows >= full_rows):
                 return queue, None
             self._rotation.append(queue)
             if queue.free_calls:
@@ -396,8 +447,8 @@ class Scheduler:
             self._on_loop(_fail, waiting, TimeoutError())
         if not requests:
             return None
-        is_alone = not self._computing and not self._rows and queue.seconds_per_row > QUICK_S
-        queue.free_calls -= 1
+        is_alone = rows == 1 and not self._computing and not self._rows and queue.is_slow
+        queue.started(rows, now_s)
         self._computing.update(requests)
         return _Batch(queue, queue.version(), requests, rows, now_s, reason, is_alone)
 
@@ -409,13 +460,9 @@ class Scheduler:
             return size, "full"
         if self._limits.max_batch_delay_s:
             return size, "delay"
-        rows = queue.rows
-        if queue.seconds_per_row > QUICK_S:
-            if (others := min(self._idle_threads, queue.free_calls - 1)) > 0:
-                rows, reason = -(-rows // (1 + others)), "split"
-            # The runtime prepares itself again for each new size, so batches have few different ones.
-            rows = 1 << max(0, rows.bit_length() - 1)
-        return min(size, rows), reason
+        if not queue.is_slow or queue.share >= queue.rows:
+            return size, reason
+        return max(1, min(size, queue.share)), "split"
 
     def _max_rows(self, queue: BatchQueue) -> int:
         if not queue.seconds_per_row:

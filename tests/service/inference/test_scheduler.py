@@ -9,7 +9,7 @@ import pytest
 
 from cifar10_serving.runtimes.base import Images, Probabilities
 from service.errors import UnavailableError
-from service.inference.scheduler import BatchLimits, Computed, Scheduler
+from service.inference.scheduler import BatchLimits, BatchQueue, Computed, Scheduler
 from service.registry.version import ModelVersion
 from tests.fakes import FakeModel
 from tests.waiting import PATIENCE_S, ManualClock, until, wait_until
@@ -362,18 +362,63 @@ async def test_image_that_is_alone_gets_all_cores_and_a_second_one_does_not() ->
     scheduler.close()
 
 
-@pytest.mark.parametrize(("queued", "expected"), [(1, [1]), (5, [4, 1]), (8, [8]), (13, [8, 4, 1])])
-async def test_batches_of_a_slow_model_have_few_different_sizes(queued: int, expected: list[int]) -> None:
+async def test_call_takes_no_more_than_its_share_of_all_rows() -> None:
     model, releases = Slow(held=True), Releases()
-    scheduler = Scheduler(BatchLimits(), batch_computed=releases)
+    scheduler = Scheduler(BatchLimits(), parallel_batches=2, batch_computed=releases)
     version = ready_and_slow(model)
-    busy = scheduler.submit(version, rows(1), soon())
-    await until(lambda: model.batches)
-    answers = [scheduler.submit(version, rows(1), soon()) for _ in range(queued)]
+    first = scheduler.submit(version, rows(1), soon())
+    await until(lambda: len(model.batches) == 1)
+    others = [scheduler.submit(version, rows(value), soon()) for value in range(7)]
+    await until(lambda: len(model.batches) == 2)
+    assert model.batches == [1, 4]  # half of all eight, though seven were queued
     model.may_compute.set()
-    await asyncio.gather(busy, *answers)
-    assert model.batches[1:] == expected
+    await asyncio.gather(first, *others)
+    assert sum(model.batches) == 8
     scheduler.close()
+
+
+def slow_queue(max_calls: int = 2) -> tuple[BatchQueue, ModelVersion]:
+    """Return a queue, and its version, which it does not keep alive."""
+    version = ready_and_slow(Slow())
+    return BatchQueue(version, max_calls), version
+
+
+def compute(queue: BatchQueue, rows: int, start_s: float) -> float:
+    """Compute a batch of so many rows in a hundredth of a second each; return the time of its end."""
+    queue.started(rows, start_s)
+    queue.ended(rows, rows / 100, start_s + rows / 100)
+    return start_s + rows / 100
+
+
+async def test_clients_of_a_batch_are_expected_again_for_a_part_of_its_time() -> None:
+    queue, _version = slow_queue()
+    end_s = compute(queue, 8, 100.0)
+    assert queue.share == 4  # of eight, for two free calls
+    assert queue.expected_until_s == pytest.approx(end_s + 0.2 * 0.08)
+    queue.started(4, end_s)
+    assert queue.share == 4
+    queue.started(4, end_s)
+    assert queue.share == 4  # of those that are being computed
+
+
+async def test_clients_that_do_not_return_in_time_are_expected_no_more_but_now_and_then() -> None:
+    queue, _version = slow_queue(1)
+    now_s, expected = 0.0, []
+    for _ in range(64):
+        now_s = compute(queue, 4, now_s)
+        expected.append(queue.share == 4)
+        now_s = compute(queue, 1, now_s + 1)  # one of four has returned, and late
+    assert expected[:5] == [True] * 5
+    assert expected.count(True) < 16
+    assert any(expected[-32:])
+
+
+async def test_quick_model_expects_nobody() -> None:
+    version = ready(Recorder())
+    version.row_s = 0.0001
+    queue = BatchQueue(version, 2)
+    compute(queue, 8, 0.0)
+    assert queue.share == 0
 
 
 async def test_reason_of_each_release_is_told() -> None:
