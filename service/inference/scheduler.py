@@ -29,7 +29,7 @@ SMOOTHING: Final = 0.1
 RETURN_SHARE: Final = 0.2
 """Part of a batch's time for which its clients are expected again."""
 RETURN_RATE: Final = 0.5
-EXPECT_EVERY: Final = 32
+EXPECT_EVERY: Final = 31
 """Number of batches after which clients that rarely return in time are expected once more."""
 THREAD_NAME_PREFIX: Final = "compute"
 BatchReason = Literal["full", "idle", "split", "delay", "in_place"]
