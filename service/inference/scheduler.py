@@ -325,9 +325,10 @@ class Scheduler:
             queue.requests.append(waiting)
             queue.rows += len(images)
             self._rows += len(images)
-            if self._idle_threads and not queue.is_slow:
+            may_start = self._idle_threads and queue.free_calls
+            if may_start and not queue.is_slow:
                 self._work.notify()
-        if self._idle_threads and self._call is None and queue.is_slow and (is_first or queue.rows >= queue.share):
+        if may_start and self._call is None and queue.is_slow and (is_first or queue.rows >= queue.share):
             # At the end of this tick of the event loop, so that rows that arrive together are computed together.
             self._call = loop.call_soon(self._call_thread)
         if expires_s < self._expiry_due_s:
