@@ -28,8 +28,9 @@ MAX_FOLDER_BYTES: Final = 2**30
 """Size limit; beyond it the least recently used files are deleted, as each version and release adds some."""
 HEAD_BYTES: Final = mmap.PAGESIZE
 """Size of the header, so that the content starts on a page of its own."""
-WORTH_SPLITTING: Final = 0.95
-"""A core for each call must take at most this part of the time of one call on all cores."""
+WORTH_SPLITTING: Final = 1.05
+"""A core for each call may take this many times as long per image as one call on all cores: while the results of one
+call are handed out, the others go on computing."""
 NOTHING: Final = np.zeros(0, np.uint8)
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Timing(BaseModel):
 
     @property
     def splitting_pays(self) -> bool:
-        """False if concurrent calls are known not to be clearly faster."""
+        """False if concurrent calls are known to be clearly slower."""
         return self.a_core_a_call_s is None or self.a_core_a_call_s < WORTH_SPLITTING * self.one_call_s
 
     @property
