@@ -111,11 +111,13 @@ class OpenVinoRuntime:
             if not is_quick and timing.a_core_a_call_s is None:
                 timing = Timing(one_call_s=timing.one_call_s, a_core_a_call_s=_measured_image_s(model, cores))
                 model = model if timing.splitting_pays else one_call
-        logger.info(
-            "%s version %s in %s: %.0f µs per image, %s",
-            *(network.folder.parent.name, network.folder.name, network.precision, timing.image_s * 1e6),
-            "one call on all cores" if model is one_call else f"{model.parallel_calls} calls of one core",
+        calls = (
+            "all cores share a call"
+            if model is one_call
+            else f"{model.parallel_calls} of {cores} cores have calls of their own"
         )
+        name = f"{network.folder.parent.name} version {network.folder.name}"
+        logger.info("%s takes %.0f µs per image in %s; %s", name, timing.image_s * 1e6, network.precision, calls)
         model.image_s = timing.image_s
         model.prepare()
         if network.is_to_keep:
