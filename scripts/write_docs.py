@@ -50,7 +50,7 @@ def settings_document() -> str:
         [
             f"`{variable(name)}`",
             f"`{flag(name)}`",
-            "not set" if field.default is None else f"`{field.default}`",
+            _default(field.default),
             legal_values(name),
             str(field.description),
         ]
@@ -68,6 +68,12 @@ def settings_document() -> str:
         "the new name are given with different values, the service does not start.\n\n"
         + table(["deprecated", "now"], [_both_forms(old, new) for old, new in DEPRECATED_NAMES.items()])
     )
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "not set"
+    return f"`{value}`" if value != "" else "empty"
 
 
 def _both_forms(*names: str) -> list[str]:

@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     version_policy: str = Field(
         "latest(1)",
         pattern=POLICY_PATTERN,
-        description="Which versions of a model to serve if it has no serving.json: the N newest, or all.",
+        description="Versions to serve of a model that has no serving.json: the N newest, or all.",
         json_schema_extra={"legal": "latest(N), all"},
     )
     poll_interval_s: float = Field(
@@ -145,15 +145,15 @@ class Settings(BaseSettings):
     )
     precision: Precision | Literal["auto"] = Field(
         "auto",
-        description="Numeric precision. auto is the fastest that the CPU computes natively and whose stored test "
-        "accuracy is close enough to float32's (max_accuracy_drop), as measured when a version is loaded.",
+        description="Numeric precision. auto: the fastest one that the CPU computes natively and whose stored test "
+        "accuracy is at most max_accuracy_drop below float32's. The speed is measured when a version is loaded.",
     )
     max_accuracy_drop: float = Field(
         0.001,
         ge=0,
         le=1,
-        description="The most that the stored test accuracy of a precision may be below float32's for auto to choose "
-        "it; 0.001 is a tenth of a percentage point.",
+        description="Maximum loss of stored test accuracy, compared with float32, that precision=auto accepts for a "
+        "faster precision. 0.001 is a tenth of a percentage point.",
     )
     compiled_models: Path = Field(
         Path("~/.cache/cifar10-serving"),
@@ -258,8 +258,8 @@ class Settings(BaseSettings):
         5.0,
         gt=0,
         le=3600,
-        description="How long an idle connection stays open, in seconds. Behind a load balancer, set it longer than "
-        "the balancer's idle timeout.",
+        description="Maximum time that an idle connection stays open, in seconds. Behind a load balancer, set it "
+        "longer than the balancer's idle timeout.",
     )
     graceful_shutdown_timeout_s: int = Field(
         20, ge=1, le=3600, description="Maximum time for accepted requests to finish after SIGTERM, in seconds."
@@ -268,15 +268,15 @@ class Settings(BaseSettings):
         0.0,
         ge=0,
         le=600,
-        description="How long the service keeps accepting requests after SIGTERM while /readyz already fails, so that "
-        "load balancers notice, in seconds. The image sets 3.",
+        description="Time after SIGTERM in which the service still accepts requests while /readyz already fails, so "
+        "that load balancers notice, in seconds. The image sets 3.",
     )
     worker_timeout_s: float = Field(
         30.0,
         ge=0,
         le=3600,
-        description="How long a worker's event loop may be unresponsive before the worker is killed and restarted, in "
-        "seconds; 0 disables the check. With several workers only.",
+        description="Maximum time that a worker's event loop may be unresponsive, in seconds; then the worker is "
+        "killed and restarted. 0 disables the check. With several workers only.",
     )
     access_log_sample_rate: float = Field(
         1.0,
