@@ -45,7 +45,7 @@ if SHARED not in os.environ:
 SMALL_MODELS = Path(os.environ[SHARED], "small-models")
 """A models folder with only the small CNNs, for servers that don't need the others, which take longer to load."""
 COMPILED_MODELS = Path(os.environ[SHARED], "compiled-models")
-"""Where every server of a test run caches compiled models, instead of the user's folder."""
+"""The folder where every server of a test run caches compiled models, instead of the user's."""
 os.environ["CIFAR10_COMPILED_MODELS"] = str(COMPILED_MODELS)
 os.environ["SSL_CERT_FILE"] = str(Path(os.environ[SHARED], "one.pem"))
 """Every new HTTP client reads it; loading all authorities takes 50 ms, and no test needs them."""

@@ -31,7 +31,7 @@ def docker(*arguments: str, check: bool = True, timeout_s: int = 600) -> subproc
 
 
 def engine_reason() -> str | None:
-    """Why there is no engine; None where there is one with compose."""
+    """Return the reason why there is no engine; None if there is one with compose."""
     if shutil.which("docker") is None:
         return "docker is not installed"
     for command in (["version"], ["compose", "version"]):

@@ -51,7 +51,7 @@ VERSION = str(newest_version(MODEL))
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a server listens, and its process."""
+    """The addresses of a server, and its process."""
 
     http: str
     grpc: str

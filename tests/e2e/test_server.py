@@ -187,7 +187,7 @@ def test_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 @contextmanager
 def stalled_upload(server: Server, length: int = 99) -> Iterator[socket.socket]:
-    """A connection whose request has begun and does not go on."""
+    """A connection with an incomplete request that is never continued."""
     address = urlsplit(server.url)
     with socket.create_connection((str(address.hostname), address.port or 80), timeout=STOPPED_WITHIN_S) as connection:
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {length}\r\n\r\n"

@@ -56,7 +56,7 @@ UNSUPPORTED = {"http": "501", "grpc": "StatusCode.UNIMPLEMENTED"}
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a server listens."""
+    """The addresses of a server."""
 
     http: str
     grpc: str
@@ -164,7 +164,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
 
 
 def asked(server: Addresses, kind: str, method: str, arguments: dict[str, Any]) -> Any:
-    """What the client's method returns."""
+    """Return the result of the client's method."""
     module, protocol = CLIENTS[kind], kind.partition(".")[0]
     client_of, address = module.InferenceServerClient, getattr(server, protocol)
     if not kind.endswith(".aio"):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 ON_JAX = """
 import shutil
 import sys
-sys.modules |= {"tensorflow": None, "openvino": None}  # whoever imports them gets an ImportError
+sys.modules |= {"tensorflow": None, "openvino": None}  # importing them is an ImportError
 from pathlib import Path
 import numpy as np
 from tests.training.conftest import golden_images
@@ -58,7 +58,7 @@ def run(backend: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def trained_on_jax(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where JAX left the answers and the state of a run of two epochs, and its state after the first."""
+    """The folder in which JAX left the answers and the state of a run of two epochs, and its state after the first."""
     folder = tmp_path_factory.mktemp("jax")
     result = run("jax", "-c", ON_JAX, str(folder))
     assert result.returncode == 0, result.stderr

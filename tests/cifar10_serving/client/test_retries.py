@@ -1,4 +1,4 @@
-"""Which errors are retried and how long the client waits; no call exceeds its total time-out."""
+"""The errors that are retried, and the waits between attempts; no call exceeds its total time-out."""
 
 import contextlib
 import socket

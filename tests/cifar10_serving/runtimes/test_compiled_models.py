@@ -131,7 +131,7 @@ def test_what_openvino_refuses_to_import_is_compiled_again(tmp_path: Path, caplo
 def test_model_goes_with_its_last_reference(tmp_path: Path) -> None:
     _answers(tmp_path)
     _kept(tmp_path)
-    gc.disable()  # garbage is seldom looked for in a service: a cycle would keep a model's memory for hours
+    gc.disable()  # the service collects garbage rarely: a cycle would keep a model's memory for hours
     try:
         runtime = OpenVinoRuntime(compiled_models=tmp_path)
         models = [runtime.load(FOLDER), OpenVinoRuntime().load(FOLDER)]

@@ -1,4 +1,4 @@
-"""What the hot route adds to the API that test_native.py tests: headers, metrics, log."""
+"""Headers, metrics and log of the hot route; test_native.py tests the rest of the API."""
 
 import json
 import time

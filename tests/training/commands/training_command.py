@@ -12,7 +12,7 @@ from training import __main__ as command_line
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended, and what it printed."""
+    """The exit code and the output of a command."""
 
     returncode: int
     stdout: str

@@ -1,4 +1,4 @@
-"""docs/results is of what is published now: `python -m training report` writes it anew."""
+"""docs/results is up to date with the published versions; `python -m training report` updates it."""
 
 from pathlib import Path
 

@@ -49,7 +49,7 @@ def asked(channel: grpc.Channel, content: bytes, method: str = "ModelInfer") -> 
 
 
 def rejection(channel: grpc.Channel, content: bytes, method: str = "ModelInfer") -> tuple[str, str]:
-    """Code and words of a refusal."""
+    """Return the status code and the text of a rejection."""
     with pytest.raises(grpc.RpcError) as rejected:
         asked(channel, content, method)
     return rejected.value.code().name, rejected.value.details()
