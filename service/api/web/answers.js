@@ -1,7 +1,7 @@
 // The answer for the picture: of one model, or of all ready models side by side.
 
 import { askAgain, isOfThePicture, isWaiting } from "./asking.js";
-import { makeBars, MOST_BARS } from "./bars.js";
+import { makeBars, MAX_BARS } from "./bars.js";
 import { byId, element, fill, whenChanged } from "./dom.js";
 import { inWords, milliseconds, percent } from "./format.js";
 import { showProblem } from "./problem.js";
@@ -59,7 +59,7 @@ function makeSingle() {
   return { root, show };
 }
 
-const invitation = (labels) => (labels ? `The model knows ${labels.length > MOST_BARS ? "" : "these "}${inWords(labels.length)} classes.` : "");
+const invitation = (labels) => (labels ? `The model knows ${labels.length > MAX_BARS ? "" : "these "}${inWords(labels.length)} classes.` : "");
 
 function makeComparison() {
   const root = element("div", { class: "comparison" });

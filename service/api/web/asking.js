@@ -1,6 +1,6 @@
 // Requests the data that the page shows, each thing once, and keeps the answers with the picture.
 
-import { MOST_BARS } from "./bars.js";
+import { MAX_BARS } from "./bars.js";
 import { lookAgain } from "./models.js";
 import { makeSmaller } from "./pictures.js";
 import * as service from "./service.js";
@@ -72,7 +72,7 @@ function compare(picture, asked, keys) {
 }
 
 /** As many classes as are shown, if they have so many. */
-const topKOf = (asked) => Math.min(MOST_BARS, Math.max(1, ...asked.map((each) => entryOf(state.list, each)?.classes ?? MOST_BARS)));
+const topKOf = (asked) => Math.min(MAX_BARS, Math.max(1, ...asked.map((each) => entryOf(state.list, each)?.classes ?? MAX_BARS)));
 
 /** The pixels that all of them see, where they are known and the same; else the picture. */
 function fileOf(picture, asked) {

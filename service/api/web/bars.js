@@ -4,7 +4,7 @@ import { element } from "./dom.js";
 import { percent } from "./format.js";
 
 /** So many bars at most; of more classes the most probable ones have one, the most probable first. */
-export const MOST_BARS = 10;
+export const MAX_BARS = 10;
 
 /** Return {root, show}: `show(prediction, labels)` moves the bars; a prediction of null clears them. */
 export function makeBars() {
@@ -50,4 +50,4 @@ function inOrder(top) {
   return isWhole ? [...top].sort((one, other) => one.class_id - other.class_id) : top;
 }
 
-const ofLabels = (labels) => (labels && labels.length <= MOST_BARS ? labels.map((label, class_id) => ({ class_id, label })) : []);
+const ofLabels = (labels) => (labels && labels.length <= MAX_BARS ? labels.map((label, class_id) => ({ class_id, label })) : []);

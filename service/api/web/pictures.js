@@ -5,7 +5,7 @@ import { showProblem } from "./problem.js";
 import { changed, labelsOf, state } from "./state.js";
 import { ServiceError } from "./service.js";
 
-const MOST_PICTURES = 200;
+const MAX_PICTURES = 200;
 const SMALLER_PIXELS = 512;
 let nextId = 1;
 
@@ -66,11 +66,11 @@ function startSamples() {
 
 /** Add files as pictures and select the first one. */
 export function addPictures(files) {
-  const added = [...files].slice(0, MOST_PICTURES).map((file) => new Picture(file.name || "pasted picture", file));
+  const added = [...files].slice(0, MAX_PICTURES).map((file) => new Picture(file.name || "pasted picture", file));
   if (!added.length) return;
   const kept = [...state.pictures, ...added];
-  for (const gone of kept.splice(0, Math.max(0, kept.length - MOST_PICTURES))) URL.revokeObjectURL(gone.url);
-  notice(files.length > MOST_PICTURES ? tooMany(files.length) : null);
+  for (const gone of kept.splice(0, Math.max(0, kept.length - MAX_PICTURES))) URL.revokeObjectURL(gone.url);
+  notice(files.length > MAX_PICTURES ? tooMany(files.length) : null);
   changed({ pictures: kept, current: added[0] });
 }
 
@@ -131,8 +131,8 @@ function notice(error) {
 
 function tooMany(given) {
   return new ServiceError({
-    title: `${MOST_PICTURES} of ${given.toLocaleString("en")} pictures were added`,
-    detail: `The page can show ${MOST_PICTURES} pictures at a time`,
+    title: `${MAX_PICTURES} of ${given.toLocaleString("en")} pictures were added`,
+    detail: `The page can show ${MAX_PICTURES} pictures at a time`,
     remedy: "Use the command line for whole folders: cifar10 predict FOLDER",
   });
 }
