@@ -48,7 +48,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """When a call is retried: after 503 (or a proxy's 429 or 502), and after a failed or broken connection.
+    """The policy for retries, which follow a 503, a proxy's 429 or 502, and a failed or broken connection.
 
     Every call can be repeated safely, because the service stores nothing about it. So the client waits for a service
     that restarts, until the call's total time-out. It does not retry after a read time-out: a slow service would only

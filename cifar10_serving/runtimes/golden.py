@@ -105,12 +105,12 @@ def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: 
 
 
 def check_golden(
-    model: LoadedModel, folder: Path, metadata: ModelMetadata, precision: Precision, *, most_images: int | None = None
+    model: LoadedModel, folder: Path, metadata: ModelMetadata, precision: Precision, *, max_images: int | None = None
 ) -> float:
     """Compute the golden images; return the largest difference of a probability if it is within the tolerance.
 
     Args:
-        most_images: number of images to compute, from the first; None for all.
+        max_images: number of images to compute, from the first; None for all.
 
     Raises:
         ModelLoadError: the difference exceeds the tolerance, or there is no tolerance for this precision.
@@ -137,7 +137,7 @@ def check_golden(
             expected=f"{metadata.input_shape} and ({metadata.class_count},), as metadata.json says",
             remedy="restore the version from where it was published",
         )
-    images, probabilities = golden.images[:most_images], golden.probabilities[:most_images]
+    images, probabilities = golden.images[:max_images], golden.probabilities[:max_images]
     batches = range(0, len(images), GOLDEN_BATCH)
     answers = np.concatenate([model.predict(images[first : first + GOLDEN_BATCH]) for first in batches])
     if answers.shape != probabilities.shape:

@@ -43,8 +43,8 @@ class OpenVinoRuntime:
 
     The first load measures how calls should share the cores. A model is quick if all cores together take no longer for
     an image than one core takes for the rest of its request: then HTTP needs a core of its own. Otherwise every core
-    computes a batch of its own if that answers more images per second than one call on all cores. A call that is alone
-    always gets all cores.
+    computes a batch of its own, unless that is clearly slower than one call on all cores (`Timing.splitting_pays`).
+    A call that is alone always gets all cores.
 
     Args:
         precision: the precision of `load` without one; `auto` allows all that the CPU computes natively.

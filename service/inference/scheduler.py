@@ -33,8 +33,8 @@ EXPECT_EVERY: Final = 31
 """Number of batches after which clients that rarely return in time are expected once more."""
 THREAD_NAME_PREFIX: Final = "compute"
 BatchReason = Literal["full", "idle", "split", "delay", "in_place"]
-"""Why a batch was released: it had the maximum size; the runtime was free; several calls were free and shared what was
-queued; `max_batch_delay_s` had passed; or a request was alone and was computed without a queue."""
+"""The reason for a batch's release: it had the maximum size; the runtime was free; several calls were free and shared
+the queued rows; `max_batch_delay_s` had passed; or a request was alone and was computed without a queue."""
 QUICK_S: Final = 0.001
 """Computations up to this time may block the event loop, and are not worth waiting for a larger batch."""
 MAX_BATCH_S: Final = 0.1
@@ -70,8 +70,8 @@ class BatchQueue:
     more batches may be computed at the same time.
 
     Clients that send one request after the other return soon after their answer. So when a batch of a slow model ends,
-    as many rows are expected again for a short time, and the next batch waits for its share of them. If they don't
-    return in time more often than not, nothing is expected but now and then.
+    as many rows are expected again for a short time, and the next batch waits for its share of them. If they usually
+    return too late, they are expected only once every `EXPECT_EVERY` batches, to notice when that changes.
 
     Args:
         version: the version; not kept alive, since queued requests hold a lease.

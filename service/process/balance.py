@@ -87,9 +87,9 @@ class BalancedAccept:
             self._timer.cancel()
         self._sockets = ()
 
-    def take(self, listening: socket, most: int) -> None:
-        """Accept up to `most` waiting connections of a socket that are this worker's."""
-        for _ in range(most):
+    def take(self, listening: socket, max_accepts: int) -> None:
+        """Accept up to `max_accepts` waiting connections of a socket that are this worker's."""
+        for _ in range(max_accepts):
             if not self._may_take():
                 self._look_again_later()
                 return

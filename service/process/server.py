@@ -79,17 +79,17 @@ class _Server(uvicorn.Server):
         self._first_signal_s = 0.0
         self._opening: set[asyncio.Task[object]] = set()
 
-    def accept_more_from(self, sockets: Sequence[socket.socket], most: int) -> None:
-        """Accept waiting connections, up to `most` per socket; called in each tick of a busy event loop.
+    def accept_more_from(self, sockets: Sequence[socket.socket], max_accepts: int) -> None:
+        """Accept waiting connections, up to `max_accepts` per socket; called in each tick of a busy event loop.
 
         libuv itself accepts one per tick. Under load a tick takes ten milliseconds, so connections would wait for
         seconds before their requests could be read and rejected.
         """
         for listening in sockets:
             if self._balanced is not None:
-                self._balanced.take(listening, most)
+                self._balanced.take(listening, max_accepts)
                 continue
-            for _ in range(most):
+            for _ in range(max_accepts):
                 if not self._accept_one(listening):
                     break
 
@@ -232,10 +232,10 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], worker: Wor
         signal.signal(stop_signal, server.handle_exit)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     logger.info("listening on http://%s:%d; /docs lists the routes", host, settings.port)
-    most = ACCEPTS_ALONE if worker is None else ACCEPTS_SHARED
+    max_accepts = ACCEPTS_ALONE if worker is None else ACCEPTS_SHARED
     for listening in sockets:
         listening.setblocking(False)
-    backlog.on_tick = partial(server.accept_more_from, sockets, most)
+    backlog.on_tick = partial(server.accept_more_from, sockets, max_accepts)
     _raise_limit_of_open_files()
     freeze_gc()
     share_interpreter()

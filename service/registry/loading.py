@@ -251,7 +251,7 @@ class VersionLoader:
 
     def _checked(self, folder: Path, metadata: ModelMetadata, precision: Precision) -> _Loaded:
         model = self._runtime.load(folder, precision)
-        return _Loaded(model, check_golden(model, folder, metadata, precision, most_images=GOLDEN_IMAGES))
+        return _Loaded(model, check_golden(model, folder, metadata, precision, max_images=GOLDEN_IMAGES))
 
     def _fail(self, entry: ModelVersion, error: Exception) -> None:
         if isinstance(error, UnresponsiveError):

@@ -1,6 +1,6 @@
 """The store of all counters of this process: by version, and for the whole service.
 
-Prometheus' exposition (`prometheus`), `/stats` and Triton's statistics extension are views of it; `shared` aggregates
+Prometheus' exposition (`prometheus`), `/stats` and Triton's statistics extension are views of it; `reports` aggregates
 several workers. Every number is a plain sum, so snapshots merge by addition.
 """
 

@@ -270,8 +270,8 @@ class InferenceService:
         return pb2.ModelReadyResponse(ready=True)
 
     async def _server_metadata(self, _message: Any, _context: Any, _new_trace: Trace) -> Any:
-        told = ServerMetadata(extensions=extensions(with_repository=self._settings.admin_token is not None))
-        return pb2.ServerMetadataResponse(**told.model_dump())
+        metadata = ServerMetadata(extensions=extensions(with_repository=self._settings.admin_token is not None))
+        return pb2.ServerMetadataResponse(**metadata.model_dump())
 
     async def _model_metadata(self, message: Any, _context: Any, _new_trace: Trace) -> Any:
         return pb2.ModelMetadataResponse(**describe_model(self._repository, message.name, message.version).model_dump())

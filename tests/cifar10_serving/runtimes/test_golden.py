@@ -53,7 +53,7 @@ def test_no_more_images_are_computed_than_are_asked_for() -> None:
     model = ShiftedModel(0)
     golden = read_golden(FOLDER / "golden.npz")
     model.forget(golden.images[16:])
-    assert check_golden(model, FOLDER, read_metadata(FOLDER), "float32", most_images=16) == 0
+    assert check_golden(model, FOLDER, read_metadata(FOLDER), "float32", max_images=16) == 0
     with pytest.raises(KeyError):
         check_golden(model, FOLDER, read_metadata(FOLDER), "float32")
 
