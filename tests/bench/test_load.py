@@ -33,7 +33,7 @@ def test_wrk_output_is_read() -> None:
 @pytest.mark.parametrize(
     "output", ["", OUTPUT.replace(MARK, "json: "), OUTPUT + OUTPUT, OUTPUT.replace('"read"', '"r"')]
 )
-def test_other_output_is_refused(output: str) -> None:
+def test_other_output_is_rejected(output: str) -> None:
     with pytest.raises(BenchError):
         parse(output)
 

@@ -58,12 +58,12 @@ def test_a_part_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize("options", ["--servers nobody", "--loads small large", "--concurrency 0"])
-def test_a_part_that_does_not_exist_is_refused(options: str) -> None:
+def test_unknown_part_is_rejected(options: str) -> None:
     with pytest.raises(SystemExit):
         command_line().parse_args(options.split())
 
 
-def test_a_model_that_is_not_published_is_refused() -> None:
+def test_unpublished_model_is_rejected() -> None:
     with pytest.raises(BenchError, match="vgg16"):
         plan_from(command_line().parse_args(["--models", "vgg16"]), ["sequential"])
 

@@ -174,7 +174,7 @@ async def test_each_protocol_and_each_way_to_send_is_rejected_in_its_form(server
                 assert await connection.is_closed(), name
 
 
-async def test_a_full_queue_refuses_what_asks_for_its_model(one_model: Path, tmp_path: Path) -> None:
+async def test_full_queue_rejects_requests_for_its_model(one_model: Path, tmp_path: Path) -> None:
     settings = {"CIFAR10_MODELS": str(one_model), "CIFAR10_MAX_QUEUE_SIZE_PER_MODEL": "8"}
     with running_server(tmp_path / "log", **settings) as server:
         statuses: Counter[int] = Counter()

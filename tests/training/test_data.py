@@ -87,7 +87,7 @@ class RunsCode:
         return eval, ("1 / 0",)
 
 
-def test_pickle_that_would_run_code_is_refused(small_records: Batches, tmp_path: Path) -> None:
+def test_pickle_that_would_run_code_is_rejected(small_records: Batches, tmp_path: Path) -> None:
     write_python(small_records, tmp_path)
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps(RunsCode()))
     with pytest.raises(DatasetError, match=r"builtins\.eval is not allowed in a CIFAR-10 batch"):

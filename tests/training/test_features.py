@@ -85,7 +85,7 @@ def test_features_are_kept_and_used_by_the_next_run(
         assert np.array_equal(one, other)
 
 
-def test_other_data_has_features_of_its_own_and_a_damaged_file_is_computed_anew(
+def test_other_data_has_its_own_features_and_a_damaged_file_is_computed_again(
     trained: TrainedModel, weights_file: Path, features_folder: Path, small_cifar10: Cifar10
 ) -> None:
     (file,) = features_folder.iterdir()

@@ -81,7 +81,7 @@ def test_mistyped_names_bring_the_close_one() -> None:
         ("sequential", {"model": "lenet"}, "model: must be one of sequential, functional, subclassing, vgg16"),
     ],
 )
-def test_settings_that_do_not_fit_together_are_refused(model: str, changes: dict[str, object], reason: str) -> None:
+def test_contradictory_settings_are_rejected(model: str, changes: dict[str, object], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Recipe.model_validate(get_recipe("tutorial", model).model_dump() | changes)
 
@@ -96,7 +96,7 @@ def test_smoke_is_the_same_recipe_cut_down_and_says_so(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", list(MODEL_NAMES))
-def test_tuned_trains_on_all_images_changed_anew_in_each_epoch(model: str) -> None:
+def test_tuned_trains_on_all_images_augmented_differently_in_each_epoch(model: str) -> None:
     recipe = get_recipe("tuned", model)
     assert recipe.validation_fraction == 0
     assert recipe.augmentation is not None

@@ -67,7 +67,7 @@ def test_changed_file_is_found_before_anything_is_measured(small_version: tuple[
         remeasure(folder, data)
 
 
-def test_other_data_is_refused(small_version: tuple[Path, Cifar10]) -> None:
+def test_other_data_is_rejected(small_version: tuple[Path, Cifar10]) -> None:
     folder, data = small_version
     with pytest.raises(DatasetError, match="on which sequential version 1 was evaluated"):
         remeasure(folder, Cifar10(data.train, data.test, data.source, "f" * 64))
@@ -99,7 +99,7 @@ def test_validation_images_of_an_unknown_recipe_are_told_and_not_counted(small_v
     assert comparison.matches
 
 
-def test_version_of_another_input_size_is_refused(small_version: tuple[Path, Cifar10]) -> None:
+def test_version_of_another_input_size_is_rejected(small_version: tuple[Path, Cifar10]) -> None:
     folder, data = small_version
     metadata = json.loads((folder / "metadata.json").read_text())
     (serving,) = (spec for spec in metadata["signatures"] if spec["name"] == "serving_default")

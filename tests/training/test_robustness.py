@@ -20,7 +20,7 @@ def models(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_other_data_than_it_was_evaluated_on_is_refused(models: Path, small_cifar10: Cifar10) -> None:
+def test_other_data_than_it_was_evaluated_on_is_rejected(models: Path, small_cifar10: Cifar10) -> None:
     with pytest.raises(DatasetError, match=r"on which subclassing version 1 was evaluated"):
         measure_robustness(version_folder(models, "subclassing", 1), small_cifar10)
 

@@ -25,7 +25,7 @@ def test_png_by_the_suffix(tmp_path: Path, golden_split: Split) -> None:
 
 
 @pytest.mark.parametrize("name", ["pictures.pdf", "pictures"])
-def test_other_suffixes_are_refused(tmp_path: Path, golden_split: Split, name: str) -> None:
+def test_other_suffixes_are_rejected(tmp_path: Path, golden_split: Split, name: str) -> None:
     with pytest.raises(PictureError, match=r"Expected: a file name ending in \.svg or \.png"):
         write_sample_images(golden_split, tmp_path / name)
 

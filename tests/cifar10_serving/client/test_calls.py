@@ -99,7 +99,7 @@ REJECTED: list[tuple[str, list[Any], dict[str, Any], type[Exception], str]] = [
 
 @both
 @pytest.mark.parametrize("rejected", REJECTED, ids=lambda rejected: rejected[3].__name__)
-def test_what_the_service_refuses_is_raised_with_its_own_words(server: Server, ask: Ask, rejected: Any) -> None:
+def test_rejection_is_raised_with_the_words_of_the_service(server: Server, ask: Ask, rejected: Any) -> None:
     call, arguments, named, error, words = rejected
     with pytest.raises(error, match=words):
         ask(server.url, call, *arguments, **named)

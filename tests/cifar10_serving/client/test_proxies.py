@@ -186,6 +186,6 @@ def test_certificates_that_are_not_there_are_told_where_they_are_needed(
 
 
 @both
-def test_host_that_only_a_resolver_refuses_is_one_error(ask: Ask) -> None:
+def test_host_that_only_a_resolver_rejects_is_one_error(ask: Ask) -> None:
     with pytest.raises(client.UnreachableError, match="no connection"):
         ask("http://[fe80::1%nowhere]:9", "models", options=ONCE | {"timeouts": Timeouts(connect_s=1)})

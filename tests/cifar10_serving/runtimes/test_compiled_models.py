@@ -119,7 +119,7 @@ def test_second_load_uses_what_the_first_kept(tmp_path: Path) -> None:
     assert file.stat().st_ino == inode  # a file that is written again has another
 
 
-def test_what_openvino_refuses_to_import_is_compiled_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_content_that_openvino_rejects_is_compiled_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     expected = _answers(tmp_path)
     file = _kept(tmp_path)
     CompiledModels(tmp_path).keep(file.name.removesuffix(SUFFIX), TIMING, b"of a release long ago")

@@ -60,7 +60,7 @@ def test_blocks_of_a_photo_are_kept_until_asked_and_large_ones_go_back_at_once()
     assert max(megabytes(5_000_000)) <= 7
 
 
-def test_garbage_is_collected_seldom_and_still_collected() -> None:
+def test_garbage_is_collected_rarely_but_completely() -> None:
     program = """
 import gc, weakref
 from service.process.lifecycle import freeze_gc

@@ -108,9 +108,7 @@ def test_broken_version_changes_nothing_but_its_own_state(one_model: Path, repos
     assert names(repository.refresh()) == ([2], [1], [])
 
 
-def test_version_whose_files_change_is_loaded_anew_or_goes_on_as_it_was(
-    one_model: Path, repository: ModelRepository
-) -> None:
+def test_version_whose_files_change_is_reloaded_or_keeps_serving(one_model: Path, repository: ModelRepository) -> None:
     first = repository.find("sequential")
     file = version_folder(one_model, "sequential", 1) / "saved_model.pb"
     flip_a_bit(file)

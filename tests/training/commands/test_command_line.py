@@ -38,7 +38,7 @@ def test_help_names_the_command_and_its_options() -> None:
 
 
 @pytest.mark.slow
-def test_folder_without_cifar10_is_refused_before_training(tmp_path: Path) -> None:
+def test_folder_without_cifar10_is_rejected_before_training(tmp_path: Path) -> None:
     result = run("fit", "sequential", "--data", str(tmp_path))
     assert result.returncode == 1
     assert f"no CIFAR-10 in {tmp_path}" in last_line(result.stderr)

@@ -102,7 +102,7 @@ def test_wait_ready_returns_when_the_service_is_ready(run: Run) -> None:
     assert (ended.code, ended.out) == (ExitCode.DONE, "ready: sequential\n")
 
 
-def test_wait_ready_tells_what_it_waited_for_in_vain(run: Run) -> None:
+def test_wait_ready_reports_the_reason_after_its_time_out(run: Run) -> None:
     with scripted_server(http_answer(503, "application/json", LOADING)) as scripted:
         loading = run("wait-ready", "--url", scripted.url, "--for", 1)
     assert loading.code == ExitCode.NO_ANSWER
