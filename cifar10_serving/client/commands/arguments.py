@@ -99,9 +99,9 @@ def add_top_k(command: argparse.ArgumentParser) -> None:
     command.add_argument("--top-k", type=positive_number, metavar="K", help="number of classes to show; default: 3")
 
 
-def add_json(command: argparse.ArgumentParser) -> None:
-    """Add --json."""
-    command.add_argument("--json", action="store_true", help="print the service's answer as JSON")
+def add_json(command: argparse.ArgumentParser, printed: str = "the service's answer") -> None:
+    """Add --json, which prints this."""
+    command.add_argument("--json", action="store_true", help=f"print {printed} as JSON")
 
 
 def seconds(text: str) -> float:

@@ -155,7 +155,7 @@ def add(command: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"duration of the measurement; default: {DEFAULT_DURATION_S:g}",
     )
-    add_json(command)
+    add_json(command, "the measurement")
     add_service(command)
 
 
