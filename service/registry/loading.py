@@ -126,7 +126,7 @@ class VersionLoader:
 
     Args:
         models: the models folder, which is removed from paths in reasons.
-        max_accuracy_drop: the most that the stored test accuracy of a precision may be below float32's.
+        max_accuracy_drop: maximum loss of stored test accuracy, compared with float32, for a faster precision.
         load_limit_s: time limit for the runtime to load and check a version, in seconds.
     """
 

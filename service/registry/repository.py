@@ -152,7 +152,7 @@ class ModelRepository:
         version_policy: `latest(N)` or `all`, for models whose serving.json has no policy.
         drain_limit_s: time limit for requests to finish before unloading, in seconds.
         load_limit_s: time limit for the runtime to load and check a version, in seconds.
-        max_accuracy_drop: the most that the stored accuracy of a faster precision may be below float32's.
+        max_accuracy_drop: maximum loss of stored test accuracy, compared with float32, for a faster precision.
         seed: seed of the random traffic split; None for a random one.
 
     Raises:
