@@ -27,10 +27,10 @@ from typing import Final, NoReturn
 from cifar10_serving.runtimes.machine import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, set_malloc
 from service.registry.watcher import Watcher
 
-MMAP_THRESHOLD_BYTES: Final = 4 * 2**20
+MMAP_THRESHOLD_BYTES: Final = 2**20
 """Above the size of a photo as it is decoded: a JPEG of 12 megapixels takes 0.6 MB at an eighth of its size."""
-TRIM_THRESHOLD_BYTES: Final = 64 * 2**20
-"""Free memory at the end of a heap that is kept."""
+TRIM_THRESHOLD_BYTES: Final = 8 * 2**20
+"""Free memory at the end of each heap that is kept; every thread may have a heap of its own."""
 YOUNG_OBJECTS: Final = 20_000
 """Number of new objects before a collection. Python's default of 700 is reached by a few requests in flight."""
 
