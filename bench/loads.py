@@ -22,8 +22,7 @@ class LoadKind:
     concurrency: Sequence[int] | None = None
     """The default; None: that of the run."""
     times_longer: int = 1
-    """How many times as long as the run's other loads. Requests in flight at the end don't count, which must not weigh
-    on slow servers."""
+    """Factor of the run's load time, as requests in flight at the end don't count and would weigh on slow servers."""
 
 
 LOADS: Final = {

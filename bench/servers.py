@@ -77,7 +77,7 @@ class Server:
     precision: Precision | None = None
     """None for an HTTP baseline, which computes nothing."""
     is_default: bool = False
-    """Whether it computes in the precision that it takes without being told."""
+    """True if it computes in its own default precision."""
     in_float32: str | None = None
     """The same server in float32, which it equals on a CPU without bfloat16."""
 
