@@ -57,8 +57,23 @@ class ModelsFolder:
         Raises:
             SettingsError: the folder does not exist or can't be read.
         """
+        models = {name: self._scan_model(name) for name in self._names() if self._is_model_name(name)}
+        found = {name: model for name, model in models.items() if model is not None and model.versions}
+        if found != self._found:
+            # The whole folder may have been moved away, or back, since its names were read: no model was removed then.
+            missing = {name for name, model in models.items() if model is None} & self._found.keys()
+            found |= {name: self._found[name] for name in self._names() if name in missing}
+        self._found = found
+        return found
+
+    def _names(self) -> list[str]:
+        """Return the names of all entries that are not hidden.
+
+        Raises:
+            SettingsError: the folder does not exist or can't be read.
+        """
         try:
-            names = self._calls.run("models", lambda: sorted(entry.name for entry in _entries(self.path)), LOOK_LIMIT_S)
+            return self._calls.run("models", lambda: sorted(entry.name for entry in _entries(self.path)), LOOK_LIMIT_S)
         except OSError as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             problem = "there is no such folder" if missing else f"it can't be read: {error.strerror}"
@@ -67,9 +82,6 @@ class ModelsFolder:
                 expected="a folder that contains NAME/VERSION/, as training publishes them",
                 remedy="start in the project's folder, or give the folder's path",
             ) from None
-        found = {name: self._scan_model(name) for name in names if self._is_model_name(name)}
-        self._found = {name: model for name, model in found.items() if model is not None and model.versions}
-        return self._found
 
     def read_rollout(self, name: str) -> Rollout | None:
         """Read a model's serving.json; see `cifar10_serving.artifacts.rollout.read_rollout`.

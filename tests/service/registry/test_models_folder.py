@@ -121,6 +121,36 @@ def test_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ModelsFolder(tmp_path / "nowhere").scan()
 
 
+@pytest.mark.parametrize("is_back", [False, True])
+def test_folder_that_is_moved_while_it_is_scanned_loses_no_model(
+    one_model: Path, monkeypatch: pytest.MonkeyPatch, is_back: bool
+) -> None:
+    folder = ModelsFolder(one_model)
+    before = folder.scan()
+    list_folder = os.scandir
+
+    def move_and_list(path: Path) -> object:
+        if path != one_model / "sequential":
+            return list_folder(path)
+        away = one_model.rename(one_model.with_name("away"))
+        try:
+            return list_folder(path)
+        finally:
+            if is_back:
+                away.rename(one_model)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "scandir", move_and_list)
+        if is_back:
+            assert folder.scan() == before
+        else:
+            with pytest.raises(SettingsError, match="there is no such folder"):
+                folder.scan()
+    if not is_back:
+        one_model.with_name("away").rename(one_model)
+    assert folder.scan() == before
+
+
 def test_model_that_can_not_be_read_for_a_moment_counts_as_unchanged(
     one_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
