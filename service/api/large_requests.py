@@ -11,6 +11,7 @@ raises KeyboardInterrupt in the event loop instead of starting a graceful shutdo
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import pickle
@@ -82,7 +83,9 @@ class RequestReader:
     async def close(self) -> None:
         """End the process, if it is running."""
         if self._starting is not None:
-            self._process, self._starting = await self._starting, None
+            with contextlib.suppress(OSError):  # it couldn't start
+                self._process = await self._starting
+            self._starting = None
         process = self._retire()
         if process is None:
             return

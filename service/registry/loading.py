@@ -217,10 +217,12 @@ class VersionLoader:
         Raises:
             ProjectError: it can't be loaded in any of them.
         """
-        choices = self._accurate_enough(metadata)
-        known_s = {precision: self._runtime.measured_image_s(folder, precision) for precision in choices}
-        if len(choices) > 1 and None not in known_s.values():
-            choices = sorted(choices, key=lambda precision: known_s[precision] or 0.0)
+        choices, are_measured = self._accurate_enough(metadata), False
+        if len(choices) > 1:  # to look for a measurement, the runtime reads the whole graph
+            known_s = {precision: self._runtime.measured_image_s(folder, precision) for precision in choices}
+            are_measured = None not in known_s.values()
+            if are_measured:
+                choices.sort(key=lambda precision: known_s[precision] or 0.0)
         fastest: _Loaded | None = None
         for number, precision in enumerate(choices, 1):
             try:
@@ -232,7 +234,7 @@ class VersionLoader:
                 continue
             if fastest is None or loaded.image_s < fastest.image_s:
                 fastest = loaded
-            if None not in known_s.values():
+            if are_measured:
                 break
         if fastest is None:
             raise AssertionError("a version without a precision was loaded")

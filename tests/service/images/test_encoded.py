@@ -6,7 +6,6 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pillow_heif
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -14,18 +13,10 @@ from PIL import Image, ImageOps
 from service.errors import TooLargeError, UndecodableError
 from service.images.encoded import READABLE_FORMATS, EncodedImage
 from tests.conftest import SAMPLES, SampleImage
+from tests.service.images.formats.files import encode
 
 MAX_PIXELS = 1_000_000
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
-
-
-def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = BytesIO()
-    if kind == "HEIC":
-        pillow_heif.from_pillow(image).save(stream, **options)
-    else:
-        image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
