@@ -19,6 +19,8 @@ EVALUATION_BATCH: Final = 500
 CALIBRATION_BINS: Final = 15
 PROBABILITY_FLOOR: Final = float(np.finfo(np.float32).tiny)
 TOP_K: Final = (2, 3, 5)
+MAX_MATRIX_CLASSES: Final = 1_000
+"""The confusion matrix of 10,000 classes would take gigabytes, and hold almost only zeros."""
 
 
 def predict_all(model: LoadedModel, split: Split) -> Probabilities:
@@ -57,7 +59,9 @@ def evaluate(
             if k < len(classes)
         },
         expected_calibration_error=calibration_error(probabilities, split.labels),
-        confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist(),
+        confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist()
+        if len(classes) <= MAX_MATRIX_CLASSES
+        else None,
         per_class=_per_class(split.labels, predicted, class_names),
         duration_s=duration_s,
     )

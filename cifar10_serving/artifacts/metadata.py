@@ -7,7 +7,7 @@ The service answers with the same JSON; API schema, documentation and client der
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
 Precision = Literal["float32", "bfloat16"]
 RuntimeName = Literal["openvino", "tensorflow"]
@@ -159,8 +159,12 @@ class Evaluation(Record):
     expected_calibration_error: Annotated[
         Probability, Field(description="15 equal-width bins of confidence, weighted by their counts")
     ]
-    confusion_matrix: Annotated[list[list[Count]], Field(description="row = true class, column = predicted class")]
-    per_class: Annotated[list[ClassResult], Field(description="in the order of the labels")]
+    confusion_matrix: Annotated[
+        list[list[Count]] | None,
+        FailFast(),
+        Field(description="row = true class, column = predicted class; null for more than 100 classes"),
+    ]
+    per_class: Annotated[list[ClassResult], FailFast(), Field(description="in the order of the labels")]
     duration_s: Seconds
 
 
@@ -202,7 +206,7 @@ class TrainingRun(Record):
     backbone_sha256: Annotated[
         Sha256 | None, Field(description="SHA-256 over the weights that a transfer model's backbone began with")
     ] = None
-    history: list[EpochResult]
+    history: Annotated[list[EpochResult], FailFast()]
 
 
 class Golden(Record):
@@ -251,7 +255,7 @@ class ModelMetadata(Record):
     parameters: Parameters
     signatures: Annotated[list[SignatureSpec], Field(max_length=MAX_SIGNATURES), AfterValidator(_with_images)]
     labels: Labels
-    evaluations: list[Evaluation]
+    evaluations: Annotated[list[Evaluation], FailFast()]
     training: TrainingRun
     dataset: Dataset
     golden: Golden
@@ -275,7 +279,7 @@ class ModelMetadata(Record):
             if [entry.label for entry in evaluation.per_class] != self.labels:
                 raise ValueError(f"evaluations.{index}.per_class should have an entry for each label, in their order")
             matrix = evaluation.confusion_matrix
-            if len(matrix) != count or any(len(row) != count for row in matrix):
+            if matrix is not None and (len(matrix) != count or any(len(row) != count for row in matrix)):
                 raise ValueError(f"evaluations.{index}.confusion_matrix should have {count} rows of {count} counts")
         return self
 
