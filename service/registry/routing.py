@@ -163,6 +163,10 @@ class ServedModel:
         wanted = self.wanted(default_policy)
         return [entry for version, entry in self.serving.items() if version not in wanted]
 
+    def knows(self, labels: AbstractSet[str]) -> bool:
+        """Return whether a version has exactly these labels, in any order, and the model is in service."""
+        return not self.is_unloaded and any(entry.label_set == labels for entry in self.listed())
+
     def listed(self) -> list[ModelVersion]:
         """Return every version to list, the newest first."""
         entries = {**self.serving, **self.published}
