@@ -61,7 +61,7 @@ def evaluate(
         expected_calibration_error=calibration_error(probabilities, split.labels),
         confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist()
         if len(classes) <= MAX_MATRIX_CLASSES
-        else None,
+        else [],
         per_class=_per_class(split.labels, predicted, class_names),
         duration_s=duration_s,
     )

@@ -18,12 +18,12 @@ from cifar10_serving import __version__
 from cifar10_serving.artifacts.layout import (
     GOLDEN_FILE,
     PLOTS_FOLDER,
-    SAVED_MODEL_FILE,
     WARM_UP_FILE,
     publish,
     staging_folder,
 )
 from cifar10_serving.artifacts.metadata import (
+    SAVED_MODEL_FILE,
     Dataset,
     Evaluation,
     ExportReport,

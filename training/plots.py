@@ -88,10 +88,10 @@ def confusion_matrix(title: str, test: Evaluation) -> Any:
     return figure
 
 
-def draw_confusion_matrix(axes: Any, matrix: list[list[int]] | None, labels: Sequence[str]) -> Any:
-    """Draw a confusion matrix into the axes; return the image, for a colour bar, or None if there is no matrix."""
+def draw_confusion_matrix(axes: Any, matrix: list[list[int]], labels: Sequence[str]) -> Any:
+    """Draw a confusion matrix into the axes; return the image, for a colour bar, or None if the matrix is empty."""
     axes.set(xlabel="predicted class", ylabel="true class")
-    if matrix is None:
+    if not matrix:
         return None
     counts = np.array(matrix)
     picture = axes.imshow(counts, cmap="Blues")
@@ -106,7 +106,7 @@ def draw_confusion_matrix(axes: Any, matrix: list[list[int]] | None, labels: Seq
     return picture
 
 
-def draw_confusions(axes: Any, matrix: list[list[int]] | None, labels: Sequence[str]) -> None:
+def draw_confusions(axes: Any, matrix: list[list[int]], labels: Sequence[str]) -> None:
     """Draw the most frequent confusions into the axes as bars, the most frequent first."""
     found = most_frequent_confusions(matrix, MAX_CONFUSIONS)
     words = [f"{_shortened(labels[true])} → {_shortened(labels[given])}" for true, given, _ in found]
@@ -117,9 +117,9 @@ def draw_confusions(axes: Any, matrix: list[list[int]] | None, labels: Sequence[
     axes.set(xlabel="images", title="Most frequent confusions: true → predicted")
 
 
-def most_frequent_confusions(matrix: list[list[int]] | None, most: int) -> list[tuple[int, int, int]]:
+def most_frequent_confusions(matrix: list[list[int]], most: int) -> list[tuple[int, int, int]]:
     """Return (true class, predicted class, images) of the most frequent confusions, the most frequent first."""
-    if matrix is None:
+    if not matrix:
         return []
     counts = np.array(matrix)
     np.fill_diagonal(counts, 0)

@@ -14,6 +14,7 @@ from pydantic import FailFast, Field
 from cifar10_serving.artifacts.documents import DocumentError, parse_document
 from cifar10_serving.artifacts.files import read_regular
 from cifar10_serving.artifacts.metadata import (
+    MAX_MATRIX_CLASSES,
     ClassId,
     Evaluation,
     ModelMetadata,
@@ -26,8 +27,6 @@ from cifar10_serving.errors import ArtifactCorruptError
 
 CONFUSIONS_FILE: Final = "confusions.json"
 MAX_CONFUSIONS_BYTES: Final = 32 * 2**20
-MAX_MATRIX_CLASSES: Final = 100
-"""A matrix of more classes is not in metadata.json."""
 
 Cell = tuple[ClassId, ClassId, Annotated[int, Field(ge=1)]]
 """True class, predicted class, images."""
@@ -53,7 +52,7 @@ def without_large_matrices(metadata: ModelMetadata) -> ModelMetadata:
     """Return the metadata without the confusion matrices that metadata.json doesn't hold."""
     if metadata.class_count <= MAX_MATRIX_CLASSES:
         return metadata
-    evaluations = [entry.model_copy(update={"confusion_matrix": None}) for entry in metadata.evaluations]
+    evaluations = [entry.model_copy(update={"confusion_matrix": []}) for entry in metadata.evaluations]
     return metadata.model_copy(update={"evaluations": evaluations})
 
 
@@ -68,22 +67,20 @@ def write_confusions(metadata: ModelMetadata, folder: Path) -> None:
     found = [
         Confusions(split=entry.split, runtime=entry.runtime, precision=entry.precision, cells=_cells(matrix))
         for entry in metadata.evaluations
-        if (matrix := entry.confusion_matrix) is not None
+        if (matrix := entry.confusion_matrix)
     ]
     if found:
         (folder / CONFUSIONS_FILE).write_text(f"{ConfusionsDocument(evaluations=found).model_dump_json()}\n")
 
 
-def confusion_matrix_of(folder: Path, metadata: ModelMetadata, evaluation: Evaluation) -> list[list[int]] | None:
-    """Return the confusion matrix of an evaluation in a version's metadata; None if it was not stored.
+def confusion_matrix_of(folder: Path, metadata: ModelMetadata, evaluation: Evaluation) -> list[list[int]]:
+    """Return the confusion matrix of an evaluation in a version's metadata; empty if it was not stored.
 
     Raises:
         ArtifactCorruptError: `confusions.json` can't be read, or is not what was published.
     """
-    if evaluation.confusion_matrix is not None:
+    if evaluation.confusion_matrix or CONFUSIONS_FILE not in metadata.files:
         return evaluation.confusion_matrix
-    if CONFUSIONS_FILE not in metadata.files:
-        return None
     key = (evaluation.split, evaluation.runtime, evaluation.precision)
     for entry in _read(folder, metadata).evaluations:
         if (entry.split, entry.runtime, entry.precision) == key:
@@ -91,7 +88,7 @@ def confusion_matrix_of(folder: Path, metadata: ModelMetadata, evaluation: Evalu
             for true, predicted, images in entry.cells:
                 matrix[true][predicted] = images
             return matrix
-    return None
+    return []
 
 
 def _cells(matrix: list[list[int]]) -> list[Cell]:

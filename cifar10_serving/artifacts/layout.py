@@ -16,10 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cifar10_serving.artifacts.confusions import MAX_MATRIX_CLASSES, without_large_matrices, write_confusions
+from cifar10_serving.artifacts.confusions import without_large_matrices, write_confusions
 from cifar10_serving.artifacts.documents import DocumentError, parse_document, printable
 from cifar10_serving.artifacts.files import read_regular, regular_files, sha256_regular
-from cifar10_serving.artifacts.metadata import MAX_VERSION_DIGITS, FileRecord, ModelMetadata
+from cifar10_serving.artifacts.metadata import MAX_MATRIX_CLASSES, MAX_VERSION_DIGITS, FileRecord, ModelMetadata
 from cifar10_serving.errors import (
     ArtifactCorruptError,
     ArtifactError,
@@ -29,7 +29,6 @@ from cifar10_serving.errors import (
 )
 
 METADATA_FILE: Final = "metadata.json"
-SAVED_MODEL_FILE: Final = "saved_model.pb"
 WARM_UP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 GOLDEN_FILE: Final = "golden.npz"
 PLOTS_FOLDER: Final = "plots"
@@ -39,8 +38,8 @@ MAX_METADATA_BYTES: Final = 8 * 2**20
 MAX_PLOT_BYTES: Final = 2 * 2**20
 MAX_VERSION_BYTES: Final = 2**32
 """Maximum size of all files of a version together."""
-READ_AT_LOADING: Final = ("variables/", "assets/")
-"""Folders of a SavedModel that a runtime may open when it loads; every file in them must have a checksum."""
+READ_AT_LOADING: Final = ("variables/", "assets/", "openvino/")
+"""Folders that a runtime may open when it loads; every file in them must have a checksum."""
 
 
 def version_folder(models: Path, name: str, version: int) -> Path:
@@ -124,7 +123,7 @@ def verify(folder: Path, metadata: ModelMetadata) -> None:
         ArtifactCorruptError: a file's content differs from what was published, or something is not a regular file.
         MetadataError: a relevant file has no checksum.
     """
-    unlisted = {SAVED_MODEL_FILE, metadata.golden.file} - set(metadata.files)
+    unlisted = {*metadata.network_files, metadata.golden.file} - set(metadata.files)
     if unlisted:
         raise MetadataError(
             f"{folder / METADATA_FILE} has no checksum of {', '.join(sorted(unlisted))}",

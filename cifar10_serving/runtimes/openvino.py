@@ -18,8 +18,15 @@ import numpy as np
 import openvino
 
 from cifar10_serving.artifacts.graph_ops import allowed_ops_digest, check_graph
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
-from cifar10_serving.artifacts.metadata import CHANNELS, MAX_SIDE, MIN_SIDE, InputShape, Precision, RuntimeName
+from cifar10_serving.artifacts.metadata import (
+    CHANNELS,
+    MAX_SIDE,
+    MIN_SIDE,
+    SAVED_MODEL_FILE,
+    InputShape,
+    Precision,
+    RuntimeName,
+)
 from cifar10_serving.artifacts.saved_model import open_saved_model
 from cifar10_serving.errors import ArtifactCorruptError, ArtifactError, ModelLoadError, RuntimeUnavailableError
 from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Images, Probabilities, batch_sizes

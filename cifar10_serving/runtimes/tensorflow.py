@@ -22,8 +22,7 @@ from google.protobuf.message import DecodeError
 
 from cifar10_serving.artifacts.files import read_regular
 from cifar10_serving.artifacts.graph_ops import check_graph, node_of
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
-from cifar10_serving.artifacts.metadata import MAX_FILE_BYTES, Precision, RuntimeName
+from cifar10_serving.artifacts.metadata import MAX_FILE_BYTES, SAVED_MODEL_FILE, Precision, RuntimeName
 from cifar10_serving.artifacts.wire_format import whole
 from cifar10_serving.errors import ModelLoadError, RuntimeUnavailableError
 from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Images, Probabilities, batch_sizes, compute_in_sizes

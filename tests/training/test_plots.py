@@ -9,7 +9,7 @@ from tests.conftest import MODELS
 from training.plots import confusion_matrix, most_frequent_confusions
 
 
-def evaluation(classes: int, matrix: list[list[int]] | None) -> Evaluation:
+def evaluation(classes: int, matrix: list[list[int]]) -> Evaluation:
     stored = read_metadata(version_folder(MODELS, "sequential", 1)).evaluations[0]
     entries = [ClassResult(label=f"kind {number}", n=1, precision=1, recall=1, f1=1) for number in range(classes)]
     return stored.model_copy(update={"confusion_matrix": matrix, "per_class": entries})
@@ -35,7 +35,7 @@ def test_the_most_frequent_confusions_of_many_classes_are_written(tmp_path: Path
 
 
 def test_a_matrix_that_was_not_kept_is_not_drawn(tmp_path: Path) -> None:
-    assert "test images correct" in drawn(evaluation(2000, None), tmp_path)
+    assert "test images correct" in drawn(evaluation(2000, []), tmp_path)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])

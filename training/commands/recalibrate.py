@@ -20,7 +20,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Publish the new version beside the old one."""
-    command = read_metadata(arguments.folder).training.command  # reports a wrong folder before 180 MB are read
+    command = read_metadata(arguments.folder).training_run.command  # reports a wrong folder before 180 MB are read
     from training.backend import require_tensorflow
     from training.data import load_cifar10
     from training.recalibrate import at_todays_temperature

@@ -49,7 +49,7 @@ def test_large_matrices_are_in_a_file_of_their_own(tmp_path: Path, count: int) -
     assert CONFUSIONS_FILE in stored.files
     assert (folder / METADATA_FILE).stat().st_size < 2**20
     for before, after in zip(metadata.evaluations, stored.evaluations, strict=True):
-        assert after == before.model_copy(update={"confusion_matrix": None})
+        assert after == before.model_copy(update={"confusion_matrix": []})
         assert confusion_matrix_of(folder, stored, after) == before.confusion_matrix
 
 
@@ -65,10 +65,10 @@ def test_small_matrices_stay_in_the_metadata(tmp_path: Path) -> None:
 def test_an_evaluation_without_a_matrix_has_none(tmp_path: Path) -> None:
     metadata = with_classes(101)
     first, *others = metadata.evaluations
-    without = first.model_copy(update={"confusion_matrix": None})
+    without = first.model_copy(update={"confusion_matrix": []})
     folder = published(metadata.model_copy(update={"evaluations": [without, *others]}), tmp_path)
     stored = read_metadata(folder)
-    assert confusion_matrix_of(folder, stored, stored.evaluations[0]) is None
+    assert confusion_matrix_of(folder, stored, stored.evaluations[0]) == []
     assert confusion_matrix_of(folder, stored, stored.evaluations[1]) == others[0].confusion_matrix
 
 

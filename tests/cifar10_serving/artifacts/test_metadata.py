@@ -19,7 +19,6 @@ def test_stored_evaluations_agree_with_themselves(name: str, version: int) -> No
     }
     for entry in metadata.evaluations:
         matrix = entry.confusion_matrix
-        assert matrix is not None
         diagonal = sum(matrix[index][index] for index in range(10))
         assert entry.n == 10_000 == sum(map(sum, matrix))
         assert entry.correct == diagonal

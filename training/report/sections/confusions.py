@@ -40,7 +40,7 @@ def _mistakes(version: PublishedVersion) -> str:
     )
 
 
-def _matrix(version: PublishedVersion) -> list[list[int]] | None:
+def _matrix(version: PublishedVersion) -> list[list[int]]:
     return confusion_matrix_of(version.folder, version.metadata, version.test)
 
 
