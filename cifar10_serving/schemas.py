@@ -177,6 +177,10 @@ class VersionStatus(Record):
     test_images: Annotated[Count | None, Field(description="how many images the accuracy was measured on")] = None
     parameters: Count | None = None
     classes: Annotated[Count | None, Field(description="how many labels it has")] = None
+    label_set: Annotated[
+        str | None, Field(description="the same text for versions with the same labels, in whatever order")
+    ] = None
+    first_labels: Annotated[list[str] | None, Field(description="the first three labels, by which to tell them")] = None
     input_shape: Annotated[
         list[int] | None, Field(description="height, width and channels of the images that it takes")
     ] = None

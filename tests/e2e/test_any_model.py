@@ -24,6 +24,7 @@ from tests.conftest import MODELS, SAMPLES, golden_class
 from tests.e2e.browser import chromium
 from tests.e2e.server import free_port, running_server
 from tests.other_models import publish_classifier, publish_renamed
+from tests.version_copies import publish_relabelled
 
 pytestmark = pytest.mark.slow
 
@@ -309,6 +310,30 @@ def test_command_line(
     assert f"{asked.metadata.name} has no class 'zebra'" in capsys.readouterr().err
 
 
+def test_a_version_that_was_not_measured_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_relabelled(tmp_path / "models", "oaks", [f"oak {number}" for number in range(10)], accuracy=None)
+    with running_server(tmp_path / "log", CIFAR10_MODELS=str(tmp_path / "models")) as running:
+        (version,) = httpx.get(f"{running.url}/models/oaks").json()["versions"]
+        assert (version["state"], version["test_accuracy"], version["test_images"]) == ("ready", None, None)
+        monkeypatch.setenv("CIFAR10_URL", running.url)
+        file = tmp_path / "oak 1" / "a.png"
+        file.parent.mkdir()
+        file.write_bytes(SAMPLES[0].file.read_bytes())
+        evaluation = ["predict", str(tmp_path / "oak 1"), "--labels", "from-folder"]
+        for command in (["models"], ["model", "oaks"], ["model", "oaks", "--version", "1"], evaluation):
+            capsys.readouterr()
+            assert main(command) == 0
+            assert "not measured" in capsys.readouterr().out, command
+        with chromium() as browser:
+            page = browser.new_page()
+            page.goto(running.url)
+            expect(page.locator(".facts")).to_contain_text("not measured", timeout=60_000)
+            expect(page.locator("#card")).to_contain_text("Its accuracy was not measured.")
+            expect(page.locator("#samples")).to_be_hidden()
+
+
 @pytest.mark.browser
 def test_page(server: Server) -> None:
     with chromium() as browser:
@@ -334,8 +359,21 @@ def test_page(server: Server) -> None:
         expect(page.locator("#explain-class option")).to_have_text(["predicted class", "healthy", "rust", "scab"])
         page.check(f"#model-{MANY}")
         expect(page.locator(".bars .value")).to_have_count(10)
+        page.click("text=Show more of the 400 classes")
+        expect(page.locator(".bars .value")).to_have_count(400)
+        expect(page.locator(".classes tbody tr")).to_have_count(20)
+        page.click("text=Show all 400 classes")
+        expect(page.locator(".classes tbody tr")).to_have_count(400)
         expect(page.locator("#seen canvas")).to_have_attribute("width", "96")
         page.check("#mode [value=all]")
         expect(page.locator(".cards > li")).to_have_count(5)
         expect(page.locator(".cards > li.apart")).to_have_count(2)
+        expect(page.locator("#answer-body")).to_contain_text("2 have other labels and can't be compared.")
+        titles = page.locator("#models h3").all_inner_texts()
+        assert sorted(titles) == [
+            "10 classes: airplane, automobile, bird, …",
+            "2 classes: dog, cat",
+            "3 classes: healthy, rust, scab",
+            "400 classes: sort 0, sort 1, sort 2, …",
+        ]
         assert not complaints
