@@ -6,7 +6,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.cifar10 import IMAGE_SHAPE
 from training.recipes.recipe import InputScaling
 
 
@@ -31,22 +30,22 @@ deviation over the 50,000 training images."""
 
 
 def scale(images: NDArray[np.uint8], scaling: InputScaling) -> NDArray[np.float32]:
-    """Scale images (batch, 32, 32, 3) uint8 RGB 0..255 to float32."""
+    """Scale images (batch, height, width, 3) uint8 RGB 0..255 to float32."""
     affine = SCALINGS[scaling]
     pixels = images.astype(np.float32)
     if any(affine.mean):
-        pixels -= _of_an_image(affine.mean)
-    pixels /= _of_an_image(affine.deviation)
+        pixels -= _of_an_image(affine.mean, pixels.shape[1:])
+    pixels /= _of_an_image(affine.deviation, pixels.shape[1:])
     return pixels[..., ::-1] if affine.bgr else pixels
 
 
-def _of_an_image(channels: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Broadcast to (32, 32, 3): NumPy is several times as fast over a whole image as over three channels."""
-    return np.broadcast_to(np.array(channels, np.float32), IMAGE_SHAPE).copy()
+def _of_an_image(channels: tuple[float, float, float], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Broadcast to (height, width, 3): NumPy is several times as fast over a whole image as over three channels."""
+    return np.broadcast_to(np.array(channels, np.float32), shape).copy()
 
 
 def scale_in_graph(images: Any, scaling: InputScaling) -> Any:
-    """Apply `scale` to a tensor (batch, 32, 32, 3) float32 RGB 0..255 inside a graph."""
+    """Apply `scale` to a tensor (batch, height, width, 3) float32 RGB 0..255 inside a graph."""
     affine = SCALINGS[scaling]
     pixels = images
     if any(affine.mean):
