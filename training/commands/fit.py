@@ -25,7 +25,7 @@ SMOKE_TRAIN: Final = 640
 SMOKE_TEST: Final = 256
 SMOKE_PIXELS: Final = 32 * 32
 MIN_SMOKE: Final = 16
-CHANGED_BY_OPTIONS: Final = ("epochs", "batch_size", "learning_rate", "weight_decay", "split_seed")
+CHANGED_BY_OPTIONS: Final = ("epochs", "batch_size", "learning_rate", "weight_decay", "precision", "split_seed")
 """Fields of a recipe with an option of the same name."""
 
 
