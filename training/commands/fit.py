@@ -158,7 +158,7 @@ def command_line(recipe: "Recipe", arguments: argparse.Namespace) -> str:
         words += ["--no-flip"]
     if "backbone_weights" in recipe.changed:
         words += ["--backbone-weights", shlex.quote(recipe.published()["backbone_weights"])]
-    if arguments.held_out:
+    if arguments.held_out and "validation_fraction" in recipe.changed:
         words += ["--held-out"]
     for option in ("name", "title", "image_size", "test_fraction"):
         value = getattr(arguments, option, None)

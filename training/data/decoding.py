@@ -44,7 +44,7 @@ def decode(content: bytes, shape: InputShape) -> NDArray[np.uint8]:
             image.draft(None, (side, side))
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             turned = image.tag_v2.get(TIFF_ORIENTATION, UPRIGHT)
-            image.tag_v2[TIFF_ORIENTATION] = UPRIGHT  # Pillow would turn the large picture
+            image.getexif()[TIFF_ORIENTATION] = UPRIGHT  # Pillow would turn the large picture
             image.load()
             return to_pixels(
                 image,
