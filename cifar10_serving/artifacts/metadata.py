@@ -241,7 +241,7 @@ class ImportRecord(Record):
     scaling: Annotated[str, Field(max_length=64, description="applied to the pixels in the graph")]
     scaling_by: Annotated[
         Literal["option", "measurement", "source"],
-        Field(description="how `scaling` was decided; source: the model takes unscaled uint8 pixels"),
+        Field(description="how `scaling` was decided; source: the model itself scales the pixels"),
     ]
     scalings: Annotated[
         list[ScalingTrial], Field(max_length=32, description="the measurement that decided; empty without one")
