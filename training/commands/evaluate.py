@@ -9,7 +9,7 @@ from training.commands.arguments import add_data
 from training.commands.describe import describe_evaluation
 
 if TYPE_CHECKING:
-    from training.data import Cifar10
+    from training.data import Dataset
 
 MISMATCH: Final = 3
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add(folder: Path, data: "Cifar10") -> None:
+def _add(folder: Path, data: "Dataset") -> None:
     from training.added_precision import add_precisions
 
     added = add_precisions(folder, data)

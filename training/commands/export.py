@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             expected="a finished run with this recipe, seed and data",
             remedy=f"{command_line(recipe, arguments.data)} --checkpoints {arguments.checkpoints}",
         )
-    trained = fit(recipe, data.train, checkpoint=checkpoint, features_folder=arguments.checkpoints)
+    trained = fit(recipe, data, checkpoint=checkpoint, features_folder=arguments.checkpoints)
     metadata = export(trained, data, arguments.models, command=command_line(recipe, arguments.data))
     print(describe_published(metadata, arguments.models))
     print(f"the checkpoint is kept in {checkpoint.file}")

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from training.commands.arguments import add_checkpoints, add_data, add_model, ad
 from training.commands.describe import describe_evaluation, describe_published
 
 if TYPE_CHECKING:
-    from training.data import Cifar10
+    from training.data import Dataset
     from training.recipes import Recipe
 
 WHEN_STOPPED: Final = ": nothing was published; the same command resumes after the last finished epoch"
@@ -98,7 +99,7 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkp
     checkpoint.require_writable()
     with for_terminal() as progress:
         trained = fit(
-            recipe, data.train, checkpoint=checkpoint, features_folder=checkpoints, models=models, progress=progress
+            recipe, data, checkpoint=checkpoint, features_folder=checkpoints, models=models, progress=progress
         )
     if arguments.no_export:
         print(f"training finished; the checkpoint is in {checkpoint.file}")
@@ -110,7 +111,7 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkp
     checkpoint.discard()
 
 
-def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path, *, teachers: Path) -> None:
+def _try_out(recipe: "Recipe", data: "Dataset", folder: Path, *, teachers: Path) -> None:
     from training.backend import require_tensorflow
     from training.fit import fit
     from training.progress import for_terminal
@@ -119,16 +120,14 @@ def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path, *, teachers: Path)
     from training.export import export
 
     with for_terminal() as progress:
-        trained = fit(recipe, data.train, features_folder=folder, models=teachers, progress=progress)
+        trained = fit(recipe, data, features_folder=folder, models=teachers, progress=progress)
     metadata = export(trained, data, folder / "models", command="smoke")
     for entry in metadata.evaluations:
         print(f"  {describe_evaluation(entry)}")
     print(f"smoke run passed: {recipe.model} with recipe {recipe.name} trains, exports and predicts; nothing was kept")
 
 
-def _few(data: "Cifar10") -> "Cifar10":
-    from training.data import Cifar10
-
+def _few(data: "Dataset") -> "Dataset":
     train = data.train.take(range(min(SMOKE_TRAIN, len(data.train))))
     test = data.test.take(range(min(SMOKE_TEST, len(data.test))))
-    return Cifar10(train, test, f"the first of {data.source}", data.sha256)
+    return replace(data, train=train, test=test, source=f"the first of {data.source}")

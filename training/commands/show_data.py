@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     from training.data import load_cifar10
     from training.sample_images import write_sample_images
 
-    write_sample_images(load_cifar10(arguments.data).train, arguments.output)
+    data = load_cifar10(arguments.data)
+    write_sample_images(data.train, data.labels, arguments.output)
     print(arguments.output)
     return 0

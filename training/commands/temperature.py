@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     with for_terminal() as progress:
         trained = fit(
             recipe,
-            data.train,
+            data,
             checkpoint=checkpoint,
             features_folder=arguments.checkpoints,
             models=arguments.models,

@@ -1,0 +1,18 @@
+"""Data sets to train on and to evaluate with: the type, and its loaders."""
+
+from training.data.cifar10 import CIFAR10_DIMENSIONS, cifar10_dataset, load_cifar10
+from training.data.dataset import Dataset, Dimensions, Labels, Split, StoredImages, blocks, split_rows, split_validation
+
+__all__ = [
+    "CIFAR10_DIMENSIONS",
+    "Dataset",
+    "Dimensions",
+    "Labels",
+    "Split",
+    "StoredImages",
+    "blocks",
+    "cifar10_dataset",
+    "load_cifar10",
+    "split_rows",
+    "split_validation",
+]
