@@ -6,7 +6,7 @@
 import hashlib
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -18,10 +18,14 @@ from training.architectures.transfer import BACKBONE_LAYER, BACKBONES, ChangeBac
 from training.backend import compiles
 from training.batch_normalization import NormalizedConv2D, NormalizedDense, after_convolutions, fold
 from training.data.dataset import Dimensions
-from training.errors import BackboneWeightsError, RecipeError
+from training.errors import ArchitectureError, BackboneWeightsError, RecipeError
 from training.fast_layers import with_fast_layers
+from training.own_architectures import find
 from training.recipes import Recipe
 from training.recipes.recipe import IMAGENET
+
+PROBABILITY_SUM_TOLERANCE: Final = 1e-2
+"""Of a network in bfloat16."""
 
 
 def build(recipe: Recipe, dimensions: Dimensions) -> Any:
@@ -103,11 +107,41 @@ def _options(recipe: Recipe, *, for_training: bool) -> dict[str, Any]:
     return {"upsample_to": recipe.upsample_to, "change_backbone": after_convolutions if folded else change}
 
 
+def _own_model(recipe: Recipe, dimensions: Dimensions) -> Any:
+    """Build an architecture beside the six, and check that it classifies the images.
+
+    Raises:
+        ArchitectureError: it doesn't.
+    """
+    own = find(recipe.model)
+    if own is None:
+        raise ArchitectureError(f"no architecture {recipe.model}", remedy="name its file with --architecture")
+    expected = f"a keras.Model from {dimensions.input_shape} to probabilities of {dimensions.class_count} classes"
+    try:
+        model = own.build(dimensions.input_shape, dimensions.class_count)
+        answers = np.asarray(model(np.zeros((1, *dimensions.input_shape), np.float32), training=False), np.float32)
+    except Exception as error:  # noqa: BLE001  # the user's own code
+        raise ArchitectureError(
+            f"building {own.name} raises {type(error).__name__}: {_first_line(error)}", expected=expected
+        ) from None
+    if answers.shape != (1, dimensions.class_count):
+        raise ArchitectureError(f"{own.name} answers {answers.shape} for one image", expected=expected)
+    if not (answers.min() >= 0 and abs(answers.sum() - 1) <= PROBABILITY_SUM_TOLERANCE):
+        raise ArchitectureError(
+            f"the answers of {own.name} are no probabilities: they sum up to {answers.sum():.3g}",
+            expected=expected,
+            remedy="end the network with a Dense layer with the activation softmax and the dtype float32",
+        )
+    return model
+
+
 def _new_model(recipe: Recipe, dimensions: Dimensions, precision: str, *, for_training: bool) -> Any:
     keras.utils.set_random_seed(recipe.seed)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
+        if recipe.model not in ARCHITECTURES:
+            return _own_model(recipe, dimensions)
         return ARCHITECTURES[recipe.model](dimensions, **_options(recipe, for_training=for_training))
     finally:
         keras.config.set_dtype_policy(before)

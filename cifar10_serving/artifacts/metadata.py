@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from cifar10_serving.errors import ArtifactError
+
 Precision = Literal["float32", "bfloat16"]
 RuntimeName = Literal["openvino", "tensorflow"]
 SplitName = Literal["test", "validation"]
@@ -357,10 +359,12 @@ class ModelMetadata(Record):
         """The run of a version that was trained here.
 
         Raises:
-            ValueError: the version was imported.
+            ArtifactError: the version was imported.
         """
         if self.training is None:
-            raise ValueError(f"{self.name} version {self.version} was imported, not trained here")
+            raise ArtifactError(
+                f"{self.name} version {self.version} was imported", expected="a version that was trained here"
+            )
         return self.training
 
     @property
@@ -368,10 +372,12 @@ class ModelMetadata(Record):
         """The data set of a version that was measured.
 
         Raises:
-            ValueError: the version was never measured.
+            ArtifactError: the version was never measured.
         """
         if self.dataset is None:
-            raise ValueError(f"{self.name} version {self.version} was never measured")
+            raise ArtifactError(
+                f"{self.name} version {self.version} was never measured", expected="a version with evaluations"
+            )
         return self.dataset
 
     @property

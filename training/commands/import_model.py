@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cifar10_serving.artifacts.layout import staging_folder
-from cifar10_serving.artifacts.metadata import MAX_SIDE, MAX_TITLE, MIN_SIDE, NAME_PATTERN
+from cifar10_serving.artifacts.metadata import CHANNELS, MAX_SIDE, MAX_TITLE, MIN_SIDE, NAME_PATTERN
 from cifar10_serving.text import did_you_mean, printable
-from training.commands.arguments import add_models
+from training.commands.arguments import add_checkpoints, add_models
 from training.commands.describe import describe_published
 from training.errors import ModelImportError
 
@@ -43,7 +43,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="test pictures, in one folder per label; without them the accuracy is not measured",
+        help="test pictures, in one folder per label, or a CSV file; without them the accuracy is not measured",
     )
     command.add_argument(
         "--scaling",
@@ -71,6 +71,7 @@ def add(command: argparse.ArgumentParser) -> None:
         metavar="FILE.py",
         help="a Python file with the classes of layers that Keras doesn't have; IT IS RUN",
     )
+    add_checkpoints(command)
     add_models(command)
 
 
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     title = _checked_title(arguments.title if arguments.title is not None else arguments.name)
     image_size = parse_size(arguments.image_size) if arguments.image_size is not None else None
     scaling = _checked_scaling(arguments.scaling) if arguments.scaling is not None else None
+    from training.data.listing import list_pictures
     from training.importing.labels import check_label_count, read_labels
     from training.importing.sources import open_source, source_kind
 
@@ -88,7 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ModelImportError(
             "no labels", expected="--labels FILE with one label a line, or --data FOLDER with a folder for each label"
         )
-    labels = read_labels(arguments.labels) if arguments.labels is not None else None
+    labels = (
+        read_labels(arguments.labels) if arguments.labels is not None else list(list_pictures(arguments.data).labels)
+    )
     with staging_folder(arguments.models, arguments.name):
         pass  # reports a read-only folder now
     from training.backend import require_tensorflow
@@ -105,10 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"{source.input.dtype}, {source.output_count:,} outputs, {source.parameters.total:,} parameters",
         flush=True,
     )
-    if labels is not None:
-        check_label_count(labels, source.output_count, str(arguments.labels))
-    pictures, labels = _pictures(arguments.data, image_size=source.input.size, labels=labels)
     check_label_count(labels, source.output_count, str(arguments.labels or arguments.data))
+    pictures = _pictures(arguments.data, arguments.checkpoints, image_size=source.input.size, labels=labels)
     options = ImportOptions(
         name=arguments.name,
         title=title,
@@ -184,9 +186,22 @@ def _checked_scaling(given: str) -> "InputScaling":
     )
 
 
-def _pictures(
-    folder: Path | None, *, image_size: "Size", labels: list[str] | None
-) -> tuple["TestPictures | None", list[str]]:
-    if folder is None:
-        return None, labels or []
-    raise NotImplementedError
+def _pictures(place: Path | None, cache: Path, *, image_size: "Size", labels: list[str]) -> "TestPictures | None":
+    """Return the test pictures at the model's input size."""
+    if place is None:
+        return None
+    from training.data.pictures import load_test_split
+    from training.importing.importer import TestPictures
+    from training.progress import for_terminal
+
+    height, width = image_size
+    with for_terminal() as progress:
+        split, sha256 = load_test_split(
+            place, labels=labels, input_shape=(height, width, CHANNELS), cache=cache, progress=progress
+        )
+    return TestPictures(
+        split,
+        name=place.absolute().stem if place.is_file() else place.absolute().name or "pictures",
+        source=f"{len(split):,} pictures decoded to {width}x{height} pixels",
+        sha256=sha256,
+    )

@@ -53,7 +53,7 @@ def load_cifar10(folder: Path | None) -> Dataset:
             expected="a folder with the official binary or python version of CIFAR-10",
             remedy="unpack the official archive and pass its folder with --data",
         )
-    for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
+    for place in _places(folder):
         if (place / "data_batch_1.bin").exists():
             files = {name: place / f"{name}.bin" for name in RECORDS_SHA1}
             return _assemble({name: _read_binary(file) for name, file in files.items()}, files, "binary version")
@@ -65,6 +65,15 @@ def load_cifar10(folder: Path | None) -> Dataset:
         expected="data_batch_1 to data_batch_5 and test_batch, of the official binary or python version",
         remedy="unpack the official archive and pass its folder with --data",
     )
+
+
+def is_cifar10(folder: Path) -> bool:
+    """Return whether a folder has the first file of one of the official versions."""
+    return any((place / name).exists() for place in _places(folder) for name in ("data_batch_1.bin", "data_batch_1"))
+
+
+def _places(folder: Path) -> tuple[Path, ...]:
+    return folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"
 
 
 def _read_binary(file: Path) -> NDArray[np.uint8]:

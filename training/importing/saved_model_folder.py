@@ -27,8 +27,8 @@ from training.importing.tensorflow_graph import GraphSource, one_line
 VARIABLES: Final = frozenset(
     {
         "AsString", "Assert", "Assign", "AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp",
-        "DestroyResourceOp", "DisableCopyOnRead", "IsVariableInitialized", "ReadVariableOp", "ResourceGather", "StaticRegexFullMatch",
-        "StringJoin", "VarHandleOp", "VarIsInitializedOp", "VariableShape", "VariableV2",
+        "DestroyResourceOp", "DisableCopyOnRead", "IsVariableInitialized", "ReadVariableOp", "ResourceGather",
+        "StaticRegexFullMatch", "StringJoin", "VarHandleOp", "VarIsInitializedOp", "VariableShape", "VariableV2",
     }
 )  # fmt: skip
 """Ops that a SavedModel with variables needs in addition to those of a published version."""
@@ -52,7 +52,7 @@ def open_saved_model_folder(folder: Path, image_size: Size | None) -> GraphSourc
     except ModelImportError:
         raise
     except ProjectError as error:
-        raise ModelImportError(error.problem, expected=error.expected) from None
+        raise ModelImportError(error.problem, expected=error.expected, remedy=error.remedy) from None
     except (OSError, EOFError, ValueError) as error:
         raise ModelImportError(f"{folder / SAVED_MODEL_FILE} is not a SavedModel: {one_line(error)}") from None
     input_name = only_one(sorted(signature.inputs), "input")
