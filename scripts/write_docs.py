@@ -125,7 +125,7 @@ def results_table(versions: list[ModelMetadata]) -> str:
                 f"{reduced.accuracy:.4f}" if reduced else "",
                 f"{published.test_loss:.4f}" if published else "",
                 f"{ours.loss:.4f}",
-                f"{metadata.training.wall_time_s / 60:.1f}",
+                f"{metadata.training_run.wall_time_s / 60:.1f}",
             ]
         )
     heads = [

@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, published_versions, read_metadata, version_folder
-from cifar10_serving.artifacts.metadata import Precision, RuntimeName
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE, Precision, RuntimeName
 from cifar10_serving.errors import ModelLoadError
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.runtimes.golden import read_golden

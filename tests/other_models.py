@@ -76,7 +76,7 @@ def _metadata(name: str, labels: Sequence[str], height: int, width: int) -> Mode
             "signatures": [signature.model_dump()],
             "evaluations": [evaluation.model_dump()],
             "golden": Golden(file="golden.npz", n=GOLDEN_IMAGES, tolerance={"float32": 0.001}).model_dump(),
-            "dataset": shipped.dataset.model_dump() | {"name": "Leaves"},
+            "dataset": shipped.measured_data.model_dump() | {"name": "Leaves"},
             "plots": {},
         }
     )

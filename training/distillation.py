@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_serving.artifacts.files import replaced_file
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, read_metadata, verify
+from cifar10_serving.artifacts.layout import read_metadata, verify
+from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE
 from cifar10_serving.runtimes.base import Images, Probabilities
 from training.augmentation import augment, cut_mix
 from training.data.dataset import split_rows

@@ -10,6 +10,7 @@ TrainingError
 ├── CheckpointError       the state of a run can't be saved or restored
 ├── PictureError          an image of the data set can't be written
 ├── ReportError           (report) nothing to report on, or the page can't be written
+├── ModelImportError      a model from elsewhere can't be imported
 └── ExportError           the exported artifact's answers differ from the Keras model's
 """
 
@@ -46,6 +47,10 @@ class PictureError(TrainingError):
 
 class ExportError(TrainingError):
     """The exported artifact's answers differ from the trained model's."""
+
+
+class ModelImportError(TrainingError):
+    """A model that was trained elsewhere can't be imported, or what was said about it doesn't fit it."""
 
 
 class DivergedError(TrainingError):

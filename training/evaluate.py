@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
-from cifar10_serving.artifacts.metadata import ClassResult, Evaluation, InputShape, SplitName
+from cifar10_serving.artifacts.metadata import MAX_MATRIX_CLASSES, ClassResult, Evaluation, InputShape, SplitName
 from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
 from training.data.dataset import Labels, Split
 
@@ -66,7 +66,9 @@ def evaluate(
             if k < len(classes)
         },
         expected_calibration_error=calibration_error(probabilities, split.labels),
-        confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist(),
+        confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist()
+        if len(classes) <= MAX_MATRIX_CLASSES
+        else [],
         per_class=_per_class(split.labels, predicted, class_names),
         duration_s=duration_s,
     )

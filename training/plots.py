@@ -35,7 +35,7 @@ def write_plots(
     """Write an SVG file for each of `PLOT_NAMES` that there are numbers for into a folder; return their names.
 
     Args:
-        folder: the output folder; created if it doesn't exist.
+        folder: the output folder; created if there is a plot.
         title: the model's title.
         history: the epochs; may be empty.
         test: the evaluation on the test images, if there is one.
@@ -46,10 +46,11 @@ def write_plots(
     if history:
         figures["learning_curves"] = learning_curves(title, history)
     if test is not None:
-        figures["confusion_matrix"] = confusion_matrix(title, test)
+        if test.confusion_matrix:
+            figures["confusion_matrix"] = confusion_matrix(title, test)
         figures["sample_predictions"] = sample_predictions(title, split, probabilities, _labels(test))
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
+        folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
         plt.close(figure)
     return list(figures)

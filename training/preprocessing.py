@@ -19,14 +19,16 @@ class _Affine:
 
 
 SCALINGS: Final[dict[InputScaling, _Affine]] = {
+    "unscaled": _Affine((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "divide_by_255": _Affine((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
     "minus_one_to_one": _Affine((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
-    "standardize": _Affine((125.307, 122.950, 113.865), (62.993, 62.089, 66.705)),
+    "imagenet": _Affine((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "bgr_minus_imagenet_mean": _Affine((123.68, 116.779, 103.939), (1.0, 1.0, 1.0), bgr=True),
+    "standardize": _Affine((125.307, 122.950, 113.865), (62.993, 62.089, 66.705)),
 }
 """`divide_by_255` gives 0..1, as in the tutorial. Keras' ImageNet weights of MobileNetV2 and ResNet50V2 were trained
-with `minus_one_to_one`, those of VGG16 with `bgr_minus_imagenet_mean`. `standardize` uses CIFAR-10's own mean and
-deviation over the 50,000 training images."""
+with `minus_one_to_one`, those of VGG16 with `bgr_minus_imagenet_mean`; PyTorch's with `imagenet`. `standardize` uses
+CIFAR-10's own mean and deviation over the 50,000 training images."""
 
 
 def scale(images: NDArray[np.uint8], scaling: InputScaling) -> NDArray[np.float32]:

@@ -18,16 +18,18 @@ from cifar10_serving import __version__
 from cifar10_serving.artifacts.layout import (
     GOLDEN_FILE,
     PLOTS_FOLDER,
-    SAVED_MODEL_FILE,
     WARM_UP_FILE,
     publish,
     staging_folder,
 )
-from cifar10_serving.artifacts.metadata import Dataset as DatasetRecord
 from cifar10_serving.artifacts.metadata import (
+    IR_FILE,
+    IR_WEIGHTS_FILE,
+    SAVED_MODEL_FILE,
     Evaluation,
     ExportReport,
     Golden,
+    ImportRecord,
     InputShape,
     ModelMetadata,
     Parameters,
@@ -36,6 +38,7 @@ from cifar10_serving.artifacts.metadata import (
     SplitName,
     TrainingRun,
 )
+from cifar10_serving.artifacts.metadata import Dataset as DatasetRecord
 from cifar10_serving.errors import PublishError
 from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
 from cifar10_serving.runtimes.golden import MAX_ARRAY_BYTES, GoldenAnswers
@@ -58,7 +61,7 @@ LARGEST_EXPORT_DIFFERENCE: Final = 5e-2
 
 @dataclass(frozen=True)
 class Described:
-    """The metadata of a version, without what publishing measures and decides."""
+    """The metadata of a version, without what publishing measures and decides; `training` or `imported` is set."""
 
     name: str
     title: str
@@ -67,8 +70,9 @@ class Described:
     parameters: Parameters
     signatures: list[SignatureSpec]
     labels: Sequence[str]
-    training: TrainingRun
-    dataset: DatasetRecord
+    training: TrainingRun | None
+    dataset: DatasetRecord | None
+    imported: ImportRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,9 @@ def publish_version(
     """
     with staging_folder(models, described.name) as staging, _write_errors(staging):
         write(staging)
-        rows = max(WARM_UP_BATCHES)
-        write_warm_up_requests(golden.images[:rows], described.name, staging / WARM_UP_FILE)
+        network = [file for name in (SAVED_MODEL_FILE, IR_FILE, IR_WEIGHTS_FILE) if (file := staging / name).exists()]
+        if (staging / SAVED_MODEL_FILE).exists():  # only TensorFlow Serving reads the requests
+            write_warm_up_requests(golden.images[: max(WARM_UP_BATCHES)], described.name, staging / WARM_UP_FILE)
         checked = splits.get("test", golden)
         measured = [
             _measure(runtime, staging, splits, checked, described.labels) for runtime in runtimes or all_runtimes()
@@ -126,14 +131,14 @@ def publish_version(
         plots = write_plots(
             staging / PLOTS_FOLDER,
             title=described.title,
-            history=described.training.history,
+            history=described.training.history if described.training is not None else [],
             test=next((entry for entry in reference.evaluations if entry.split == "test"), None),
             split=checked,
             probabilities=reference.probabilities,
         )
         original = answers(checked)
         report = ExportReport(
-            size_bytes=(staging / SAVED_MODEL_FILE).stat().st_size,
+            size_bytes=sum(file.stat().st_size for file in network),
             max_abs_difference_from_keras=_difference(reference.probabilities, original),
             classes_changed_from_keras=_classes_changed(reference.probabilities, original),
             load_time_s={runtime_label(entry.runtime): entry.load_time_s for entry in measured},
@@ -150,6 +155,7 @@ def publish_version(
             labels=list(described.labels),
             evaluations=[evaluation for entry in measured for evaluation in entry.evaluations],
             training=described.training,
+            imported=described.imported,
             dataset=described.dataset,
             golden=Golden(file=GOLDEN_FILE, n=n, tolerance=_tolerances(reference, others)),
             export=report,
@@ -211,7 +217,7 @@ def _check_export(report: ExportReport) -> None:
     difference = report.max_abs_difference_from_keras
     if not difference <= LARGEST_EXPORT_DIFFERENCE:
         raise ExportError(
-            f"the artifact's probabilities differ from the Keras model's by up to {difference:.3g}",
+            f"the artifact's probabilities differ from the original model's by up to {difference:.3g}",
             expected=f"at most {LARGEST_EXPORT_DIFFERENCE}",
             remedy="the export changed the model; please report this with the recipe and package versions",
         )

@@ -43,7 +43,7 @@ def at_todays_temperature(folder: Path, data: Dataset) -> TrainedModel:
     training_rows, validation_rows = split_rows(
         len(data.train), fraction=recipe.validation_fraction, seed=recipe.split_seed
     )
-    run = metadata.training
+    run = metadata.training_run
     return TrainedModel(
         recipe=recipe,
         model=model,

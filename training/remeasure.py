@@ -61,10 +61,10 @@ def read_to_measure(folder: Path, data: Dataset) -> ModelMetadata:
     """
     metadata = read_metadata(folder)
     verify(folder, metadata)
-    if data.sha256 != metadata.dataset.sha256:
+    if data.sha256 != metadata.measured_data.sha256:
         raise DatasetError(
             f"the data has SHA-256 {data.sha256[:12]}…",
-            expected=f"{metadata.dataset.sha256[:12]}…, "
+            expected=f"{metadata.measured_data.sha256[:12]}…, "
             f"on which {metadata.name} version {metadata.version} was evaluated",
         )
     if metadata.input_shape != data.test.input_shape:

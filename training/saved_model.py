@@ -19,8 +19,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
-from cifar10_serving.artifacts.metadata import InputShape, SignatureSpec, TensorSpec
+from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE, InputShape, SignatureSpec, TensorSpec
 from cifar10_serving.runtimes.base import Images
 from training.data.dataset import Dimensions
 from training.errors import ExportError

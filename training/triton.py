@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from cifar10_serving.artifacts.files import write_published
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, STAGING_PREFIX, read_metadata, verify, version_folder
-from cifar10_serving.artifacts.metadata import ModelMetadata, SignatureSpec, TensorSpec
+from cifar10_serving.artifacts.layout import STAGING_PREFIX, read_metadata, verify, version_folder
+from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE, ModelMetadata, SignatureSpec, TensorSpec
 from cifar10_serving.errors import PublishError
 
 MODEL_FOLDER: Final = "model.saved_model"

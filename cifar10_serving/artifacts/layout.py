@@ -18,7 +18,7 @@ from typing import Final
 
 from cifar10_serving.artifacts.documents import DocumentError, parse_document, printable
 from cifar10_serving.artifacts.files import read_regular, regular_files, sha256_regular
-from cifar10_serving.artifacts.metadata import MAX_VERSION_DIGITS, FileRecord, ModelMetadata
+from cifar10_serving.artifacts.metadata import MAX_VERSION_DIGITS, SAVED_MODEL_FILE, FileRecord, ModelMetadata
 from cifar10_serving.errors import (
     ArtifactCorruptError,
     ArtifactError,
@@ -28,17 +28,17 @@ from cifar10_serving.errors import (
 )
 
 METADATA_FILE: Final = "metadata.json"
-SAVED_MODEL_FILE: Final = "saved_model.pb"
 WARM_UP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 GOLDEN_FILE: Final = "golden.npz"
 PLOTS_FOLDER: Final = "plots"
 STAGING_PREFIX: Final = ".staging-"
-MAX_METADATA_BYTES: Final = 2**20
+MAX_METADATA_BYTES: Final = 2**23
+"""The labels and per-class results of a model of 10,000 classes take 6 MB."""
 MAX_PLOT_BYTES: Final = 2 * 2**20
 MAX_VERSION_BYTES: Final = 2**32
 """Maximum size of all files of a version together."""
-READ_AT_LOADING: Final = ("variables/", "assets/")
-"""Folders of a SavedModel that a runtime may open when it loads; every file in them must have a checksum."""
+READ_AT_LOADING: Final = ("variables/", "assets/", "openvino/")
+"""Folders that a runtime may open when it loads; every file in them must have a checksum."""
 
 
 def version_folder(models: Path, name: str, version: int) -> Path:
@@ -122,7 +122,7 @@ def verify(folder: Path, metadata: ModelMetadata) -> None:
         ArtifactCorruptError: a file's content differs from what was published, or something is not a regular file.
         MetadataError: a relevant file has no checksum.
     """
-    unlisted = {SAVED_MODEL_FILE, metadata.golden.file} - set(metadata.files)
+    unlisted = {*metadata.network_files, metadata.golden.file} - set(metadata.files)
     if unlisted:
         raise MetadataError(
             f"{folder / METADATA_FILE} has no checksum of {', '.join(sorted(unlisted))}",
@@ -136,7 +136,9 @@ def verify(folder: Path, metadata: ModelMetadata) -> None:
     for name, record in metadata.files.items():
         _check_content(folder, name, record)
     try:
-        unknown = {name for name in regular_files(folder) if name.startswith(READ_AT_LOADING)} - set(metadata.files)
+        unknown = {
+            name for name in regular_files(folder) if name.startswith(READ_AT_LOADING) or name == SAVED_MODEL_FILE
+        } - set(metadata.files)
     except OSError as error:
         raise ArtifactCorruptError(
             f"{error.filename or folder} {error.strerror}",

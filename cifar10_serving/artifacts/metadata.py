@@ -1,4 +1,4 @@
-"""The schema of metadata.json: a version's contents, training run and evaluations.
+"""The schema of metadata.json: a version's contents, training run or import, and evaluations.
 
 The service answers with the same JSON; API schema, documentation and client derive from these classes.
 `cifar10_serving.artifacts.layout` reads and writes the files.
@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from cifar10_serving.errors import ArtifactError
 
 Precision = Literal["float32", "bfloat16"]
 RuntimeName = Literal["openvino", "tensorflow"]
@@ -32,6 +34,8 @@ PROBABILITIES: Final = "probabilities"
 MIN_CLASSES: Final = 2
 MAX_CLASSES: Final = 10_000
 MAX_LABEL: Final = 200
+MAX_MATRIX_CLASSES: Final = 100
+"""Evaluations of models with more classes have no confusion matrix."""
 MIN_SIDE: Final = 8
 MAX_SIDE: Final = 1024
 """Limits of an image's height and width in pixels."""
@@ -39,6 +43,11 @@ CHANNELS: Final = 3
 MAX_SIGNATURES: Final = 16
 MAX_TENSORS: Final = 16
 MAX_DIMENSIONS: Final = 8
+SAVED_MODEL_FILE: Final = "saved_model.pb"
+"""The network for every runtime."""
+IR_FILE: Final = "openvino/model.xml"
+IR_WEIGHTS_FILE: Final = "openvino/model.bin"
+"""The network in OpenVINO's own format (IR), for OpenVINO alone, in versions without a SavedModel."""
 
 InputShape = tuple[int, int, int]
 """Height, width and channels of an image that a version takes."""
@@ -74,6 +83,8 @@ def _inside(name: str) -> str:
 
 FileName = Annotated[str, Field(max_length=255), AfterValidator(_inside)]
 """A file of the version by its path relative to the folder, which can't lead out of it on any system."""
+SourceKind = Literal["keras", "keras_h5", "saved_model", "onnx"]
+SourceOutputs = Literal["probabilities", "logits", "binary_probability", "binary_logit"]
 PlotName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 PlotFile = Annotated[FileName, Field(pattern=r"^plots/[^/]+\.svg$")]
 GoldenFile = Annotated[FileName, Field(pattern=r"^[^/]+\.npz$")]
@@ -127,7 +138,7 @@ def _takes_images(tensor: TensorSpec) -> bool:
 
 
 class Parameters(Record):
-    """Number of weights of the model."""
+    """Number of weights of the model; an imported file that doesn't say which were trained counts all as trainable."""
 
     total: Count
     trainable: Count
@@ -159,7 +170,10 @@ class Evaluation(Record):
     expected_calibration_error: Annotated[
         Probability, Field(description="15 equal-width bins of confidence, weighted by their counts")
     ]
-    confusion_matrix: Annotated[list[list[Count]], Field(description="row = true class, column = predicted class")]
+    confusion_matrix: Annotated[
+        list[list[Count]],
+        Field(description=f"row = true class, column = predicted class; empty above {MAX_MATRIX_CLASSES} classes"),
+    ]
     per_class: Annotated[list[ClassResult], Field(description="in the order of the labels")]
     duration_s: Seconds
 
@@ -205,6 +219,47 @@ class TrainingRun(Record):
     history: list[EpochResult]
 
 
+class ScalingTrial(Record):
+    """The accuracy of an imported model if its pixels are scaled in one of the known ways."""
+
+    scaling: Annotated[str, Field(max_length=64)]
+    n: Annotated[int, Field(ge=1, description="images that it was measured on")]
+    correct: Annotated[Count | None, Field(description="null if an answer is not a finite number")]
+    loss: Annotated[float | None, Field(ge=0, description="mean cross-entropy in nats")] = None
+
+
+class ImportRecord(Record):
+    """The source of a version that was imported instead of trained here, and the findings about it."""
+
+    source: Annotated[SourceKind, Field(description="format of the file or folder")]
+    file_name: Annotated[str, Field(max_length=255, description="of the source, without its folder")]
+    sha256: Annotated[
+        Sha256, Field(description="of the file; of a folder: over each file's path and SHA-256, sorted by path")
+    ]
+    size_bytes: Count
+    layout: Annotated[Literal["NHWC", "NCHW"], Field(description="of the source's input; the version takes NHWC")]
+    outputs: Annotated[SourceOutputs, Field(description="of the source; binary: one number, for the second class")]
+    outputs_by: Annotated[Literal["option", "measurement"], Field(description="how `outputs` was decided")]
+    scaling: Annotated[str, Field(max_length=64, description="applied to the pixels in the graph")]
+    scaling_by: Annotated[
+        Literal["option", "measurement", "source"],
+        Field(description="how `scaling` was decided; source: the model itself scales the pixels"),
+    ]
+    scalings: Annotated[
+        list[ScalingTrial], Field(max_length=32, description="the measurement that decided; empty without one")
+    ]
+    scalings_measured_on: Annotated[
+        str | None, Field(description="the images for `scalings`, which no evaluation uses; null without a measurement")
+    ] = None
+    custom_objects_sha256: Annotated[
+        Sha256 | None, Field(description="of the Python file with its layers that was run for the import")
+    ] = None
+    imported_at: datetime
+    git_commit: Annotated[str, Field(description="of this project; '-dirty' if files were changed since")]
+    command: Annotated[str, Field(description="repeats the import")]
+    versions: Annotated[dict[str, str], Field(description="package -> version, of the process that imported")]
+
+
 class Golden(Record):
     """Images with this version's own answers, checked at every load before the version may serve."""
 
@@ -219,12 +274,17 @@ class Golden(Record):
 class ExportReport(Record):
     """Measurements of the artifact on the machine that published it."""
 
-    size_bytes: Annotated[Count, Field(description="saved_model.pb")]
+    size_bytes: Annotated[Count, Field(description="saved_model.pb, or the IR's two files")]
     max_abs_difference_from_keras: Annotated[
-        float, Field(ge=0, description="greatest difference of a probability over the test set")
+        float,
+        Field(
+            ge=0,
+            description="greatest difference of a probability from the Keras model or the imported one, over the test "
+            "set; over the golden images if there is none",
+        ),
     ]
     classes_changed_from_keras: Annotated[
-        int, Field(ge=0, description="test images that the artifact puts into another class than the Keras model")
+        int, Field(ge=0, description="images of these that the artifact puts into another class")
     ]
     load_time_s: Annotated[
         dict[str, Seconds],
@@ -251,9 +311,13 @@ class ModelMetadata(Record):
     parameters: Parameters
     signatures: Annotated[list[SignatureSpec], Field(max_length=MAX_SIGNATURES), AfterValidator(_with_images)]
     labels: Labels
-    evaluations: list[Evaluation]
-    training: TrainingRun
-    dataset: Dataset
+    evaluations: Annotated[list[Evaluation], Field(description="empty if it was never measured")]
+    training: Annotated[TrainingRun | None, Field(description="null for an imported version")] = None
+    imported: Annotated[ImportRecord | None, Field(description="null for a version that was trained here")] = None
+    dataset: Annotated[
+        Dataset | None,
+        Field(description="null without evaluations; of an imported version: its test images, none for training"),
+    ] = None
     golden: Golden
     export: ExportReport
     plots: Annotated[dict[PlotName, PlotFile], Field(description="plot name -> file in the version's folder")]
@@ -275,9 +339,61 @@ class ModelMetadata(Record):
             if [entry.label for entry in evaluation.per_class] != self.labels:
                 raise ValueError(f"evaluations.{index}.per_class should have an entry for each label, in their order")
             matrix = evaluation.confusion_matrix
+            if not matrix and count > MAX_MATRIX_CLASSES:
+                continue
             if len(matrix) != count or any(len(row) != count for row in matrix):
                 raise ValueError(f"evaluations.{index}.confusion_matrix should have {count} rows of {count} counts")
         return self
+
+    @model_validator(mode="after")
+    def _check_origin(self) -> Self:
+        """Check that the version was either trained or imported, and that there is a data set for its evaluations."""
+        if (self.training is None) == (self.imported is None):
+            raise ValueError("should have either `training` or `imported`")
+        if self.dataset is None and (self.training is not None or self.evaluations):
+            raise ValueError("dataset: should be there for a trained version and for evaluations")
+        return self
+
+    @property
+    def training_run(self) -> TrainingRun:
+        """The run of a version that was trained here.
+
+        Raises:
+            ArtifactError: the version was imported.
+        """
+        if self.training is None:
+            raise ArtifactError(
+                f"{self.name} version {self.version} was imported", expected="a version that was trained here"
+            )
+        return self.training
+
+    @property
+    def measured_data(self) -> Dataset:
+        """The data set of a version that was measured.
+
+        Raises:
+            ArtifactError: the version was never measured.
+        """
+        if self.dataset is None:
+            raise ArtifactError(
+                f"{self.name} version {self.version} was never measured", expected="a version with evaluations"
+            )
+        return self.dataset
+
+    @property
+    def network_file(self) -> str:
+        """The file with the network, relative to the version's folder."""
+        return IR_FILE if SAVED_MODEL_FILE not in self.files and IR_FILE in self.files else SAVED_MODEL_FILE
+
+    @property
+    def network_files(self) -> tuple[str, ...]:
+        """All files that a runtime reads to load the network."""
+        return (IR_FILE, IR_WEIGHTS_FILE) if self.network_file == IR_FILE else (SAVED_MODEL_FILE,)
+
+    @property
+    def runtimes(self) -> tuple[RuntimeName, ...]:
+        """The runtimes that can load the version."""
+        return ("openvino",) if self.network_file == IR_FILE else ("openvino", "tensorflow")
 
     @property
     def class_count(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from cifar10_serving.artifacts.files import open_regular
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE
+from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE
 from cifar10_serving.artifacts.wire_format import Field, entry, fields, messages, text, whole
 from cifar10_serving.errors import ArtifactCorruptError, ArtifactMissingError
 

@@ -44,9 +44,10 @@ class PredictionCache:
             version: a ready version.
             images: (rows, height, width, 3) uint8 RGB 0..255, contiguous.
         """
-        record = version.metadata.files.get("saved_model.pb") if version.metadata else None
+        metadata = version.metadata
+        network = [metadata.files[name].sha256 for name in metadata.network_files] if metadata is not None else []
         digest = blake2b(images.data, digest_size=DIGEST_BYTES).digest()
-        return version.name, version.version, record.sha256 if record else "", digest
+        return version.name, version.version, "".join(network), digest
 
     def get(self, key: Key) -> Probabilities | None:
         """Return the probabilities (rows, classes) float32 for this key, or None."""

@@ -288,7 +288,7 @@ def test_command_line(
     assert json.loads(evaluation)["evaluation"]["correct"] == 1
     table = run("predict", str(tmp_path), *model, "--labels", "from-folder")
     assert "accuracy 1.0000: 1 of 1 images" in table
-    assert f"images of {asked.metadata.dataset.name}'s test set" in table
+    assert f"images of {asked.metadata.measured_data.name}'s test set" in table
     label = asked.metadata.labels[-1]
     assert f" {label}, " in run("explain", str(file), *model, "--class", label)
     assert asked.label in run("compare", str(file), "--model", asked.metadata.name)

@@ -114,6 +114,6 @@ def test_recipe_with_weights_from_a_file_is_published_with_their_name_and_digest
     metadata = export(trained, small_cifar10, tmp_path, command="pytest")
     assert metadata.parameters.trainable < metadata.parameters.total
     assert metadata.recipe["backbone_weights"] == weights_file.name
-    assert metadata.training.backbone_sha256 == trained.backbone_sha256
+    assert metadata.training_run.backbone_sha256 == trained.backbone_sha256
     assert str(weights_file.parent) not in (version_folder(tmp_path, "vgg16", 1) / "metadata.json").read_text()
     assert metadata.export.max_abs_difference_from_keras < 5e-2

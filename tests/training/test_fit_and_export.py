@@ -182,9 +182,9 @@ def test_plots_are_svg(published: ModelMetadata, folder: Path, plot: str) -> Non
 
 def test_provenance_tells_commit_versions_and_hardware(published: ModelMetadata) -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert published.training.git_commit.startswith(commit.stdout.strip() or "unknown")
-    assert {"python", "tensorflow", "keras", "openvino"} <= set(published.training.versions)
-    assert "cores" in published.training.hardware
+    assert published.training_run.git_commit.startswith(commit.stdout.strip() or "unknown")
+    assert {"python", "tensorflow", "keras", "openvino"} <= set(published.training_run.versions)
+    assert "cores" in published.training_run.hardware
 
 
 @pytest.mark.usefixtures("quick_plots")
@@ -210,6 +210,6 @@ def test_run_on_all_images_in_bfloat16_is_published_without_a_validation_part(
         assert np.array_equal(one, same)
     metadata = export(trained, small_cifar10, tmp_path, command="pytest")
     assert {entry.split for entry in metadata.evaluations} == {"test"}
-    assert metadata.dataset.validation == 0
+    assert metadata.measured_data.validation == 0
     assert metadata.export.max_abs_difference_from_keras < 1e-2
     assert read_metadata(version_folder(tmp_path, "functional", 1)) == metadata

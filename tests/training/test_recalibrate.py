@@ -37,8 +37,8 @@ def test_version_is_published_again_with_the_same_weights_at_its_recipes_tempera
     trained = at_todays_temperature(version_folder(tmp_path, "functional", 1), small_cifar10)
     second = export(trained, small_cifar10, tmp_path, command="pytest")
     assert (second.version, second.recipe["temperature"]) == (2, 2.0)
-    assert second.training.history == first.training.history
-    assert second.training.started_at == first.training.started_at
+    assert second.training_run.history == first.training_run.history
+    assert second.training_run.started_at == first.training_run.started_at
     images = small_cifar10.test.pixels
     answers = [OpenVinoRuntime().load(version_folder(tmp_path, "functional", n)).predict(images) for n in (1, 2)]
     np.testing.assert_allclose(answers[1], at_temperature(answers[0], 2.0), atol=1e-5)

@@ -115,7 +115,7 @@ def test_teachers_of_the_small_cnns_are_published() -> None:
     distillation = get_recipe("distilled", "sequential").distillation
     assert distillation is not None
     for teacher in distillation.teachers:
-        assert read_metadata(MODELS / teacher).dataset.name == "CIFAR-10"
+        assert read_metadata(MODELS / teacher).measured_data.name == "CIFAR-10"
 
 
 def test_distilled_is_for_the_small_cnns() -> None:

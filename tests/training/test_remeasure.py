@@ -20,7 +20,7 @@ def small_version(one_model: Path, golden_split: Split) -> tuple[Path, Dataset]:
     """A version whose stored evaluation is of the 64 golden images, and that data."""
     folder = version_folder(one_model, "sequential", 1)
     metadata = read_metadata(folder)
-    data = cifar10_dataset(golden_split, golden_split, "golden images", metadata.dataset.sha256)
+    data = cifar10_dataset(golden_split, golden_split, "golden images", metadata.measured_data.sha256)
     runtime = OpenVinoRuntime()
     stored, _ = evaluate(runtime, runtime.load(folder), golden_split, "test", CLASS_NAMES)
     (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [stored]}).model_dump_json())

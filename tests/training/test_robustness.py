@@ -27,7 +27,7 @@ def test_other_data_than_it_was_evaluated_on_is_rejected(models: Path, small_cif
 
 def test_model_of_any_name_is_measured(tmp_path: Path, golden_split: Split) -> None:
     folder = add_version(tmp_path, "seventh-model.v2", 1)
-    data = cifar10_dataset(golden_split, golden_split, "golden images", read_metadata(folder).dataset.sha256)
+    data = cifar10_dataset(golden_split, golden_split, "golden images", read_metadata(folder).measured_data.sha256)
     table = measure_robustness(folder, data)
     assert (table.name, table.version, table.n) == ("seventh-model.v2", 1, 64)
     assert read_robustness(tmp_path, "seventh-model.v2", 1) is None

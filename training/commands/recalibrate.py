@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         at_todays_temperature(arguments.folder, data),
         data,
         models,
-        command=published.training.command,
+        command=published.training_run.command,
         name=Name(published.name, published.title),
     )
     print(describe_published(metadata, models))

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from training.cifar10 import MODEL_NAMES, TRANSFER_MODELS
 from training.own_architectures import registered
 
-InputScaling = Literal["divide_by_255", "minus_one_to_one", "standardize", "bgr_minus_imagenet_mean"]
+InputScaling = Literal[
+    "unscaled", "divide_by_255", "minus_one_to_one", "imagenet", "bgr_minus_imagenet_mean", "standardize"
+]
 """`training.preprocessing` defines them."""
 NORMALIZED: Final[tuple[str, ...]] = ("mobilenetv2", "resnet50v2")
 """Models whose backbone has BatchNormalization."""

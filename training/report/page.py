@@ -42,7 +42,7 @@ def compose(published: Published, latencies: MeasuredLatencies) -> Page:
         accuracy_against_cost(published, latencies),
         provenance(published),
     ]
-    datasets = dict.fromkeys(version.metadata.dataset.name for version in published.versions)
+    datasets = dict.fromkeys(version.metadata.measured_data.name for version in published.versions)
     blocks = [f"# Results on {plain(' and '.join(datasets))}", _in_short(published), _contents(sections)]
     for section in sections:
         blocks += [f"## {section.title}", *section.blocks]

@@ -59,14 +59,13 @@ def _row(entry: VersionStatus) -> tuple[str, ...]:
 
 
 def _describe_version(metadata: ModelMetadata) -> str:
-    run, dataset = metadata.training, metadata.dataset
     lines = [
         f"{metadata.name} version {metadata.version}: {metadata.title}, {metadata.architecture}",
         f"recipe {metadata.recipe.get('name')}, {metadata.parameters.total:,} parameters",
-        f"trained on {dataset.train:,} images of {dataset.name} in {run.wall_time_s / 60:.1f} minutes, seed {run.seed}",
+        _origin(metadata),
         f"published {metadata.published_at:%Y-%m-%d %H:%M}",
         "",
-        *map(_evaluation, metadata.evaluations),
+        *(map(_evaluation, metadata.evaluations) if metadata.evaluations else ["accuracy: not measured"]),
     ]
     test = next((entry for entry in metadata.evaluations if entry.split == "test"), None)
     if test is not None:
@@ -77,6 +76,19 @@ def _describe_version(metadata: ModelMetadata) -> str:
         ]
         lines += ["", *aligned([header, *rows], right=frozenset({1, 2, 3, 4}))]
     return "\n".join(lines)
+
+
+def _origin(metadata: ModelMetadata) -> str:
+    run, dataset, imported = metadata.training, metadata.dataset, metadata.imported
+    if run is not None and dataset is not None:
+        minutes = run.wall_time_s / 60
+        return f"trained on {dataset.train:,} images of {dataset.name} in {minutes:.1f} minutes, seed {run.seed}"
+    if imported is not None:
+        return (
+            f"imported from {imported.file_name} ({imported.source}): pixels {imported.scaling}, "
+            f"by {imported.scaling_by}; outputs {imported.outputs}"
+        )
+    return "of unknown origin"
 
 
 def _evaluation(entry: Evaluation) -> str:

@@ -175,7 +175,8 @@ async def _stored(client: AsyncClient, model: str, version: int) -> StoredEvalua
     entries = (entry for listed_model in listed.models if listed_model.name == model for entry in listed_model.versions)
     precision = next((entry.precision for entry in entries if entry.version == version), None) or listed.precision
     evaluation = metadata.evaluation("test", precision, listed.runtime)
-    return StoredEvaluation(model, version, evaluation, metadata.dataset.name)
+    dataset = metadata.dataset.name if metadata.dataset is not None else ""
+    return StoredEvaluation(model, version, evaluation, dataset)
 
 
 def add(command: argparse.ArgumentParser) -> None:

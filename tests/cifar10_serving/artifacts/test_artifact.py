@@ -232,7 +232,7 @@ def test_sizes_are_compared_before_anything_is_read(one_model: Path) -> None:
     with pytest.raises(ArtifactCorruptError, match="a different size"):
         verify(folder, read_metadata(folder))
     os.truncate(folder / METADATA_FILE, 2**40)
-    with pytest.raises(MetadataError, match="1,099,511,627,776 bytes, more than 1,048,576"):
+    with pytest.raises(MetadataError, match="1,099,511,627,776 bytes, more than 8,388,608"):
         read_metadata(folder)
 
 

@@ -13,7 +13,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 
 from cifar10_serving.artifacts.graph_ops import CALLS, COMPUTING, SAVING, check_graph
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, version_folder
+from cifar10_serving.artifacts.layout import version_folder
+from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE
 from cifar10_serving.artifacts.wire_format import whole
 from cifar10_serving.errors import UnsafeGraphError
 from tests.conftest import MODELS, every_published_version

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.eager import context
 
-from cifar10_serving.artifacts.layout import SAVED_MODEL_FILE, read_metadata, version_folder
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
+from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE
 from cifar10_serving.errors import ModelLoadError, RuntimeUnavailableError, UnsafeGraphError
 from cifar10_serving.runtimes.base import Runtime, batch_sizes
 from cifar10_serving.runtimes.golden import check_golden, read_golden

@@ -38,7 +38,7 @@ def test_fit_publishes_and_prints_a_line_an_epoch_where_there_is_no_terminal(tmp
     assert "\x1b" not in result.stdout + result.stderr
     assert "\r" not in result.stdout + result.stderr
     metadata = read_metadata(tmp_path / "models/functional/1")
-    assert metadata.training.command == "python -m training fit functional --recipe tutorial --seed 84"
+    assert metadata.training_run.command == "python -m training fit functional --recipe tutorial --seed 84"
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
@@ -76,8 +76,8 @@ def test_held_out_run_validates_and_is_not_the_run_on_all_images(tmp_path: Path)
     assert "has 0 of 1 epochs of this run" in run(1, "export", *asked).stderr
     assert run(1, "export", *asked, "--held-out").returncode == 0
     metadata = read_metadata(tmp_path / "models/sequential/1")
-    assert (metadata.dataset.train, metadata.dataset.validation) == (115, 13)
-    assert "--held-out" in metadata.training.command
+    assert (metadata.measured_data.train, metadata.measured_data.validation) == (115, 13)
+    assert "--held-out" in metadata.training_run.command
 
 
 def test_terminal_sees_rate_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_export_of_a_run_that_is_unfinished_then_on_a_full_disk_then_as_it_shoul
     assert list((tmp_path / "models").iterdir()) == []
     result = run(2, *export)
     assert result.returncode == 0, result.stderr
-    assert len(read_metadata(tmp_path / "models/sequential/1").training.history) == 2
+    assert len(read_metadata(tmp_path / "models/sequential/1").training_run.history) == 2
     assert "the checkpoint is kept in" in last_line(result.stdout)
 
 
@@ -214,7 +214,7 @@ def test_transfer_model_goes_the_whole_way_from_a_weights_file(tmp_path: Path) -
     assert result.returncode == 0, result.stderr
     assert "computing the frozen backbone's features of 128 images" in result.stdout
     metadata = read_metadata(tmp_path / "models/mobilenetv2/1")
-    assert metadata.training.command.endswith("--backbone-weights mobilenetv2.weights.h5")
+    assert metadata.training_run.command.endswith("--backbone-weights mobilenetv2.weights.h5")
     assert metadata.parameters.trainable == 172_874
     (features,) = (tmp_path / "checkpoints").iterdir()
     assert np.load(features, mmap_mode="r").shape == (128, 1280)

@@ -78,10 +78,10 @@ def test_training_classes_and_cost_are_those_of_the_metadata(report: Report) -> 
         described = f"{recipe}, backbone `{weights}`" if weights else recipe
         total = f"{metadata.parameters.total:,}"
         tables = rows(report.markdown, first_cell=f"`{name}/{version}`")
-        minutes = f"{metadata.training.wall_time_s / 60:.1f}"
-        seed, epochs = str(metadata.training.seed), str(len(metadata.training.history))
+        minutes = f"{metadata.training_run.wall_time_s / 60:.1f}"
+        seed, epochs = str(metadata.training_run.seed), str(len(metadata.training_run.history))
         trainable = f"{metadata.parameters.trainable:,}"
-        assert [described, total, trainable, epochs, seed, minutes, metadata.training.hardware] in [
+        assert [described, total, trainable, epochs, seed, minutes, metadata.training_run.hardware] in [
             row[1:] for row in tables
         ]
         if (name, version) not in latest_of_each_recipe():

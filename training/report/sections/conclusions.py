@@ -35,7 +35,7 @@ def _equal_styles(small: list[PublishedVersion]) -> str:
     spread = max(accuracies) - min(accuracies)
     theirs = _published_accuracies(SMALL_CNNS.models)
     by_sampling = RANGE_OF_THREE_95 * max(sampling_error(version.test.accuracy, version.test.n) for version in small)
-    seeds = ", ".join(str(version.metadata.training.seed) for version in small)
+    seeds = ", ".join(str(version.metadata.training_run.seed) for version in small)
     verdict = (
         "**Our runs agree:**" if spread <= by_sampling else "**Our accuracies alone neither confirm nor refute it:**"
     )
@@ -50,7 +50,7 @@ def _equal_styles(small: list[PublishedVersion]) -> str:
 def _over_fitting(small: list[PublishedVersion]) -> str:
     findings = []
     for version in small:
-        history = version.metadata.training.history
+        history = version.metadata.training_run.history
         losses = [(entry.val_loss, entry) for entry in history if entry.val_loss is not None]
         validated = [(loss, entry) for loss, entry in losses if math.isfinite(loss)]
         if not validated:

@@ -34,7 +34,7 @@ def learning_curves(published: Published) -> Section:
 
 
 def _has_validation(version: PublishedVersion) -> bool:
-    return any(entry.val_loss is not None for entry in version.metadata.training.history)
+    return any(entry.val_loss is not None for entry in version.metadata.training_run.history)
 
 
 def _figure(family: Family, recipe: str, versions: list[PublishedVersion]) -> Any:
@@ -43,7 +43,7 @@ def _figure(family: Family, recipe: str, versions: list[PublishedVersion]) -> An
     loss_axes, accuracy_axes = figure.subplots(2, 1, sharex=True)
     for version in versions:
         colour, title = colours[version.metadata.name], version.metadata.title
-        history = version.metadata.training.history
+        history = version.metadata.training_run.history
         epochs = [entry.epoch for entry in history]
         loss_axes.plot(epochs, [entry.loss for entry in history], "--", color=colour, label=f"{title}, training")
         accuracy_axes.plot(epochs, [entry.accuracy for entry in history], "--", color=colour)

@@ -14,11 +14,11 @@ RENDERING_PACKAGES: Final = ("matplotlib", "markdown-it-py")
 
 COLUMNS: Final[tuple[Column[PublishedVersion], ...]] = (
     Column("version", lambda version: code(version.key), numeric=False),
-    Column("command", lambda version: code(version.metadata.training.command), numeric=False),
-    Column("started", lambda version: f"{version.metadata.training.started_at:%Y-%m-%d}", numeric=False),
-    Column("commit", lambda version: code(_short(version.metadata.training.git_commit)), numeric=False),
-    Column("images trained on", lambda version: f"{version.metadata.dataset.train:,}"),
-    Column("validated on", lambda version: f"{version.metadata.dataset.validation:,}"),
+    Column("command", lambda version: code(version.metadata.training_run.command), numeric=False),
+    Column("started", lambda version: f"{version.metadata.training_run.started_at:%Y-%m-%d}", numeric=False),
+    Column("commit", lambda version: code(_short(version.metadata.training_run.git_commit)), numeric=False),
+    Column("images trained on", lambda version: f"{version.metadata.measured_data.train:,}"),
+    Column("validated on", lambda version: f"{version.metadata.measured_data.validation:,}"),
 )
 
 
@@ -55,7 +55,7 @@ def _short(commit: str) -> str:
 def _by_packages(versions: list[PublishedVersion]) -> list[str]:
     keys: dict[str, list[str]] = {}
     for version in versions:
-        keys.setdefault(_listed(version.metadata.training.versions), []).append(code(version.key))
+        keys.setdefault(_listed(version.metadata.training_run.versions), []).append(code(version.key))
     return [f"{', '.join(of_these)}: {plain(packages)}" for packages, of_these in keys.items()]
 
 

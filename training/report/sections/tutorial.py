@@ -27,7 +27,7 @@ class Row:
 def tutorial_of(version: PublishedVersion) -> TutorialResult | None:
     """Return the tutorial's result for the same model; None for other models and other data sets."""
     metadata = version.metadata
-    return TUTORIAL_RESULTS.get(metadata.name) if metadata.dataset.name == DATASET_NAME else None
+    return TUTORIAL_RESULTS.get(metadata.name) if metadata.measured_data.name == DATASET_NAME else None
 
 
 def sampling_error(accuracy: float, images: int) -> float:
@@ -85,10 +85,10 @@ TRAINING: Final[tuple[Column[PublishedVersion], ...]] = (
     Column("recipe", described_recipe, numeric=False),
     Column("parameters", lambda version: f"{version.metadata.parameters.total:,}"),
     Column("trainable", lambda version: f"{version.metadata.parameters.trainable:,}"),
-    Column("epochs", lambda version: str(len(version.metadata.training.history))),
-    Column("seed", lambda version: str(version.metadata.training.seed)),
-    Column("minutes", lambda version: f"{version.metadata.training.wall_time_s / 60:.1f}"),
-    Column("trained on", lambda version: plain(version.metadata.training.hardware), numeric=False),
+    Column("epochs", lambda version: str(len(version.metadata.training_run.history))),
+    Column("seed", lambda version: str(version.metadata.training_run.seed)),
+    Column("minutes", lambda version: f"{version.metadata.training_run.wall_time_s / 60:.1f}"),
+    Column("trained on", lambda version: plain(version.metadata.training_run.hardware), numeric=False),
 )
 
 
