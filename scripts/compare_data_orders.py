@@ -14,7 +14,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from training.build import build, compile_for_training
-from training.data import Split, load_cifar10, split_validation
+from training.data import CIFAR10_DIMENSIONS, Split, load_cifar10, split_validation
 from training.fit import fit
 from training.preprocessing import scale
 from training.recipes import Recipe, get_recipe
@@ -26,7 +26,7 @@ def main() -> None:
     recipe = get_recipe("tutorial", "sequential")
     report("keras fit on arrays", *fit_on_arrays(recipe, data.train), recipe, data.test)
     for order in ("one_order_repeated", "reshuffled_each_epoch"):
-        trained = fit(recipe.model_copy(update={"data_order": order}), data.train)
+        trained = fit(recipe.model_copy(update={"data_order": order}), data)
         best = max(entry.val_accuracy or 0.0 for entry in trained.history)
         report(order.replace("_", " "), trained.model, best, recipe, data.test)
 
@@ -34,14 +34,14 @@ def main() -> None:
 def fit_on_arrays(recipe: Recipe, train: Split) -> tuple[Any, float]:
     """Train with Keras' own `fit` on arrays, as the tutorial does; return model and best validation accuracy."""
     training, validation = split_validation(train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
-    model = build(recipe)
+    model = build(recipe, CIFAR10_DIMENSIONS)
     compile_for_training(model, recipe, train_n=len(training))
     history = model.fit(
-        scale(training.images, recipe.input_scaling),
+        scale(training.pixels, recipe.input_scaling),
         training.labels,
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
-        validation_data=(scale(validation.images, recipe.input_scaling), validation.labels),
+        validation_data=(scale(validation.pixels, recipe.input_scaling), validation.labels),
         verbose=0,
     )
     return model, max(history.history["val_accuracy"])
@@ -49,7 +49,7 @@ def fit_on_arrays(recipe: Recipe, train: Split) -> tuple[Any, float]:
 
 def report(order: str, model: Any, best_validation: float, recipe: Recipe, test: Split) -> None:
     """Print one line."""
-    loss, accuracy = model.evaluate(scale(test.images, recipe.input_scaling), test.labels, verbose=0)
+    loss, accuracy = model.evaluate(scale(test.pixels, recipe.input_scaling), test.labels, verbose=0)
     print(
         f"{order:<22} test accuracy {accuracy:.4f}, test loss {loss:.4f}, "
         f"best validation accuracy {best_validation:.4f}",

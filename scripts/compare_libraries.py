@@ -24,12 +24,13 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from cifar10_serving.pixels import draft_side
 from scripts.observing_cost import processor_s
 from service.api.kserve.codec import parse_infer_request
 from service.api.large_requests import RequestReader
 from service.errors import RequestError
 from service.http.uploads import file_of_form
-from service.images.encoded import JPEG_DRAFT_FACTOR, EncodedImage
+from service.images.encoded import EncodedImage
 from service.images.fast_decode import decode_unchanged
 from service.inference.pipeline import Deadline
 
@@ -38,7 +39,7 @@ ROUND_S: Final = 0.2
 MAX_PIXELS: Final = 10**8
 SHAPE: Final = (32, 32, 3)
 """Of the pixels that are made of each file."""
-DRAFT_SIDE: Final = JPEG_DRAFT_FACTOR * SHAPE[0]
+DRAFT_SIDE: Final = draft_side(SHAPE)
 SIZES: Final = ((32, 32), (128, 128), (640, 480), (4000, 3000))
 """Width and height of the JPEGs that are timed."""
 COMPARED_SIZES: Final = ((32, 32), (33, 47), (1, 1), (257, 511), (640, 480), (1030, 513))

@@ -10,6 +10,7 @@ from training.commands import (
     evaluate,
     export,
     fit,
+    import_model,
     list_models,
     recalibrate,
     report,
@@ -46,6 +47,7 @@ def _parser() -> Parser:
         ("list", list_models, "list the models and their published versions"),
         ("summary", summary, "show a network's layers, parameters and output shapes"),
         ("fit", fit, "train a model by a recipe and publish it as the next version"),
+        ("import", import_model, "publish a model that was trained elsewhere: .keras, .h5, SavedModel or .onnx"),
         ("export", export, "publish a finished run, or write a model repository for another server"),
         ("evaluate", evaluate, "evaluate a published version again and compare with its metadata"),
         (

@@ -13,13 +13,13 @@ from cifar10_serving.artifacts.layout import METADATA_FILE, metadata_document
 from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata, Precision
 from cifar10_serving.runtimes.golden import check_golden
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
-from training.data import Cifar10
+from training.data import Dataset
 from training.evaluate import evaluate
-from training.export import evaluation_label, openvino_precisions, reduced_precision_tolerance
+from training.publishing import openvino_precisions, reduced_precision_tolerance, runtime_label
 from training.remeasure import read_to_measure, stored_splits
 
 
-def add_precisions(folder: Path, data: Cifar10) -> list[Evaluation]:
+def add_precisions(folder: Path, data: Dataset) -> list[Evaluation]:
     """Evaluate the missing precisions that this machine supports, add them to the metadata, and return them.
 
     Every split with a float32 evaluation is evaluated. The golden check's tolerance comes from the whole test set, as
@@ -44,7 +44,7 @@ def add_precisions(folder: Path, data: Cifar10) -> list[Evaluation]:
 
 
 def _with_precision(
-    metadata: ModelMetadata, folder: Path, data: Cifar10, precision: Precision
+    metadata: ModelMetadata, folder: Path, data: Dataset, precision: Precision
 ) -> tuple[ModelMetadata, list[Evaluation]]:
     full = OpenVinoRuntime()
     reference = full.load(folder)
@@ -65,7 +65,7 @@ def _with_precision(
     evaluations = [evaluation for evaluation, _ in measured.values()]
     difference = float(np.abs(measured["test"][1] - expected).max())
     tolerance = metadata.golden.tolerance | {precision: reduced_precision_tolerance(difference)}
-    load_times_s = metadata.export.load_time_s | {evaluation_label(evaluations[0]): load_time_s}
+    load_times_s = metadata.export.load_time_s | {runtime_label(runtime): load_time_s}
     return (
         metadata.model_copy(
             update={

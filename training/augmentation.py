@@ -16,7 +16,7 @@ GREY = 128
 
 
 def augment(images: Images, augmentation: Augmentation, random: np.random.Generator) -> Images:
-    """Augment each of the images (batch, 32, 32, 3) uint8 independently; return a new array.
+    """Augment each of the images (batch, height, width, 3) uint8 independently; return a new array.
 
     The random draws depend only on the generator and the batch size, never on the pixels.
     """
@@ -36,10 +36,10 @@ def augment(images: Images, augmentation: Augmentation, random: np.random.Genera
 
 
 def cut_mix(images: Images, share: float, random: np.random.Generator) -> Images:
-    """Paste a rectangle of another image into this share of the images (batch, 32, 32, 3) uint8; return a new array.
+    """Paste a rectangle of another image into this share of the images; return a new array.
 
-    The rectangle keeps its position. Its area is uniform between zero and the whole image, clipped at the edges
-    (Yun et al. 2019, arXiv:1905.04899, with alpha 1).
+    The images are (batch, height, width, 3) uint8. The rectangle keeps its position. Its area is uniform between zero
+    and the whole image, clipped at the edges (Yun et al. 2019, arXiv:1905.04899, with alpha 1).
     """
     n, height, width, _ = images.shape
     others = images[random.permutation(n)]

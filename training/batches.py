@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Labels
+from training.data.dataset import Labels, StoredImages
 
 Preprocessing = Callable[[Any, np.random.Generator], NDArray[np.float32]]
 EpochData = Callable[[int], tuple[NDArray[Any], Labels | NDArray[np.float32]]]
@@ -24,6 +24,42 @@ def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type information
+    """Batches of inputs in their order, with targets if there are any: only a batch at a time is in memory.
+
+    Args:
+        inputs: (n, …), possibly in a file.
+        preprocess: converts a batch of them, without randomness.
+        targets: of all n inputs.
+        batch_size: the last batch may be smaller.
+        rows: indices of the inputs to use; None uses all.
+    """
+
+    def __init__(
+        self,
+        inputs: StoredImages | NDArray[Any],
+        preprocess: Callable[[Any], NDArray[np.float32]],
+        targets: Labels | NDArray[np.float32] | None = None,
+        *,
+        batch_size: int,
+        rows: NDArray[np.int64] | None = None,
+    ) -> None:
+        super().__init__()
+        self._inputs = inputs
+        self._preprocess = preprocess
+        self._targets = targets
+        self._batch_size = batch_size
+        self._rows = np.arange(len(inputs)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._rows) / self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
+        chosen = self._rows[index * self._batch_size : (index + 1) * self._batch_size]
+        scaled = self._preprocess(self._inputs[chosen])
+        return (scaled,) if self._targets is None else (scaled, self._targets[chosen])
+
+
 class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type information
     """Batches of inputs and targets, reshuffled in every epoch.
 
@@ -31,8 +67,8 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
     smaller. Pass `epoch_callback` to the same `fit`, with `shuffle=False`.
 
     Args:
-        inputs: images (n, 32, 32, 3) uint8, or features (n, width) float32, possibly memory-mapped.
-        targets: labels (n,) int64, or probabilities (n, 10) float32.
+        inputs: images (n, height, width, 3) uint8, or features (n, width) float32, possibly memory-mapped.
+        targets: labels (n,) int64, or probabilities (n, classes) float32.
         preprocess: receives the batch's inputs and a generator seeded by seed, epoch and batch.
         reshuffle: False repeats the first order in every epoch, like Keras 3.
         rows: indices of the inputs to use; None uses all.
@@ -41,7 +77,7 @@ class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has
 
     def __init__(
         self,
-        inputs: NDArray[Any],
+        inputs: StoredImages | NDArray[Any],
         targets: Labels | NDArray[np.float32],
         preprocess: Preprocessing,
         *,

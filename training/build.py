@@ -6,7 +6,7 @@
 import hashlib
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -17,20 +17,25 @@ from training.architectures.small_cnn import NORMALIZED, PLAIN
 from training.architectures.transfer import BACKBONE_LAYER, BACKBONES, ChangeBackbone, backbone_of
 from training.backend import compiles
 from training.batch_normalization import NormalizedConv2D, NormalizedDense, after_convolutions, fold
-from training.errors import BackboneWeightsError, RecipeError
+from training.data.dataset import Dimensions
+from training.errors import ArchitectureError, BackboneWeightsError, RecipeError
 from training.fast_layers import with_fast_layers
+from training.own_architectures import find
 from training.recipes import Recipe
 from training.recipes.recipe import IMAGENET
 
+PROBABILITY_SUM_TOLERANCE: Final = 1e-2
+"""Of a network in bfloat16."""
 
-def build(recipe: Recipe) -> Any:
+
+def build(recipe: Recipe, dimensions: Dimensions) -> Any:
     """Build the recipe's model, not compiled: weights drawn from the recipe's seed, then the backbone's weights loaded.
 
     Raises:
         BackboneWeightsError: the backbone's weights can't be loaded, or belong to another network.
         RecipeError: the recipe unfreezes a layer that the backbone doesn't have.
     """
-    model = _new_model(recipe, recipe.precision, for_training=True)
+    model = _new_model(recipe, dimensions, recipe.precision, for_training=True)
     if recipe.initialization == "he_normal":
         _draw_he_normal(model)
     if recipe.model in BACKBONES:
@@ -53,7 +58,7 @@ def compile_for_training(model: Any, recipe: Recipe, *, train_n: int) -> None:
     )
 
 
-def to_export(model: Any, recipe: Recipe) -> Any:
+def to_export(model: Any, recipe: Recipe, dimensions: Dimensions) -> Any:
     """Convert a trained model for export: float32, without the layers that exist only for training.
 
     Returns the model itself if there is nothing to convert.
@@ -61,7 +66,7 @@ def to_export(model: Any, recipe: Recipe) -> Any:
     folded = recipe.batch_normalization == "folded"
     if recipe.precision == "float32" and not folded and recipe.layers == "keras":
         return model
-    copy = exported_network(recipe)
+    copy = exported_network(recipe, dimensions)
     for original, copied in zip(model.layers, copy.layers, strict=True):
         copied.trainable = original.trainable
         if isinstance(original, NormalizedConv2D | NormalizedDense):
@@ -76,9 +81,9 @@ def to_export(model: Any, recipe: Recipe) -> Any:
     return copy
 
 
-def exported_network(recipe: Recipe) -> Any:
+def exported_network(recipe: Recipe, dimensions: Dimensions) -> Any:
     """Build the network that a recipe exports: float32, with Keras' own layers and arbitrary weights."""
-    return _new_model(recipe, "float32", for_training=False)
+    return _new_model(recipe, dimensions, "float32", for_training=False)
 
 
 def weights_sha256(model: Any) -> str:
@@ -102,12 +107,42 @@ def _options(recipe: Recipe, *, for_training: bool) -> dict[str, Any]:
     return {"upsample_to": recipe.upsample_to, "change_backbone": after_convolutions if folded else change}
 
 
-def _new_model(recipe: Recipe, precision: str, *, for_training: bool) -> Any:
+def _own_model(recipe: Recipe, dimensions: Dimensions) -> Any:
+    """Build an architecture beside the six, and check that it classifies the images.
+
+    Raises:
+        ArchitectureError: it doesn't.
+    """
+    own = find(recipe.model)
+    if own is None:
+        raise ArchitectureError(f"no architecture {recipe.model}", remedy="name its file with --architecture")
+    expected = f"a keras.Model from {dimensions.input_shape} to probabilities of {dimensions.class_count} classes"
+    try:
+        model = own.build(dimensions.input_shape, dimensions.class_count)
+        answers = np.asarray(model(np.zeros((1, *dimensions.input_shape), np.float32), training=False), np.float32)
+    except Exception as error:  # noqa: BLE001  # the user's own code
+        raise ArchitectureError(
+            f"building {own.name} raises {type(error).__name__}: {_first_line(error)}", expected=expected
+        ) from None
+    if answers.shape != (1, dimensions.class_count):
+        raise ArchitectureError(f"{own.name} answers {answers.shape} for one image", expected=expected)
+    if not (answers.min() >= 0 and abs(answers.sum() - 1) <= PROBABILITY_SUM_TOLERANCE):
+        raise ArchitectureError(
+            f"the answers of {own.name} are no probabilities: they sum up to {answers.sum():.3g}",
+            expected=expected,
+            remedy="end the network with a Dense layer with the activation softmax and the dtype float32",
+        )
+    return model
+
+
+def _new_model(recipe: Recipe, dimensions: Dimensions, precision: str, *, for_training: bool) -> Any:
     keras.utils.set_random_seed(recipe.seed)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        return ARCHITECTURES[recipe.model](**_options(recipe, for_training=for_training))
+        if recipe.model not in ARCHITECTURES:
+            return _own_model(recipe, dimensions)
+        return ARCHITECTURES[recipe.model](dimensions, **_options(recipe, for_training=for_training))
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -56,7 +56,7 @@ class Checkpoint:
         self.environment = Environment.here()
         self.backbone_sha256: str | None = None
         self._epochs = recipe.epochs
-        self.file = folder / f"{recipe.model}-{recipe.name}-{run.hexdigest()[:12]}.npz"
+        self.file = folder / f"{recipe.model.replace(':', '-')}-{recipe.name}-{run.hexdigest()[:12]}.npz"
 
     def require_writable(self) -> None:
         """Check before the first epoch that the state can be saved.

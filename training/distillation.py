@@ -8,7 +8,7 @@ run loses at most one view. `training.fit` trains on them.
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,8 +20,7 @@ from cifar10_serving.artifacts.layout import read_metadata, verify
 from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE
 from cifar10_serving.runtimes.base import Images, Probabilities
 from training.augmentation import augment, cut_mix
-from training.cifar10 import CLASS_COUNT, CLASS_NAMES
-from training.data import split_rows
+from training.data.dataset import split_rows
 from training.errors import CheckpointError, RecipeError
 from training.progress import Progress
 from training.recipes.recipe import HELD_OUT_FRACTION, Distillation, Recipe
@@ -36,7 +35,7 @@ class Teacher(Protocol):
     """A loaded model."""
 
     def predict(self, images: Images) -> Probabilities:
-        """Return probabilities (n, 10) float32 for images (n, 32, 32, 3) uint8."""
+        """Return probabilities (n, classes) float32 for images (n, height, width, 3) uint8."""
         ...
 
 
@@ -47,16 +46,20 @@ class TaughtViews:
     validation, and no held-out image leaks into training.
 
     Args:
-        images: (n, 32, 32, 3) uint8, training and validation images.
+        images: (n, height, width, 3) uint8, training and validation images.
         recipe: a recipe with distillation.
+        labels: names of the classes, which must be the teachers'.
         models: the folder of the teachers' published versions.
         folder: caches the answers; None keeps them in memory only.
     """
 
-    def __init__(self, images: Images, recipe: Recipe, *, models: Path, folder: Path | None) -> None:
+    def __init__(
+        self, images: Images, recipe: Recipe, *, labels: Sequence[str], models: Path, folder: Path | None
+    ) -> None:
         if recipe.distillation is None:
             raise ValueError("a recipe without distillation has no views")
         self._images = images
+        self._labels = tuple(labels)
         self._distillation: Distillation = recipe.distillation
         self._parts = split_rows(len(images), fraction=HELD_OUT_FRACTION, seed=recipe.split_seed)
         self._models = models
@@ -79,7 +82,7 @@ class TaughtViews:
         return time.monotonic() - start_s if any(computed) else 0.0
 
     def of_epoch(self, epoch: int) -> tuple[Images, NDArray[np.float32]]:
-        """Return the view (n, 32, 32, 3) uint8 and the targets (n, 10) float32 of an epoch, counted from 0."""
+        """Return the view (n, height, width, 3) uint8 and the targets (n, classes) float32 of an epoch, from 0."""
         view = epoch % self._distillation.views
         answers = [self._answers[teacher, view].astype(np.float32) for teacher in self._distillation.teachers]
         images = np.empty_like(self._images)
@@ -100,13 +103,13 @@ class TaughtViews:
         folder = self._models / name
         metadata = read_metadata(folder)
         verify(folder, metadata)
-        if tuple(metadata.labels) != CLASS_NAMES:
+        if tuple(metadata.labels) != self._labels:
             raise RecipeError(
-                f"the teacher {name} has other classes", expected=f"the labels {', '.join(CLASS_NAMES)}, in this order"
+                f"the teacher {name} has other classes", expected=f"the labels {', '.join(self._labels)}, in this order"
             )
         files = {view: self._file(name, view, metadata.files[SAVED_MODEL_FILE].sha256) for view in self._needed}
         for view, file in files.items():
-            kept = _read(file, len(self._images))
+            kept = _read(file, (len(self._images), len(self._labels)))
             if kept is not None:
                 self._answers[name, view] = kept
         missing = [view for view in self._needed if (name, view) not in self._answers]
@@ -122,7 +125,7 @@ class TaughtViews:
         return True
 
     def _ask(self, teacher: Teacher, view: int, progress: Progress) -> Answers:
-        answers = np.empty((len(self._images), CLASS_COUNT), np.float16)
+        answers = np.empty((len(self._images), len(self._labels)), np.float16)
         for rows, images in self._blocks(view):
             answers[rows] = teacher.predict(images)
             progress.advance(len(rows))
@@ -149,14 +152,14 @@ def _load(folder: Path) -> Teacher:
     return OpenVinoRuntime("bfloat16" if has_bfloat16() else "float32").load(folder)
 
 
-def _read(file: Path | None, n: int) -> Answers | None:
+def _read(file: Path | None, shape: tuple[int, int]) -> Answers | None:
     if file is None:
         return None
     try:
         answers: Answers = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None  # missing or damaged: compute it again
-    return answers if answers.shape == (n, CLASS_COUNT) and answers.dtype == np.float16 else None
+    return answers if answers.shape == shape and answers.dtype == np.float16 else None
 
 
 def _write(file: Path | None, answers: Answers) -> None:

@@ -1,14 +1,16 @@
 """The errors of training; a branch of `cifar10_serving.errors.ProjectError`.
 
 TrainingError
-├── DatasetError          CIFAR-10 is missing, incomplete or something else
+├── DatasetError          the images are missing, incomplete or something else
 ├── RecipeError           the recipe doesn't exist, or doesn't fit the model
+├── ArchitectureError     an own architecture can't be loaded, or builds something else than a classifier
 ├── BackboneWeightsError  a backbone's initial weights can't be loaded
 ├── BackendError          the Keras backend doesn't support the operation
 ├── DivergedError         the loss is no longer a finite number
 ├── CheckpointError       the state of a run can't be saved or restored
 ├── PictureError          an image of the data set can't be written
 ├── ReportError           (report) nothing to report on, or the page can't be written
+├── ModelImportError      a model from elsewhere can't be imported
 └── ExportError           the exported artifact's answers differ from the Keras model's
 """
 
@@ -20,11 +22,15 @@ class TrainingError(ProjectError):
 
 
 class DatasetError(TrainingError):
-    """CIFAR-10 can't be read, or the files contain something else."""
+    """The data set can't be read, or the files contain something else."""
 
 
 class RecipeError(TrainingError):
     """The recipe doesn't exist, or doesn't fit the model."""
+
+
+class ArchitectureError(TrainingError):
+    """A file with an own architecture can't be run, or its function builds no classifier of the images."""
 
 
 class BackboneWeightsError(TrainingError):
@@ -41,6 +47,10 @@ class PictureError(TrainingError):
 
 class ExportError(TrainingError):
     """The exported artifact's answers differ from the trained model's."""
+
+
+class ModelImportError(TrainingError):
+    """A model that was trained elsewhere can't be imported, or what was said about it doesn't fit it."""
 
 
 class DivergedError(TrainingError):

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
-from cifar10_serving.artifacts.metadata import ClassResult, Evaluation, SplitName
+from cifar10_serving.artifacts.metadata import MAX_MATRIX_CLASSES, ClassResult, Evaluation, InputShape, SplitName
 from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
-from training.data import Labels, Split
+from training.data.dataset import Labels, Split
 
 EVALUATION_BATCH: Final = 500
+EVALUATION_BATCH_PIXELS: Final = EVALUATION_BATCH * 32 * 32
+"""A batch of larger images has fewer of them, as their activations need more memory."""
 CALIBRATION_BINS: Final = 15
 PROBABILITY_FLOOR: Final = float(np.finfo(np.float32).tiny)
 TOP_K: Final = (2, 3, 5)
@@ -23,10 +25,17 @@ MAX_MATRIX_CLASSES: Final = 1_000
 """The confusion matrix of 10,000 classes would take gigabytes, and hold almost only zeros."""
 
 
+def evaluation_batch(shape: InputShape) -> int:
+    """Return the number of images of this height, width and channels to compute together."""
+    height, width, _ = shape
+    return max(1, min(EVALUATION_BATCH, EVALUATION_BATCH_PIXELS // (height * width)))
+
+
 def predict_all(model: LoadedModel, split: Split) -> Probabilities:
     """Return the probabilities (n, classes) float32 of every image of a split, in order."""
-    starts = range(0, len(split), EVALUATION_BATCH)
-    return np.concatenate([model.predict(split.images[start : start + EVALUATION_BATCH]) for start in starts])
+    size = evaluation_batch(split.input_shape)
+    starts = range(0, len(split), size)
+    return np.concatenate([model.predict(split.images[start : start + size]) for start in starts])
 
 
 def evaluate(

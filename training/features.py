@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar10_serving.artifacts.files import replaced_file
-from cifar10_serving.runtimes.base import Images
 from training.backend import compiles
 from training.build import weights_sha256
+from training.data.dataset import StoredImages, blocks
 from training.errors import BackboneWeightsError, CheckpointError
 from training.preprocessing import scale
 from training.progress import Progress
@@ -38,13 +38,13 @@ class KeptFeatures:
 
 
 def frozen_features(
-    backbone: Any, images: Images, recipe: Recipe, *, folder: Path | None, progress: Progress
+    backbone: Any, images: StoredImages, recipe: Recipe, *, folder: Path | None, progress: Progress
 ) -> KeptFeatures:
     """Return a frozen backbone's features of the images, from an earlier run's file if there is one.
 
     Args:
         backbone: a `keras.Model` from scaled images to features (batch, width).
-        images: (n, 32, 32, 3) uint8.
+        images: (n, height, width, 3) uint8.
         folder: holds the file; None keeps the features in memory only.
         progress: is notified of the progress.
 
@@ -67,8 +67,10 @@ def frozen_features(
     return KeptFeatures(np.load(file, mmap_mode="r"), time.monotonic() - start_s)
 
 
-def _fingerprint(backbone: Any, images: Images, recipe: Recipe) -> str:
-    digest = hashlib.sha256(images.tobytes())
+def _fingerprint(backbone: Any, images: StoredImages, recipe: Recipe) -> str:
+    digest = hashlib.sha256()
+    for block in blocks(images):
+        digest.update(np.ascontiguousarray(block).data)
     made_by = recipe.model_dump_json(include={"model", "input_scaling", "upsample_to", "precision"})
     digest.update(f"{made_by} {weights_sha256(backbone)}".encode())
     return digest.hexdigest()[:16]
@@ -82,7 +84,7 @@ def _read(file: Path, shape: tuple[int, int]) -> Features | None:
     return values if values.shape == shape and values.dtype == np.float32 else None
 
 
-def _compute(backbone: Any, images: Images, recipe: Recipe, progress: Progress) -> Iterator[Features]:
+def _compute(backbone: Any, images: StoredImages, recipe: Recipe, progress: Progress) -> Iterator[Features]:
     progress.start("features", len(images))
     for start in range(0, len(images), FEATURES_BATCH):
         chunk = scale(images[start : start + FEATURES_BATCH], recipe.input_scaling)

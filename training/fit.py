@@ -5,8 +5,10 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +21,18 @@ from cifar10_serving.runtimes.base import Probabilities
 from training.architectures.transfer import BACKBONES, backbone_of, divide
 from training.augmentation import augment
 from training.backend import compiles
-from training.batches import EpochData, Preprocessing, ShuffledBatches
+from training.batches import Batches, EpochData, Preprocessing, ShuffledBatches
 from training.build import build, compile_for_training, to_export, weights_sha256
 from training.checkpoint import Checkpoint
-from training.cifar10 import CLASS_COUNT
-from training.data import Labels, Split, split_rows
+from training.data.dataset import Dataset, Labels, Split, StoredImages, split_rows
 from training.distillation import TaughtViews
 from training.environment import Environment
 from training.errors import DivergedError
-from training.evaluate import EVALUATION_BATCH
+from training.evaluate import evaluation_batch
 from training.features import frozen_features
 from training.preprocessing import scale
 from training.progress import Progress
 from training.recipes import Recipe
-
-Rows = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Indices of the training images, and of the validation images."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +57,24 @@ class TrainedModel:
 
 
 def answers_of(trained: TrainedModel, split: Split) -> Probabilities:
-    """Return the Keras model's probabilities (n, 10) float32 for the images of a split, in order."""
+    """Return the Keras model's probabilities (n, classes) float32 for the images of a split, in order."""
     trained.model.compile(jit_compile=compiles(trained.recipe))
-    scaled = scale(split.images, trained.recipe.input_scaling)
-    return np.asarray(trained.model.predict(scaled, batch_size=EVALUATION_BATCH, verbose=0), np.float32)
+    size = evaluation_batch(split.input_shape)
+    scaled = Batches(split.images, partial(scale, scaling=trained.recipe.input_scaling), batch_size=size)
+    return np.asarray(trained.model.predict(scaled, verbose=0), np.float32)
 
 
 @dataclass(frozen=True)
 class _Task:
-    """The training job: the whole model on images, or its head on features. `inputs` covers all rows."""
+    """The training job: the whole model on images, or its head on features. `inputs` covers all rows.
+
+    `preprocess` makes a training batch, `preprocess_validation` a validation batch.
+    """
 
     model: Any
-    inputs: NDArray[Any]
+    inputs: StoredImages | NDArray[np.float32]
     preprocess: Preprocessing
-    validation_inputs: NDArray[Any]
+    preprocess_validation: Callable[[Any], NDArray[np.float32]]
     preparation_s: float = 0.0
     of_epoch: EpochData | None = None
     """Returns the inputs and targets of an epoch, if they differ between epochs."""
@@ -80,16 +82,18 @@ class _Task:
 
 def fit(
     recipe: Recipe,
-    train: Split,
+    data: Dataset,
     *,
     checkpoint: Checkpoint | None = None,
     features_folder: Path | None = None,
     models: Path | None = None,
     progress: Progress | None = None,
 ) -> TrainedModel:
-    """Train by the recipe, which also says how `train` is split into training and validation images.
+    """Train by the recipe, which also says how `data.train` is split into training and validation images.
 
     Args:
+        recipe: every hyper-parameter.
+        data: gives the size of the images and the number of classes; its test images are not used.
         checkpoint: saves the state after each epoch. A run resumes from a saved state.
         features_folder: caches a frozen backbone's features or the teachers' answers for the next run. None computes
             them in every run.
@@ -103,31 +107,34 @@ def fit(
     """
     begin = checkpoint or _Unkept()
     progress = progress or Progress()
+    train, dimensions = data.train, data.dimensions
     finished = checkpoint is not None and checkpoint.epochs_done() == recipe.epochs
-    rows = split_rows(len(train), fraction=recipe.validation_fraction, seed=recipe.split_seed)
-    training_rows, validation_rows = rows
+    training_rows, validation_rows = split_rows(len(train), fraction=recipe.validation_fraction, seed=recipe.split_seed)
     validation = train.take(validation_rows)
-    model = build(recipe)
+    model = build(recipe, dimensions)
     if recipe.model in BACKBONES:
         begin.backbone_sha256 = weights_sha256(backbone_of(model))
     if recipe.computes_features_once:
-        task = _head_on_features(model, recipe, train, rows, folder=features_folder, progress=progress)
+        task = _head_on_features(model, recipe, train, folder=features_folder, progress=progress)
     elif recipe.distillation is not None and not finished:
-        views = TaughtViews(train.images, recipe, models=models or Path("models"), folder=features_folder)
+        views = TaughtViews(
+            train.pixels, recipe, labels=data.labels, models=models or Path("models"), folder=features_folder
+        )
         task = replace(
-            _whole_model(model, recipe, train, rows), preparation_s=views.prepare(progress), of_epoch=views.of_epoch
+            _whole_model(model, recipe, train), preparation_s=views.prepare(progress), of_epoch=views.of_epoch
         )
     else:
-        task = _whole_model(model, recipe, train, rows)
+        task = _whole_model(model, recipe, train)
     compile_for_training(task.model, recipe, train_n=len(training_rows))
     recorder = _EpochRecorder(checkpoint, progress, recipe, train_n=len(training_rows))
     recorder.history = checkpoint.restore(task.model) if checkpoint else []
     begin.preparation_s = begin.preparation_s or task.preparation_s
     if recorder.history:
         progress.tell(f"resuming after epoch {len(recorder.history)} of {recipe.epochs}")
+    targets = _targets(train.labels, recipe, dimensions.class_count)
     batches = ShuffledBatches(
         task.inputs,
-        _targets(train.labels, recipe),
+        targets,
         task.preprocess,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
@@ -135,17 +142,19 @@ def fit(
         rows=training_rows,
         of_epoch=task.of_epoch,
     )
+    held_out = Batches(
+        task.inputs, task.preprocess_validation, targets, batch_size=recipe.batch_size, rows=validation_rows
+    )
     task.model.fit(
         batches,
-        validation_data=(task.validation_inputs, _targets(validation.labels, recipe)) if len(validation) else None,
-        validation_batch_size=recipe.batch_size,
+        validation_data=held_out if len(validation) else None,
         initial_epoch=len(recorder.history),
         epochs=recipe.epochs,
         shuffle=False,  # True would shuffle the batches again, from a random state that a resumed run doesn't have
         callbacks=[batches.epoch_callback(), recorder],
         verbose=0,
     )
-    exported = to_export(model, recipe)
+    exported = to_export(model, recipe, dimensions)
     return TrainedModel(
         recipe=recipe,
         model=exported,
@@ -160,32 +169,28 @@ def fit(
     )
 
 
-def _whole_model(model: Any, recipe: Recipe, train: Split, rows: Rows) -> _Task:
+def _whole_model(model: Any, recipe: Recipe, train: Split) -> _Task:
     def preprocess(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.float32]:
         if recipe.augmentation is not None:
             images = augment(images, recipe.augmentation, random)
         return scale(images, recipe.input_scaling)
 
-    _, validation_rows = rows
-    return _Task(model, train.images, preprocess, scale(train.images[validation_rows], recipe.input_scaling))
+    return _Task(model, train.images, preprocess, partial(scale, scaling=recipe.input_scaling))
 
 
-def _head_on_features(
-    model: Any, recipe: Recipe, train: Split, rows: Rows, *, folder: Path | None, progress: Progress
-) -> _Task:
+def _head_on_features(model: Any, recipe: Recipe, train: Split, *, folder: Path | None, progress: Progress) -> _Task:
     backbone, head = divide(model)
     kept = frozen_features(backbone, train.images, recipe, folder=folder, progress=progress)
 
-    def unchanged(features: NDArray[np.float32], _random: np.random.Generator) -> NDArray[np.float32]:
+    def unchanged(features: NDArray[np.float32], _random: np.random.Generator | None = None) -> NDArray[np.float32]:
         return features
 
-    _, validation_rows = rows
-    return _Task(head, kept.values, unchanged, kept.values[validation_rows], kept.duration_s)
+    return _Task(head, kept.values, unchanged, unchanged, kept.duration_s)
 
 
-def _targets(labels: Labels, recipe: Recipe) -> Labels | NDArray[np.float32]:
+def _targets(labels: Labels, recipe: Recipe, class_count: int) -> Labels | NDArray[np.float32]:
     if recipe.loss == "categorical_crossentropy":
-        return np.eye(CLASS_COUNT, dtype=np.float32)[labels]
+        return np.eye(class_count, dtype=np.float32)[labels]
     return labels
 
 

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from cifar10_serving.artifacts.metadata import EpochResult, Evaluation
 from cifar10_serving.runtimes.base import Probabilities
-from training.data import Split
+from training.data.dataset import Split
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "cifar10-serving"  # makes the files reproducible
@@ -30,25 +30,32 @@ def write_plots(
     *,
     title: str,
     history: list[EpochResult],
-    test: Evaluation,
+    test: Evaluation | None,
     split: Split,
     probabilities: Probabilities,
-) -> None:
-    """Write one SVG file for each of `PLOT_NAMES` into a folder, which is created.
+) -> list[str]:
+    """Write an SVG file for each of `PLOT_NAMES` that there are numbers for into a folder; return their names.
 
     Args:
-        split: the test images that `test` was measured on.
+        folder: the output folder; created if there is a plot.
+        title: the model's title.
+        history: the epochs; may be empty.
+        test: the evaluation on the test images, if there is one.
+        split: the test images.
         probabilities: (n, classes), the model's answers for them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "learning_curves": learning_curves(title, history),
-        "confusion_matrix": confusion_matrix(title, test),
-        "sample_predictions": sample_predictions(title, split, probabilities, _labels(test)),
-    }
+    figures: dict[str, Any] = {}
+    if history:
+        figures["learning_curves"] = learning_curves(title, history)
+    if test is not None:
+        if test.confusion_matrix:
+            figures["confusion_matrix"] = confusion_matrix(title, test)
+        figures["sample_predictions"] = sample_predictions(title, split, probabilities, _labels(test))
     for name, figure in figures.items():
+        folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
         plt.close(figure)
+    return list(figures)
 
 
 def learning_curves(title: str, history: list[EpochResult]) -> Any:
@@ -137,7 +144,8 @@ def sample_predictions(title: str, split: Split, probabilities: Probabilities, l
     figure, grid = plt.subplots(SAMPLE_ROWS, SAMPLE_COLUMNS, figsize=(12, 7.5))
     for axes in grid.flat:
         axes.axis("off")
-    for axes, image, label, row in zip(grid.flat, split.images, split.labels, probabilities, strict=False):
+    shown = split.images[: SAMPLE_ROWS * SAMPLE_COLUMNS]
+    for axes, image, label, row in zip(grid.flat, shown, split.labels, probabilities, strict=False):
         axes.imshow(image, interpolation="nearest")
         given = int(row.argmax())
         text = f"{labels[given]} {row[given]:.2f}"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cifar10_serving.artifacts.metadata import ModelMetadata
 from training.build import exported_network
-from training.data import Cifar10, split_rows
+from training.data import Dataset, split_rows
 from training.environment import Environment
 from training.errors import RecipeError
 from training.fit import TrainedModel
@@ -19,7 +19,7 @@ from training.remeasure import read_to_measure
 from training.saved_model import read_weights
 
 
-def at_todays_temperature(folder: Path, data: Cifar10) -> TrainedModel:
+def at_todays_temperature(folder: Path, data: Dataset) -> TrainedModel:
     """Return the version in a folder with the current temperature of its recipe.
 
     Raises:
@@ -38,8 +38,8 @@ def at_todays_temperature(folder: Path, data: Cifar10) -> TrainedModel:
             remedy="find one with `python -m training temperature` and put it into the recipe",
         )
     recipe = published.model_copy(update={"temperature": temperature})
-    model = exported_network(recipe)
-    read_weights(model, recipe.input_scaling, folder)
+    model = exported_network(recipe, data.dimensions)
+    read_weights(model, recipe.input_scaling, data.dimensions, folder)
     training_rows, validation_rows = split_rows(
         len(data.train), fraction=recipe.validation_fraction, seed=recipe.split_seed
     )

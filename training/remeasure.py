@@ -12,7 +12,7 @@ from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata, SplitN
 from cifar10_serving.errors import RuntimeUnavailableError
 from cifar10_serving.runtimes.golden import check_golden
 from cifar10_serving.runtimes.selection import open_runtime
-from training.data import Cifar10, Split, split_validation
+from training.data import Dataset, Split, split_validation
 from training.errors import DatasetError
 from training.evaluate import evaluate
 
@@ -39,7 +39,7 @@ class Comparison:
         return images <= SHARE_OF_IMAGES * self.stored.n and loss <= LOSS_DIFFERENCE * max(1.0, self.stored.loss)
 
 
-def remeasure(folder: Path, data: Cifar10) -> list[Comparison]:
+def remeasure(folder: Path, data: Dataset) -> list[Comparison]:
     """Repeat every stored evaluation of the version in a folder.
 
     Raises:
@@ -52,7 +52,7 @@ def remeasure(folder: Path, data: Cifar10) -> list[Comparison]:
     return [_repeat(stored, folder, metadata, splits.get(stored.split)) for stored in metadata.evaluations]
 
 
-def read_to_measure(folder: Path, data: Cifar10) -> ModelMetadata:
+def read_to_measure(folder: Path, data: Dataset) -> ModelMetadata:
     """Return the metadata of a version after verifying its files and its data set.
 
     Raises:
@@ -67,15 +67,15 @@ def read_to_measure(folder: Path, data: Cifar10) -> ModelMetadata:
             expected=f"{metadata.measured_data.sha256[:12]}…, "
             f"on which {metadata.name} version {metadata.version} was evaluated",
         )
-    if metadata.input_shape != data.test.images.shape[1:]:
+    if metadata.input_shape != data.test.input_shape:
         raise DatasetError(
-            f"the images have the shape {data.test.images.shape[1:]}",
+            f"the images have the shape {data.test.input_shape}",
             expected=f"{metadata.input_shape}, which {metadata.name} version {metadata.version} takes",
         )
     return metadata
 
 
-def stored_splits(metadata: ModelMetadata, data: Cifar10) -> dict[SplitName, Split]:
+def stored_splits(metadata: ModelMetadata, data: Dataset) -> dict[SplitName, Split]:
     """Return the splits that a version may have been evaluated on, by name.
 
     Only `test` if the recipe doesn't say how the validation images were split off.

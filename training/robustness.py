@@ -10,12 +10,12 @@ from cifar10_serving.artifacts.robustness import CorruptedResult, Robustness, ro
 from cifar10_serving.runtimes.golden import check_golden
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from training.corruptions import CORRUPTIONS, STRENGTHS
-from training.data import Cifar10, Split
+from training.data import Dataset, Split
 from training.evaluate import predict_all
 from training.remeasure import read_to_measure
 
 
-def measure_robustness(folder: Path, data: Cifar10) -> Robustness:
+def measure_robustness(folder: Path, data: Dataset) -> Robustness:
     """Run every corruption of the test images through the version in a folder.
 
     Raises:
@@ -35,7 +35,7 @@ def measure_robustness(folder: Path, data: Cifar10) -> Robustness:
     results = []
     for corruption in CORRUPTIONS:
         for strength in STRENGTHS:
-            right = correct(Split(corruption.apply(data.test.images, strength), data.test.labels))
+            right = correct(Split(corruption.apply(data.test.pixels, strength), data.test.labels))
             results.append(
                 CorruptedResult(
                     corruption=corruption.name,

@@ -1,12 +1,12 @@
 """Draw a grid of sample images of the data set, as in the tutorial."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from training.cifar10 import CLASS_NAMES
 from training.data import Split
 from training.errors import PictureError
 
@@ -16,8 +16,13 @@ SIDE: Final = 5
 SUFFIXES: Final = (".svg", ".png")
 
 
-def write_sample_images(split: Split, file: Path) -> None:
+def write_sample_images(split: Split, labels: Sequence[str], file: Path) -> None:
     """Write the first 25 images of a split with their class names, as SVG or PNG depending on the suffix.
+
+    Args:
+        split: the images.
+        labels: names of the classes.
+        file: ends in .svg or .png.
 
     Raises:
         PictureError: the suffix is not supported, or the file can't be written.
@@ -29,9 +34,9 @@ def write_sample_images(split: Split, file: Path) -> None:
     figure, grid = plt.subplots(SIDE, SIDE, figsize=(8, 9))
     for axes in grid.flat:
         axes.axis("off")
-    for axes, image, label in zip(grid.flat, split.images, split.labels, strict=False):
+    for axes, image, label in zip(grid.flat, split.images[: SIDE**2], split.labels, strict=False):
         axes.imshow(image, interpolation="nearest")
-        axes.set_title(CLASS_NAMES[label], fontsize=10)
+        axes.set_title(labels[label], fontsize=10)
     try:
         with mpl.rc_context({"svg.hashsalt": "cifar10-serving"}):
             figure.savefig(file, bbox_inches="tight", metadata={"Date": None} if file.suffix.lower() == ".svg" else {})

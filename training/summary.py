@@ -13,7 +13,7 @@ import keras
 from keras import layers
 
 from training.build import build, to_export
-from training.cifar10 import IMAGE_SHAPE
+from training.data.dataset import Dimensions
 from training.recipes import Recipe
 from training.recipes.recipe import NO_WEIGHTS
 
@@ -42,13 +42,13 @@ class Row:
     side: Side | None
 
 
-def summarize(recipe: Recipe) -> str:
+def summarize(recipe: Recipe, dimensions: Dimensions) -> str:
     """Return the table of the network that a recipe exports, whatever the backbone's weights are."""
     if recipe.backbone_weights is not None:
         recipe = recipe.model_copy(update={"backbone_weights": NO_WEIGHTS})
-    model = to_export(build(recipe), recipe)
+    model = to_export(build(recipe, dimensions), recipe, dimensions)
     trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-    cells = [HEADINGS, *(_cells(row) for row in rows(model))]
+    cells = [HEADINGS, *(_cells(row) for row in rows(model, dimensions))]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
     lines = [
         f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {parameters:>{widths[2]}}  {side}".rstrip()
@@ -69,9 +69,9 @@ def summarize(recipe: Recipe) -> str:
     )
 
 
-def rows(model: Any) -> list[Row]:
+def rows(model: Any, dimensions: Dimensions) -> list[Row]:
     """List the layers in the order of the forward pass; those of a backbone are one level deeper."""
-    return list(_rows(_in_order_of_call(model), depth=0))
+    return list(_rows(_in_order_of_call(model, dimensions), depth=0))
 
 
 def side_after(layer: Any) -> Side | None:
@@ -97,11 +97,11 @@ def _padding_of_both_sides(padding: str, entering: int, kernel: int, stride: int
     return max((math.ceil(entering / stride) - 1) * stride + kernel - entering, 0)
 
 
-def _in_order_of_call(model: Any) -> Any:
+def _in_order_of_call(model: Any, dimensions: Dimensions) -> Any:
     """Trace a subclassed model into a graph: its own list of layers has the constructor's order and no shapes."""
     if hasattr(model, "inputs") and model.inputs:
         return model
-    images = keras.Input(IMAGE_SHAPE)
+    images = keras.Input(dimensions.input_shape)
     return keras.Model(images, model.call(images), name=model.name)
 
 

@@ -79,13 +79,14 @@ class _Graph:
     roots: set[str] = field(default_factory=set)
 
 
-def check_graph(stream: BinaryIO, message: Field, file: Path) -> None:
+def check_graph(stream: BinaryIO, message: Field, file: Path, *, also: frozenset[str] = frozenset()) -> None:
     """Check that a SavedModel has one graph, which only computes.
 
     Args:
         stream: contains the SavedModel.
         message: its location in the stream.
         file: path for the error.
+        also: ops to accept in addition, for graphs that no runtime loads.
 
     Raises:
         UnsafeGraphError: it has an op that is not in `COMPUTING`, an op of `SAVING` that may be run, or recursive
@@ -95,7 +96,7 @@ def check_graph(stream: BinaryIO, message: Field, file: Path) -> None:
     graphs = [_read_graph(stream, field) for field in messages(stream, message, META_GRAPH)]
     for graph in graphs:
         for where, node in _all_nodes(graph):
-            if node.op not in COMPUTING and node.op not in SAVING:
+            if node.op not in COMPUTING and node.op not in SAVING and node.op not in also:
                 raise _unsafe(file, node.op, where)
         for where, node in _reached(graph):
             if node.op in SAVING:

@@ -19,7 +19,13 @@ from typing import Final
 from cifar10_serving.artifacts.confusions import without_large_matrices, write_confusions
 from cifar10_serving.artifacts.documents import DocumentError, parse_document, printable
 from cifar10_serving.artifacts.files import read_regular, regular_files, sha256_regular
-from cifar10_serving.artifacts.metadata import MAX_MATRIX_CLASSES, MAX_VERSION_DIGITS, FileRecord, ModelMetadata
+from cifar10_serving.artifacts.metadata import (
+    MAX_MATRIX_CLASSES,
+    MAX_VERSION_DIGITS,
+    SAVED_MODEL_FILE,
+    FileRecord,
+    ModelMetadata,
+)
 from cifar10_serving.errors import (
     ArtifactCorruptError,
     ArtifactError,
@@ -137,7 +143,9 @@ def verify(folder: Path, metadata: ModelMetadata) -> None:
     for name, record in metadata.files.items():
         _check_content(folder, name, record)
     try:
-        unknown = {name for name in regular_files(folder) if name.startswith(READ_AT_LOADING)} - set(metadata.files)
+        unknown = {
+            name for name in regular_files(folder) if name.startswith(READ_AT_LOADING) or name == SAVED_MODEL_FILE
+        } - set(metadata.files)
     except OSError as error:
         raise ArtifactCorruptError(
             f"{error.filename or folder} {error.strerror}",

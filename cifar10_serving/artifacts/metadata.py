@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
+from cifar10_serving.errors import ArtifactError
+
 Precision = Literal["float32", "bfloat16"]
 RuntimeName = Literal["openvino", "tensorflow"]
 SplitName = Literal["test", "validation"]
@@ -242,7 +244,7 @@ class ImportRecord(Record):
     scaling: Annotated[str, Field(max_length=64, description="applied to the pixels in the graph")]
     scaling_by: Annotated[
         Literal["option", "measurement", "source"],
-        Field(description="how `scaling` was decided; source: the model takes unscaled uint8 pixels"),
+        Field(description="how `scaling` was decided; source: the model itself scales the pixels"),
     ]
     scalings: Annotated[
         list[ScalingTrial], Field(max_length=32, description="the measurement that decided; empty without one")
@@ -358,10 +360,12 @@ class ModelMetadata(Record):
         """The run of a version that was trained here.
 
         Raises:
-            ValueError: the version was imported.
+            ArtifactError: the version was imported.
         """
         if self.training is None:
-            raise ValueError(f"{self.name} version {self.version} was imported, not trained here")
+            raise ArtifactError(
+                f"{self.name} version {self.version} was imported", expected="a version that was trained here"
+            )
         return self.training
 
     @property
@@ -369,10 +373,12 @@ class ModelMetadata(Record):
         """The data set of a version that was measured.
 
         Raises:
-            ValueError: the version was never measured.
+            ArtifactError: the version was never measured.
         """
         if self.dataset is None:
-            raise ValueError(f"{self.name} version {self.version} was never measured")
+            raise ArtifactError(
+                f"{self.name} version {self.version} was never measured", expected="a version with evaluations"
+            )
         return self.dataset
 
     @property

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: loads the SavedModel through its TensorFlow frontend.
+"""OpenVINO on the CPU: loads the SavedModel through its TensorFlow frontend, or a network in OpenVINO's format (IR).
 
 The only module of the project that imports OpenVINO. https://docs.openvino.ai, "CPU device".
 """
@@ -17,9 +17,14 @@ from typing import Any, Final, Literal
 import numpy as np
 import openvino
 
+from cifar10_serving.artifacts.files import read_regular
 from cifar10_serving.artifacts.graph_ops import allowed_ops_digest, check_graph
+from cifar10_serving.artifacts.ir_graph import MAX_IR_BYTES, check_ir
 from cifar10_serving.artifacts.metadata import (
     CHANNELS,
+    IR_FILE,
+    IR_WEIGHTS_FILE,
+    MAX_FILE_BYTES,
     MAX_SIDE,
     MIN_SIDE,
     SAVED_MODEL_FILE,
@@ -97,7 +102,7 @@ class OpenVinoRuntime:
             return self._load(
                 _Network(self._core, folder, precision, self._compiled_models, self._key(folder, precision))
             )
-        except (OSError, RuntimeError, ArtifactError) as error:
+        except (OSError, RuntimeError, ArtifactError, ValueError) as error:
             raise ModelLoadError(
                 f"OpenVINO {self.version} can't load {folder}: {_last_line(error)}",
                 remedy="restore the version, or publish it again",
@@ -135,11 +140,13 @@ class OpenVinoRuntime:
         """Return the key of a compiled model in the cache.
 
         Raises:
-            OSError: the SavedModel can't be read.
+            OSError: the network can't be read.
         """
+        file, *others = _network_files(folder)
         return key_of(
-            folder / SAVED_MODEL_FILE,
+            folder / file,
             {
+                **{other: key_of(folder / other, {}) for other in others},
                 "openvino": openvino.__version__,
                 "cpu": self._core.get_property(DEVICE, "FULL_DEVICE_NAME"),
                 "capabilities": ", ".join(self._core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")),
@@ -164,6 +171,12 @@ ALL_CORES_A_CALL: Final = _Sharing({"PERFORMANCE_HINT": "LATENCY"})
 def _a_core_a_call(calls: int) -> _Sharing:
     """Return the settings for this many concurrent calls of one core each."""
     return _Sharing({"NUM_STREAMS": calls, "INFERENCE_NUM_THREADS": calls}, parallel_calls=calls)
+
+
+def _network_files(folder: Path) -> tuple[str, ...]:
+    """Return the files of a version's network: a SavedModel, or an IR if there is no SavedModel."""
+    is_ir = not (folder / SAVED_MODEL_FILE).exists() and (folder / IR_FILE).exists()
+    return (IR_FILE, IR_WEIGHTS_FILE) if is_ir else (SAVED_MODEL_FILE,)
 
 
 def _last_line(error: Exception) -> str:
@@ -207,11 +220,20 @@ class _Network:
                 logger.warning("compiling %s again: %s", self.folder, str(error).strip().splitlines()[-1])
                 self._found = None
         if self._read is None:
-            with open_saved_model(self.folder) as (stream, message):
-                check_graph(stream, message, self.folder / SAVED_MODEL_FILE)
-            self._read = self._core.read_model(self.folder)
+            self._read = self._checked()
         compiled = self._core.compile_model(self._read, DEVICE, settings)
         return OpenVinoModel(compiled, self.precision, sharing.parallel_calls, alone=alone)
+
+    def _checked(self) -> openvino.Model:
+        if IR_FILE not in _network_files(self.folder):
+            with open_saved_model(self.folder) as (stream, message):
+                check_graph(stream, message, self.folder / SAVED_MODEL_FILE)
+            return self._core.read_model(self.folder)
+        # From memory: the checked document is the one that OpenVINO reads.
+        document = read_regular(self.folder, IR_FILE, max_bytes=MAX_IR_BYTES)
+        check_ir(document, self.folder / IR_FILE)
+        weights = read_regular(self.folder, IR_WEIGHTS_FILE, max_bytes=MAX_FILE_BYTES)
+        return self._core.read_model(document, weights)
 
     @property
     def is_to_keep(self) -> bool:

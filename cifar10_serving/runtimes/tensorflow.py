@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from cifar10_serving.artifacts.files import read_regular
 from cifar10_serving.artifacts.graph_ops import check_graph, node_of
-from cifar10_serving.artifacts.metadata import MAX_FILE_BYTES, SAVED_MODEL_FILE, Precision, RuntimeName
+from cifar10_serving.artifacts.metadata import IR_FILE, MAX_FILE_BYTES, SAVED_MODEL_FILE, Precision, RuntimeName
 from cifar10_serving.artifacts.wire_format import whole
 from cifar10_serving.errors import ModelLoadError, RuntimeUnavailableError
 from cifar10_serving.runtimes.base import DEFAULT_MAX_BATCH_SIZE, Images, Probabilities, batch_sizes, compute_in_sizes
@@ -93,6 +93,12 @@ class TensorFlowRuntime:
 
     def load(self, folder: Path, precision: Precision | None = None) -> "TensorFlowModel":  # noqa: ARG002
         """Load a version; see `cifar10_serving.runtimes.base.Runtime.load`."""
+        if not (folder / SAVED_MODEL_FILE).exists() and (folder / IR_FILE).exists():
+            raise ModelLoadError(
+                f"{folder} has its network only in OpenVINO's format, which TensorFlow can't load",
+                expected="a version with a SavedModel",
+                remedy="set the setting runtime to openvino",
+            )
         try:
             answer = _answering_function(_read_checked(folder))
         except (OSError, EOFError, ValueError, KeyError, RuntimeError, DecodeError, tf.errors.OpError) as error:

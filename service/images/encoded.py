@@ -17,34 +17,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cifar10_serving.artifacts.metadata import InputShape
+from cifar10_serving.pixels import UPRIGHT, draft_side, exif_orientation, to_pixels
 from service.errors import RequestError, out_of_memory
-from service.images.formats.image_file import READABLE_FORMATS, UPRIGHT, damaged, exif_orientation
+from service.images.formats.image_file import READABLE_FORMATS, damaged
 from service.images.formats.image_file import ImageFile as ReadFile
 from service.images.formats.jpeg import SMALL_PIXELS
 from service.images.formats.reading import READABLE_TYPES, check_pixels, read_image_file
 
 __all__ = ["READABLE_FORMATS", "READABLE_TYPES", "EncodedImage", "encode_png"]
 
-JPEG_DRAFT_FACTOR: Final = 3
-"""libjpeg may decode at 1/2 to 1/8 size as long as both sides keep this many times the pixels of the input's longer
-side. Pillow's documentation calls a `reducing_gap` of 3 or more "indistinguishable from fair resampling in most cases".
-`python -m scripts.compare_libraries jpeg` compares time and pixels with decoding at full size."""
 SIMPLEJPEG_COLOURS: Final = frozenset({"YCbCr", "RGB", "Gray"})
 """Colour spaces that simplejpeg and Pillow decode to the same pixels; they differ for CMYK."""
 SLOW_FORMATS: Final = frozenset({"TIFF", "HEIF", "AVIF"})
 """Formats whose decoders take milliseconds for the smallest image."""
-BAND_PIXELS: Final = 2**18
-TRANSPOSITIONS: Final[dict[int, Image.Transpose]] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-ON_ITS_SIDE: Final = 5
-"""The first EXIF orientation that swaps rows and columns."""
 
 Image.MAX_IMAGE_PIXELS = None  # max_pixels is checked before anything is decoded
 
@@ -63,8 +48,8 @@ class EncodedImage:
     """
 
     def __init__(self, content: bytes, shape: InputShape, *, max_pixels: int) -> None:
-        self._height, self._width, _ = shape
-        self._draft_side = JPEG_DRAFT_FACTOR * max(self._height, self._width)
+        self._shape = shape
+        self._draft_side = draft_side(shape)
         self._file = read_image_file(content, max_pixels=max_pixels, draft_side=self._draft_side)
         self._orientation = self._file.orientation
         self._max_pixels = max_pixels
@@ -83,13 +68,13 @@ class EncodedImage:
             UnavailableError: there is not enough memory.
         """
         try:
-            # Each step frees the result of the step before.
-            colours = _colours(self._load_whole(), self._file)
-            size = (self._height, self._width) if self._orientation >= ON_ITS_SIDE else (self._width, self._height)
-            middle = _resized_middle(colours, size)
-            # Rotating the small picture needs no copy of the large one; the crop moves by one of its pixels at most.
-            transposition = TRANSPOSITIONS.get(self._orientation)
-            return np.asarray(middle if transposition is None else middle.transpose(transposition), np.uint8)
+            return to_pixels(
+                self._load_whole(),
+                self._shape,
+                orientation=self._orientation,
+                grey_bits=self._file.grey_bits,
+                is_inverted=self._file.is_inverted,
+            )
         except RequestError:
             raise
         except UnidentifiedImageError:  # its text has no cause, only a memory address
@@ -165,48 +150,6 @@ def _heif_opener() -> Callable[[BytesIO], Image.Image]:
     options.DECODE_THREADS = 1
     opener: Callable[[BytesIO], Image.Image] = HeifImageFile
     return opener
-
-
-def _colours(image: Image.Image, file: ReadFile) -> Image.Image:
-    """Return the image in a mode that can be resized: grey, RGB, or with transparency.
-
-    It copies only if necessary, since a copy is as large as the image; grey may become RGB after resizing.
-    """
-    if image.mode.startswith("I"):
-        return _upper_bits(image, file)
-    if image.has_transparency_data:
-        return image if image.mode in {"LA", "RGBA"} else image.convert("RGBA")
-    if image.mode in {"L", "RGB"}:
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _upper_bits(image: Image.Image, file: ReadFile) -> Image.Image:
-    """Return the upper 8 of 16 (or 12) bits as grey, one band of rows after another."""
-    transparent = image.info.get("transparency")
-    grey = Image.new("L", image.size)
-    rows = max(1, BAND_PIXELS // image.width)
-    for row in range(0, image.height, rows):
-        values = np.asarray(image.crop((0, row, image.width, min(row + rows, image.height))))
-        upper_bits = (values >> (file.grey_bits - 8)).clip(0, 255).astype(np.uint8)
-        if file.is_inverted:
-            upper_bits ^= 255
-        if isinstance(transparent, int):
-            upper_bits[values == transparent] = 255
-        grey.paste(Image.fromarray(upper_bits), (0, row))
-    return grey
-
-
-def _resized_middle(colours: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Return the largest central part with the shape of `size` (width, height), resized to it, over white."""
-    width = min(colours.width, max(1, colours.height * size[0] // size[1]))
-    height = min(colours.height, max(1, colours.width * size[1] // size[0]))
-    left, top = (colours.width - width) // 2, (colours.height - height) // 2
-    middle = colours.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
-    if middle.mode in {"LA", "RGBA"}:
-        # Pillow weights colours by alpha when it resizes, so this gives the same result with fewer pixels.
-        middle = Image.alpha_composite(Image.new("RGBA", middle.size, "white"), middle.convert("RGBA"))
-    return middle.convert("RGB")
 
 
 def _is_out_of_memory(error: Exception, needed_bytes: int) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from cifar10_serving.artifacts.layout import version_folder
 from cifar10_serving.runtimes.golden import read_golden
 from tests.conftest import MODELS
-from training import data
-from training.data import Cifar10, Split
+from training.data import Dataset, Split, cifar10_dataset
+from training.data import cifar10 as loader
 
 RECORDS = 20
 PLOT_NAMES = ("learning_curves", "confusion_matrix", "sample_predictions")
@@ -32,21 +33,33 @@ def golden_images() -> Split:
 
 
 @pytest.fixture(scope="session")
-def small_cifar10(golden_split: Split) -> Cifar10:
+def small_cifar10() -> Dataset:
     """Return a data set of those 64 images, twice for training and once for testing."""
-    return Cifar10(golden_split.take(np.tile(np.arange(64), 2)), golden_split, "golden images", "0" * 64)
+    return golden_dataset()
+
+
+def golden_dataset() -> Dataset:
+    """Return a data set of the golden images, twice for training and once for testing."""
+    split = golden_images()
+    return cifar10_dataset(split.take(np.tile(np.arange(64), 2)), split, "golden images", "0" * 64)
+
+
+def on_its_test_images(data: Dataset) -> Dataset:
+    """Return the data set with its test images for training, too."""
+    return replace(data, train=data.test)
 
 
 @pytest.fixture
 def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Export empty plots: drawing them takes most of the time of an export. `test_fit_and_export` has real ones."""
 
-    def write_empty_plots(folder: Path, **_: object) -> None:
+    def write_empty_plots(folder: Path, **_: object) -> tuple[str, ...]:
         folder.mkdir()
         for name in PLOT_NAMES:
             (folder / f"{name}.svg").write_text("<svg/>")
+        return PLOT_NAMES
 
-    monkeypatch.setattr("training.export.write_plots", write_empty_plots)
+    monkeypatch.setattr("training.publishing.write_plots", write_empty_plots)
 
 
 @pytest.fixture
@@ -64,13 +77,13 @@ def small_records(monkeypatch: pytest.MonkeyPatch) -> dict[str, NDArray[np.uint8
     """Return invented batches of 20 records each, (20, 3073) uint8, which the loader accepts as the official ones."""
     generator = np.random.default_rng(5)
     batches = {}
-    for name in data.RECORDS_SHA1:
-        records = generator.integers(0, 256, (RECORDS, data.RECORD_BYTES), dtype=np.uint8)
+    for name in loader.RECORDS_SHA1:
+        records = generator.integers(0, 256, (RECORDS, loader.RECORD_BYTES), dtype=np.uint8)
         records[:, 0] %= 10
         batches[name] = records
     digests = {name: hashlib.sha1(records.tobytes()).hexdigest() for name, records in batches.items()}  # noqa: S324
-    monkeypatch.setattr(data, "RECORDS_PER_BATCH", RECORDS)
-    monkeypatch.setattr(data, "RECORDS_SHA1", digests)
+    monkeypatch.setattr(loader, "RECORDS_PER_BATCH", RECORDS)
+    monkeypatch.setattr(loader, "RECORDS_SHA1", digests)
     return batches
 
 

@@ -17,20 +17,20 @@ def numbered_images() -> NDArray[np.uint8]:
 
 
 def test_nothing_asked_for_changes_nothing(golden_split: Split) -> None:
-    assert np.array_equal(augment(golden_split.images, Augmentation(), random()), golden_split.images)
+    assert np.array_equal(augment(golden_split.pixels, Augmentation(), random()), golden_split.pixels)
 
 
 def test_same_draws_give_the_same_images_and_others_others(golden_split: Split) -> None:
     everything = Augmentation(crop_padding_pixels=4, flip=True, cutout_pixels=8)
-    first = augment(golden_split.images, everything, random(1))
+    first = augment(golden_split.pixels, everything, random(1))
     assert first.dtype == np.uint8
-    assert first.shape == golden_split.images.shape
-    assert np.array_equal(first, augment(golden_split.images, everything, random(1)))
-    assert not np.array_equal(first, augment(golden_split.images, everything, random(2)))
+    assert first.shape == golden_split.pixels.shape
+    assert np.array_equal(first, augment(golden_split.pixels, everything, random(1)))
+    assert not np.array_equal(first, augment(golden_split.pixels, everything, random(2)))
 
 
 def test_flip_mirrors_about_every_other_image_and_leaves_the_rest(golden_split: Split) -> None:
-    images = golden_split.images.repeat(8, axis=0)
+    images = golden_split.pixels.repeat(8, axis=0)
     flipped = augment(images, Augmentation(flip=True), random())
     mirrored = [np.array_equal(new, old[:, ::-1]) for new, old in zip(flipped, images, strict=True)]
     left = [np.array_equal(new, old) for new, old in zip(flipped, images, strict=True)]
@@ -63,7 +63,7 @@ def test_cutout_greys_a_square_of_that_side_cut_off_at_the_edges() -> None:
 
 
 def test_contrast_is_lowered_about_each_channels_mean_in_a_share_of_the_images(golden_split: Split) -> None:
-    images = golden_split.images.repeat(4, axis=0)
+    images = golden_split.pixels.repeat(4, axis=0)
     changed = augment(images, Augmentation(contrast_share=0.5, contrast_lowest=0.3), random())
     spread = changed.std(axis=(1, 2)) / images.std(axis=(1, 2))
     lowered = (changed != images).any(axis=(1, 2, 3))
@@ -101,4 +101,4 @@ def test_cut_mix_pastes_a_rectangle_of_another_image_in_its_place() -> None:
 
 
 def test_cut_mix_of_no_share_changes_nothing(golden_split: Split) -> None:
-    assert np.array_equal(cut_mix(golden_split.images, 0, random()), golden_split.images)
+    assert np.array_equal(cut_mix(golden_split.pixels, 0, random()), golden_split.pixels)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.training.conftest import on_its_test_images
 from training.checkpoint import Checkpoint
-from training.data import Cifar10
+from training.data import Dataset
 from training.fit import answers_of, fit
 from training.recipes import Recipe, get_recipe
 
@@ -19,21 +20,21 @@ import sys
 sys.modules |= {"tensorflow": None, "openvino": None}  # importing them is an ImportError
 from pathlib import Path
 import numpy as np
-from tests.training.conftest import golden_images
+from tests.training.conftest import golden_dataset, on_its_test_images
 from tests.training.test_backend import short_recipe
 from training.checkpoint import Checkpoint
 from training.fit import answers_of, fit
 from training.progress import Progress
 
-folder, images, recipe = Path(sys.argv[1]), golden_images(), short_recipe()
+folder, data, recipe = Path(sys.argv[1]), on_its_test_images(golden_dataset()), short_recipe()
 
 class CopiesTheFirstState(Progress):
     def epoch(self, result, epochs):
         if result.epoch == 1:
             shutil.copytree(folder / "finished", folder / "stopped")
 
-trained = fit(recipe, images, checkpoint=Checkpoint(folder / "finished", recipe, ""), progress=CopiesTheFirstState())
-np.save(folder / "answers.npy", answers_of(trained, images))
+trained = fit(recipe, data, checkpoint=Checkpoint(folder / "finished", recipe, ""), progress=CopiesTheFirstState())
+np.save(folder / "answers.npy", answers_of(trained, data.test))
 """
 
 COMPILE_QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -65,9 +66,11 @@ def trained_on_jax(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_jax_trained_answers_the_same_on_tensorflow(trained_on_jax: Path, small_cifar10: Cifar10) -> None:
+def test_what_jax_trained_answers_the_same_on_tensorflow(trained_on_jax: Path, small_cifar10: Dataset) -> None:
     recipe = short_recipe()
-    trained = fit(recipe, small_cifar10.test, checkpoint=Checkpoint(trained_on_jax / "finished", recipe, ""))
+    trained = fit(
+        recipe, on_its_test_images(small_cifar10), checkpoint=Checkpoint(trained_on_jax / "finished", recipe, "")
+    )
     np.testing.assert_allclose(
         answers_of(trained, small_cifar10.test), np.load(trained_on_jax / "answers.npy"), atol=1e-5
     )
@@ -75,11 +78,11 @@ def test_what_jax_trained_answers_the_same_on_tensorflow(trained_on_jax: Path, s
     assert "cores" in trained.environment.hardware
 
 
-def test_run_that_jax_began_goes_on_on_tensorflow(trained_on_jax: Path, small_cifar10: Cifar10) -> None:
+def test_run_that_jax_began_goes_on_on_tensorflow(trained_on_jax: Path, small_cifar10: Dataset) -> None:
     recipe = short_recipe()
     checkpoint = Checkpoint(trained_on_jax / "stopped", recipe, "")
     assert checkpoint.epochs_done() == 1
-    first, second = fit(recipe, small_cifar10.test, checkpoint=checkpoint).history
+    first, second = fit(recipe, on_its_test_images(small_cifar10), checkpoint=checkpoint).history
     assert second.loss < first.loss
 
 

@@ -63,10 +63,10 @@ def test_epochs_can_have_inputs_and_targets_of_their_own(golden_split: Split) ->
 
     def of_epoch(epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         asked.append(epoch)
-        return np.full_like(golden_split.images, epoch), np.full((64, 10), epoch, np.float32)
+        return np.full_like(golden_split.pixels, epoch), np.full((64, 10), epoch, np.float32)
 
     data = ShuffledBatches(
-        golden_split.images,
+        golden_split.pixels,
         golden_split.labels,
         lambda images, _random: images.astype(np.float32),
         batch_size=24,

@@ -11,7 +11,7 @@ from cifar10_serving.artifacts.metadata import EpochResult
 from tests.conftest import ROOT
 from training.build import build, compile_for_training
 from training.checkpoint import Checkpoint
-from training.data import Cifar10
+from training.data import CIFAR10_DIMENSIONS, Dataset
 from training.errors import CheckpointError, DivergedError
 from training.fit import fit
 from training.recipes import Recipe, get_recipe
@@ -22,8 +22,7 @@ BATCH_SIZE = 32
 RUN = """
 import sys
 from pathlib import Path
-import numpy as np
-from tests.training.conftest import golden_images
+from tests.training.conftest import golden_dataset
 from training.checkpoint import Checkpoint
 from training.fit import fit
 from training.progress import Progress
@@ -41,8 +40,7 @@ class StaysInTheThirdEpoch(Progress):
         self.epochs_done = result.epoch
 
 recipe = get_recipe("tutorial", "sequential").model_copy(update={"epochs": 3, "batch_size": 32})
-train = golden_images().take(np.tile(np.arange(64), 2))
-fit(recipe, train, checkpoint=Checkpoint(Path(sys.argv[1]), recipe, "data"), progress=StaysInTheThirdEpoch())
+fit(recipe, golden_dataset(), checkpoint=Checkpoint(Path(sys.argv[1]), recipe, "data"), progress=StaysInTheThirdEpoch())
 """
 
 
@@ -52,13 +50,13 @@ def short_recipe(**changes: int) -> Recipe:
 
 
 def new_model(recipe: Recipe) -> Any:
-    model = build(recipe)
+    model = build(recipe, CIFAR10_DIMENSIONS)
     compile_for_training(model, recipe, train_n=64)
     return model
 
 
 def test_killed_run_resumes_and_ends_with_the_weights_of_an_uninterrupted_one(
-    tmp_path: Path, small_cifar10: Cifar10
+    tmp_path: Path, small_cifar10: Dataset
 ) -> None:
     recipe = short_recipe()
     command = [sys.executable, "-c", RUN, str(tmp_path)]
@@ -69,8 +67,8 @@ def test_killed_run_resumes_and_ends_with_the_weights_of_an_uninterrupted_one(
     checkpoint = Checkpoint(tmp_path, recipe, "data")
     assert checkpoint.epochs_done() == 2
 
-    resumed = fit(recipe, small_cifar10.train, checkpoint=checkpoint)
-    uninterrupted = fit(recipe, small_cifar10.train)
+    resumed = fit(recipe, small_cifar10, checkpoint=checkpoint)
+    uninterrupted = fit(recipe, small_cifar10)
     assert [entry.epoch for entry in resumed.history] == [1, 2, 3]
     for one, other in zip(resumed.model.get_weights(), uninterrupted.model.get_weights(), strict=True):
         assert np.array_equal(one, other)
@@ -87,14 +85,14 @@ def test_other_recipes_seeds_and_data_have_states_of_their_own(tmp_path: Path) -
 
 
 def test_finished_run_has_nothing_left_to_train_and_began_when_its_first_process_did(
-    tmp_path: Path, small_cifar10: Cifar10
+    tmp_path: Path, small_cifar10: Dataset
 ) -> None:
     recipe = short_recipe(epochs=2)
     checkpoint = Checkpoint(tmp_path, recipe, "data")
     assert checkpoint.epochs_done() == 0
-    first = fit(recipe, small_cifar10.train, checkpoint=checkpoint)
+    first = fit(recipe, small_cifar10, checkpoint=checkpoint)
     assert checkpoint.epochs_done() == 2
-    again = fit(recipe, small_cifar10.train, checkpoint=Checkpoint(tmp_path, recipe, "data"))
+    again = fit(recipe, small_cifar10, checkpoint=Checkpoint(tmp_path, recipe, "data"))
     assert again.history == first.history
     assert (again.started_at, again.wall_time_s) == (first.started_at, first.wall_time_s)
     checkpoint.discard()
@@ -113,12 +111,12 @@ def test_state_of_a_diverged_run_can_be_read_again(tmp_path: Path) -> None:
     assert restored.val_loss == float("inf")
 
 
-def test_run_that_diverges_ends_with_a_clear_error(tmp_path: Path, small_cifar10: Cifar10) -> None:
+def test_run_that_diverges_ends_with_a_clear_error(tmp_path: Path, small_cifar10: Dataset) -> None:
     recipe = get_recipe("tutorial", "sequential").model_copy(
         update={"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 32}
     )
     with pytest.raises(DivergedError, match=r"the loss of epoch 1 is .*lower the recipe's learning rate"):
-        fit(recipe, small_cifar10.train, checkpoint=Checkpoint(tmp_path, recipe, "data"))
+        fit(recipe, small_cifar10, checkpoint=Checkpoint(tmp_path, recipe, "data"))
     assert list(tmp_path.iterdir()) == []
 
 

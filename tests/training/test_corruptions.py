@@ -14,7 +14,7 @@ def distance(one: Images, other: Images) -> float:
 
 @NAMED
 def test_each_strength_spoils_more_and_the_same_way_each_time(corruption: Corruption, golden_split: Split) -> None:
-    images = golden_split.images
+    images = golden_split.pixels
     spoilt = [corruption.apply(images, strength) for strength in STRENGTHS]
     assert all(result.dtype == np.uint8 and result.shape == images.shape for result in spoilt)
     distances = [distance(result, images) for result in spoilt]

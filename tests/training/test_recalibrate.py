@@ -6,9 +6,9 @@ import pytest
 from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
-from tests.training.conftest import golden_images
+from tests.training.conftest import golden_images, on_its_test_images
 from training.build import exported_network
-from training.data import Cifar10
+from training.data import CIFAR10_DIMENSIONS, Dataset
 from training.errors import ExportError, RecipeError
 from training.export import export
 from training.fit import fit
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.usefixtures("quick_plots")
 def test_version_is_published_again_with_the_same_weights_at_its_recipes_temperature(
-    small_cifar10: Cifar10, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_cifar10: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = get_recipe("tuned", "functional").model_copy(
         update={"epochs": 1, "batch_size": 64, "precision": "float32", "temperature": 1.0, "warmup_epochs": 0.5}
     )
-    first = export(fit(before, small_cifar10.test), small_cifar10, tmp_path, command="pytest")
+    first = export(fit(before, on_its_test_images(small_cifar10)), small_cifar10, tmp_path, command="pytest")
 
     def hotter(_model: str) -> Recipe:
         return before.model_copy(update={"temperature": 2.0})
@@ -39,7 +39,7 @@ def test_version_is_published_again_with_the_same_weights_at_its_recipes_tempera
     assert (second.version, second.recipe["temperature"]) == (2, 2.0)
     assert second.training_run.history == first.training_run.history
     assert second.training_run.started_at == first.training_run.started_at
-    images = small_cifar10.test.images
+    images = small_cifar10.test.pixels
     answers = [OpenVinoRuntime().load(version_folder(tmp_path, "functional", n)).predict(images) for n in (1, 2)]
     np.testing.assert_allclose(answers[1], at_temperature(answers[0], 2.0), atol=1e-5)
 
@@ -51,8 +51,8 @@ def test_version_is_published_again_with_the_same_weights_at_its_recipes_tempera
 def test_weights_of_a_published_version_are_read_back(name: str, version: int) -> None:
     folder = version_folder(MODELS, name, version)
     recipe = Recipe.model_validate(read_metadata(folder).recipe)
-    model = exported_network(recipe)
-    read_weights(model, recipe.input_scaling, folder)
+    model = exported_network(recipe, CIFAR10_DIMENSIONS)
+    read_weights(model, recipe.input_scaling, CIFAR10_DIMENSIONS, folder)
     images = golden_images().images[:8]
     expected = OpenVinoRuntime().load(folder).predict(images)
     answers = model(scale(images, recipe.input_scaling), training=False)
@@ -60,6 +60,6 @@ def test_weights_of_a_published_version_are_read_back(name: str, version: int) -
 
 
 def test_another_network_is_a_clear_error() -> None:
-    model = exported_network(get_recipe("tuned", "vgg16"))
+    model = exported_network(get_recipe("tuned", "vgg16"), CIFAR10_DIMENSIONS)
     with pytest.raises(ExportError, match=r"sequential.2 contains another network than VGG16_Model"):
-        read_weights(model, "standardize", version_folder(MODELS, "sequential", 2))
+        read_weights(model, "standardize", CIFAR10_DIMENSIONS, version_folder(MODELS, "sequential", 2))

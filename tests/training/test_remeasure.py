@@ -9,25 +9,25 @@ from cifar10_serving.errors import ArtifactCorruptError
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 from training.cifar10 import CLASS_NAMES
-from training.data import Cifar10, Split, load_cifar10
+from training.data import Dataset, Split, cifar10_dataset, load_cifar10
 from training.errors import DatasetError
 from training.evaluate import evaluate
 from training.remeasure import remeasure
 
 
 @pytest.fixture
-def small_version(one_model: Path, golden_split: Split) -> tuple[Path, Cifar10]:
+def small_version(one_model: Path, golden_split: Split) -> tuple[Path, Dataset]:
     """A version whose stored evaluation is of the 64 golden images, and that data."""
     folder = version_folder(one_model, "sequential", 1)
     metadata = read_metadata(folder)
-    data = Cifar10(golden_split, golden_split, "golden images", metadata.measured_data.sha256)
+    data = cifar10_dataset(golden_split, golden_split, "golden images", metadata.measured_data.sha256)
     runtime = OpenVinoRuntime()
     stored, _ = evaluate(runtime, runtime.load(folder), golden_split, "test", CLASS_NAMES)
     (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [stored]}).model_dump_json())
     return folder, data
 
 
-def test_version_that_is_as_published_matches(small_version: tuple[Path, Cifar10]) -> None:
+def test_version_that_is_as_published_matches(small_version: tuple[Path, Dataset]) -> None:
     (comparison,) = remeasure(*small_version)
     assert comparison.matches
     assert comparison.now is not None
@@ -36,7 +36,7 @@ def test_version_that_is_as_published_matches(small_version: tuple[Path, Cifar10
 
 @pytest.mark.parametrize("change", [{"correct": 60}, {"loss": 1.0}])
 def test_metadata_that_says_something_else_does_not_match(
-    small_version: tuple[Path, Cifar10], change: dict[str, float]
+    small_version: tuple[Path, Dataset], change: dict[str, float]
 ) -> None:
     folder, data = small_version
     metadata = read_metadata(folder)
@@ -47,7 +47,7 @@ def test_metadata_that_says_something_else_does_not_match(
 
 
 def test_precision_that_this_machine_lacks_is_told_and_not_counted(
-    small_version: tuple[Path, Cifar10], monkeypatch: pytest.MonkeyPatch
+    small_version: tuple[Path, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, data = small_version
     metadata = read_metadata(folder)
@@ -60,20 +60,20 @@ def test_precision_that_this_machine_lacks_is_told_and_not_counted(
     assert comparison.matches
 
 
-def test_changed_file_is_found_before_anything_is_measured(small_version: tuple[Path, Cifar10]) -> None:
+def test_changed_file_is_found_before_anything_is_measured(small_version: tuple[Path, Dataset]) -> None:
     folder, data = small_version
     shutil.copy(folder / "metadata.json", folder / "golden.npz")
     with pytest.raises(ArtifactCorruptError, match=r"golden\.npz is not what was published"):
         remeasure(folder, data)
 
 
-def test_other_data_is_rejected(small_version: tuple[Path, Cifar10]) -> None:
+def test_other_data_is_rejected(small_version: tuple[Path, Dataset]) -> None:
     folder, data = small_version
     with pytest.raises(DatasetError, match="on which sequential version 1 was evaluated"):
-        remeasure(folder, Cifar10(data.train, data.test, data.source, "f" * 64))
+        remeasure(folder, cifar10_dataset(data.train, data.test, data.source, "f" * 64))
 
 
-def test_labels_are_those_of_the_version(small_version: tuple[Path, Cifar10]) -> None:
+def test_labels_are_those_of_the_version(small_version: tuple[Path, Dataset]) -> None:
     folder, data = small_version
     labels = [f"class {index}" for index in range(10)]
     metadata = json.loads((folder / "metadata.json").read_text())
@@ -87,7 +87,7 @@ def test_labels_are_those_of_the_version(small_version: tuple[Path, Cifar10]) ->
     assert [result.label for result in comparison.now.per_class] == labels
 
 
-def test_validation_images_of_an_unknown_recipe_are_told_and_not_counted(small_version: tuple[Path, Cifar10]) -> None:
+def test_validation_images_of_an_unknown_recipe_are_told_and_not_counted(small_version: tuple[Path, Dataset]) -> None:
     folder, data = small_version
     metadata = read_metadata(folder)
     stored = metadata.evaluations[0].model_copy(update={"split": "validation"})
@@ -99,7 +99,7 @@ def test_validation_images_of_an_unknown_recipe_are_told_and_not_counted(small_v
     assert comparison.matches
 
 
-def test_version_of_another_input_size_is_rejected(small_version: tuple[Path, Cifar10]) -> None:
+def test_version_of_another_input_size_is_rejected(small_version: tuple[Path, Dataset]) -> None:
     folder, data = small_version
     metadata = json.loads((folder / "metadata.json").read_text())
     (serving,) = (spec for spec in metadata["signatures"] if spec["name"] == "serving_default")

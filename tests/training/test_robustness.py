@@ -9,7 +9,7 @@ from cifar10_serving.errors import PublishError
 from tests.conftest import MODELS
 from tests.training.commands.training_command import last_line, run
 from tests.training.report.conftest import add_version
-from training.data import Cifar10, Split
+from training.data import Dataset, Split, cifar10_dataset
 from training.errors import DatasetError
 from training.robustness import keep, measure_robustness
 
@@ -20,14 +20,14 @@ def models(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_other_data_than_it_was_evaluated_on_is_rejected(models: Path, small_cifar10: Cifar10) -> None:
+def test_other_data_than_it_was_evaluated_on_is_rejected(models: Path, small_cifar10: Dataset) -> None:
     with pytest.raises(DatasetError, match=r"on which subclassing version 1 was evaluated"):
         measure_robustness(version_folder(models, "subclassing", 1), small_cifar10)
 
 
 def test_model_of_any_name_is_measured(tmp_path: Path, golden_split: Split) -> None:
     folder = add_version(tmp_path, "seventh-model.v2", 1)
-    data = Cifar10(golden_split, golden_split, "golden images", read_metadata(folder).measured_data.sha256)
+    data = cifar10_dataset(golden_split, golden_split, "golden images", read_metadata(folder).measured_data.sha256)
     table = measure_robustness(folder, data)
     assert (table.name, table.version, table.n) == ("seventh-model.v2", 1, 64)
     assert read_robustness(tmp_path, "seventh-model.v2", 1) is None

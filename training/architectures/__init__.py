@@ -14,5 +14,5 @@ ARCHITECTURES: Final[dict[str, Callable[..., Any]]] = {
     "mobilenetv2": partial(transfer.transfer_model, "mobilenetv2"),
     "resnet50v2": partial(transfer.transfer_model, "resnet50v2"),
 }
-"""Architecture name -> function that builds a new `keras.Model`, with weights drawn from the global seed. Small CNNs
-take `parts`, transfer models take `upsample_to` and `change_backbone`."""
+"""Architecture name -> function that builds a new `keras.Model`, with weights drawn from the global seed. Each
+takes the `Dimensions`; small CNNs also take `parts`, transfer models `upsample_to` and `change_backbone`."""

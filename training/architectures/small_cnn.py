@@ -1,8 +1,8 @@
-"""The tutorial's small CNN, one network of 582,026 parameters written in Keras' three styles.
+"""The tutorial's small CNN, one network written in Keras' three styles: 582,026 parameters for CIFAR-10.
 
-Conv 32 -> pool -> Conv 64 -> pool -> Conv 64 (3x3, ReLU, padding same; pool 2x2) -> Dense 128 ReLU -> Dense 10
-softmax. Takes (batch, 32, 32, 3) float32 as scaled by the recipe, returns probabilities (batch, 10) float32. A recipe
-may train it with normalized layers: the same styles, built from other `Parts`.
+Conv 32 -> pool -> Conv 64 -> pool -> Conv 64 (3x3, ReLU, padding same; pool 2x2) -> Dense 128 ReLU -> Dense
+softmax. Takes (batch, height, width, 3) float32 as scaled by the recipe, returns probabilities (batch, classes)
+float32. A recipe may train it with normalized layers: the same styles, built from other `Parts`.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import keras
 from keras import layers
 
 from training.batch_normalization import NormalizedConv2D, NormalizedDense
-from training.cifar10 import CLASS_COUNT, IMAGE_SHAPE
+from training.data.dataset import Dimensions
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ NORMALIZED: Final = Parts(
 """For training. The layers' `folded_weights` are the weights of the same style built from `PLAIN` parts."""
 
 
-def sequential(parts: Parts = PLAIN) -> keras.Sequential:
+def sequential(dimensions: Dimensions, parts: Parts = PLAIN) -> keras.Sequential:
     """Build the network as a stack of layers."""
     return keras.Sequential(
         [
-            keras.Input(IMAGE_SHAPE),
+            keras.Input(dimensions.input_shape),
             parts.pooled_convolution(32),
             parts.pooling(),
             parts.pooled_convolution(64),
@@ -61,15 +61,15 @@ def sequential(parts: Parts = PLAIN) -> keras.Sequential:
             parts.convolution(64),
             layers.Flatten(),
             parts.dense(128),
-            layers.Dense(CLASS_COUNT, activation="softmax", dtype="float32"),
+            layers.Dense(dimensions.class_count, activation="softmax", dtype="float32"),
         ],
         name="Sequential_Model",
     )
 
 
-def functional(parts: Parts = PLAIN) -> keras.Model:
+def functional(dimensions: Dimensions, parts: Parts = PLAIN) -> keras.Model:
     """Build the network as a graph, tensor by tensor."""
-    images = keras.Input(IMAGE_SHAPE)
+    images = keras.Input(dimensions.input_shape)
     x = parts.pooled_convolution(32)(images)
     x = parts.pooling()(x)
     x = parts.pooled_convolution(64)(x)
@@ -77,14 +77,14 @@ def functional(parts: Parts = PLAIN) -> keras.Model:
     x = parts.convolution(64)(x)
     x = layers.Flatten()(x)
     x = parts.dense(128)(x)
-    probabilities = layers.Dense(CLASS_COUNT, activation="softmax", dtype="float32")(x)
+    probabilities = layers.Dense(dimensions.class_count, activation="softmax", dtype="float32")(x)
     return keras.Model(images, probabilities, name="Functional_Model")
 
 
 class SubclassingModel(keras.Model):  # type: ignore[misc]  # keras has no type information
     """The network with layers as attributes and the forward pass in `call`."""
 
-    def __init__(self, parts: Parts = PLAIN) -> None:
+    def __init__(self, class_count: int, parts: Parts = PLAIN) -> None:
         super().__init__(name="Sub_Classing_Model")
         self.convolution_1 = parts.pooled_convolution(32)
         self.convolution_2 = parts.pooled_convolution(64)
@@ -93,18 +93,18 @@ class SubclassingModel(keras.Model):  # type: ignore[misc]  # keras has no type 
         self.pool_2 = parts.pooling()
         self.flatten = layers.Flatten()
         self.hidden = parts.dense(128)
-        self.classifier = layers.Dense(CLASS_COUNT, activation="softmax", dtype="float32")
+        self.classifier = layers.Dense(class_count, activation="softmax", dtype="float32")
 
     def call(self, images: Any) -> Any:
-        """Return probabilities (batch, 10) for images (batch, 32, 32, 3)."""
+        """Return probabilities (batch, classes) for images (batch, height, width, 3)."""
         x = self.pool_1(self.convolution_1(images))
         x = self.pool_2(self.convolution_2(x))
         x = self.flatten(self.convolution_3(x))
         return self.classifier(self.hidden(x))
 
 
-def subclassing(parts: Parts = PLAIN) -> keras.Model:
+def subclassing(dimensions: Dimensions, parts: Parts = PLAIN) -> keras.Model:
     """Build the subclass; one symbolic call creates its weights."""
-    model = SubclassingModel(parts)
-    model(keras.Input(IMAGE_SHAPE))
+    model = SubclassingModel(dimensions.class_count, parts)
+    model(keras.Input(dimensions.input_shape))
     return model

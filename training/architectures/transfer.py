@@ -1,8 +1,8 @@
 """The tutorial's transfer models: a `keras.applications` backbone with the same head on each.
 
-Backbone without its top -> Flatten -> Dense 128 ReLU -> Dense 64 ReLU -> Dense 10 softmax. Takes (batch, 32, 32, 3)
-float32 as scaled by the recipe, returns probabilities (batch, 10) float32. `training.build` loads the backbone's
-weights and freezes layers.
+Backbone without its top -> Flatten -> Dense 128 ReLU -> Dense 64 ReLU -> Dense softmax. Takes (batch, height,
+width, 3) float32 as scaled by the recipe, returns probabilities (batch, classes) float32. `training.build` loads the
+backbone's weights and freezes layers.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any, Final
 import keras
 from keras import layers
 
-from training.cifar10 import CLASS_COUNT, IMAGE_SHAPE
+from training.data.dataset import Dimensions
 
 BACKBONES: Final[dict[str, Any]] = {
     "vgg16": keras.applications.VGG16,
@@ -25,33 +25,42 @@ ChangeBackbone = Callable[[keras.Model], keras.Model]
 
 
 def transfer_model(
-    name: str, *, upsample_to: int | None = None, change_backbone: ChangeBackbone | None = None
+    name: str,
+    dimensions: Dimensions,
+    *,
+    upsample_to: int | None = None,
+    change_backbone: ChangeBackbone | None = None,
 ) -> keras.Model:
     """Build a backbone with its head, all weights drawn from the global seed.
 
     Args:
         name: one of `BACKBONES`.
+        dimensions: size of the images and number of classes.
         upsample_to: side in pixels to which the graph enlarges the images first (bilinear). Every backbone divides
             the side by 32: 32 pixels end as one position, 64 as two by two. Averaging over the positions keeps the
             number of features, and so the size of the head, as it is at 32 pixels.
         change_backbone: receives the backbone that `keras.applications` builds, and returns the one to use.
     """
-    images = keras.Input(IMAGE_SHAPE, name="images")
-    side = upsample_to or IMAGE_SHAPE[0]
+    images = keras.Input(dimensions.input_shape, name="images")
+    height, width, channels = dimensions.input_shape
+    if upsample_to:
+        height = width = upsample_to
     backbone = BACKBONES[name](
         include_top=False,
         weights=None,
-        input_shape=(side, side, IMAGE_SHAPE[2]),
+        input_shape=(height, width, channels),
         pooling="avg" if upsample_to else None,
         name=BACKBONE_LAYER,
     )
     if change_backbone is not None:
         backbone = change_backbone(backbone)
-    x = layers.Resizing(side, side, interpolation="bilinear", name="upsampling")(images) if upsample_to else images
+    x = images
+    if (height, width, channels) != dimensions.input_shape:
+        x = layers.Resizing(height, width, interpolation="bilinear", name="upsampling")(images)
     x = layers.Flatten(name=FEATURES_LAYER)(backbone(x))
     x = layers.Dense(128, activation="relu", name="hidden_1")(x)
     x = layers.Dense(64, activation="relu", name="hidden_2")(x)
-    probabilities = layers.Dense(CLASS_COUNT, activation="softmax", name="classifier", dtype="float32")(x)
+    probabilities = layers.Dense(dimensions.class_count, activation="softmax", name="classifier", dtype="float32")(x)
     return keras.Model(images, probabilities, name=f"{BACKBONES[name].__name__}_Model")
 
 

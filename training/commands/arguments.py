@@ -39,16 +39,48 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
-    """Add MODEL."""
-    command.add_argument("model", metavar="MODEL", help=f"one of {', '.join(MODEL_NAMES)}")
+    """Add MODEL and --architecture."""
+    command.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help=f"one of {', '.join(MODEL_NAMES)}, or an architecture registered in training/architectures/",
+    )
+    add_architecture(command)
+
+
+def add_architecture(command: argparse.ArgumentParser) -> None:
+    """Add --architecture."""
+    command.add_argument(
+        "--architecture",
+        metavar="FILE.py:FUNCTION",
+        help="instead of MODEL: a function in a Python file, which is run; docs/own-models.md shows one",
+    )
 
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
     """Add --recipe and the options that change a recipe."""
     command.add_argument(
-        "--recipe", default="tutorial", metavar="NAME", help="the recipe: tutorial (the default), tuned or distilled"
+        "--recipe",
+        metavar="NAME",
+        help="the recipe: tutorial (the default for CIFAR-10), tuned (the default for all else) or distilled",
     )
     command.add_argument("--seed", type=int, metavar="N", help="a seed that replaces the recipe's")
+    for option, kind, what in (
+        ("--epochs", int, "number of epochs"),
+        ("--batch-size", int, "images in a training step"),
+        ("--learning-rate", float, "peak learning rate"),
+        ("--weight-decay", float, "weight decay"),
+    ):
+        command.add_argument(option, type=kind, metavar="N", help=f"{what}; default: the recipe's")
+    command.add_argument(
+        "--precision",
+        choices=["float32", "mixed_bfloat16"],
+        help="of training; float32 is faster on a processor without bfloat16 instructions; default: the recipe's",
+    )
+    command.add_argument(
+        "--no-flip", action="store_true", help="don't mirror training images, where left and right matter"
+    )
     command.add_argument(
         "--backbone-weights",
         metavar="WEIGHTS",
@@ -78,8 +110,9 @@ def add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data",
         type=Path,
-        metavar="FOLDER",
-        help="folder of the official CIFAR-10, binary or python version; without it, Keras downloads the data",
+        metavar="PLACE",
+        help="a folder with a folder of pictures for each class, or with such folders in train/ and test/; a CSV file "
+        "with the columns file and label; or the official CIFAR-10, which Keras downloads without this option",
     )
 
 

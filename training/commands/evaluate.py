@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cifar10_serving.artifacts.layout import read_metadata
-from training.commands.arguments import add_data
+from training.commands.arguments import add_checkpoints, add_data
+from training.commands.data import add_pictures, load_data
 from training.commands.describe import describe_evaluation
 
 if TYPE_CHECKING:
-    from training.data import Cifar10
+    from training.data import Dataset
 
 MISMATCH: Final = 3
 
@@ -18,7 +19,9 @@ def add(command: argparse.ArgumentParser) -> None:
     """Add the options."""
     command.description = f"Exits with {MISMATCH} if a result doesn't match the metadata."
     command.add_argument("folder", type=Path, metavar="VERSION_FOLDER", help="such as models/sequential/1")
+    add_checkpoints(command)
     add_data(command)
+    add_pictures(command, image_size=False)
     command.add_argument(
         "--add",
         action="store_true",
@@ -28,11 +31,10 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print each stored evaluation and its repetition."""
-    from training.data import load_cifar10
     from training.remeasure import remeasure
 
-    read_metadata(arguments.folder)  # reports a wrong folder before 180 MB are read
-    data = load_cifar10(arguments.data)
+    metadata = read_metadata(arguments.folder)  # reports a wrong folder before 180 MB are read
+    data = load_data(arguments, input_shape=metadata.input_shape)
     comparisons = remeasure(arguments.folder, data)
     for comparison in comparisons:
         print(f"stored {describe_evaluation(comparison.stored)}")
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add(folder: Path, data: "Cifar10") -> None:
+def _add(folder: Path, data: "Dataset") -> None:
     from training.added_precision import add_precisions
 
     added = add_precisions(folder, data)

@@ -9,9 +9,10 @@ from typing import Final
 
 from cifar10_serving.errors import PublishError
 from training.cifar10 import MODEL_NAMES
-from training.commands.arguments import add_checkpoints, add_data, add_models, add_recipe
+from training.commands.arguments import add_architecture, add_checkpoints, add_data, add_models, add_recipe
+from training.commands.data import add_pictures, has_pictures, load_data
 from training.commands.describe import describe_published
-from training.commands.fit import chosen_recipe, command_line
+from training.commands.fit import add_name, chosen_recipe, command_line, published_name
 from training.published import versions_by_model
 from training.triton import write_triton_repository
 
@@ -34,9 +35,12 @@ def add(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="with --for: folder of the model repository; default: model_repository",
     )
+    add_architecture(command)
     add_recipe(command)
+    add_name(command)
     add_checkpoints(command)
     add_data(command)
+    add_pictures(command)
     add_models(command)
 
 
@@ -44,29 +48,33 @@ def run(arguments: argparse.Namespace) -> int:
     """Publish from the checkpoint, without training; keep the checkpoint."""
     if arguments.server == TRITON:
         return _export_for_triton(arguments)
-    if arguments.model is None:
+    if arguments.model is None and arguments.architecture is None:
         raise PublishError("no MODEL", expected=f"one of {', '.join(MODEL_NAMES)}, or --for {TRITON}")
     recipe = chosen_recipe(arguments)
+    name = published_name(arguments, recipe)
     from training.backend import require_tensorflow
+    from training.calibration import calibrated
     from training.checkpoint import Checkpoint
-    from training.data import load_cifar10
     from training.errors import CheckpointError
     from training.fit import fit
+    from training.progress import Lines
 
     require_tensorflow("exporting")
     from training.export import export
 
-    data = load_cifar10(arguments.data)
+    data = load_data(arguments)
     checkpoint = Checkpoint(arguments.checkpoints, recipe, data.sha256)
     done = checkpoint.epochs_done()
     if done < recipe.epochs:
         raise CheckpointError(
             f"{arguments.checkpoints} has {done} of {recipe.epochs} epochs of this run",
             expected="a finished run with this recipe, seed and data",
-            remedy=f"{command_line(recipe, arguments.data)} --checkpoints {arguments.checkpoints}",
+            remedy=f"{command_line(recipe, arguments)} --checkpoints {arguments.checkpoints}",
         )
-    trained = fit(recipe, data.train, checkpoint=checkpoint, features_folder=arguments.checkpoints)
-    metadata = export(trained, data, arguments.models, command=command_line(recipe, arguments.data))
+    trained = fit(recipe, data, checkpoint=checkpoint, features_folder=arguments.checkpoints)
+    if has_pictures(arguments):
+        trained = calibrated(trained, Lines())
+    metadata = export(trained, data, arguments.models, command=command_line(recipe, arguments), name=name)
     print(describe_published(metadata, arguments.models))
     print(f"the checkpoint is kept in {checkpoint.file}")
     return 0

@@ -3,26 +3,37 @@
 import argparse
 import shlex
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cifar10_serving.artifacts.layout import staging_folder
+from cifar10_serving.errors import PublishError
+from training.cifar10 import MODEL_NAMES
 from training.commands.arguments import add_checkpoints, add_data, add_model, add_models, add_recipe
+from training.commands.data import add_pictures, has_pictures, image_side, load_data
 from training.commands.describe import describe_evaluation, describe_published
+from training.errors import RecipeError
 
 if TYPE_CHECKING:
-    from training.data import Cifar10
+    from training.data import Dataset
+    from training.export import Name
     from training.recipes import Recipe
 
 WHEN_STOPPED: Final = ": nothing was published; the same command resumes after the last finished epoch"
 SMOKE_TRAIN: Final = 640
 SMOKE_TEST: Final = 256
+SMOKE_PIXELS: Final = 32 * 32
+MIN_SMOKE: Final = 16
+CHANGED_BY_OPTIONS: Final = ("epochs", "batch_size", "learning_rate", "weight_decay", "precision", "split_seed")
+"""Fields of a recipe with an option of the same name."""
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_model(command)
     add_recipe(command)
+    add_name(command)
     command.add_argument(
         "--smoke",
         action="store_true",
@@ -33,7 +44,14 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     add_checkpoints(command)
     add_data(command)
+    add_pictures(command)
     add_models(command)
+
+
+def add_name(command: argparse.ArgumentParser) -> None:
+    """Add --name and --title."""
+    command.add_argument("--name", metavar="NAME", help="name to publish as, such as garden; default: MODEL's")
+    command.add_argument("--title", metavar="TEXT", help="title for readers; default: made from the name")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,75 +60,147 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.when_stopped = ""  # a smoke run can't be resumed
     recipe = chosen_recipe(arguments)  # reports a mistyped name before anything slow is imported
     from training.allocation import keep_memory
-    from training.data import load_cifar10
-    from training.recipes import smoke
 
     keep_memory()
     if not arguments.smoke:
-        _train(arguments, recipe, arguments.models, arguments.checkpoints)
+        _train(arguments, recipe, published_name(arguments, recipe))
         return 0
-    data = _few(load_cifar10(arguments.data))
+    from training.recipes import smoke
+
     with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
+        data = _few(load_data(arguments, limit=SMOKE_TRAIN + SMOKE_TEST, cache=Path(folder)))
         _try_out(smoke(recipe), data, Path(folder), teachers=arguments.models)
     return 0
 
 
 def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
-    """Return the recipe by MODEL, --recipe, --seed, --backbone-weights and --held-out."""
-    from training.recipes import get_recipe, held_out, with_backbone_weights, with_seed
+    """Return the recipe by MODEL or --architecture, --recipe, the options that change it, and the size of the images.
 
-    recipe = get_recipe(arguments.recipe, arguments.model)
+    Raises:
+        RecipeError: there is no such model or recipe, or an option doesn't go with it.
+        ArchitectureError: the file of --architecture can't be run.
+        DatasetError: an option doesn't go with the data.
+    """
+    from training.recipes import (
+        for_image_size,
+        get_recipe,
+        held_out,
+        with_backbone_weights,
+        with_changes_named,
+        with_field,
+        with_seed,
+        without_flips,
+    )
+
+    pictures = hasattr(arguments, "image_size") and has_pictures(arguments)
+    own = arguments.architecture is not None
+    recipe = get_recipe(arguments.recipe or ("tuned" if pictures or own else "tutorial"), _chosen_model(arguments))
+    if pictures:
+        recipe = with_field(held_out(for_image_size(recipe, image_side(arguments))), "temperature", 1.0)
     if arguments.seed is not None:
         recipe = with_seed(recipe, arguments.seed)
+    for field in CHANGED_BY_OPTIONS:
+        value = getattr(arguments, field, None)
+        if value is not None:
+            recipe = with_field(recipe, field, value)
+    if arguments.no_flip:
+        recipe = without_flips(recipe)
     if arguments.backbone_weights is not None:
         recipe = with_backbone_weights(recipe, arguments.backbone_weights)
-    return held_out(recipe) if arguments.held_out else recipe
+    return with_changes_named(held_out(recipe) if arguments.held_out else recipe)
 
 
-def command_line(recipe: "Recipe", data: Path | None) -> str:
+def _chosen_model(arguments: argparse.Namespace) -> str:
+    if (arguments.model is None) == (arguments.architecture is None):
+        both = arguments.model is not None
+        raise RecipeError(
+            f"both MODEL ({arguments.model}) and --architecture" if both else "no MODEL",
+            expected=f"one of {', '.join(MODEL_NAMES)}, or --architecture FILE.py:FUNCTION",
+        )
+    if arguments.architecture is None:
+        return str(arguments.model)
+    from training.own_architectures import load_file
+
+    own = load_file(arguments.architecture)
+    print(f"running {arguments.architecture}, whose SHA-256 is {own.sha256}")
+    return own.name
+
+
+def published_name(arguments: argparse.Namespace, recipe: "Recipe") -> "Name":
+    """Return the name and title to publish as.
+
+    Raises:
+        PublishError: the name or title can't be published, or pictures have none.
+    """
+    from training.export import Name
+
+    name = arguments.name
+    if name is None:
+        if has_pictures(arguments) or recipe.model not in MODEL_NAMES:
+            raise PublishError(
+                f"no name for a model of {arguments.data or 'CIFAR-10'}",
+                expected="a name to publish as: --name NAME",
+                remedy="choose one, such as --name garden; the next run with it publishes the next version",
+            )
+        return Name.of_the_six(recipe.model, title=arguments.title)
+    return Name.checked(name, title=arguments.title)
+
+
+def command_line(recipe: "Recipe", arguments: argparse.Namespace) -> str:
     """Return the command that repeats the run, without this machine's paths."""
-    from training.recipes import get_recipe
-
-    words = ["python -m training fit", recipe.model, "--recipe", recipe.name, "--seed", str(recipe.seed)]
-    weights = recipe.published()["backbone_weights"]
-    if weights != get_recipe(recipe.name, recipe.model).backbone_weights:
-        words += ["--backbone-weights", shlex.quote(weights)]
-    if recipe.validation_fraction != get_recipe(recipe.name, recipe.model).validation_fraction:
+    words = ["python -m training fit"]
+    words += [recipe.model] if arguments.architecture is None else ["--architecture", shlex.quote(recipe.model)]
+    words += ["--recipe", recipe.name, "--seed", str(recipe.seed)]
+    for field in CHANGED_BY_OPTIONS:
+        if field in recipe.changed:
+            words += [f"--{field.replace('_', '-')}", str(getattr(recipe, field))]
+    if arguments.no_flip:
+        words += ["--no-flip"]
+    if "backbone_weights" in recipe.changed:
+        words += ["--backbone-weights", shlex.quote(recipe.published()["backbone_weights"])]
+    if arguments.held_out and "validation_fraction" in recipe.changed:
         words += ["--held-out"]
-    if data is not None:
+    for option in ("name", "title", "image_size", "test_fraction"):
+        value = getattr(arguments, option, None)
+        if value is not None:
+            words += [f"--{option.replace('_', '-')}", shlex.quote(str(value))]
+    if arguments.data is not None:
         words += ["--data", "FOLDER"]
     return " ".join(words)
 
 
-def _train(arguments: argparse.Namespace, recipe: "Recipe", models: Path, checkpoints: Path) -> None:
+def _train(arguments: argparse.Namespace, recipe: "Recipe", name: "Name") -> None:
+    models, checkpoints = arguments.models, arguments.checkpoints
     from training.backend import require_tensorflow
+    from training.calibration import calibrated
     from training.checkpoint import Checkpoint
-    from training.data import load_cifar10
     from training.fit import fit
     from training.progress import for_terminal
 
     if not arguments.no_export:
         require_tensorflow("exporting")
-    with staging_folder(models, recipe.model):
+    with staging_folder(models, name.name):
         pass  # reports a read-only folder now, not after hours
-    data = load_cifar10(arguments.data)
+    data = load_data(arguments)
     checkpoint = Checkpoint(checkpoints, recipe, data.sha256)
     checkpoint.require_writable()
     with for_terminal() as progress:
         trained = fit(
-            recipe, data.train, checkpoint=checkpoint, features_folder=checkpoints, models=models, progress=progress
+            recipe, data, checkpoint=checkpoint, features_folder=checkpoints, models=models, progress=progress
         )
+        if has_pictures(arguments) and not arguments.no_export:
+            trained = calibrated(trained, progress)
     if arguments.no_export:
         print(f"training finished; the checkpoint is in {checkpoint.file}")
         return
     from training.export import export  # imports TensorFlow and OpenVINO, which training on JAX doesn't need
 
-    metadata = export(trained, data, models, command=command_line(recipe, arguments.data))
+    metadata = export(trained, data, models, command=command_line(recipe, arguments), name=name)
     print(describe_published(metadata, models))
     checkpoint.discard()
 
 
-def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path, *, teachers: Path) -> None:
+def _try_out(recipe: "Recipe", data: "Dataset", folder: Path, *, teachers: Path) -> None:
     from training.backend import require_tensorflow
     from training.fit import fit
     from training.progress import for_terminal
@@ -119,16 +209,16 @@ def _try_out(recipe: "Recipe", data: "Cifar10", folder: Path, *, teachers: Path)
     from training.export import export
 
     with for_terminal() as progress:
-        trained = fit(recipe, data.train, features_folder=folder, models=teachers, progress=progress)
+        trained = fit(recipe, data, features_folder=folder, models=teachers, progress=progress)
     metadata = export(trained, data, folder / "models", command="smoke")
     for entry in metadata.evaluations:
         print(f"  {describe_evaluation(entry)}")
     print(f"smoke run passed: {recipe.model} with recipe {recipe.name} trains, exports and predicts; nothing was kept")
 
 
-def _few(data: "Cifar10") -> "Cifar10":
-    from training.data import Cifar10
-
-    train = data.train.take(range(min(SMOKE_TRAIN, len(data.train))))
-    test = data.test.take(range(min(SMOKE_TEST, len(data.test))))
-    return Cifar10(train, test, f"the first of {data.source}", data.sha256)
+def _few(data: "Dataset") -> "Dataset":
+    height, width, _ = data.train.input_shape
+    share = min(1, SMOKE_PIXELS / (height * width))  # fewer large images, so that it takes seconds all the same
+    train = data.train.take(range(min(max(MIN_SMOKE, int(SMOKE_TRAIN * share)), len(data.train))))
+    test = data.test.take(range(min(max(MIN_SMOKE, int(SMOKE_TEST * share)), len(data.test))))
+    return replace(data, train=train, test=test, source=f"the first of {data.source}")

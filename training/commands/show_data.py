@@ -3,12 +3,15 @@
 import argparse
 from pathlib import Path
 
-from training.commands.arguments import add_data
+from training.commands.arguments import add_checkpoints, add_data
+from training.commands.data import add_pictures, load_data
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """Add the options."""
+    add_checkpoints(command)
     add_data(command)
+    add_pictures(command)
     command.add_argument(
         "--output",
         type=Path,
@@ -20,9 +23,9 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the image."""
-    from training.data import load_cifar10
     from training.sample_images import write_sample_images
 
-    write_sample_images(load_cifar10(arguments.data).train, arguments.output)
+    data = load_data(arguments)
+    write_sample_images(data.train, data.labels, arguments.output)
     print(arguments.output)
     return 0

@@ -14,7 +14,8 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
     from training.commands.fit import chosen_recipe
+    from training.data import CIFAR10_DIMENSIONS
     from training.summary import summarize
 
-    print(summarize(chosen_recipe(arguments)))
+    print(summarize(chosen_recipe(arguments), CIFAR10_DIMENSIONS))
     return 0

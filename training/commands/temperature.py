@@ -3,6 +3,7 @@
 import argparse
 
 from training.commands.arguments import add_checkpoints, add_data, add_model, add_models, add_recipe
+from training.commands.data import add_pictures, load_data
 from training.commands.fit import chosen_recipe
 
 
@@ -16,6 +17,7 @@ def add(command: argparse.ArgumentParser) -> None:
     add_recipe(command)
     add_checkpoints(command)
     add_data(command)
+    add_pictures(command)
     add_models(command)
 
 
@@ -24,7 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = chosen_recipe(arguments)
     from training.allocation import keep_memory
     from training.checkpoint import Checkpoint
-    from training.data import load_cifar10
     from training.evaluate import calibration_error, cross_entropy
     from training.fit import answers_of, fit
     from training.progress import for_terminal
@@ -33,13 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     keep_memory()
     recipe = held_out(recipe)
-    data = load_cifar10(arguments.data)
+    data = load_data(arguments)
     checkpoint = Checkpoint(arguments.checkpoints, recipe, data.sha256)
     checkpoint.require_writable()
     with for_terminal() as progress:
         trained = fit(
             recipe,
-            data.train,
+            data,
             checkpoint=checkpoint,
             features_folder=arguments.checkpoints,
             models=arguments.models,

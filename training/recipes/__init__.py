@@ -11,9 +11,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from cifar10_serving.text import did_you_mean
-from training.cifar10 import MODEL_NAMES, SMALL_CNNS
+from training.cifar10 import MODEL_NAMES, SMALL_CNNS, TRANSFER_MODELS
 from training.errors import RecipeError
+from training.own_architectures import OwnArchitecture, find
 from training.recipes import distilled
+from training.recipes.own import own_architecture
 from training.recipes.recipe import (
     HELD_OUT_FRACTION,
     IMAGENET,
@@ -30,11 +32,15 @@ __all__ = [
     "Augmentation",
     "Distillation",
     "Recipe",
+    "for_image_size",
     "get_recipe",
     "held_out",
     "smoke",
     "with_backbone_weights",
+    "with_changes_named",
+    "with_field",
     "with_seed",
+    "without_flips",
 ]
 
 RECIPES: Final[dict[str, dict[str, Callable[[str], Recipe]]]] = {
@@ -48,6 +54,10 @@ RECIPES: Final[dict[str, dict[str, Callable[[str], Recipe]]]] = {
     "distilled": dict.fromkeys(SMALL_CNNS, distilled.small_cnn),
 }
 """Recipe name -> model name -> function that returns the recipe."""
+OWN_RECIPES: Final[dict[str, Callable[[str], Recipe]]] = {"tuned": own_architecture, "tutorial": tutorial}
+"""Defaults of an architecture beside the six."""
+RECIPE_SIDE: Final = 32
+"""Side in pixels of the images for which the recipes were made."""
 SMOKE_EPOCHS: Final = 2
 WORDS: Final = (IMAGENET, NO_WEIGHTS)
 
@@ -59,15 +69,28 @@ def get_recipe(name: str, model: str) -> Recipe:
         RecipeError: there is no such recipe or model.
     """
     if model not in MODEL_NAMES:
-        raise RecipeError(
-            f"no model '{model}'{did_you_mean(model, MODEL_NAMES)}", expected=f"one of {', '.join(MODEL_NAMES)}"
-        )
+        own = find(model)
+        if own is None:
+            raise RecipeError(
+                f"no model '{model}'{did_you_mean(model, MODEL_NAMES)}", expected=f"one of {', '.join(MODEL_NAMES)}"
+            )
+        return _own_recipe(name, own)
     if name not in RECIPES:
         raise RecipeError(f"no recipe '{name}'{did_you_mean(name, RECIPES)}", expected=f"one of {', '.join(RECIPES)}")
     recipes = RECIPES[name]
     if model not in recipes:
         raise RecipeError(f"no recipe '{name}' for {model}", expected=f"one of the models {', '.join(recipes)}")
     return recipes[model](model)
+
+
+def _own_recipe(name: str, own: OwnArchitecture) -> Recipe:
+    recipes = OWN_RECIPES | dict(own.recipes)
+    if name not in recipes:
+        raise RecipeError(
+            f"no recipe '{name}' for {own.name}{did_you_mean(name, recipes)}", expected=f"one of {', '.join(recipes)}"
+        )
+    recipe: Recipe = recipes[name](own.name)
+    return recipe.model_copy(update={"architecture_sha256": own.sha256})
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
@@ -99,6 +122,61 @@ def with_backbone_weights(recipe: Recipe, weights: str) -> Recipe:
             )
         weights = str(file)
     return _changed(recipe, "backbone_weights", weights, expected="imagenet, none, or the path of a file")
+
+
+def with_field(recipe: Recipe, field: str, value: Any) -> Recipe:
+    """Return the recipe with another value of a field.
+
+    Raises:
+        RecipeError: the value is not allowed, or doesn't go with the other fields.
+    """
+    try:
+        return Recipe.model_validate(recipe.model_dump() | {field: value})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{field} {value} for the recipe {recipe.name} of {recipe.model}", expected=reason) from None
+
+
+def for_image_size(recipe: Recipe, side: int) -> Recipe:
+    """Return the recipe for square images of this side: what it says in pixels grows with them.
+
+    A network that enlarges its images takes larger ones as they are.
+
+    Raises:
+        RecipeError: the model takes no images that small.
+    """
+    if recipe.model in TRANSFER_MODELS and side < RECIPE_SIDE and recipe.upsample_to is None:
+        raise RecipeError(
+            f"images of {side} pixels for {recipe.model} with the recipe {recipe.name}",
+            expected=f"at least {RECIPE_SIDE} pixels, which the backbone needs",
+            remedy=f"give --image-size {RECIPE_SIDE} or more",
+        )
+    if side == RECIPE_SIDE:
+        return recipe
+    changes: dict[str, Any] = {}
+    if recipe.augmentation is not None:
+        pixels = {
+            name: round(getattr(recipe.augmentation, name) * side / RECIPE_SIDE)
+            for name in ("crop_padding_pixels", "cutout_pixels")
+        }
+        changes["augmentation"] = recipe.augmentation.model_copy(update=pixels)
+    if recipe.upsample_to is not None and recipe.upsample_to < side:
+        changes["upsample_to"] = side
+    return recipe.model_copy(update=changes)
+
+
+def without_flips(recipe: Recipe) -> Recipe:
+    """Return the recipe without mirrored images, for pictures such as digits."""
+    if recipe.augmentation is None:
+        return recipe
+    return recipe.model_copy(update={"augmentation": recipe.augmentation.model_copy(update={"flip": False})})
+
+
+def with_changes_named(recipe: Recipe) -> Recipe:
+    """Return the recipe with the names of the fields that differ from the recipe of its name."""
+    original = get_recipe(recipe.name, recipe.model)
+    names = [name for name in Recipe.model_fields if getattr(recipe, name) != getattr(original, name)]
+    return recipe.model_copy(update={"changed": tuple(name for name in names if name != "changed")})
 
 
 def held_out(recipe: Recipe) -> Recipe:

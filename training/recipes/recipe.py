@@ -10,13 +10,17 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.cifar10 import MODEL_NAMES, TRANSFER_MODELS
+from training.own_architectures import registered
 
-InputScaling = Literal["divide_by_255", "minus_one_to_one", "standardize", "bgr_minus_imagenet_mean"]
+InputScaling = Literal[
+    "unscaled", "divide_by_255", "minus_one_to_one", "imagenet", "bgr_minus_imagenet_mean", "standardize"
+]
 """`training.preprocessing` defines them."""
 NORMALIZED: Final[tuple[str, ...]] = ("mobilenetv2", "resnet50v2")
 """Models whose backbone has BatchNormalization."""
 HELD_OUT_FRACTION: Final = 0.1
 """Share of the training images that a held-out run validates on: 5,000 of 50,000."""
+ONLY_IF_SET: Final = ("architecture_sha256", "changed")
 IMAGENET = "imagenet"
 NO_WEIGHTS = "none"
 
@@ -26,11 +30,11 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    crop_padding_pixels: int = Field(default=0, ge=0, le=16)
-    """Reflection-pad every side, then crop 32x32 at a random position."""
+    crop_padding_pixels: int = Field(default=0, ge=0, le=512)
+    """Reflection-pad every side, then crop the image's size at a random position."""
     flip: bool = False
     """Flip each image horizontally with a probability of 1/2."""
-    cutout_pixels: int = Field(default=0, ge=0, le=32)
+    cutout_pixels: int = Field(default=0, ge=0, le=1024)
     """Grey out a square of this side at a random position (DeVries and Taylor 2017, arXiv:1708.04552)."""
     contrast_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the images whose contrast is reduced around each channel's mean."""
@@ -71,9 +75,13 @@ class Recipe(BaseModel):
 
     name: str
     model: str
-    """Name of an architecture, a key of `training.architectures.ARCHITECTURES`."""
+    """Name of an architecture: one of `training.architectures.ARCHITECTURES` or of `training.own_architectures`."""
+    architecture_sha256: str | None = None
+    """SHA-256 of the file with an own architecture that the command line named."""
     smoke: bool = False
     """A short test run, whose results are meaningless."""
+    changed: tuple[str, ...] = ()
+    """Names of the fields that options or the image size changed, compared with the recipe of this name."""
 
     backbone_weights: str | None = None
     """Initial weights of a transfer model's backbone: `imagenet` (Keras' own, downloaded once), `none` (drawn from the
@@ -82,7 +90,7 @@ class Recipe(BaseModel):
     """`head` freezes the backbone. Name prefixes unfreeze only the backbone's layers that match one, and the head."""
     frozen_features: Literal["computed_once", "computed_every_step"] = "computed_once"
     """Caching of a frozen backbone's outputs (training.features); the result is the same."""
-    upsample_to: int | None = Field(default=None, ge=32, le=224)
+    upsample_to: int | None = Field(default=None, ge=32, le=1024)
     """Side in pixels to which the graph of a transfer model enlarges the images."""
     batch_normalization: Literal["keras", "folded"] = "keras"
     """`folded`: train with batch normalization after each convolution, and after the small CNN's hidden dense layer
@@ -139,7 +147,10 @@ class Recipe(BaseModel):
         transfer = self.model in TRANSFER_MODELS
         folded = self.batch_normalization == "folded"
         return [
-            (self.model not in MODEL_NAMES, f"model: must be one of {', '.join(MODEL_NAMES)}"),
+            (
+                self.model not in MODEL_NAMES and registered(self.model) is None,
+                f"model: must be one of {', '.join(MODEL_NAMES)}",
+            ),
             (
                 transfer != (self.backbone_weights is not None),
                 "backbone_weights: required for a model with a backbone, not allowed for any other",
@@ -153,8 +164,8 @@ class Recipe(BaseModel):
                 "layers fast: only for a backbone with BatchNormalization",
             ),
             (
-                folded and self.model in NORMALIZED,
-                "batch_normalization folded: only for a network without BatchNormalization",
+                folded and (self.model in NORMALIZED or self.model not in MODEL_NAMES),
+                "batch_normalization folded: only for one of the six networks, without BatchNormalization",
             ),
             (
                 folded and self.backbone_weights not in (None, NO_WEIGHTS),
@@ -198,8 +209,14 @@ class Recipe(BaseModel):
         return Path(self.backbone_weights)
 
     def published(self) -> dict[str, Any]:
-        """Return the recipe for the metadata: only the name of a weights file, not its path on this machine."""
+        """Return the recipe for the metadata: only the name of a weights file, not its path on this machine.
+
+        Fields that few recipes set are left out where they are not set.
+        """
         fields = self.model_dump(mode="json")
+        for name in ONLY_IF_SET:
+            if not fields[name]:
+                del fields[name]
         if self.backbone_file is not None:
             fields["backbone_weights"] = self.backbone_file.name
         return fields

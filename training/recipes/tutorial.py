@@ -30,6 +30,6 @@ def tutorial(model: str) -> Recipe:
         batch_size=128,
         optimizer="adam",
         learning_rate=0.001,
-        seed=83 + MODEL_NAMES.index(model),
+        seed=83 + (MODEL_NAMES.index(model) if model in MODEL_NAMES else 0),
         jit_compile=False,
     )

@@ -10,13 +10,11 @@ from typing import Final
 
 import numpy as np
 
+from cifar10_serving.pixels import EXIF_HEADER, UPRIGHT, orientation
 from service.errors import TooLargeError, UndecodableError
 from service.images.formats.image_file import (
-    EXIF_HEADER,
-    UPRIGHT,
     ImageFile,
     damaged,
-    orientation,
     starts_with,
     too_many,
 )

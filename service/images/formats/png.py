@@ -8,7 +8,8 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.images.formats.image_file import MIB, UPRIGHT, ImageFile, damaged, exif_orientation, orientation, too_many
+from cifar10_serving.pixels import UPRIGHT, exif_orientation, orientation
+from service.images.formats.image_file import MIB, ImageFile, damaged, too_many
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 HEADER_BYTES: Final = 13

@@ -8,8 +8,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from cifar10_serving.pixels import UPRIGHT
 from service.errors import TooLargeError, UndecodableError
-from service.images.formats.image_file import MIB, UPRIGHT, ImageFile, damaged, too_many
+from service.images.formats.image_file import MIB, ImageFile, damaged, too_many
 from service.images.formats.jpeg import MAX_SCANS, MAX_SEGMENTS, count_scans
 
 SIGNATURES: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

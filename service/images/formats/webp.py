@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from service.images.formats.image_file import ImageFile, damaged, orientation, too_many
+from cifar10_serving.pixels import orientation
+from service.images.formats.image_file import ImageFile, damaged, too_many
 
 HEADER_BYTES: Final = 12
 PICTURES: Final = frozenset({b"VP8 ", b"VP8L", b"ANMF"})

@@ -24,9 +24,9 @@ def shorten(epochs: int) -> None:
         recipes.RECIPES[name] = {model: _changed(make, changes) for model, make in recipes.RECIPES[name].items()}
 
 
-def _load_golden_images(folder: Path | None) -> data.Cifar10:
+def _load_golden_images(folder: Path | None) -> data.Dataset:
     split = golden_images()
-    return data.Cifar10(split.take(np.arange(IMAGES) % len(split)), split, "golden images", "0" * 64)
+    return data.cifar10_dataset(split.take(np.arange(IMAGES) % len(split)), split, "golden images", "0" * 64)
 
 
 def _changed(make: Callable[[str], recipes.Recipe], changes: dict[str, int]) -> Callable[[str], recipes.Recipe]:

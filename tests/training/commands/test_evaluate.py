@@ -10,7 +10,7 @@ from cifar10_serving.runtimes.openvino import OpenVinoRuntime, has_bfloat16
 from training import __main__ as command_line
 from training.cifar10 import CLASS_NAMES
 from training.commands.evaluate import MISMATCH
-from training.data import Cifar10, Split
+from training.data import Split, cifar10_dataset
 from training.evaluate import evaluate
 
 
@@ -22,7 +22,7 @@ def folder(one_model: Path, golden_split: Split, monkeypatch: pytest.MonkeyPatch
     runtime = OpenVinoRuntime()
     stored, _ = evaluate(runtime, runtime.load(folder), golden_split, "test", CLASS_NAMES)
     (folder / "metadata.json").write_text(metadata.model_copy(update={"evaluations": [stored]}).model_dump_json())
-    data = Cifar10(golden_split, golden_split, "golden images", metadata.measured_data.sha256)
+    data = cifar10_dataset(golden_split, golden_split, "golden images", metadata.measured_data.sha256)
     monkeypatch.setattr("training.data.load_cifar10", lambda _folder: data)
     monkeypatch.setattr("sys.argv", ["training", "evaluate", str(folder)])
     return folder

@@ -35,7 +35,7 @@ def test_binary_and_python_version_give_the_same_data(small_records: Batches, tm
     assert (binary.source, python.source) == ("binary version", "python version")
     assert binary.sha256 == python.sha256
     for one, other in ((binary.train, python.train), (binary.test, python.test)):
-        assert np.array_equal(one.images, other.images)
+        assert np.array_equal(one.pixels, other.pixels)
         assert np.array_equal(one.labels, other.labels)
 
 
@@ -134,13 +134,13 @@ def test_failed_download_says_how_to_give_a_folder(monkeypatch: pytest.MonkeyPat
 def test_validation_split_is_scikit_learns(golden_split: Split) -> None:
     train, validation = split_validation(golden_split, fraction=0.2, seed=83)
     expected = train_test_split(np.arange(64), test_size=0.2, random_state=83)
-    assert np.array_equal(train.images, golden_split.images[expected[0]])
+    assert np.array_equal(train.pixels, golden_split.images[expected[0]])
     assert np.array_equal(validation.labels, golden_split.labels[expected[1]])
 
 
 def test_images_and_labels_must_belong_together(golden_split: Split) -> None:
     with pytest.raises(DatasetError, match=r"for 3 labels"):
-        Split(golden_split.images, golden_split.labels[:3])
+        Split(golden_split.pixels, golden_split.labels[:3])
 
 
 @pytest.mark.full_data

@@ -1,24 +1,20 @@
-"""Load CIFAR-10 as arrays, from a local folder in either official version or through Keras; verify and split it.
-
-`training.batches` makes the batches, `training.preprocessing` scales the pixels.
-"""
+"""Load CIFAR-10 as arrays, from a local folder in either official version or through Keras, and verify it."""
 
 import hashlib
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from cifar10_serving.runtimes.base import Images
-from training.cifar10 import CLASS_COUNT, IMAGE_SHAPE
+from training.cifar10 import CLASS_COUNT, CLASS_NAMES, DATASET_NAME, IMAGE_SHAPE
+from training.data.dataset import Dataset, Dimensions, Split
 from training.errors import DatasetError
 
+CIFAR10_DIMENSIONS: Final = Dimensions(IMAGE_SHAPE, CLASS_COUNT)
 RECORDS_PER_BATCH: Final = 10_000
 PIXELS_PER_IMAGE: Final = 32 * 32 * 3
 RECORD_BYTES: Final = 1 + PIXELS_PER_IMAGE
@@ -33,42 +29,13 @@ RECORDS_SHA1: Final = {
 }
 """SHA-1 of the official binary version's files, in order. The python version holds the same records."""
 
-Labels = NDArray[np.int64]
+
+def cifar10_dataset(train: Split, test: Split, source: str, sha256: str) -> Dataset:
+    """Return splits with the labels of CIFAR-10 as a data set."""
+    return Dataset(DATASET_NAME, CLASS_NAMES, train, test, source, sha256)
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images (n, 32, 32, 3) uint8 RGB 0..255 and labels (n,) int64 0..9 of one split of the data."""
-
-    images: Images
-    labels: Labels
-
-    def __post_init__(self) -> None:
-        if self.images.shape != (len(self.labels), *IMAGE_SHAPE) or self.images.dtype != np.uint8:
-            raise DatasetError(
-                f"images of shape {self.images.shape} {self.images.dtype} for {len(self.labels)} labels",
-                expected=f"({len(self.labels)}, 32, 32, 3) uint8",
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "Split":
-        """Return the images and labels at these indices, in this order."""
-        return Split(self.images[indices], self.labels[indices])
-
-
-@dataclass(frozen=True)
-class Cifar10:
-    """The data set as published: 50,000 training images and 10,000 test images."""
-
-    train: Split
-    test: Split
-    source: str
-    sha256: str
-
-
-def load_cifar10(folder: Path | None) -> Cifar10:
+def load_cifar10(folder: Path | None) -> Dataset:
     """Load CIFAR-10 from a folder, or through Keras, which downloads and caches the official archive.
 
     Args:
@@ -86,7 +53,7 @@ def load_cifar10(folder: Path | None) -> Cifar10:
             expected="a folder with the official binary or python version of CIFAR-10",
             remedy="unpack the official archive and pass its folder with --data",
         )
-    for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
+    for place in _places(folder):
         if (place / "data_batch_1.bin").exists():
             files = {name: place / f"{name}.bin" for name in RECORDS_SHA1}
             return _assemble({name: _read_binary(file) for name, file in files.items()}, files, "binary version")
@@ -100,22 +67,13 @@ def load_cifar10(folder: Path | None) -> Cifar10:
     )
 
 
-def split_rows(n: int, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split the indices of n images into training and validation indices.
-
-    Uses scikit-learn's `train_test_split(test_size=fraction, random_state=seed)`; at fraction 0 all train, in order.
-    """
-    rows = np.arange(n)
-    if fraction == 0:
-        return rows, rows[:0]
-    training, validation = train_test_split(rows, test_size=fraction, random_state=seed)
-    return training, validation
+def is_cifar10(folder: Path) -> bool:
+    """Return whether a folder has the first file of one of the official versions."""
+    return any((place / name).exists() for place in _places(folder) for name in ("data_batch_1.bin", "data_batch_1"))
 
 
-def split_validation(train: Split, *, fraction: float, seed: int) -> tuple[Split, Split]:
-    """Split a data set by `split_rows`."""
-    training, validation = split_rows(len(train), fraction=fraction, seed=seed)
-    return train.take(training), train.take(validation)
+def _places(folder: Path) -> tuple[Path, ...]:
+    return folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"
 
 
 def _read_binary(file: Path) -> NDArray[np.uint8]:
@@ -175,7 +133,7 @@ def _read(file: Path) -> bytes:
         ) from None
 
 
-def _from_keras() -> Cifar10:
+def _from_keras() -> Dataset:
     import keras
 
     try:
@@ -199,7 +157,7 @@ def _to_records(images: Images, labels: NDArray[Any]) -> NDArray[np.uint8]:
     return np.concatenate([labels.reshape(-1, 1).astype(np.uint8), planes], axis=1)
 
 
-def _assemble(batches: dict[str, NDArray[np.uint8]], files: dict[str, Path], source: str) -> Cifar10:
+def _assemble(batches: dict[str, NDArray[np.uint8]], files: dict[str, Path], source: str) -> Dataset:
     fingerprint = hashlib.sha256()
     for name, records in batches.items():
         content = records.tobytes()
@@ -211,7 +169,7 @@ def _assemble(batches: dict[str, NDArray[np.uint8]], files: dict[str, Path], sou
             )
         fingerprint.update(content)
     train = np.concatenate([records for name, records in batches.items() if name != TEST_BATCH])
-    return Cifar10(_to_split(train), _to_split(batches[TEST_BATCH]), source, fingerprint.hexdigest())
+    return cifar10_dataset(_to_split(train), _to_split(batches[TEST_BATCH]), source, fingerprint.hexdigest())
 
 
 def _to_split(records: NDArray[np.uint8]) -> Split:
