@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
-from cifar10_serving.artifacts.metadata import MAX_MATRIX_CLASSES, ClassResult, Evaluation, InputShape, SplitName
+from cifar10_serving.artifacts.metadata import ClassResult, Evaluation, InputShape, SplitName
 from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
 from training.data.dataset import Labels, Split
 
@@ -21,7 +21,7 @@ EVALUATION_BATCH_PIXELS: Final = EVALUATION_BATCH * 32 * 32
 CALIBRATION_BINS: Final = 15
 PROBABILITY_FLOOR: Final = float(np.finfo(np.float32).tiny)
 TOP_K: Final = (2, 3, 5)
-MAX_MATRIX_CLASSES: Final = 1_000
+MAX_MEASURED_MATRIX: Final = 1_000
 """The confusion matrix of 10,000 classes would take gigabytes, and hold almost only zeros."""
 
 
@@ -69,7 +69,7 @@ def evaluate(
         },
         expected_calibration_error=calibration_error(probabilities, split.labels),
         confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist()
-        if len(classes) <= MAX_MATRIX_CLASSES
+        if len(classes) <= MAX_MEASURED_MATRIX
         else [],
         per_class=_per_class(split.labels, predicted, class_names),
         duration_s=duration_s,
