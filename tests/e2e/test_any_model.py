@@ -12,6 +12,7 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
+from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import expect
@@ -376,4 +377,6 @@ def test_page(server: Server) -> None:
             "3 classes: healthy, rust, scab",
             "400 classes: sort 0, sort 1, sort 2, …",
         ]
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
         assert not complaints
