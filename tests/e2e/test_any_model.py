@@ -362,6 +362,8 @@ def test_page(server: Server) -> None:
         expect(page.locator(".bars .value")).to_have_count(10)
         page.click("text=Show more of the 400 classes")
         expect(page.locator(".bars .value")).to_have_count(400)
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
         expect(page.locator(".classes tbody tr")).to_have_count(20)
         page.click("text=Show all 400 classes")
         expect(page.locator(".classes tbody tr")).to_have_count(400)

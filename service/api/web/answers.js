@@ -58,7 +58,9 @@ function makeSingle() {
     showTruth(truth, prediction, picture?.truth, labels);
     root.classList.toggle("empty", !prediction);
     bars.show(prediction ?? null, labels);
-    bars.root.classList.toggle("long", (prediction?.top.length ?? 0) > MAX_BARS);
+    const isLong = (prediction?.top.length ?? 0) > MAX_BARS;
+    bars.root.classList.toggle("long", isLong);
+    bars.root.tabIndex = isLong ? 0 : -1; // the keyboard scrolls it
     more.hidden = !prediction || !labels || prediction.top.length > MAX_BARS || labels.length <= MAX_BARS;
     if (!more.hidden) setText(more, `Show more of the ${count(labels.length)} classes`);
     showTimes(answer?.timings ?? null);
