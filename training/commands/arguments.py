@@ -74,6 +74,11 @@ def add_recipe(command: argparse.ArgumentParser) -> None:
     ):
         command.add_argument(option, type=kind, metavar="N", help=f"{what}; default: the recipe's")
     command.add_argument(
+        "--precision",
+        choices=["float32", "mixed_bfloat16"],
+        help="of training; float32 is faster on a processor without bfloat16 instructions; default: the recipe's",
+    )
+    command.add_argument(
         "--no-flip", action="store_true", help="don't mirror training images, where left and right matter"
     )
     command.add_argument(

@@ -10,7 +10,7 @@ from typing import Final
 from cifar10_serving.errors import PublishError
 from training.cifar10 import MODEL_NAMES
 from training.commands.arguments import add_architecture, add_checkpoints, add_data, add_models, add_recipe
-from training.commands.data import add_pictures, load_data
+from training.commands.data import add_pictures, has_pictures, load_data
 from training.commands.describe import describe_published
 from training.commands.fit import add_name, chosen_recipe, command_line, published_name
 from training.published import versions_by_model
@@ -53,9 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = chosen_recipe(arguments)
     name = published_name(arguments, recipe)
     from training.backend import require_tensorflow
+    from training.calibration import calibrated
     from training.checkpoint import Checkpoint
     from training.errors import CheckpointError
     from training.fit import fit
+    from training.progress import Lines
 
     require_tensorflow("exporting")
     from training.export import export
@@ -70,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
             remedy=f"{command_line(recipe, arguments)} --checkpoints {arguments.checkpoints}",
         )
     trained = fit(recipe, data, checkpoint=checkpoint, features_folder=arguments.checkpoints)
+    if has_pictures(arguments):
+        trained = calibrated(trained, Lines())
     metadata = export(trained, data, arguments.models, command=command_line(recipe, arguments), name=name)
     print(describe_published(metadata, arguments.models))
     print(f"the checkpoint is kept in {checkpoint.file}")

@@ -25,7 +25,7 @@ SMOKE_TRAIN: Final = 640
 SMOKE_TEST: Final = 256
 SMOKE_PIXELS: Final = 32 * 32
 MIN_SMOKE: Final = 16
-CHANGED_BY_OPTIONS: Final = ("epochs", "batch_size", "learning_rate", "weight_decay", "split_seed")
+CHANGED_BY_OPTIONS: Final = ("epochs", "batch_size", "learning_rate", "weight_decay", "precision", "split_seed")
 """Fields of a recipe with an option of the same name."""
 
 
@@ -96,7 +96,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
     own = arguments.architecture is not None
     recipe = get_recipe(arguments.recipe or ("tuned" if pictures or own else "tutorial"), _chosen_model(arguments))
     if pictures:
-        recipe = for_image_size(recipe, image_side(arguments))
+        recipe = with_field(held_out(for_image_size(recipe, image_side(arguments))), "temperature", 1.0)
     if arguments.seed is not None:
         recipe = with_seed(recipe, arguments.seed)
     for field in CHANGED_BY_OPTIONS:
@@ -158,7 +158,7 @@ def command_line(recipe: "Recipe", arguments: argparse.Namespace) -> str:
         words += ["--no-flip"]
     if "backbone_weights" in recipe.changed:
         words += ["--backbone-weights", shlex.quote(recipe.published()["backbone_weights"])]
-    if "validation_fraction" in recipe.changed:
+    if arguments.held_out and "validation_fraction" in recipe.changed:
         words += ["--held-out"]
     for option in ("name", "title", "image_size", "test_fraction"):
         value = getattr(arguments, option, None)
@@ -172,6 +172,7 @@ def command_line(recipe: "Recipe", arguments: argparse.Namespace) -> str:
 def _train(arguments: argparse.Namespace, recipe: "Recipe", name: "Name") -> None:
     models, checkpoints = arguments.models, arguments.checkpoints
     from training.backend import require_tensorflow
+    from training.calibration import calibrated
     from training.checkpoint import Checkpoint
     from training.fit import fit
     from training.progress import for_terminal
@@ -187,6 +188,8 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", name: "Name") -> Non
         trained = fit(
             recipe, data, checkpoint=checkpoint, features_folder=checkpoints, models=models, progress=progress
         )
+        if has_pictures(arguments) and not arguments.no_export:
+            trained = calibrated(trained, progress)
     if arguments.no_export:
         print(f"training finished; the checkpoint is in {checkpoint.file}")
         return

@@ -42,15 +42,18 @@ def decode(content: bytes, shape: InputShape) -> NDArray[np.uint8]:
         if image.format == "JPEG":
             side = draft_side(shape)
             image.draft(None, (side, side))
-        image.load()
         if isinstance(image, TiffImagePlugin.TiffImageFile):
+            turned = image.tag_v2.get(TIFF_ORIENTATION, UPRIGHT)
+            image.getexif()[TIFF_ORIENTATION] = UPRIGHT  # Pillow would turn the large picture
+            image.load()
             return to_pixels(
                 image,
                 shape,
-                orientation=image.tag_v2.get(TIFF_ORIENTATION, UPRIGHT),
+                orientation=turned,
                 grey_bits=max(8, image.tag_v2.get(TIFF_BITS, (DEEP_GREY_BITS,))[0]),
                 is_inverted=image.tag_v2.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO,
             )
+        image.load()
         return to_pixels(image, shape, orientation=_orientation(image))
     except Exception as error:  # noqa: BLE001  # Pillow raises whatever it meets in a damaged file
         raise UnreadablePictureError(_reason(error)) from None

@@ -67,7 +67,9 @@ def load_pictures(
     if test_fraction is not None and not 0 < test_fraction < 1:
         raise DatasetError(f"a test fraction of {test_fraction:g}", expected="a number between 0 and 1, such as 0.2")
     pictures = decoded_pictures(listing, input_shape, folder=cache, progress=progress)
-    _tell_files(progress, "can't be read", [f"{file.name}: {reason}" for file, reason in pictures.unreadable])
+    _tell_files(
+        progress, "files that can't be read", [f"{file.name}: {reason}" for file, reason in pictures.unreadable]
+    )
     if listing.has_test_part:
         train, test = _own_parts(pictures, progress)
         how = "of the test folder"
@@ -112,7 +114,9 @@ def load_test_split(
             remedy="rename the folders, or give the labels in the order of the model's output with --labels",
         )
     pictures = decoded_pictures(listing, input_shape, folder=cache, progress=progress)
-    _tell_files(progress, "can't be read", [f"{file.name}: {reason}" for file, reason in pictures.unreadable])
+    _tell_files(
+        progress, "files that can't be read", [f"{file.name}: {reason}" for file, reason in pictures.unreadable]
+    )
     rows = np.array([row for row, file in enumerate(pictures.files) if file.part != TRAIN], np.int64)
     rows = np.random.default_rng(SPLIT_SEED).permutation(rows)
     return _split(pictures, labels, rows), _sha256(pictures, labels, input_shape, {TEST: rows})
@@ -124,7 +128,7 @@ def _own_parts(pictures: DecodedPictures, progress: Progress) -> tuple[Indices, 
     test_hashes = {pictures.sha256[row] for row in test}
     train = [row for row, file in enumerate(pictures.files) if file.part != TEST]
     copies = [row for row in train if pictures.sha256[row] in test_hashes]
-    _tell_files(progress, "are copies of test pictures and don't train", [pictures.files[row].name for row in copies])
+    _tell_files(progress, "copies of test pictures, which don't train", [pictures.files[row].name for row in copies])
     left_out = set(copies)
     return np.array([row for row in train if row not in left_out], np.int64), np.array(test, np.int64)
 
@@ -142,8 +146,8 @@ def _without_copies(pictures: DecodedPictures, progress: Progress) -> Indices:
             continue
         kept.append(rows[0])
         copies += [f"{name} = {names[0]}" for name in names[1:]]
-    _tell_files(progress, "are copies of another picture and are left out", copies)
-    _tell_files(progress, "are pictures with several labels and are left out", contradictions)
+    _tell_files(progress, "copies of another picture, left out", copies)
+    _tell_files(progress, "pictures with several labels, left out", contradictions)
     return np.array(kept, np.int64)
 
 
@@ -204,7 +208,7 @@ def _sha256(pictures: DecodedPictures, labels: Sequence[str], shape: InputShape,
 
 def _tell_files(progress: Progress, what: str, names: Sequence[str]) -> None:
     if names:
-        progress.tell(f"warning: {len(names):,} {'files' if len(names) > 1 else 'file'} {what}: {_named(names)}")
+        progress.tell(f"warning: {what} ({len(names):,}): {_named(names)}")
 
 
 def _named(names: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from training.report.sections.provenance import TITLE as PROVENANCE
 from training.report.sections.provenance import provenance
 from training.report.sections.section import Section
 from training.report.sections.shifted_pictures import shifted_pictures
-from training.report.sections.tutorial import against_the_tutorial
+from training.report.sections.tutorial import against_the_tutorial, results, tutorial_of
 from training.report.versions import Published
 
 
@@ -30,10 +30,10 @@ class Page:
 
 def compose(published: Published, latencies: MeasuredLatencies) -> Page:
     """Compose the page about these versions."""
+    has_tutorial = any(tutorial_of(version) is not None for version in published.versions)
+    reproduced = [against_the_tutorial(published), against_the_goals(published), conclusions(published)]
     sections = [
-        against_the_tutorial(published),
-        against_the_goals(published),
-        conclusions(published),
+        *(reproduced if has_tutorial else [results(published)]),
         learning_curves(published),
         class_results(published),
         confusion_matrices(published),
@@ -55,9 +55,15 @@ def _in_short(published: Published) -> str:
     models = {version.metadata.name for version in published.versions}
     known = models.intersection(MODEL_NAMES)
     others = f" and {_count(len(models - known), 'other model')}" if models - known else ""
+    reproduced = any(tutorial_of(version) is not None for version in published.versions)
+    what = (
+        "This project reproduces the models of a 2023 tutorial, and also trains them with its own recipes. Published "
+        f"are {len(known)} of its {len(MODEL_NAMES)} models{others}"
+        if reproduced
+        else f"Published are {_count(len(models), 'model')}"
+    )
     return (
-        f"This project reproduces the models of a 2023 tutorial, and also trains them with its own recipes. Published "
-        f"are {len(known)} of its {len(MODEL_NAMES)} models{others}, in {_count(len(published.versions), 'version')}. "
+        f"{what}, in {_count(len(published.versions), 'version')}. "
         f"The highest test accuracy is **{best.test.accuracy:.4f}** ({plain(best.metadata.title)}, {code(best.key)}, "
         f"recipe {plain(best.recipe)}). Every number is computed from the published files: see "
         f"[{PROVENANCE.lower()}](#{anchor(PROVENANCE)})."

@@ -17,9 +17,10 @@ import pytest
 from cifar10_serving.artifacts.layout import read_metadata
 from tests.training.commands.short_runs import run
 from tests.training.commands.training_command import last_line
+from training.__main__ import _parser as command_line_parser
 from training.checkpoint import Checkpoint
-from training.commands.fit import command_line
-from training.recipes import get_recipe, held_out, with_backbone_weights
+from training.commands.fit import chosen_recipe, command_line
+from training.recipes import get_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -41,16 +42,29 @@ def test_fit_publishes_and_prints_a_line_an_epoch_where_there_is_no_terminal(tmp
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
+def repeating_command(*words: str) -> str:
+    """Return the command that the metadata of a run with these options name."""
+    arguments = command_line_parser().parse_args(["fit", *words])
+    return command_line(chosen_recipe(arguments), arguments)
+
+
 def test_command_that_repeats_the_run_names_the_weights_where_the_recipe_has_others() -> None:
-    recipe = get_recipe("tutorial", "vgg16")
-    assert command_line(recipe, None) == "python -m training fit vgg16 --recipe tutorial --seed 86"
-    assert command_line(with_backbone_weights(recipe, "none"), None).endswith(" --seed 86 --backbone-weights none")
+    assert repeating_command("vgg16") == "python -m training fit vgg16 --recipe tutorial --seed 86"
+    weights = ["--backbone-weights", "none"]
+    assert repeating_command("vgg16", *weights).endswith(" --seed 86 --backbone-weights none")
 
 
 def test_command_that_repeats_a_held_out_run_says_so() -> None:
-    recipe = get_recipe("tuned", "functional")
-    assert command_line(recipe, None) == "python -m training fit functional --recipe tuned --seed 84"
-    assert command_line(held_out(recipe), None) == f"{command_line(recipe, None)} --held-out"
+    usual = repeating_command("functional", "--recipe", "tuned")
+    assert usual == "python -m training fit functional --recipe tuned --seed 84"
+    assert repeating_command("functional", "--recipe", "tuned", "--held-out") == f"{usual} --held-out"
+
+
+def test_command_that_repeats_a_run_names_each_changed_number() -> None:
+    options = ["--epochs", "3", "--batch-size", "64", "--learning-rate", "0.01", "--precision", "mixed_bfloat16"]
+    assert repeating_command("functional", "--no-flip", *options) == (
+        f"python -m training fit functional --recipe tutorial --seed 84 {' '.join(options)} --no-flip"
+    )
 
 
 @pytest.mark.usefixtures("quick_plots")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cifar10_serving.runtimes.golden import GoldenAnswers, read_golden
+from tests.other_models import publish_classifier
 from tests.training.commands.training_command import run
 from tests.training.report.conftest import Report, add_version
 from tests.version_copies import rewrite_checksums
@@ -99,3 +100,36 @@ def test_golden_answers_that_do_not_fit_the_labels_leave_a_version_out(one_model
     rewrite_checksums(folder)
     report = Report(tmp_path, write_report(one_model, tmp_path))
     assert f"- `{NAME}/1`: models/{NAME}/1/golden.npz doesn't fit the 10 labels" in report.markdown
+
+
+def test_models_without_a_tutorial_alone_are_reported_without_it(tmp_path: Path) -> None:
+    publish_classifier(tmp_path / "models", "leaves", ["ash", "beech", "oak"], 24, 24)
+    report = Report(tmp_path, write_report(tmp_path / "models", tmp_path))
+    assert "utorial" not in report.markdown
+    assert "VGG16" not in report.markdown
+    assert "# Results on Leaves" in report.markdown
+    (row,) = rows(section(report.markdown, "Results"), "leaves, made up")
+    assert row[1:3] == ["1", "tuned"]
+    assert "Not published" not in report.markdown
+
+
+def test_version_that_was_never_measured_is_listed_with_the_reason(one_model: Path, tmp_path: Path) -> None:
+    folder = add_seventh(one_model, evaluations=[])
+    report = Report(tmp_path, write_report(one_model, tmp_path))
+    assert f"- `{folder.parent.name}/1`: it was never measured on test images" in report.markdown
+
+
+def test_imported_version_is_reported_with_its_origin(one_model: Path, tmp_path: Path) -> None:
+    source = {
+        "source": "keras", "file_name": "garden.keras", "sha256": "0" * 64, "size_bytes": 1, "layout": "NHWC",
+        "outputs": "probabilities", "outputs_by": "option", "scaling": "divide_by_255", "scaling_by": "option",
+        "scalings": [], "imported_at": "2026-11-28T12:00:00Z", "git_commit": "0" * 40,
+        "command": "python -m training import garden.keras --name garden", "versions": {"python": "3.12"},
+    }  # fmt: skip
+    add_seventh(one_model, training=None, imported=source)
+    report = Report(tmp_path, write_report(one_model, tmp_path))
+    (origin,) = rows(section(report.markdown, "Where the numbers come from"), f"`{NAME}/1`")
+    assert origin[1:3] == ["`python -m training import garden.keras --name garden`", "2026-11-28"]
+    assert origin[4:] == ["imported", "imported"]
+    assert NAME not in section(report.markdown, "Learning curves")
+    assert rows(report.markdown, "Seventh model")

@@ -50,7 +50,7 @@ def _equal_styles(small: list[PublishedVersion]) -> str:
 def _over_fitting(small: list[PublishedVersion]) -> str:
     findings = []
     for version in small:
-        history = version.metadata.training_run.history
+        history = version.history
         losses = [(entry.val_loss, entry) for entry in history if entry.val_loss is not None]
         validated = [(loss, entry) for loss, entry in losses if math.isfinite(loss)]
         if not validated:

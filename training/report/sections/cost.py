@@ -12,6 +12,7 @@ from training.report.figures import COLOURS, colours_of, new_figure, svg
 from training.report.latency import BATCHES, CALLS_A_ROUND, ROUND_DURATION_S, ROUNDS, Latency, MeasuredLatencies
 from training.report.markdown import Column, code, items, picture, plain, table
 from training.report.sections.section import Section
+from training.report.sections.tutorial import tutorial_of
 from training.report.versions import TRANSFER_MODELS, TUTORIAL, Published, PublishedVersion
 
 
@@ -73,12 +74,14 @@ def _latency(version: PublishedVersion, latencies: MeasuredLatencies, batch: int
 def _parameters_figure(versions: list[PublishedVersion]) -> Any:
     points = [(version, version.metadata.parameters.total / 1e6) for version in versions]
     figure, axes = _scatter("parameters", "parameters, millions", points)
-    for name, result in TUTORIAL_RESULTS.items():
+    reproduced = TUTORIAL_RESULTS if any(tutorial_of(version) is not None for version in versions) else {}
+    for name, result in reproduced.items():
         place = (result.parameters / 1e6, result.test_accuracy)
         axes.scatter(*place, s=70, facecolors="none", edgecolors=COLOURS[name])
         if name in TRANSFER_MODELS.models:
             axes.annotate(identity(name).title, place, (0, 8), textcoords="offset points", ha="center", fontsize=9)
-    axes.scatter([], [], s=70, facecolors="none", edgecolors="grey", label="the tutorial's results")
+    if reproduced:
+        axes.scatter([], [], s=70, facecolors="none", edgecolors="grey", label="the tutorial's results")
     _finish(figure, axes)
     return figure
 

@@ -1,21 +1,25 @@
 """Learning curves: one plot for each family of models and recipe."""
 
-from typing import Any
+from typing import Any, Final
 
 from training.report.figures import colours_of, new_figure, svg
 from training.report.markdown import file_part, picture, plain
 from training.report.sections.section import Section
-from training.report.versions import Family, Published, PublishedVersion
+from training.report.sections.tutorial import tutorial_of
+from training.report.versions import SMALL_CNNS, TRANSFER_MODELS, Family, Published, PublishedVersion
+
+REPRODUCED: Final = (SMALL_CNNS, TRANSFER_MODELS)
 
 
 def learning_curves(published: Published) -> Section:
     """Plot loss and accuracy by epoch of the latest version of each model and recipe."""
-    latest = published.latest()
+    latest = [version for version in published.latest() if version.history]
     blocks = ["Loss and accuracy as Keras reported them during training. Dashed: training. Solid: validation."]
     plots: dict[str, str] = {}
+    is_reproduced = any(tutorial_of(version) is not None for version in published.versions)
     for family in published.families():
         members = [version for version in latest if version.metadata.name in family.models]
-        if not members:
+        if not members and is_reproduced and family in REPRODUCED:
             blocks += [f"### {family.title}", "Not published."]
         for recipe in dict.fromkeys(version.recipe for version in members):
             shown = [version for version in members if version.recipe == recipe]
@@ -34,7 +38,7 @@ def learning_curves(published: Published) -> Section:
 
 
 def _has_validation(version: PublishedVersion) -> bool:
-    return any(entry.val_loss is not None for entry in version.metadata.training_run.history)
+    return any(entry.val_loss is not None for entry in version.history)
 
 
 def _figure(family: Family, recipe: str, versions: list[PublishedVersion]) -> Any:
@@ -43,7 +47,7 @@ def _figure(family: Family, recipe: str, versions: list[PublishedVersion]) -> An
     loss_axes, accuracy_axes = figure.subplots(2, 1, sharex=True)
     for version in versions:
         colour, title = colours[version.metadata.name], version.metadata.title
-        history = version.metadata.training_run.history
+        history = version.history
         epochs = [entry.epoch for entry in history]
         loss_axes.plot(epochs, [entry.loss for entry in history], "--", color=colour, label=f"{title}, training")
         accuracy_axes.plot(epochs, [entry.accuracy for entry in history], "--", color=colour)

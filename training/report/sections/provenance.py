@@ -1,9 +1,11 @@
 """Provenance of the numbers: the training run of each version, and how this page was made."""
 
 import importlib.metadata
-from typing import Final
+from datetime import datetime
+from typing import Final, Literal
 
 from cifar10_serving import __version__
+from cifar10_serving.artifacts.metadata import ImportRecord, TrainingRun
 from training.provenance import hardware, package_versions
 from training.report.markdown import Column, code, items, plain, table
 from training.report.sections.section import Section
@@ -14,11 +16,11 @@ RENDERING_PACKAGES: Final = ("matplotlib", "markdown-it-py")
 
 COLUMNS: Final[tuple[Column[PublishedVersion], ...]] = (
     Column("version", lambda version: code(version.key), numeric=False),
-    Column("command", lambda version: code(version.metadata.training_run.command), numeric=False),
-    Column("started", lambda version: f"{version.metadata.training_run.started_at:%Y-%m-%d}", numeric=False),
-    Column("commit", lambda version: code(_short(version.metadata.training_run.git_commit)), numeric=False),
-    Column("images trained on", lambda version: f"{version.metadata.measured_data.train:,}"),
-    Column("validated on", lambda version: f"{version.metadata.measured_data.validation:,}"),
+    Column("command", lambda version: code(_origin(version).command), numeric=False),
+    Column("started", lambda version: f"{_started(version):%Y-%m-%d}", numeric=False),
+    Column("commit", lambda version: code(_short(_origin(version).git_commit)), numeric=False),
+    Column("images trained on", lambda version: _trained_on(version, "train")),
+    Column("validated on", lambda version: _trained_on(version, "validation")),
 )
 
 
@@ -47,6 +49,23 @@ def provenance(published: Published) -> Section:
     )
 
 
+def _origin(version: PublishedVersion) -> TrainingRun | ImportRecord:
+    """Return the training run, or the import, that the version comes from."""
+    origin = version.metadata.training or version.metadata.imported
+    if origin is None:
+        raise AssertionError("checked when the metadata was read")
+    return origin
+
+
+def _started(version: PublishedVersion) -> datetime:
+    origin = _origin(version)
+    return origin.started_at if isinstance(origin, TrainingRun) else origin.imported_at
+
+
+def _trained_on(version: PublishedVersion, split: Literal["train", "validation"]) -> str:
+    return f"{getattr(version.metadata.measured_data, split):,}" if version.metadata.training else "imported"
+
+
 def _short(commit: str) -> str:
     digest, dash, dirty = commit.partition("-")
     return f"{digest[:12]}{dash}{dirty}"
@@ -55,7 +74,7 @@ def _short(commit: str) -> str:
 def _by_packages(versions: list[PublishedVersion]) -> list[str]:
     keys: dict[str, list[str]] = {}
     for version in versions:
-        keys.setdefault(_listed(version.metadata.training_run.versions), []).append(code(version.key))
+        keys.setdefault(_listed(_origin(version).versions), []).append(code(version.key))
     return [f"{', '.join(of_these)}: {plain(packages)}" for packages, of_these in keys.items()]
 
 

@@ -106,8 +106,19 @@ def against_the_tutorial(published: Published) -> Section:
     if followers:
         blocks.append(_margin(followers))
     blocks += _missing(published)
-    blocks += ["### Training", table(TRAINING, published.versions)]
-    return Section("Against the tutorial", blocks)
+    return Section("Against the tutorial", [*blocks, *_training(published.versions)])
+
+
+def results(published: Published) -> Section:
+    """Build the table of results where no version has a result of the tutorial to be compared with."""
+    columns = [column for column in RESULTS if "tutorial" not in column.head and "difference" not in column.head]
+    rows = [_row(version) for version in published.versions]
+    return Section("Results", [_measured(published), table(columns, rows), *_training(published.versions)])
+
+
+def _training(versions: list[PublishedVersion]) -> list[str]:
+    trained = [version for version in versions if version.history]
+    return ["### Training", table(TRAINING, trained)] if trained else []
 
 
 def _row(version: PublishedVersion) -> Row:
@@ -122,10 +133,11 @@ def _measured(published: Published) -> str:
     tests = [version.test for version in published.versions]
     sizes = " or ".join(sorted({f"{test.n:,}" for test in tests}))
     runtimes = " and ".join(sorted({f"{RUNTIME_TITLES[test.runtime]} {test.runtime_version}" for test in tests}))
+    has_theirs = any(tutorial_of(version) is not None for version in published.versions)
+    theirs = " The tutorial's results are the ones that it prints (TensorFlow 2.10)." if has_theirs else ""
     return (
         f"Our results are the published artifact's own answers for the {sizes} test images, computed by {runtimes} in "
-        "float32. The loss is the mean cross-entropy. The tutorial's results are the ones that it prints "
-        "(TensorFlow 2.10)."
+        f"float32. The loss is the mean cross-entropy.{theirs}"
     )
 
 
