@@ -83,7 +83,7 @@ def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
     A higher floor would flatter an over-confident model. Keras computes its loss from the logits, without a floor.
     """
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(of_label, PROBABILITY_FLOOR, 1.0)).mean())
+    return abs(float(np.log(np.clip(of_label, PROBABILITY_FLOOR, 1.0)).mean()))  # -0.0 would look odd
 
 
 def calibration_error(probabilities: Probabilities, labels: Labels) -> float:

@@ -36,11 +36,11 @@ def test_small_cnn_of_a_folder_is_published_under_its_name_with_the_folders_as_l
     metadata = read_metadata(folder)
     assert (metadata.title, metadata.labels, metadata.input_shape) == ("Garden", ["moss", "rose", "sky"], (16, 16, 3))
     assert metadata.recipe["changed"] == ["epochs", "batch_size"]
-    assert metadata.training.command == (
+    assert metadata.training_run.command == (
         "python -m training fit sequential --recipe tutorial --seed 83 --epochs 6 --batch-size 8 --name garden "
         "--image-size 16 --test-fraction 0.25 --data FOLDER"
     )
-    dataset = metadata.dataset
+    dataset = metadata.measured_data
     assert (dataset.name, dataset.train, dataset.validation, dataset.test) == ("photos", 26, 7, 11)
     assert "test images: 0.25 of each class" in dataset.split
     test = metadata.evaluation("test", "float32", "openvino")

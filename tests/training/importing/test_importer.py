@@ -75,6 +75,10 @@ def test_model_is_understood_measured_and_published(  # noqa: PLR0917  # fixture
     assert metadata.runtimes == (("openvino", "tensorflow") if kind == "keras" else ("openvino",))
     assert {entry.runtime for entry in metadata.evaluations} == set(metadata.runtimes)
     check_golden(OpenVinoRuntime().load(folder), folder, metadata, "float32")
+    again = ["training", "evaluate", str(folder), "--data", str(data), "--checkpoints", str(tmp_path / "cache")]
+    monkeypatch.setattr("sys.argv", again)
+    assert main() == 0
+    assert "20 of 20 correct (1.0000), loss 0.0000: matches" in capsys.readouterr().out
     if kind == "keras":
         check_golden(TensorFlowRuntime().load(folder), folder, metadata, "float32")
     else:
