@@ -5,7 +5,7 @@ class is known. The detail comes from a seeded generator; its strength gives the
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,6 +51,11 @@ def photographs(version: Path, form: Format, count: int) -> list[Photograph]:
         )
         for index in sure
     ]
+
+
+def enlarged(pictures: Sequence[NDArray[np.uint8]], form: Format) -> list[Upload]:
+    """Return a photograph of each picture (height, width, 3) RGB."""
+    return [Upload(_photograph(pixels, form, seed=number), "image/jpeg") for number, pixels in enumerate(pictures)]
 
 
 def _photograph(pixels: NDArray[np.uint8], form: Format, *, seed: int) -> bytes:

@@ -147,7 +147,7 @@ def check_answers(bench: Bench, server: Server, process: Running, model: str) ->
         BenchError: an answer is wrong or missing.
     """
     found = golden_images(IMAGES, bench.version_folder(model))
-    answers = _ask(server, process, model, [golden.upload for golden in found])
+    answers = ask_all(server, process, model, [golden.upload for golden in found])
     for golden, answer in zip(found, answers, strict=True):
         wanted = float(golden.probabilities[answer.class_id])
         if (
@@ -166,7 +166,7 @@ def check_classes(found: Sequence[Photograph], server: Server, process: Running,
     Raises:
         BenchError: an answer is wrong or missing.
     """
-    answers = _ask(server, process, model, [photograph.upload for photograph in found])
+    answers = ask_all(server, process, model, [photograph.upload for photograph in found])
     for photograph, answer in zip(found, answers, strict=True):
         if answer.class_id != photograph.class_id:
             raise BenchError(
@@ -175,7 +175,7 @@ def check_classes(found: Sequence[Photograph], server: Server, process: Running,
             )
 
 
-def _ask(server: Server, process: Running, model: str, uploads: Sequence[Upload]) -> list[Answer]:
+def ask_all(server: Server, process: Running, model: str, uploads: Sequence[Upload]) -> list[Answer]:
     """Send uploads, several at once; return the answers in the same order.
 
     Raises:
@@ -275,15 +275,27 @@ def overload(bench: Bench, model: str, capacity_per_s: float) -> Overload:
 
 @contextmanager
 def _started(bench: Bench, server: Server, model: str, models_folder: Path | None = None) -> Iterator[Running]:
-    port = free_port()
-    version = bench.versions[model]
     folder = models_folder or _alone(bench, model).parent.parent
-    start = Start(port, model, folder, _alone(bench, model), WORK / "scratch" / server.name)
+    with started(server, model, folder, _alone(bench, model)) as process:
+        yield process
+
+
+@contextmanager
+def started(server: Server, model: str, models_folder: Path, version: Path) -> Iterator[Running]:
+    """Run a server until the block ends; it is ready when the block starts.
+
+    Args:
+        server: the server.
+        model: the model's name.
+        models_folder: the folder that our server gets.
+        version: the version's folder, which the others get.
+    """
+    start = Start(free_port(), model, models_folder, version, WORK / "scratch" / server.name)
     shutil.rmtree(start.scratch, ignore_errors=True)
     with running(
         server.command(start),
-        port=port,
-        ready_path=server.ready_path.format(model=model, version=version),
+        port=start.port,
+        ready_path=server.ready_path.format(model=model, version=version.name),
         ready_processes=server.ready_processes,
         variables=server.variables(start),
         folder=server.folder,

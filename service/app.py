@@ -117,6 +117,7 @@ def create_app(
         parallel_batches=usable_cores(),
         batch_computed=stats.batch_computed,
     )
+    backlog.limit_of = scheduler.capacity_limit
     cache = PredictionCache(settings.cache_bytes) if settings.cache_bytes else None
     decoder = Decoder(admission, max_image_pixels=settings.max_image_pixels, max_decode_bytes=settings.max_decode_bytes)
     shadow = Shadow(repository, lambda: scheduler.queue_rows > 0, thread_name_prefix=f"{THREAD_NAME_PREFIX}-shadow")

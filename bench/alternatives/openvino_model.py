@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.alternatives.saved_model import FOLDER_VARIABLE
+from bench.alternatives.saved_model import FOLDER_VARIABLE, input_shape
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # see cifar10_serving/runtimes/telemetry.py
 import openvino  # noqa: E402  # after the line above
@@ -39,14 +39,14 @@ def compile_saved_model(**properties: Any) -> Any:
     if threads:
         properties |= {"INFERENCE_NUM_THREADS": int(threads), "ENABLE_CPU_PINNING": False}
     compiled = core.compile_model(core.read_model(Path(os.environ[FOLDER_VARIABLE])), "CPU", properties)
-    infer(compiled.create_infer_request(), np.zeros((1, 32, 32, 3), np.uint8))
+    infer(compiled.create_infer_request(), np.zeros((1, *input_shape()), np.uint8))
     told = ("INFERENCE_PRECISION_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING")
     print("OpenVINO:", {name: compiled.get_property(name) for name in told}, flush=True)
     return compiled
 
 
 def infer(request: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return probabilities (n, classes) for images (n, 32, 32, 3) in RGB; they are valid until the next call.
+    """Return probabilities (n, classes) for images (n, height, width, 3) in RGB; they are valid until the next call.
 
     `share_inputs` and `share_outputs` avoid copies:
     https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-request/python-api-advanced-inference.html

@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 
 FOLDER_VARIABLE = "BENCH_SAVED_MODEL"
 """The environment variable that names the version's folder."""
-SIZE = (32, 32)
+IMAGES = "images"
+"""The signature's input that takes pixels."""
 
 
 class SavedModel:
@@ -31,10 +32,10 @@ class SavedModel:
         self._constant = tf.constant
         self._loaded = tf.saved_model.load(str(folder))
         self._signature = self._loaded.signatures["serving_default"]
-        self.predict(np.zeros((1, 32, 32, 3), np.uint8))
+        self.predict(np.zeros((1, *input_shape()), np.uint8))
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (n, classes) for images (n, 32, 32, 3) in RGB."""
+        """Return probabilities (n, classes) for images (n, height, width, 3) in RGB."""
         outputs = self._signature(images=self._constant(images))
         return np.asarray(outputs["probabilities"].numpy(), np.float32)
 
@@ -45,18 +46,19 @@ def load_saved_model() -> SavedModel:
 
 
 def decode(content: bytes) -> NDArray[np.uint8]:
-    """Decode an image to pixels (32, 32, 3)."""
+    """Decode an image to pixels of the model's input size, (height, width, 3)."""
     with Image.open(io.BytesIO(content)) as image:
         return pixels(image)
 
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels (32, 32, 3) of an image's middle.
+    """Return the pixels of an image's middle in the model's input size, (height, width, 3).
 
     https://pillow.readthedocs.io/en/stable/reference/ImageOps.html, "Resize relative to a given size": `fit`.
     """
     rgb = image.convert("RGB")
-    return np.asarray(rgb if rgb.size == SIZE else ImageOps.fit(rgb, SIZE))
+    height, width, _ = input_shape()
+    return np.asarray(rgb if rgb.size == (width, height) else ImageOps.fit(rgb, (width, height)))
 
 
 def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -66,7 +68,21 @@ def answer(probabilities: NDArray[np.float32]) -> dict[str, Any]:
 
 
 @cache
+def input_shape() -> tuple[int, int, int]:
+    """Return the height, width and channels of the images that the model takes."""
+    tensor = next(tensor for spec in _metadata()["signatures"] for tensor in spec["inputs"] if tensor["name"] == IMAGES)
+    _, height, width, channels = tensor["shape"]
+    return height, width, channels
+
+
+@cache
 def _labels() -> list[str]:
-    metadata = Path(os.environ[FOLDER_VARIABLE]) / "metadata.json"
-    labels: list[str] = json.loads(metadata.read_text(encoding="utf-8"))["labels"]
+    labels: list[str] = _metadata()["labels"]
     return labels
+
+
+@cache
+def _metadata() -> dict[str, Any]:
+    file = Path(os.environ[FOLDER_VARIABLE]) / "metadata.json"
+    metadata: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return metadata

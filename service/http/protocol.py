@@ -249,6 +249,8 @@ class BacklogProtocol(ClosingProtocol):
 
     def _begin(self, cycle: RequestResponseCycle, ticket: Ticket, path: str, waited_s: float) -> None:
         ticket.waited_s = waited_s
+        if waited_s and self.backlog.rejects and (rejection := self.backlog.exhausted(ticket.target)) is not None:
+            ticket.rejected = rejection.error
         hot = None
         if cycle.disconnected:
             ticket.rejected = ClientDisconnect()

@@ -15,6 +15,8 @@ from service.telemetry.trace import Trace
 SMOOTHING: Final = 0.1
 MAX_STARTS_PER_TICK: Final = 8
 """Number of requests that take the event loop a few milliseconds."""
+MAX_UNCHECKED: Final = 64
+"""Number of queued requests from which on a new one is checked against what is known of its target's capacity."""
 MAX_TARGETS: Final = 1000
 NEW_S: Final = 0.1
 """Time for which a rejection is reused."""
@@ -98,7 +100,8 @@ class Admission:
 class Slot:
     """A slot for one request and the bytes of its body; held while a `with` block runs.
 
-    If a prediction request fails for lack of capacity, similar requests are then rejected before they are parsed.
+    If a prediction request fails for lack of capacity, similar requests are then rejected before they are parsed. From
+    one that succeeds, the backlog learns which capacity similar requests need.
     """
 
     admission: Admission
@@ -124,8 +127,13 @@ class Slot:
     ) -> None:
         """Free the slot and its bytes."""
         self.admission.leave(self.held_bytes)
-        if isinstance(error, UnavailableError) and self.exchange is not None and self.exchange.ticket is not None:
-            self.exchange.ticket.mark_saturated(error, self.exchange.trace)
+        exchange = self.exchange
+        if exchange is None or exchange.ticket is None:
+            return
+        if error is None:
+            exchange.ticket.learn_limit(exchange.trace)
+        elif isinstance(error, UnavailableError):
+            exchange.ticket.mark_saturated(error, exchange.trace)
 
     def hold_bytes(self, size_bytes: int) -> None:
         """Count bytes that the request holds from now on.
@@ -183,6 +191,11 @@ class Ticket:
             version = None if trace.model is None else (trace.model, trace.version or 0)
             self.backlog.reject_same_target(self.target, Rejection(error.capacity_limit, version))
 
+    def learn_limit(self, trace: Trace) -> None:
+        """Remember the capacity that requests for the same target need."""
+        if trace.model is not None:
+            self.backlog.learn_limit(self.target, (trace.model, trace.version or 0))
+
 
 class Backlog:
     """A FIFO queue in front of the event loop's work; used only from the event loop's thread.
@@ -197,12 +210,16 @@ class Backlog:
         self._clock = admission.clock
         self.on_tick: Callable[[], None] | None = None
         """Called in each tick of the event loop in which requests start or wait."""
+        self.limit_of: Callable[[str, int], CapacityLimit | None] | None = None
+        """Returns the capacity limit of a version, by name and number."""
         self._max_requests = max_requests
         self._queue: deque[tuple[bytes, Callable[[float], None], float]] = deque()
         self._started = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queued_by_target: Counter[bytes] = Counter()
         self._full: dict[bytes, Rejection] = {}
+        self._known: dict[bytes, Rejection] = {}
+        """What requests for a target would be rejected for, learned from those that were answered."""
         self._whole = Rejection(self)
         self._rejected: Counter[Version | None] = Counter()
 
@@ -224,8 +241,8 @@ class Backlog:
 
     @property
     def rejects(self) -> bool:
-        """True if any request is rejected now; cheap to evaluate."""
-        return bool(self._full) or self.is_full
+        """True if any request may be rejected now; cheap to evaluate."""
+        return bool(self._full) or self.is_full or len(self._queue) >= MAX_UNCHECKED
 
     def is_exhausted(self, ahead: int) -> bool:
         """Return whether it is full; the backlog itself is a capacity limit."""
@@ -243,6 +260,10 @@ class Backlog:
         """
         now_s = self._clock()
         found = self._whole if self.is_full else self._full.get(target)
+        if found is None and (known := self._known.get(target)) is not None:
+            if not known.capacity_limit.is_exhausted(self._queued_by_target[target]):
+                return None
+            found = self._full[target] = known
         if found is None:
             return None
         if found is not self._whole and not found.capacity_limit.is_exhausted(self._queued_by_target[target]):
@@ -259,6 +280,28 @@ class Backlog:
             self._full.clear()
         rejection.renew(self._clock())
         self._full[target] = rejection
+
+    def learn_limit(self, target: bytes, version: Version) -> None:
+        """Remember that requests for this target need the capacity of this version.
+
+        So when many arrive at once, those that will find its queue full are rejected before any has found it so.
+        """
+        known = self._known.get(target)
+        if (known is not None and known.version == version) or self.limit_of is None:
+            return
+        if len(self._known) >= MAX_TARGETS:
+            self._known.clear()
+        if (limit := self.limit_of(*version)) is not None:
+            self._known[target] = Rejection(limit, version)
+
+    def exhausted(self, target: bytes) -> Rejection | None:
+        """Return the reason to reject a request that was queued, or None; those behind it don't count."""
+        found = self._full.get(target)
+        if found is None or not found.capacity_limit.is_exhausted(0):
+            return None
+        if (now_s := self._clock()) > found.made_s + NEW_S:
+            found.renew(now_s)
+        return found
 
     def rejected(self, rejection: Rejection) -> None:
         """Count a request that was rejected without being started."""

@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 
 from cifar10_serving.runtimes.base import Images, LoadedModel, Probabilities
-from service.errors import UnavailableError, retry_after_s, stopping
+from service.errors import CapacityLimit, UnavailableError, retry_after_s, stopping
 from service.registry.version import ModelVersion
 
 SMOOTHING: Final = 0.1
@@ -299,6 +299,14 @@ class Scheduler:
                 rows[version.name, version.version] += queue.rows
         return rows
 
+    def capacity_limit(self, model: str, number: int) -> CapacityLimit | None:
+        """Return the limit of a version's queue; None if nothing was queued for it yet."""
+        with self._lock:
+            for version, queue in self._queues.items():
+                if (version.name, version.version) == (model, number):
+                    return self._queue_limit(version, queue)
+        return None
+
     def submit(self, version: ModelVersion, images: Images, expires_s: float) -> asyncio.Future[Computed]:
         """Queue a request's rows; the future brings their probabilities, an error of the runtime, or a TimeoutError.
 
@@ -381,9 +389,12 @@ class Scheduler:
             raise stopping()
         limits = self._limits
         if queue.rows and queue.rows + rows > limits.max_queue_size_per_model:
-            raise _FullQueue(queue, version.name, limits.max_queue_size_per_model).error()
+            raise self._queue_limit(version, queue).error()
         if self._rows and self._rows + rows > limits.max_queue_size:
             raise _AllQueuesFull(self).error()
+
+    def _queue_limit(self, version: ModelVersion, queue: BatchQueue) -> _FullQueue:
+        return _FullQueue(queue, version.name, self._limits.max_queue_size_per_model)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         """Start the threads; return the running event loop, to which they deliver results."""

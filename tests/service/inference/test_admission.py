@@ -6,7 +6,13 @@ from itertools import chain
 import pytest
 
 from service.errors import UnavailableError
-from service.inference.admission import MAX_STARTS_PER_TICK, Admission, Backlog, Rejection
+from service.inference.admission import (
+    MAX_STARTS_PER_TICK,
+    MAX_UNCHECKED,
+    Admission,
+    Backlog,
+    Rejection,
+)
 from tests.waiting import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -167,3 +173,31 @@ def test_rejection_says_the_current_state() -> None:
     clock.now_s, queue.rows = 110, 0
     assert waiting.rejection(b"/predict") is None
     assert not waiting.rejects
+
+
+async def test_first_burst_is_rejected_by_what_is_known_of_its_target() -> None:
+    waiting, queue = backlog(max_requests=1000), FullQueue()
+    queue.rows = 0
+    waiting.limit_of = lambda model, version: queue if (model, version) == ("vgg16", 1) else None
+    for _ in range(MAX_UNCHECKED):
+        waiting.learn_limit(b"/predict?model=vgg16", ("vgg16", 1))
+        waiting.add(b"/predict?model=vgg16", lambda _: None)
+    assert not waiting.rejects
+    for _ in range(MAX_STARTS_PER_TICK):
+        waiting.add(b"/predict?model=vgg16", lambda _: None)
+    assert waiting.rejects
+    rejection = waiting.rejection(b"/predict?model=vgg16")
+    assert rejection is not None
+    assert rejection.version == ("vgg16", 1)
+    assert waiting.rejection(b"/predict?model=sequential") is None
+
+
+async def test_request_that_was_queued_is_rejected_without_those_behind_it() -> None:
+    waiting, queue = backlog(), FullQueue()
+    waiting.reject_same_target(b"/predict", Rejection(queue))
+    for _ in range(2 * MAX_STARTS_PER_TICK):
+        waiting.add(b"/predict", lambda _: None)
+    assert waiting.exhausted(b"/predict") is not None
+    queue.rows = 2
+    assert waiting.exhausted(b"/predict") is None
+    assert waiting.exhausted(b"/v2/models") is None
