@@ -3,12 +3,13 @@
 import argparse
 import shlex
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cifar10_serving.artifacts.layout import staging_folder
-from cifar10_serving.errors import PublishError
+from cifar10_serving.artifacts.layout import published_versions, read_metadata, staging_folder, version_folder
+from cifar10_serving.errors import ArtifactError, PublishError
 from training.cifar10 import MODEL_NAMES
 from training.commands.arguments import add_checkpoints, add_data, add_model, add_models, add_recipe
 from training.commands.data import add_pictures, has_pictures, image_side, load_data
@@ -182,6 +183,7 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", name: "Name") -> Non
     with staging_folder(models, name.name):
         pass  # reports a read-only folder now, not after hours
     data = load_data(arguments)
+    _tell_other_labels(models, name.name, data)
     checkpoint = Checkpoint(checkpoints, recipe, data.sha256)
     checkpoint.require_writable()
     with for_terminal() as progress:
@@ -198,6 +200,19 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", name: "Name") -> Non
     metadata = export(trained, data, models, command=command_line(recipe, arguments), name=name)
     print(describe_published(metadata, models))
     checkpoint.discard()
+
+
+def _tell_other_labels(models: Path, name: str, data: "Dataset") -> None:
+    """Say so if the newest version of this name has other labels: its clients would get them with the next version."""
+    versions = published_versions(models, name)
+    if not versions:
+        return
+    with suppress(ArtifactError):
+        labels = read_metadata(version_folder(models, name, versions[-1])).labels
+        if tuple(labels) != data.labels:
+            print(
+                f"warning: {name} version {versions[-1]} has other labels than {data.name}; --name gives another name"
+            )
 
 
 def _try_out(recipe: "Recipe", data: "Dataset", folder: Path, *, teachers: Path) -> None:

@@ -56,6 +56,9 @@ def test_small_cnn_of_a_folder_is_published_under_its_name_with_the_folders_as_l
     repeated = run("evaluate", folder, "--data", photos, "--test-fraction", 0.25, "--checkpoints", tmp_path / "cache")
     assert repeated.returncode == 0, repeated.stderr
     assert "DOES NOT MATCH" not in repeated.stdout
+    write_photos(photos, {"daisy": 12})
+    warned = run("fit", "sequential", "--data", photos, "--name", "garden", "--no-export", *options, *places(tmp_path))
+    assert "warning: garden version 2 has other labels than photos" in warned.stdout
     other = run("evaluate", folder, "--data", photos, "--checkpoints", tmp_path / "cache")
     assert other.returncode == 1
     assert "the data has SHA-256" in last_line(other.stderr)

