@@ -174,6 +174,14 @@ def _find_out(
         )
     if options.scaling is not None:
         scalings = [options.scaling]
+    elif pictures is None and source.scales_itself:
+        scalings = ["unscaled"]
+    elif pictures is None:
+        raise ModelImportError(
+            "the scaling of its pixels can't be found out without test pictures",
+            expected=f"--data FOLDER with test pictures, or --scaling with one of {', '.join(SCALINGS)}",
+            remedy="look up how the pixels were scaled when the model was trained",
+        )
     probes = {scaling: all_outputs(source.outputs, unlabelled, scaling) for scaling in scalings}
     outputs = kind_of_outputs(np.concatenate(list(probes.values())), options.outputs)
     by = "as --logits or --probabilities says" if options.outputs else "measured"
@@ -183,14 +191,8 @@ def _find_out(
         return _Findings(outputs, scalings[0], "option" if options.scaling is not None else "source")
     if pictures is not None:
         return _measured(source, outputs, pictures, tell)
-    if source.scales_itself:
-        tell(f"scaling: unscaled ({NAMES['unscaled']}), as the model has a layer that scales pixels")
-        return _Findings(outputs, "unscaled", "source")
-    raise ModelImportError(
-        "the scaling of its pixels can't be found out without test pictures",
-        expected=f"--data FOLDER with test pictures, or --scaling with one of {', '.join(SCALINGS)}",
-        remedy="look up how the pixels were scaled when the model was trained",
-    )
+    tell(f"scaling: unscaled ({NAMES['unscaled']}), as the model has a layer that scales pixels")
+    return _Findings(outputs, "unscaled", "source")
 
 
 def _measured(source: Source, outputs: SourceOutputs, pictures: TestPictures, tell: Tell) -> _Findings:
