@@ -103,14 +103,14 @@ class ModelAnswer(VersionReference):
 
 
 class Agreement(Record):
-    """The majority vote; among models with different labels, of the largest group with the same ones."""
+    """The majority vote, by the labels' texts; of the largest group of models that share labels."""
 
     label: Annotated[
         str | None,
         Field(description="the most frequent answer; in a tie, the more confident one; null if no model answered"),
     ]
     models: Annotated[Count, Field(description="how many models gave this answer")]
-    of: Annotated[Count, Field(description="how many models answered")]
+    of: Annotated[Count, Field(description="how many models answered that can be compared")]
 
 
 class Comparison(Record):
@@ -120,6 +120,10 @@ class Comparison(Record):
         list[ModelAnswer], Field(description="in the order of the request, or of /models if it names none")
     ]
     agreement: Agreement
+    not_comparable: list[VersionReference] = Field(
+        default_factory=list,
+        description="versions that answered and share no label with those that `agreement` counts",
+    )
     decode_ms: Milliseconds
     model_input: Annotated[
         str,
@@ -173,6 +177,10 @@ class VersionStatus(Record):
     test_images: Annotated[Count | None, Field(description="how many images the accuracy was measured on")] = None
     parameters: Count | None = None
     classes: Annotated[Count | None, Field(description="how many labels it has")] = None
+    label_set: Annotated[
+        str | None, Field(description="the same text for versions with the same labels, in whatever order")
+    ] = None
+    first_labels: Annotated[list[str] | None, Field(description="the first three labels, by which to tell them")] = None
     input_shape: Annotated[
         list[int] | None, Field(description="height, width and channels of the images that it takes")
     ] = None

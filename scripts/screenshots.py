@@ -49,7 +49,7 @@ def opened(browser: Browser, url: str, viewport: Any, scheme: Any) -> Page:
     page = browser.new_page(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
     page.set_default_timeout(PATIENCE_S * 1000)
     page.goto(url)
-    page.click(f"#samples button:has(img[alt={SAMPLE}])")
+    page.click(f"#samples button:has-text('{SAMPLE}')")
     page.wait_for_selector(".timings")
     page.wait_for_selector(".classes")
     page.mouse.move(0, 0)

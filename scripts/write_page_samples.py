@@ -2,7 +2,9 @@
 
     python -m scripts.write_page_samples
 
-The golden images are the first of the test set. Some are easy; on some, our models deliberately disagree.
+The golden images are the first of the test set. Most are classified correctly by every model. The small networks are
+unsure of the airplane, the deer and the dog, and some mistake the bird for a cat. The horse is a mistake of the most
+accurate model, and an unsure one.
 """
 
 import sys
@@ -16,12 +18,12 @@ from service.api.page import WEB
 
 ROOT = Path(__file__).resolve().parent.parent
 POSITIONS = {
-    "airplane": 52,
-    "automobile": 37,
+    "airplane": 3,
+    "automobile": 9,
     "bird": 25,
     "cat": 46,
-    "deer": 36,
-    "dog": 16,
+    "deer": 26,
+    "dog": 12,
     "frog": 7,
     "horse": 20,
     "ship": 1,

@@ -1,13 +1,23 @@
-"""Command line of the service: `python -m service`, with a flag for each setting."""
+"""Command line of the service: `python -m service`, and `python -m service check`, with a flag for each setting."""
 
 import os
 import signal
 import sys
 from types import FrameType
+from typing import Final
+
+CHECK: Final = "check"
 
 
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C; return 0 after a shutdown, 2 if the service could not start."""
+    """Serve until SIGTERM or Ctrl-C; return 0 after a shutdown, 2 if the service could not start.
+
+    With the word `check` first, verify the published versions instead; see `service.process.check`.
+    """
+    if sys.argv[1:2] == [CHECK]:
+        from service.process.check import check
+
+        return check(sys.argv[2:])
     # Must come first: while modules are imported, a signal would end the process with a traceback, or, in a container,
     # not at all.
     for stop_signal in (signal.SIGTERM, signal.SIGINT):

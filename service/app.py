@@ -36,7 +36,7 @@ from service.inference.shadow import Shadow
 from service.process.lifecycle import Stop, broadcast_reload, configure_malloc, is_worker, reload_on_sighup
 from service.registry.repository import ModelRepository
 from service.registry.watcher import Watcher
-from service.settings import Settings, read_settings, variable
+from service.settings import Settings, label_set, read_settings, variable
 from service.telemetry.logs import RequestLog, is_for_people
 from service.telemetry.prometheus import StateSources, current_states
 from service.telemetry.reports import Telemetry
@@ -102,6 +102,7 @@ def create_app(
         settings.models,
         runtime,
         settings.default_model,
+        default_labels=label_set(settings.default_labels),
         version_policy=settings.version_policy,
         drain_limit_s=settings.graceful_shutdown_timeout_s,
         max_accuracy_drop=settings.max_accuracy_drop,

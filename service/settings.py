@@ -14,7 +14,7 @@ from pydantic import AfterValidator, AliasChoices, AliasGenerator, Field, Secret
 from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
-from cifar10_serving.artifacts.metadata import NAME_PATTERN, Precision, RuntimeName
+from cifar10_serving.artifacts.metadata import MIN_CLASSES, NAME_PATTERN, Precision, RuntimeName
 from cifar10_serving.artifacts.rollout import POLICY_PATTERN
 from cifar10_serving.text import closest
 from service.errors import SettingsError
@@ -69,6 +69,17 @@ def _check_networks(text: str) -> str:
     return text
 
 
+def _check_labels(text: str) -> str:
+    if len(label_set(text)) < MIN_CLASSES:
+        raise ValueError("has fewer than two labels")
+    return text
+
+
+def label_set(text: str) -> frozenset[str]:
+    """Return the labels in a comma-separated list."""
+    return frozenset(label for part in text.split(",") if (label := part.strip()))
+
+
 def _names(name: str) -> AliasChoices:
     """Return a setting's name and its deprecated ones, for pydantic-settings to accept as variables and flags."""
     return AliasChoices(name, *(old for old, new in DEPRECATED_NAMES.items() if new == name))
@@ -110,8 +121,15 @@ class Settings(BaseSettings):
     default_model: str = Field(
         "auto",
         pattern=NAME_PATTERN,
-        description="Model for requests that don't name one. auto: the ready model with the highest test accuracy.",
+        description="Model for requests that don't name one. auto: the ready model with the highest test accuracy, of "
+        "those with default_labels.",
         json_schema_extra={"legal": "auto, or a published model's name"},
+    )
+    default_labels: Annotated[str, AfterValidator(_check_labels)] = Field(
+        "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck",
+        description="Labels of the models among which default_model=auto chooses, in any order; CIFAR-10's unless set. "
+        "If no published model has exactly these labels, it chooses among all models.",
+        json_schema_extra={"legal": "comma-separated labels, at least two"},
     )
     version_policy: str = Field(
         "latest(1)",

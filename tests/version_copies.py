@@ -28,6 +28,26 @@ def publish_copy(
     return staging.rename(version_folder(models, name, version))
 
 
+def publish_relabelled(models: Path, name: str, labels: list[str], *, accuracy: float | None = 0.99) -> Path:
+    """Publish a copy of sequential version 1 as version 1 of another model, with these ten labels.
+
+    Args:
+        accuracy: its stored test accuracy; None for a version that was not measured.
+    """
+    folder = version_folder(models, name, 1)
+    shutil.copytree(version_folder(MODELS, "sequential", 1), folder)
+    document = read_metadata(version_folder(MODELS, "sequential", 1)).model_dump(mode="json")
+    document |= {"name": name, "title": name, "labels": labels}
+    for evaluation in document["evaluations"]:
+        evaluation["accuracy"] = accuracy
+        for label, result in zip(labels, evaluation["per_class"], strict=True):
+            result["label"] = label
+    if accuracy is None:
+        document["evaluations"] = []
+    (folder / "metadata.json").write_text(json.dumps(document))
+    return folder
+
+
 def withdraw(models: Path, version: int, *, name: str = "sequential") -> None:
     """Withdraw a version, atomically."""
     hidden = models / name / f".withdrawn-{version}"

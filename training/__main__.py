@@ -18,6 +18,7 @@ from training.commands import (
     show_data,
     summary,
     temperature,
+    verify,
 )
 from training.commands.arguments import Parser
 
@@ -56,6 +57,7 @@ def _parser() -> Parser:
         ),
         ("temperature", temperature, "find the temperature that calibrates a recipe's model"),
         ("recalibrate", recalibrate, "publish a version again at its recipe's current temperature"),
+        ("verify", verify, "verify a published version as the service would"),
         ("report", report, "write the results page from the published versions"),
         ("show-data", show_data, "draw the first images of the data set"),
     ):

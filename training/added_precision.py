@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar10_serving.artifacts.files import write_published
-from cifar10_serving.artifacts.layout import METADATA_FILE
+from cifar10_serving.artifacts.layout import METADATA_FILE, metadata_document
 from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata, Precision
 from cifar10_serving.runtimes.golden import check_golden
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
@@ -39,7 +39,7 @@ def add_precisions(folder: Path, data: Dataset) -> list[Evaluation]:
     for precision in missing:
         metadata, evaluations = _with_precision(metadata, folder, data, precision)
         added += evaluations
-    write_published(folder / METADATA_FILE, metadata.model_dump_json(indent=1))
+    write_published(folder / METADATA_FILE, metadata_document(metadata))
     return added
 
 

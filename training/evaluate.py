@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
-from cifar10_serving.artifacts.metadata import MAX_MATRIX_CLASSES, ClassResult, Evaluation, InputShape, SplitName
+from cifar10_serving.artifacts.metadata import ClassResult, Evaluation, InputShape, SplitName
 from cifar10_serving.runtimes.base import LoadedModel, Probabilities, Runtime
 from training.data.dataset import Labels, Split
 
@@ -21,6 +21,8 @@ EVALUATION_BATCH_PIXELS: Final = EVALUATION_BATCH * 32 * 32
 CALIBRATION_BINS: Final = 15
 PROBABILITY_FLOOR: Final = float(np.finfo(np.float32).tiny)
 TOP_K: Final = (2, 3, 5)
+MAX_MEASURED_MATRIX: Final = 1_000
+"""The confusion matrix of 10,000 classes would take gigabytes, and hold almost only zeros."""
 
 
 def evaluation_batch(shape: InputShape) -> int:
@@ -67,7 +69,7 @@ def evaluate(
         },
         expected_calibration_error=calibration_error(probabilities, split.labels),
         confusion_matrix=confusion_matrix(split.labels, predicted, labels=classes).tolist()
-        if len(classes) <= MAX_MATRIX_CLASSES
+        if len(classes) <= MAX_MEASURED_MATRIX
         else [],
         per_class=_per_class(split.labels, predicted, class_names),
         duration_s=duration_s,
@@ -81,7 +83,7 @@ def cross_entropy(probabilities: Probabilities, labels: Labels) -> float:
     A higher floor would flatter an over-confident model. Keras computes its loss from the logits, without a floor.
     """
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(of_label, PROBABILITY_FLOOR, 1.0)).mean())
+    return abs(float(np.log(np.clip(of_label, PROBABILITY_FLOOR, 1.0)).mean()))  # -0.0 would look odd
 
 
 def calibration_error(probabilities: Probabilities, labels: Labels) -> float:

@@ -20,7 +20,9 @@ PLOT_NAMES: Final = ("learning_curves", "confusion_matrix", "sample_predictions"
 SAMPLE_ROWS: Final = 4
 SAMPLE_COLUMNS: Final = 8
 MAX_WRITTEN_CLASSES: Final = 30
-"""A confusion matrix of more classes has no labels and numbers."""
+"""A confusion matrix of more classes has no labels and numbers; the most frequent confusions are listed instead."""
+MAX_CONFUSIONS: Final = 20
+MAX_LABEL_SHOWN: Final = 30
 
 
 def write_plots(
@@ -76,19 +78,30 @@ def learning_curves(title: str, history: list[EpochResult]) -> Any:
 
 
 def confusion_matrix(title: str, test: Evaluation) -> Any:
-    """Plot the counts of predicted classes (columns) for each true class (rows)."""
-    figure, axes = plt.subplots(figsize=(7, 6))
-    figure.colorbar(draw_confusion_matrix(axes, test), label="images")
+    """Plot the counts of predicted classes (columns) for each true class (rows).
+
+    With many classes, the most frequent confusions are beside it, with their labels.
+    """
+    labels = _labels(test)
+    if len(labels) <= MAX_WRITTEN_CLASSES:
+        figure, axes = plt.subplots(figsize=(7, 6))
+    else:
+        figure, (axes, confusions_axes) = plt.subplots(1, 2, figsize=(14, 6), width_ratios=(3, 2), layout="constrained")
+        draw_confusions(confusions_axes, test.confusion_matrix, labels)
+    picture = draw_confusion_matrix(axes, test.confusion_matrix, labels)
+    if picture is not None:
+        figure.colorbar(picture, label="images")
     axes.set_title(f"{title}: {test.correct:,} of {test.n:,} test images correct")
     return figure
 
 
-def draw_confusion_matrix(axes: Any, test: Evaluation) -> Any:
-    """Draw an evaluation's confusion matrix into the axes; return the image, for a colour bar."""
-    counts = np.array(test.confusion_matrix)
-    labels = _labels(test)
-    picture = axes.imshow(counts, cmap="Blues")
+def draw_confusion_matrix(axes: Any, matrix: list[list[int]], labels: Sequence[str]) -> Any:
+    """Draw a confusion matrix into the axes; return the image, for a colour bar, or None if the matrix is empty."""
     axes.set(xlabel="predicted class", ylabel="true class")
+    if not matrix:
+        return None
+    counts = np.array(matrix)
+    picture = axes.imshow(counts, cmap="Blues")
     if len(labels) > MAX_WRITTEN_CLASSES:
         return picture
     axes.set(xticks=range(len(labels)), yticks=range(len(labels)))
@@ -98,6 +111,32 @@ def draw_confusion_matrix(axes: Any, test: Evaluation) -> Any:
         colour = "white" if count > counts.max() / 2 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     return picture
+
+
+def draw_confusions(axes: Any, matrix: list[list[int]], labels: Sequence[str]) -> None:
+    """Draw the most frequent confusions into the axes as bars, the most frequent first."""
+    found = most_frequent_confusions(matrix, MAX_CONFUSIONS)
+    words = [f"{_shortened(labels[true])} → {_shortened(labels[given])}" for true, given, _ in found]
+    bars = axes.barh(range(len(found)), [images for _, _, images in found], color="tab:blue")
+    axes.bar_label(bars, fontsize=8, padding=2)
+    axes.set_yticks(range(len(found)), words, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="images", title="Most frequent confusions: true → predicted")
+
+
+def most_frequent_confusions(matrix: list[list[int]], most: int) -> list[tuple[int, int, int]]:
+    """Return (true class, predicted class, images) of the most frequent confusions, the most frequent first."""
+    if not matrix:
+        return []
+    counts = np.array(matrix)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most].tolist()
+    places = [divmod(index, len(counts)) for index in order]
+    return [(true, given, int(counts[true, given])) for true, given in places if counts[true, given]]
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= MAX_LABEL_SHOWN else f"{label[: MAX_LABEL_SHOWN - 1]}…"
 
 
 def sample_predictions(title: str, split: Split, probabilities: Probabilities, labels: Sequence[str]) -> Any:

@@ -134,7 +134,9 @@ def write_graph(frozen: Any, dimensions: Dimensions, folder: Path) -> None:
     module.serving_default, module.encoded_images = serving_default, encoded_images
     functions = {DEFAULT_SIGNATURE: serving_default, ENCODED_SIGNATURE: encoded_images}
     with _as_os_errors():
-        tf.saved_model.save(module, str(folder), signatures=functions)
+        # A gradient of its own, such as that of swish, refers to tensors outside the function, and nothing trains here.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, str(folder), signatures=functions, options=options)
 
 
 def read_weights(model: Any, scaling: InputScaling, dimensions: Dimensions, folder: Path) -> None:

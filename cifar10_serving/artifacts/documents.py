@@ -12,6 +12,8 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 MAX_DEPTH: Final = 64
+MAX_KEYS: Final = 10_000
+"""Limit for each object: pydantic would collect an error for every unknown key."""
 MAX_PROBLEMS_SHOWN: Final = 3
 MAX_SHOWN: Final = 100
 LARGEST_INTEGER: Final = 2**63 - 1
@@ -85,6 +87,8 @@ def _too_deep() -> str:
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
+    if len(found) > MAX_KEYS:
+        raise DocumentError(f"an object has more than {MAX_KEYS:,} keys")
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)

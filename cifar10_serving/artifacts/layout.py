@@ -16,9 +16,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from cifar10_serving.artifacts.confusions import without_large_matrices, write_confusions
 from cifar10_serving.artifacts.documents import DocumentError, parse_document, printable
 from cifar10_serving.artifacts.files import read_regular, regular_files, sha256_regular
-from cifar10_serving.artifacts.metadata import MAX_VERSION_DIGITS, SAVED_MODEL_FILE, FileRecord, ModelMetadata
+from cifar10_serving.artifacts.metadata import (
+    MAX_MATRIX_CLASSES,
+    MAX_VERSION_DIGITS,
+    SAVED_MODEL_FILE,
+    FileRecord,
+    ModelMetadata,
+)
 from cifar10_serving.errors import (
     ArtifactCorruptError,
     ArtifactError,
@@ -32,8 +39,8 @@ WARM_UP_FILE: Final = "assets.extra/tf_serving_warmup_requests"
 GOLDEN_FILE: Final = "golden.npz"
 PLOTS_FOLDER: Final = "plots"
 STAGING_PREFIX: Final = ".staging-"
-MAX_METADATA_BYTES: Final = 2**23
-"""The labels and per-class results of a model of 10,000 classes take 6 MB."""
+MAX_METADATA_BYTES: Final = 8 * 2**20
+"""1,000 classes take 0.5 MiB, 10,000 take 5 MiB and half a second to parse."""
 MAX_PLOT_BYTES: Final = 2 * 2**20
 MAX_VERSION_BYTES: Final = 2**32
 """Maximum size of all files of a version together."""
@@ -243,13 +250,18 @@ def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetada
     Raises:
         PublishError: the folder could not be written or renamed; the published versions are unchanged.
     """
+    try:
+        write_confusions(metadata, staging)
+    except OSError as error:
+        raise _unpublished(staging, error) from None
     files = file_records(staging)
     while True:
         version = max(published_versions(models, metadata.name), default=0) + 1
         complete = metadata.model_copy(update={"version": version, "files": files})
         target = version_folder(models, metadata.name, version)
         try:
-            (staging / METADATA_FILE).write_text(complete.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            complete = without_large_matrices(complete)
+            (staging / METADATA_FILE).write_text(f"{metadata_document(complete)}\n", encoding="utf-8")
             verify(staging, read_metadata(staging))
             _make_readable_by_all(staging)
             _sync(staging)
@@ -258,12 +270,22 @@ def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetada
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 continue  # another publisher took this number between the listing and the rename
-            raise PublishError(
-                f"can't publish {target}: {error.strerror}",
-                expected="a folder with free space that this user may write to",
-                remedy="free some space, or give another folder with --models",
-            ) from None
+            raise _unpublished(target, error) from None
         return complete
+
+
+def metadata_document(metadata: ModelMetadata) -> str:
+    """Return the content of metadata.json; see `cifar10_serving.artifacts.confusions`."""
+    indent = 1 if metadata.class_count <= MAX_MATRIX_CLASSES else None
+    return without_large_matrices(metadata).model_dump_json(indent=indent)
+
+
+def _unpublished(target: Path, error: OSError) -> PublishError:
+    return PublishError(
+        f"can't publish {target}: {error.strerror}",
+        expected="a folder with free space that this user may write to",
+        remedy="free some space, or give another folder with --models",
+    )
 
 
 def _make_readable_by_all(folder: Path) -> None:

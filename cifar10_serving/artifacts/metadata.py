@@ -7,7 +7,7 @@ The service answers with the same JSON; API schema, documentation and client der
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from cifar10_serving.errors import ArtifactError
 
@@ -35,7 +35,7 @@ MIN_CLASSES: Final = 2
 MAX_CLASSES: Final = 10_000
 MAX_LABEL: Final = 200
 MAX_MATRIX_CLASSES: Final = 100
-"""Evaluations of models with more classes have no confusion matrix."""
+"""metadata.json holds no confusion matrices of more classes; see `cifar10_serving.artifacts.confusions`."""
 MIN_SIDE: Final = 8
 MAX_SIDE: Final = 1024
 """Limits of an image's height and width in pixels."""
@@ -172,9 +172,10 @@ class Evaluation(Record):
     ]
     confusion_matrix: Annotated[
         list[list[Count]],
+        FailFast(),
         Field(description=f"row = true class, column = predicted class; empty above {MAX_MATRIX_CLASSES} classes"),
     ]
-    per_class: Annotated[list[ClassResult], Field(description="in the order of the labels")]
+    per_class: Annotated[list[ClassResult], FailFast(), Field(description="in the order of the labels")]
     duration_s: Seconds
 
 
@@ -216,7 +217,7 @@ class TrainingRun(Record):
     backbone_sha256: Annotated[
         Sha256 | None, Field(description="SHA-256 over the weights that a transfer model's backbone began with")
     ] = None
-    history: list[EpochResult]
+    history: Annotated[list[EpochResult], FailFast()]
 
 
 class ScalingTrial(Record):
@@ -311,7 +312,7 @@ class ModelMetadata(Record):
     parameters: Parameters
     signatures: Annotated[list[SignatureSpec], Field(max_length=MAX_SIGNATURES), AfterValidator(_with_images)]
     labels: Labels
-    evaluations: Annotated[list[Evaluation], Field(description="empty if it was never measured")]
+    evaluations: Annotated[list[Evaluation], FailFast(), Field(description="empty if it was never measured")]
     training: Annotated[TrainingRun | None, Field(description="null for an imported version")] = None
     imported: Annotated[ImportRecord | None, Field(description="null for a version that was trained here")] = None
     dataset: Annotated[

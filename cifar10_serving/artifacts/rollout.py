@@ -4,6 +4,7 @@ This module defines the schema and rejects contradictions. The service knows whi
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -61,6 +62,21 @@ class Rollout(Record):
         """The versions that labels, split and shadow name; they serve regardless of the policy."""
         shadow = () if self.shadow is None else (self.shadow,)
         return frozenset((*self.labels.values(), *(self.split or ()), *shadow))
+
+    def check_published(self, name: str, published: Collection[int]) -> None:
+        """Check that every version that the rollout names is published.
+
+        Raises:
+            RolloutError: one is not.
+        """
+        listed = self.policy if isinstance(self.policy, list) else []
+        absent = sorted({*self.named, *listed}.difference(published))
+        if absent:
+            raise RolloutError(
+                f"{name}/{SERVING_FILE} names version {', '.join(map(str, absent))}, which is not published",
+                expected=f"any of {', '.join(map(str, sorted(published)))}",
+                remedy="publish it, or correct the file: docs/versions.md describes it",
+            )
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> "Rollout":

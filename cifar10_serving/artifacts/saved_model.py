@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from cifar10_serving.artifacts.files import open_regular
-from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE
+from cifar10_serving.artifacts.metadata import SAVED_MODEL_FILE, ModelMetadata, TensorSpec
 from cifar10_serving.artifacts.wire_format import Field, entry, fields, messages, text, whole
 from cifar10_serving.errors import ArtifactCorruptError, ArtifactMissingError
 
@@ -42,6 +42,32 @@ class Signature:
     inputs: dict[str, SignatureTensor]
     outputs: dict[str, SignatureTensor]
     method_name: str
+
+
+PREDICT: Final = "tensorflow/serving/predict"
+SPEC_DATATYPES: Final = {"float32": "DT_FLOAT", "string": "DT_STRING", "uint8": "DT_UINT8"}
+
+
+def signatures_of(folder: Path, metadata: ModelMetadata) -> dict[str, Signature]:
+    """Return the signatures of a version, by name: those of its SavedModel, or without one those in its metadata.
+
+    Raises:
+        ArtifactCorruptError: the SavedModel is not one.
+        ArtifactMissingError: the SavedModel is not there.
+    """
+    if SAVED_MODEL_FILE in metadata.network_files:
+        return read_signatures(folder)
+    return {
+        known.name: Signature(_described(known.inputs), _described(known.outputs), PREDICT)
+        for known in metadata.signatures
+    }
+
+
+def _described(tensors: list[TensorSpec]) -> dict[str, SignatureTensor]:
+    return {
+        tensor.name: SignatureTensor(f"{tensor.name}:0", SPEC_DATATYPES[tensor.dtype], tuple(tensor.shape))
+        for tensor in tensors
+    }
 
 
 def read_signatures(folder: Path) -> dict[str, Signature]:

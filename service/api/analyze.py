@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from cifar10_serving.artifacts.metadata import MAX_CLASSES, MAX_SIDE, InputShape
 from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
-from cifar10_serving.schemas import Comparison, Explanation, InvalidParameter, ModelAnswer, Timings
+from cifar10_serving.schemas import Comparison, Explanation, InvalidParameter, ModelAnswer, Timings, VersionReference
 from service.api.predict import DEFAULT_TOP_K, ModelChoice, TopK, VersionChoice, above, check_top_k
 from service.errors import InvalidParameterError, RequestError
 from service.http.errors import problem_of
@@ -83,7 +83,8 @@ def compare_routes(repository: ModelRepository, pipeline: Pipeline, settings: Se
     async def compare_models(request: Request, parameters: Annotated[CompareParameters, Query()]) -> Response:
         """Send the image as to `/predict`. It is decoded once; the models compute one after another.
 
-        The agreement counts only models with the same labels.
+        The agreement compares the texts of the labels. Models that share no label with the others are not counted;
+        `not_comparable` lists them.
         """
 
         async def answer(exchange: HttpExchange) -> Answer:
@@ -109,9 +110,11 @@ def comparison(answers: list[Answered], image: NDArray[np.uint8], decode_s: floa
         image: (height, width, 3) uint8 RGB 0..255.
         decode_s: time to decode it.
     """
+    compared, others = comparable(answers)
     return Comparison(
         answers=[_model_answer(answered, decode_s) for answered in answers],
-        agreement=agreement(comparable(answers)),
+        agreement=agreement(compared),
+        not_comparable=[VersionReference(model=version.name, version=version.version) for version in others],
         decode_ms=_ms(decode_s),
         model_input=f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}",
     )

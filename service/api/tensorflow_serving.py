@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from cifar10_serving.artifacts.metadata import IMAGES, SIGNATURE, InputShape, ModelMetadata
 from cifar10_serving.artifacts.rollout import LEGAL_VERSION, parse_version
-from cifar10_serving.artifacts.saved_model import SignatureTensor, read_signatures
+from cifar10_serving.artifacts.saved_model import SignatureTensor, signatures_of
 from cifar10_serving.errors import ArtifactError
 from cifar10_serving.runtimes.base import Images, Probabilities
 from cifar10_serving.schemas import VersionState, VersionStatus
@@ -271,7 +271,7 @@ def model_metadata(entry: ModelVersion) -> dict[str, Any]:
             "method_name": signature.method_name,
             "defaults": {},
         }
-        for name, signature in read_signatures(entry.folder).items()
+        for name, signature in signatures_of(entry.folder, metadata_of(entry)).items()
     }
     return {
         "model_spec": {"name": entry.name, "signature_name": "", "version": str(entry.version)},

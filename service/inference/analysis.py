@@ -115,13 +115,25 @@ async def compare(
     return answers
 
 
-def comparable(answers: Sequence[Answered]) -> list[Prediction]:
-    """Return the predictions of versions with the same labels: the largest such group, or the first of several."""
-    groups: defaultdict[frozenset[str], list[Prediction]] = defaultdict(list)
-    for answered in answers:
-        if isinstance(answered.result, Prediction):
-            groups[frozenset(answered.chosen.labels)].append(answered.result)
-    return max(groups.values(), key=len, default=[])
+def comparable(answers: Sequence[Answered]) -> tuple[list[Prediction], list[ModelVersion]]:
+    """Return the predictions that can be compared by their labels' texts, and the versions of all others.
+
+    Versions that have a label in common are one group, even through a third one. The largest group is compared, or the
+    first of several; versions with an error belong to no group.
+    """
+    predictions = {place: each.result for place, each in enumerate(answers) if isinstance(each.result, Prediction)}
+    groups: list[tuple[frozenset[str], set[int]]] = []
+    for place in predictions:
+        labels, places = answers[place].chosen.label_set, {place}
+        sharing = [group for group in groups if not labels.isdisjoint(group[0])]
+        for group in sharing:
+            labels, places = labels | group[0], places | group[1]
+        groups = [*(group for group in groups if group not in sharing), (labels, places)]
+    compared = max((places for _, places in groups), key=lambda places: (len(places), -min(places)), default=set())
+    return (
+        [result for place, result in predictions.items() if place in compared],
+        [answers[place].chosen for place in predictions if place not in compared],
+    )
 
 
 def _replaced(version: ModelVersion) -> UnavailableError:

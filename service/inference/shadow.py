@@ -56,7 +56,7 @@ class Shadow:
             return
         if shadow.acquire():
             with contextlib.suppress(RuntimeError):  # closed: the service is stopping
-                self._thread.submit(self._compare, shadow, pixels, int(probabilities.argmax()))
+                self._thread.submit(self._compare, shadow, pixels, chosen.labels[int(probabilities.argmax())])
                 return
             shadow.release()
         self._waiting.release()
@@ -65,10 +65,11 @@ class Shadow:
         """Stop comparing."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _compare(self, shadow: ModelVersion, pixels: NDArray[np.uint8], answered: int) -> None:
+    def _compare(self, shadow: ModelVersion, pixels: NDArray[np.uint8], answered: str) -> None:
         try:
             if shadow.model is not None:
-                shadow.comparison.compared(agreed=int(shadow.model.predict(pixels[np.newaxis])[0].argmax()) == answered)
+                label = shadow.labels[int(shadow.model.predict(pixels[np.newaxis])[0].argmax())]
+                shadow.comparison.compared(agreed=label == answered)
         except Exception:  # nobody waits for the result
             logger.exception("%s failed as a shadow", shadow)
             shadow.comparison.failed()

@@ -2,13 +2,11 @@
 
 import errno
 import logging
-import math
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,11 +14,11 @@ import numpy as np
 
 from cifar10_serving.artifacts.documents import printable
 from cifar10_serving.artifacts.layout import read_metadata, verify
-from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata, Precision
+from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata
 from cifar10_serving.errors import ProjectError
 from cifar10_serving.runtimes.base import Images, LoadedModel, Runtime
-from cifar10_serving.runtimes.golden import check_golden
 from cifar10_serving.runtimes.machine import return_free_memory
+from cifar10_serving.runtimes.verification import CheckedModel, load_checked
 from cifar10_serving.schemas import VersionState
 from service.inference.scheduler import MAX_BATCH_S
 from service.registry.version import ModelVersion
@@ -28,10 +26,7 @@ from service.registry.version import ModelVersion
 THREAD_NAME_PREFIX: Final = "loading"
 
 Value = TypeVar("Value")
-GOLDEN_IMAGES: Final = 16
-"""A wrong build, weight or precision shows in every image; all golden images of a large network take half a second."""
 TIMED_CALLS: Final = 5
-ROUNDING: Final = 1e-9
 READ_LIMIT_S: Final = 30.0
 SLOWEST_BYTES_PER_S: Final = 2**20
 """Lowest read rate of a working file system."""
@@ -105,22 +100,6 @@ def _settle(outcome: "Future[Value]", call: Callable[[], Value]) -> None:
         outcome.set_exception(error)
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A model that passed the golden check, its largest difference of a probability, and its time for one image.
-
-    `image_s` is infinite if the runtime did not measure it.
-    """
-
-    model: LoadedModel
-    difference: float
-    row_s: float = 0.0
-
-    @property
-    def image_s(self) -> float:
-        return self.model.image_s or math.inf
-
-
 class VersionLoader:
     """Loads versions with one runtime, each in the fastest precision that is accurate enough.
 
@@ -166,7 +145,7 @@ class VersionLoader:
             size_bytes = sum(record.size_bytes for record in metadata.files.values())
             read_limit_s = READ_LIMIT_S + size_bytes / SLOWEST_BYTES_PER_S
             self._calls.run(str(entry), lambda: verify(entry.folder, metadata), read_limit_s)
-            loaded = self._calls.run(str(entry), lambda: self._load(entry.folder, metadata), self._load_limit_s)
+            loaded, row_s = self._calls.run(str(entry), lambda: self._load(entry.folder, metadata), self._load_limit_s)
         except CallsStoppedError:
             entry.state = VersionState.PUBLISHED
         except ProjectError as error:
@@ -177,7 +156,7 @@ class VersionLoader:
             self._fail(entry, error)
         else:
             entry.load_time_ms = (time.monotonic() - start_s) * 1000
-            entry.model, entry.row_s, entry.precision = loaded.model, loaded.row_s, loaded.model.precision
+            entry.model, entry.row_s, entry.precision = loaded.model, row_s, loaded.model.precision
             entry.state = VersionState.READY
             logger.info(
                 "%s is ready in %s after %.0f ms; golden answers differ by at most %.1e",
@@ -205,55 +184,11 @@ class VersionLoader:
     def _metadata(self, entry: ModelVersion) -> ModelMetadata:
         return self._calls.run(str(entry), lambda: read_metadata(entry.folder), READ_LIMIT_S)
 
-    def _load(self, folder: Path, metadata: ModelMetadata) -> _Loaded:
-        loaded = self._fastest(folder, metadata)
+    def _load(self, folder: Path, metadata: ModelMetadata) -> tuple[CheckedModel, float]:
+        loaded = load_checked(folder, metadata, self._runtime, max_accuracy_drop=self._max_accuracy_drop)
         row_s = _warm(loaded.model, metadata.input_shape)
         return_free_memory()  # of the precisions and layouts that were slower
-        return replace(loaded, row_s=row_s)
-
-    def _fastest(self, folder: Path, metadata: ModelMetadata) -> _Loaded:
-        """Load a version in each precision that may serve and is not known to be slower; return the fastest.
-
-        Raises:
-            ProjectError: it can't be loaded in any of them.
-        """
-        choices, are_measured = self._accurate_enough(metadata), False
-        if len(choices) > 1:  # to look for a measurement, the runtime reads the whole graph
-            known_s = {precision: self._runtime.measured_image_s(folder, precision) for precision in choices}
-            are_measured = None not in known_s.values()
-            if are_measured:
-                choices.sort(key=lambda precision: known_s[precision] or 0.0)
-        fastest: _Loaded | None = None
-        for number, precision in enumerate(choices, 1):
-            try:
-                loaded = self._checked(folder, metadata, precision)
-            except ProjectError as error:
-                if fastest is None and number == len(choices):
-                    raise
-                logger.warning("%s does not serve in %s: %s", folder, precision, error)
-                continue
-            if fastest is None or loaded.image_s < fastest.image_s:
-                fastest = loaded
-            if are_measured:
-                break
-        if fastest is None:
-            raise AssertionError("a version without a precision was loaded")
-        return fastest
-
-    def _accurate_enough(self, metadata: ModelMetadata) -> list[Precision]:
-        """Return float32, and the precisions whose stored accuracy is not too far below; or the only one there is."""
-        runtime = self._runtime
-        first, *others = runtime.precisions
-        reference = metadata.evaluation("test", first, runtime.name)
-        lowest = reference.accuracy - self._max_accuracy_drop - ROUNDING if reference is not None else math.inf
-        evaluations = {precision: metadata.evaluation("test", precision, runtime.name) for precision in others}
-        return [first] + [
-            precision for precision, found in evaluations.items() if found is not None and found.accuracy >= lowest
-        ]
-
-    def _checked(self, folder: Path, metadata: ModelMetadata, precision: Precision) -> _Loaded:
-        model = self._runtime.load(folder, precision)
-        return _Loaded(model, check_golden(model, folder, metadata, precision, max_images=GOLDEN_IMAGES))
+        return loaded, row_s
 
     def _fail(self, entry: ModelVersion, error: Exception) -> None:
         if isinstance(error, UnresponsiveError):

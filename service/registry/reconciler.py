@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from cifar10_serving.artifacts.rollout import SERVING_FILE, Rollout
+from cifar10_serving.artifacts.rollout import Rollout
 from cifar10_serving.errors import ProjectError, RolloutError
 from cifar10_serving.schemas import FailedVersion, ReloadReport, VersionReference, VersionState
 from service.errors import UnknownModelError, stopping
@@ -250,18 +250,7 @@ def _read_rollout(folder: ModelsFolder, model: ServedModel) -> tuple[Rollout, st
     """Return the rollout to apply, and the problem if serving.json is invalid."""
     try:
         rollout = folder.read_rollout(model.name) or Rollout()
-        _check_published(rollout, model)
+        rollout.check_published(model.name, model.published)
     except RolloutError as error:
         return model.rollout, str(error)
     return rollout, None
-
-
-def _check_published(rollout: Rollout, model: ServedModel) -> None:
-    listed = rollout.policy if isinstance(rollout.policy, list) else []
-    absent = sorted({*rollout.named, *listed}.difference(model.published))
-    if absent:
-        raise RolloutError(
-            f"{model.name}/{SERVING_FILE} names version {', '.join(map(str, absent))}, which is not published",
-            expected=f"any of {', '.join(map(str, sorted(model.published)))}",
-            remedy="publish it, or correct the file: docs/versions.md describes it",
-        )

@@ -7,6 +7,7 @@ a time builds a new snapshot and swaps it. `service.registry.reconciler` decides
 
 import random
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class Snapshot:
 
     def _why_not(self, name: str | None, version: int | str | None) -> RequestError:
         if name is None:
-            reason = self.not_ready_reason("the models folder")
+            reason = self.not_ready_reason("the models folder") or "none of those with the default labels can answer"
             return UnavailableError(f"no model is ready: {reason}", retry_after_s=self.retry_after_s)
         model = self.model(name)
         answering = self.routes[name].by_version
@@ -148,7 +149,9 @@ class ModelRepository:
     Args:
         models: the folder that contains NAME/VERSION/.
         runtime: loads the versions and computes with them.
-        default_model: the model for requests that name none; `auto`: the ready one with the best test accuracy.
+        default_model: the model for requests that name none; `auto`: the ready one with the best test accuracy among
+            those with `default_labels`.
+        default_labels: the labels, in any order; if no published model has these, `auto` considers all models.
         version_policy: `latest(N)` or `all`, for models whose serving.json has no policy.
         drain_limit_s: time limit for requests to finish before unloading, in seconds.
         load_limit_s: time limit for the runtime to load and check a version, in seconds.
@@ -165,6 +168,7 @@ class ModelRepository:
         runtime: Runtime,
         default_model: str = AUTO,
         *,
+        default_labels: AbstractSet[str] = frozenset(),
         version_policy: str = DEFAULT_POLICY,
         drain_limit_s: float = DEFAULT_DRAIN_LIMIT_S,
         load_limit_s: float = DEFAULT_LOAD_LIMIT_S,
@@ -174,6 +178,7 @@ class ModelRepository:
         self.runtime = runtime
         self._folder = str(models)
         self._default_model = default_model
+        self._default_labels = frozenset(default_labels)
         self._random = random.Random(seed)  # noqa: S311  # shares requests out, guards nothing
         self._readiness_checks: list[Callable[[], str | None]] = []
         self.has_shadows = False
@@ -353,7 +358,7 @@ class ModelRepository:
 
     def _swap(self, models: Mapping[str, ServedModel], loaded: bool) -> None:
         routes = {name: model.route() for name, model in models.items()}
-        default = self._best(routes) if self._default_model == AUTO else self._default_model
+        default = self._best(models, routes) if self._default_model == AUTO else self._default_model
         before = self._snapshot
         self.has_shadows = any(route.shadow is not None for route in routes.values())
         self._snapshot = Snapshot(
@@ -366,10 +371,16 @@ class ModelRepository:
             generation=before.generation + 1,
         )
 
-    def _best(self, routes: Mapping[str, Route]) -> str | None:
+    def _best(self, models: Mapping[str, ServedModel], routes: Mapping[str, Route]) -> str | None:
+        """Return the ready model with the best test accuracy; a model that was not measured comes last."""
+
         def accuracy(name: str) -> float:
             version = routes[name].default
             evaluation = stored_evaluation(version, self.runtime) if version is not None else None
-            return evaluation.accuracy if evaluation is not None else 0.0
+            return evaluation.accuracy if evaluation is not None else -1.0
 
-        return max((name for name in sorted(routes) if routes[name].default is not None), key=accuracy, default=None)
+        ready = {name: version for name in sorted(routes) if (version := routes[name].default) is not None}
+        # While they are being loaded, or if they fail, a model with other labels must not answer instead.
+        if self._default_labels and any(model.knows(self._default_labels) for model in models.values()):
+            ready = {name: version for name, version in ready.items() if version.label_set == self._default_labels}
+        return max(ready, key=accuracy, default=None)

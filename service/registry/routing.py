@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from cifar10_serving.artifacts.metadata import Evaluation
 from cifar10_serving.artifacts.rollout import STABLE_LABEL, Rollout
@@ -15,6 +16,8 @@ from cifar10_serving.artifacts.tutorial import TutorialResult
 from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.schemas import ModelStatus, VersionState, VersionStatus
 from service.registry.version import ModelVersion
+
+FIRST_LABELS: Final = 3
 
 
 def wanted_versions(
@@ -163,6 +166,10 @@ class ServedModel:
         wanted = self.wanted(default_policy)
         return [entry for version, entry in self.serving.items() if version not in wanted]
 
+    def knows(self, labels: AbstractSet[str]) -> bool:
+        """Return whether a version has exactly these labels, in any order, and the model is in service."""
+        return not self.is_unloaded and any(entry.label_set == labels for entry in self.listed())
+
     def listed(self) -> list[ModelVersion]:
         """Return every version to list, the newest first."""
         entries = {**self.serving, **self.published}
@@ -244,6 +251,8 @@ def _version_status(entry: ModelVersion, model: ServedModel, runtime: Runtime) -
         test_images=evaluation.n if evaluation else None,
         parameters=metadata.parameters.total if metadata else None,
         classes=metadata.class_count if metadata else None,
+        label_set=entry.label_digest if metadata else None,
+        first_labels=metadata.labels[:FIRST_LABELS] if metadata else None,
         input_shape=list(metadata.input_shape) if metadata else None,
         size_bytes=metadata.export.size_bytes if metadata else None,
         load_time_ms=entry.load_time_ms,

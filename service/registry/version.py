@@ -5,6 +5,7 @@
 
 import math
 import threading
+from hashlib import sha256
 from pathlib import Path
 
 from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata, Precision
@@ -21,8 +22,8 @@ class ModelVersion:
 
     `model` is set while the version is loaded, `precision` from its first load on. `row_s` is the time for one
     image, 0 if it was not measured. `may_recover` is true if the version failed because something hung. States
-    change only in the loading thread. `labels`, `input_shape` (height, width, channels) and `image_bytes` (size of
-    an image's pixels) are from the metadata.
+    change only in the loading thread. `labels`, `label_set`, `label_digest` (the same for equal sets), `input_shape`
+    (height, width, channels) and `image_bytes` (size of an image's pixels) are from the metadata.
 
     Args:
         signature: the signatures of its files.
@@ -37,6 +38,8 @@ class ModelVersion:
         self.reason: str | None = None
         self.may_recover = False
         self.labels: tuple[str, ...] = ()
+        self.label_set: frozenset[str] = frozenset()
+        self.label_digest = ""
         self.input_shape: InputShape = (0, 0, 0)
         self.image_bytes = 0
         self._metadata: ModelMetadata | None = None
@@ -63,6 +66,8 @@ class ModelVersion:
         self._metadata = metadata
         if metadata is not None:
             self.labels, self.input_shape = tuple(metadata.labels), metadata.input_shape
+            self.label_set = frozenset(self.labels)
+            self.label_digest = sha256("\n".join(sorted(self.labels)).encode()).hexdigest()[:16]
             self.image_bytes = math.prod(self.input_shape)
 
     def acquire(self) -> bool:

@@ -12,6 +12,7 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
+from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import expect
@@ -24,11 +25,12 @@ from tests.conftest import MODELS, SAMPLES, golden_class
 from tests.e2e.browser import chromium
 from tests.e2e.server import free_port, running_server
 from tests.other_models import publish_classifier, publish_renamed
+from tests.version_copies import publish_relabelled
 
 pytestmark = pytest.mark.slow
 
-RENAMED, LEAVES, MANY = "my.own-cnn_2", "leaves", "many"
-ALL = (RENAMED, LEAVES, MANY)
+RENAMED, LEAVES, MANY, PETS = "my.own-cnn_2", "leaves", "many", "pets"
+ALL = (RENAMED, LEAVES, MANY, PETS)
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -70,8 +72,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (models / "sequential").symlink_to(MODELS / "sequential")
     published = {
         RENAMED: publish_renamed(models, RENAMED, "My own CNN"),
-        LEAVES: publish_classifier(models, LEAVES, ["healthy", "rust", "scab"], 24, 40),
-        MANY: publish_classifier(models, MANY, [f"sort {number}" for number in range(120)], 64, 64),
+        LEAVES: publish_classifier(models, LEAVES, ["healthy", "rust", "scab"], 64, 48),
+        MANY: publish_classifier(models, MANY, [f"sort {number}" for number in range(400)], 96, 96),
+        PETS: publish_classifier(models, PETS, ["dog", "cat"], 224, 224),
     }
     port = free_port()
     log = tmp_path_factory.mktemp("log") / "server.log"
@@ -243,18 +246,22 @@ def test_tensorflow_serving(server: Server, asked: Asked) -> None:
     assert "x".join(map(str, asked.pixels.shape)) in response.json()["error"]
 
 
-def test_comparison_is_of_models_with_the_same_labels(server: Server) -> None:
+def test_comparison_is_of_models_that_share_labels(server: Server) -> None:
     files = {"file": ("a.png", SAMPLES[3].file.read_bytes(), "image/png")}
-    comparison = post(f"{server.url}/compare", files=files, params={"top_k": 120})
+    comparison = post(f"{server.url}/compare", files=files, params={"top_k": 400})
     answers = {answer["model"]: answer["prediction"] for answer in comparison["answers"]}
     assert {name: len(prediction["top"]) for name, prediction in answers.items()} == {
         "sequential": 10,
         RENAMED: 10,
         LEAVES: 3,
-        MANY: 120,
+        MANY: 400,
+        PETS: 2,
     }
     assert answers[RENAMED] == answers["sequential"] | {"model": RENAMED, "version": 1}
-    assert comparison["agreement"] == {"label": answers[RENAMED]["label"], "models": 2, "of": 2}
+    label = answers[RENAMED]["label"]
+    agreeing = 3 if answers[PETS]["label"] == label else 2
+    assert comparison["agreement"] == {"label": label, "models": agreeing, "of": 3}
+    assert comparison["not_comparable"] == [{"model": name, "version": 1} for name in (LEAVES, MANY)]
 
 
 def test_a_model_that_is_not_there_is_told_as_before(server: Server) -> None:
@@ -304,6 +311,30 @@ def test_command_line(
     assert f"{asked.metadata.name} has no class 'zebra'" in capsys.readouterr().err
 
 
+def test_a_version_that_was_not_measured_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_relabelled(tmp_path / "models", "oaks", [f"oak {number}" for number in range(10)], accuracy=None)
+    with running_server(tmp_path / "log", CIFAR10_MODELS=str(tmp_path / "models")) as running:
+        (version,) = httpx.get(f"{running.url}/models/oaks").json()["versions"]
+        assert (version["state"], version["test_accuracy"], version["test_images"]) == ("ready", None, None)
+        monkeypatch.setenv("CIFAR10_URL", running.url)
+        file = tmp_path / "oak 1" / "a.png"
+        file.parent.mkdir()
+        file.write_bytes(SAMPLES[0].file.read_bytes())
+        evaluation = ["predict", str(tmp_path / "oak 1"), "--labels", "from-folder"]
+        for command in (["models"], ["model", "oaks"], ["model", "oaks", "--version", "1"], evaluation):
+            capsys.readouterr()
+            assert main(command) == 0
+            assert "not measured" in capsys.readouterr().out, command
+        with chromium() as browser:
+            page = browser.new_page()
+            page.goto(running.url)
+            expect(page.locator(".facts")).to_contain_text("not measured", timeout=60_000)
+            expect(page.locator("#card")).to_contain_text("Its accuracy was not measured.")
+            expect(page.locator("#samples")).to_be_hidden()
+
+
 @pytest.mark.browser
 def test_page(server: Server) -> None:
     with chromium() as browser:
@@ -312,7 +343,7 @@ def test_page(server: Server) -> None:
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(server.url)
-        expect(page.locator(".model")).to_have_count(4, timeout=60_000)
+        expect(page.locator(".model")).to_have_count(5, timeout=60_000)
         expect(page.locator("#answer-body .by")).to_have_text("The model knows these ten classes.")
         expect(page.locator("#takes")).to_have_text("ten classes at 32 pixels")
         page.set_input_files("#files", SAMPLES[3].file)
@@ -325,12 +356,29 @@ def test_page(server: Server) -> None:
         expect(page.locator("#dataset")).to_have_text("Leaves")
         expect(page.locator("#samples")).to_be_hidden()
         page.check("#explain-on")
-        expect(page.locator("#seen canvas")).to_have_attribute("width", "40")
+        expect(page.locator("#seen canvas")).to_have_attribute("width", "48")
         expect(page.locator("#explain-class option")).to_have_text(["predicted class", "healthy", "rust", "scab"])
         page.check(f"#model-{MANY}")
         expect(page.locator(".bars .value")).to_have_count(10)
-        expect(page.locator("#seen canvas")).to_have_attribute("width", "64")
+        page.click("text=Show more of the 400 classes")
+        expect(page.locator(".bars .value")).to_have_count(400)
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+        expect(page.locator(".classes tbody tr")).to_have_count(20)
+        page.click("text=Show all 400 classes")
+        expect(page.locator(".classes tbody tr")).to_have_count(400)
+        expect(page.locator("#seen canvas")).to_have_attribute("width", "96")
         page.check("#mode [value=all]")
-        expect(page.locator(".cards > li")).to_have_count(4)
-        expect(page.locator("#answer-body")).to_contain_text("All 2 models agree.")
+        expect(page.locator(".cards > li")).to_have_count(5)
+        expect(page.locator(".cards > li.apart")).to_have_count(2)
+        expect(page.locator("#answer-body")).to_contain_text("2 have other labels and can't be compared.")
+        titles = page.locator("#models h3").all_inner_texts()
+        assert sorted(titles) == [
+            "10 classes: airplane, automobile, bird, …",
+            "2 classes: dog, cat",
+            "3 classes: healthy, rust, scab",
+            "400 classes: sort 0, sort 1, sort 2, …",
+        ]
+        results = Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
         assert not complaints

@@ -139,6 +139,27 @@ def test_a_sample_is_answered_by_keyboard_alone(page: Page) -> None:
     expect(page.locator(".cards > li")).to_have_count(2)
 
 
+def test_a_sample_says_its_true_class_and_whether_the_answer_is_right(page: Page) -> None:
+    expect(page.locator("#samples button span")).to_have_text(list(CLASS_NAMES))
+    for label in ("cat", "horse", "bird"):
+        page.get_by_role("button", name=label, exact=True).click()
+        expect(page.locator("#answer-body .truth")).to_contain_text(f"its true class is {label}.")
+        verdict = "Right" if headline(page).inner_text() == label else "Wrong"
+        expect(page.locator("#answer-body .truth")).to_have_text(f"{verdict}: its true class is {label}.")
+    page.check("#mode [value=all]")
+    right = page.locator(".says span").get_by_text("bird", exact=True)
+    expect(page.locator("#answer-body .truth")).to_contain_text("Its true class is bird: ")
+    expect(page.locator("#answer-body .truth")).to_contain_text(f"{right.count()} of 2 right.")
+    page.check("#mode [value=one]")
+    choose(page, CAT.file)
+    expect(page.locator("#answer-body .truth")).to_be_hidden()
+
+
+def test_models_with_the_same_labels_need_no_heading(page: Page) -> None:
+    expect(page.locator("#models ul")).to_have_attribute("aria-label", "10 classes: airplane, automobile, bird, …")
+    expect(page.locator("#models h3")).to_have_count(0)
+
+
 def test_the_camera_takes_a_picture(page: Page) -> None:
     page.click("#camera")
     page.wait_for_function("() => document.querySelector('#camera-video').videoWidth > 0")

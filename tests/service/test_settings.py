@@ -15,12 +15,14 @@ from service.settings import (
     Settings,
     flag,
     is_of_kubernetes,
+    label_set,
     legal_values,
     read_settings,
     variable,
     warn_of_names,
 )
 from tests.conftest import ROOT
+from training.cifar10 import CLASS_NAMES
 
 SECRET = "a-secret-that-nobody-may-see"  # noqa: S105
 
@@ -38,6 +40,15 @@ def test_defaults_are_the_documented_ones(bare_environment: pytest.MonkeyPatch) 
     assert (settings.host, settings.port, settings.runtime) == ("127.0.0.1", 8000, "auto")
 
 
+def test_default_labels_are_those_of_cifar10() -> None:
+    assert label_set(read_settings().default_labels) == set(CLASS_NAMES)
+    assert label_set(read_settings(["--default-labels", " oak, weeping willow,ash,"]).default_labels) == {
+        "oak",
+        "weeping willow",
+        "ash",
+    }
+
+
 def test_flag_wins_over_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR10_PORT", "9000")
     assert read_settings().port == 9000
@@ -53,6 +64,7 @@ def test_flag_wins_over_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CIFAR10_DEVICE", "cuda", "auto, cpu, gpu, gpu:N"),
         ("CIFAR10_PRECISION", "int8", "float32, bfloat16"),
         ("CIFAR10_DEFAULT_MODEL", "models/vgg16", "auto, or a published model's name"),
+        ("CIFAR10_DEFAULT_LABELS", "cat, ,", "comma-separated labels, at least two"),
         ("CIFAR10_VERSION_POLICY", "latest", "latest(N), all"),
         ("CIFAR10_POLL_INTERVAL_S", "-1", "number from 0 to 3,600"),
         ("CIFAR10_REQUEST_TIMEOUT_S", "0", "number above 0, up to 3,600"),

@@ -19,7 +19,7 @@ def test_evaluation_of_a_published_version_on_its_golden_images(golden_split: Sp
     normalised = probabilities.astype(np.float64) / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
     assert evaluation.loss == pytest.approx(log_loss(golden_split.labels, normalised, labels=range(10)), rel=1e-4)
     assert evaluation.accuracy <= evaluation.top_k_accuracy["2"] <= evaluation.top_k_accuracy["5"] <= 1
-    assert np.trace(evaluation.confusion_matrix) == evaluation.correct
+    assert np.trace(np.array(evaluation.confusion_matrix)) == evaluation.correct
     assert [result.n for result in evaluation.per_class] == np.bincount(golden_split.labels).tolist()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cifar10_serving.artifacts.layout import read_metadata
+from cifar10_serving.artifacts.metadata import ModelMetadata
 from training.commands.arguments import add_checkpoints, add_data
 from training.commands.data import add_pictures, load_data
 from training.commands.describe import describe_evaluation
@@ -34,7 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     from training.remeasure import remeasure
 
     metadata = read_metadata(arguments.folder)  # reports a wrong folder before 180 MB are read
-    data = load_data(arguments, input_shape=metadata.input_shape)
+    data = (
+        _imported_data(arguments, metadata)
+        if metadata.imported
+        else load_data(arguments, input_shape=metadata.input_shape)
+    )
     comparisons = remeasure(arguments.folder, data)
     for comparison in comparisons:
         print(f"stored {describe_evaluation(comparison.stored)}")
@@ -48,6 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.add:
         _add(arguments.folder, data)
     return 0
+
+
+def _imported_data(arguments: argparse.Namespace, metadata: ModelMetadata) -> "Dataset":
+    from training.errors import DatasetError
+    from training.importing.measured_again import pictures_of
+    from training.progress import for_terminal
+
+    if arguments.data is None:
+        raise DatasetError("no pictures", expected="--data with the test pictures of the import")
+    with for_terminal() as progress:
+        return pictures_of(metadata, arguments.data, arguments.checkpoints, progress)
 
 
 def _add(folder: Path, data: "Dataset") -> None:

@@ -8,6 +8,7 @@ Python file that the user names.
 import importlib.util
 import inspect
 import json
+import re
 import sys
 import tempfile
 import zipfile
@@ -30,7 +31,7 @@ LOOKED_AT: Final = 4
 """Layers from the input among which one that scales pixels is looked for."""
 MAX_CONFIG_BYTES: Final = 2**26
 CONFIG: Final = "config.json"
-UNKNOWN_CLASS: Final = ("Could not locate", "Unknown ", "is not registered")
+UNKNOWN_CLASS: Final = re.compile(r"(?:Could not locate (?:class|function)|Unknown [a-z ]+:?) '([^']{1,100})'")
 REMEDY: Final = "define its class in a Python file and pass the file with --custom-objects"
 
 
@@ -118,11 +119,13 @@ def _load(file: Path, suffix: str, objects: dict[str, Any]) -> Any:
         try:
             return keras.models.load_model(named, custom_objects=objects, compile=False, safe_mode=True)
         except Exception as error:  # noqa: BLE001  # a damaged file, or the user's layers, may raise anything
-            text = one_line(error).replace(str(named), str(file)).partition(" Full object config")[0]
-            raise ModelImportError(
-                f"Keras {keras.__version__} can't load {file}: {text}",
-                remedy=REMEDY if any(words in text for words in UNKNOWN_CLASS) else "",
-            ) from None
+            unknown = UNKNOWN_CLASS.search(str(error))
+            if unknown:
+                raise ModelImportError(
+                    f"Keras has no '{printable(unknown[1])}', which {file} uses", remedy=REMEDY
+                ) from None
+            text = one_line(error).replace(str(named), str(file))
+            raise ModelImportError(f"Keras {keras.__version__} can't load {file}: {text}") from None
 
 
 def _config_of(file: Path, *, is_hdf5: bool) -> Any:

@@ -245,7 +245,9 @@ def _parameters(model: Any) -> Parameters:
     total = sum(
         int(np.prod(node.get_output_shape(0)))
         for node in model.get_ops()
-        if node.get_type_name() == "Constant" and node.get_output_element_type(0).is_real()
+        if node.get_type_name() == "Constant"
+        and node.get_output_element_type(0).is_real()
+        and np.prod(node.get_output_shape(0)) > 1
     )
     return Parameters(total=total, trainable=total)
 

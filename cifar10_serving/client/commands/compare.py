@@ -43,7 +43,11 @@ def _describe(comparison: Comparison) -> str:
     verdict = (
         f"{agreement.models} of {agreement.of} models: {agreement.label}" if agreement.label else "no model answered"
     )
-    return "\n".join([*table, "", f"{verdict}; decoded in {comparison.decode_ms:.1f} ms"])
+    lines = [*table, "", f"{verdict}; decoded in {comparison.decode_ms:.1f} ms"]
+    if comparison.not_comparable:
+        others = ", ".join(f"{other.model}/{other.version}" for other in comparison.not_comparable)
+        lines.append(f"not comparable, since they share no label with these: {others}")
+    return "\n".join(lines)
 
 
 def _row(answer: ModelAnswer) -> tuple[str, ...]:

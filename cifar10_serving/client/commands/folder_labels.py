@@ -100,12 +100,13 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvaluation:
-    """A model, its version, and its stored evaluation; None if it is not available."""
+    """A model, its version, and its stored evaluation; None if it was not measured, or is not available."""
 
     model: str
     version: int
     evaluation: Evaluation | None = None
     dataset: str = ""
+    is_available: bool = True
 
 
 def evaluation_record(tally: Tally, stored: Iterable[StoredEvaluation]) -> dict[str, object]:
@@ -166,6 +167,8 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
 def _stored_line(entry: StoredEvaluation) -> str:
     stored = entry.evaluation
+    if stored is None and entry.is_available:
+        return f"{entry.model} version {entry.version} was not measured when it was published"
     if stored is None:
         return f"no stored accuracy for {entry.model} version {entry.version}"
     return (

@@ -5,7 +5,7 @@ import argparse
 from cifar10_serving.artifacts.metadata import Evaluation, ModelMetadata
 from cifar10_serving.client._client import Client
 from cifar10_serving.client.commands.arguments import add_json, add_service, client_options, positive_number
-from cifar10_serving.client.commands.output import aligned, printable_lines
+from cifar10_serving.client.commands.output import aligned, printable_lines, stored_accuracy
 from cifar10_serving.schemas import ModelStatus, VersionStatus
 
 
@@ -52,7 +52,7 @@ def _row(entry: VersionStatus) -> tuple[str, ...]:
         str(entry.version),
         entry.state,
         entry.recipe or "-",
-        "-" if entry.test_accuracy is None else f"{entry.test_accuracy:.4f}",
+        stored_accuracy(entry),
         "-" if entry.test_images is None else f"{entry.test_images:,}",
         "-" if entry.load_time_ms is None else f"{entry.load_time_ms:.0f} ms",
     )

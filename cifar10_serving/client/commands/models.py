@@ -4,7 +4,7 @@ import argparse
 
 from cifar10_serving.client._client import Client
 from cifar10_serving.client.commands.arguments import add_json, add_service, client_options
-from cifar10_serving.client.commands.output import aligned
+from cifar10_serving.client.commands.output import aligned, stored_accuracy
 from cifar10_serving.schemas import ModelStatus
 from cifar10_serving.text import printable
 
@@ -40,7 +40,7 @@ def _row(model: ModelStatus) -> tuple[str, ...]:
         model.state,
         "-" if model.serving_version is None else f"version {model.serving_version}",
         "-" if shown is None or shown.precision is None else shown.precision,
-        "-" if shown is None or shown.test_accuracy is None else f"{shown.test_accuracy:.4f}",
+        stored_accuracy(shown),
         "-" if shown is None or shown.test_images is None else f"{shown.test_images:,}",
         "-" if shown is None or shown.parameters is None else f"{shown.parameters:,}",
     )

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 from cifar10_serving.errors import ProjectError
+from cifar10_serving.schemas import VersionStatus
 from cifar10_serving.text import printable
 
 SILENCE_S: Final = 10.0
@@ -156,6 +157,13 @@ def percent(share: float) -> str:
     if 0 < share < SMALLEST:
         return "<0.1 %"
     return ">99.9 %" if 1 - SMALLEST < share < 1 else f"{100 * share:.1f} %"
+
+
+def stored_accuracy(version: VersionStatus | None) -> str:
+    """Return a version's test accuracy, `not measured`, or `-` if its metadata can't be read."""
+    if version is None or version.parameters is None:
+        return "-"
+    return "not measured" if version.test_accuracy is None else f"{version.test_accuracy:.4f}"
 
 
 def _cell(text: str, width: int, right: bool) -> str:

@@ -171,7 +171,7 @@ async def _stored(client: AsyncClient, model: str, version: int) -> StoredEvalua
         listed = await client.models()
         metadata = await client.metadata(model, version)
     except ClientError:
-        return StoredEvaluation(model, version)
+        return StoredEvaluation(model, version, is_available=False)
     entries = (entry for listed_model in listed.models if listed_model.name == model for entry in listed_model.versions)
     precision = next((entry.precision for entry in entries if entry.version == version), None) or listed.precision
     evaluation = metadata.evaluation("test", precision, listed.runtime)

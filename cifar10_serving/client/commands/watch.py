@@ -18,7 +18,7 @@ from cifar10_serving.client._connection import without_password
 from cifar10_serving.client._errors import ClientError
 from cifar10_serving.client.commands.arguments import add_service, client_options, positive_number, seconds
 from cifar10_serving.client.commands.exit_codes import ExitCode, exit_code
-from cifar10_serving.client.commands.output import aligned
+from cifar10_serving.client.commands.output import aligned, stored_accuracy
 from cifar10_serving.schemas import ModelList, Readiness, ServiceStatistics
 from cifar10_serving.text import printable
 
@@ -82,7 +82,7 @@ class Look:
                 f"{model.name}{' *' if model.default else ''}",
                 str(entry.version),
                 entry.state,
-                "-" if entry.test_accuracy is None else f"{entry.test_accuracy:.4f}",
+                stored_accuracy(entry),
                 entry.reason or "",
             )
             for model in self.models.models

@@ -4,11 +4,13 @@ import { MAX_BARS } from "./bars.js";
 import { lookAgain } from "./models.js";
 import { makeSmaller } from "./pictures.js";
 import * as service from "./service.js";
-import { changed, entryOf, keyOf, readyVersions, sizeOf, state } from "./state.js";
+import { changed, classesOf, keyOf, readyVersions, sizeOf, state } from "./state.js";
 
 const BATCH_FILES = 32;
 const BATCH_BYTES = 8e6;
 const LARGE_BYTES = 500e3;
+/** So many classes are listed at most, on request. */
+const MAX_LISTED = 1000;
 const UPLOAD_MS = 12_000;
 /** Statuses of errors that are the picture's own: any other model would reject it, too. */
 const OF_THE_PICTURE = new Set([400, 413, 415]);
@@ -49,8 +51,16 @@ export const isWaiting = (picture, key) => waiting.has(`${picture.id} ${key}`);
 
 function askOne(picture, chosen) {
   const key = keyOf(chosen);
-  if (picture.answers.get(key)?.timings) return;
-  once(picture, key, async () => keep(picture, await compare(picture, [chosen], [key])));
+  const topK = picture.whole.has(key) ? Math.min(MAX_LISTED, classesOf(state.list, chosen) ?? MAX_BARS) : topKOf([chosen]);
+  const answer = picture.answers.get(key);
+  if (answer?.timings && answer.prediction.top.length >= topK) return;
+  once(picture, key, async () => keep(picture, await compare(picture, [chosen], [key], topK)));
+}
+
+/** Request the probabilities of all classes, where only the most probable ones were asked for. */
+export function askForAll(picture, chosen) {
+  picture.whole.add(keyOf(chosen));
+  changed();
 }
 
 function askComparison(picture) {
@@ -65,14 +75,14 @@ function askComparison(picture) {
 }
 
 /** What those that are named, or all that are ready, say of a picture. */
-function compare(picture, asked, keys) {
+function compare(picture, asked, keys, topK = topKOf(asked)) {
   return delivered([picture], asked, (patienceMs) =>
-    service.compare(fileOf(picture, asked), keys, topKOf(asked), patienceMs),
+    service.compare(fileOf(picture, asked), keys, topK, patienceMs),
   );
 }
 
 /** As many classes as are shown, if they have so many. */
-const topKOf = (asked) => Math.min(MAX_BARS, Math.max(1, ...asked.map((each) => entryOf(state.list, each)?.classes ?? MAX_BARS)));
+const topKOf = (asked) => Math.min(MAX_BARS, Math.max(1, ...asked.map((each) => classesOf(state.list, each) ?? MAX_BARS)));
 
 /** The pixels that all of them see, where they are known and the same; else the picture. */
 function fileOf(picture, asked) {

@@ -6,6 +6,9 @@ import { percent } from "./format.js";
 /** So many bars at most; of more classes the most probable ones have one, the most probable first. */
 export const MAX_BARS = 10;
 
+/** Longer labels get more of the width. */
+const MAX_SHORT = 12;
+
 /** Return {root, show}: `show(prediction, labels)` moves the bars; a prediction of null clears them. */
 export function makeBars() {
   const root = element("ol", { class: "bars", "aria-label": "Probability of each class" });
@@ -16,6 +19,7 @@ export function makeBars() {
     if (now === shown) return;
     shown = now;
     rows = classes.map(({ class_id, label }) => rowOf(class_id, label));
+    root.classList.toggle("wide", classes.some(({ label }) => label.length > MAX_SHORT));
     root.replaceChildren(...rows.map(({ row }) => row));
   };
   const show = (prediction, labels = null) => {
@@ -44,9 +48,9 @@ function rowOf(classId, label) {
   return { row, fill, value, classId };
 }
 
-/** All classes in their order; of more than were asked for the most probable ones as they came. */
+/** Few classes in their order; of many the most probable ones as they came. */
 function inOrder(top) {
-  const isWhole = Math.max(...top.map(({ class_id }) => class_id)) === top.length - 1;
+  const isWhole = top.length <= MAX_BARS && Math.max(...top.map(({ class_id }) => class_id)) === top.length - 1;
   return isWhole ? [...top].sort((one, other) => one.class_id - other.class_id) : top;
 }
 

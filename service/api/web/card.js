@@ -46,12 +46,13 @@ export function startCard() {
 }
 
 /** What the chosen version knows of the world, in the page's head. */
-function drawBrand({ dataset, labels, signatures }) {
-  const [, , width] = signatures.find(({ name }) => name === "serving_default").inputs[0].shape;
-  const takes = `${numberInWords(labels.length)} classes at ${width} pixels`;
-  byId("dataset").textContent = dataset.name;
+function drawBrand({ dataset, title, labels, signatures }) {
+  const name = dataset?.name ?? title;
+  const [, height, width] = signatures.find(({ name }) => name === "serving_default").inputs[0].shape;
+  const takes = `${numberInWords(labels.length)} classes at ${height === width ? "" : `${height} by `}${width} pixels`;
+  byId("dataset").textContent = name;
   byId("takes").textContent = takes;
-  document.title = `${dataset.name}, ${takes}`;
+  document.title = `${name}, ${takes}`;
 }
 
 function drawCard(metadata, model, list) {
@@ -83,20 +84,21 @@ function evaluationOf({ evaluations }, precision, runtime) {
   return matching.find((entry) => entry.runtime === runtime) ?? matching[0] ?? null;
 }
 
-function inWords({ architecture, parameters, export: exported, recipe, training, dataset, published_at }, tested) {
+function inWords({ architecture, parameters, export: exported, recipe, training, imported, dataset, published_at }, tested) {
   const frozen = parameters.total - parameters.trainable;
   const schedule = [recipe.epochs && `${recipe.epochs} epochs`, recipe.batch_size && `batches of ${recipe.batch_size}`, recipe.optimizer].filter(Boolean);
   const start = recipe.backbone_weights && recipe.backbone_weights !== "none" ? `, from ${recipe.backbone_weights} weights` : "";
   const words = [
     `Architecture: ${architecture}; ${count(parameters.total)} parameters${frozen ? ` (${count(parameters.trainable)} trained)` : ""}, ${size(exported.size_bytes)} on disk.`,
-    `Trained with the recipe “${recipe.name}”${start} on ${count(dataset.train)} images of ${dataset.name}: ${schedule.join(", ")}; ${duration(training.wall_time_s)} on ${training.hardware}, published on ${day(published_at)}.`,
+    training ? `Trained with the recipe “${recipe.name}”${start} on ${count(dataset.train)} images of ${dataset.name}: ${schedule.join(", ")}; ${duration(training.wall_time_s)} on ${training.hardware}, published on ${day(published_at)}.` : `Imported from ${imported.file_name} (${imported.source}); pixels are scaled by ${imported.scaling}. Published on ${day(published_at)}.`,
   ];
   if (tested) {
     const weakest = tested.per_class.reduce((least, entry) => (entry.f1 < least.f1 ? entry : least));
     words.push(
-      `On the ${count(tested.n)} test images, which were not used for training, it classifies ${count(tested.correct)} correctly (${percent(tested.accuracy)}; ${RUNTIMES[tested.runtime]}, ${tested.precision}). Its top-3 accuracy is ${percent(tested.top_k_accuracy["3"] ?? 0)}. It is weakest on ${weakest.label}. Its confidence is off by ${percent(tested.expected_calibration_error)} on average.`,
+      `On the ${count(tested.n)} test images${training ? ", which were not used for training" : ""}, it classifies ${count(tested.correct)} correctly (${percent(tested.accuracy)}; ${RUNTIMES[tested.runtime]}, ${tested.precision}).${tested.top_k_accuracy["3"] ? ` Its top-3 accuracy is ${percent(tested.top_k_accuracy["3"])}.` : ""} It is weakest on ${weakest.label}. Its confidence is off by ${percent(tested.expected_calibration_error)} on average.`,
     );
   }
+  else words.push("Its accuracy was not measured.");
   return words;
 }
 
@@ -116,7 +118,19 @@ function besideTutorial({ parameters }, tested, tutorial) {
   );
 }
 
+/** So many classes have a row; of more, the weakest ones until all are asked for. */
+const MAX_ROWS = 20;
+
 function perClass({ per_class: results }) {
+  const isLong = results.length > MAX_ROWS;
+  const weakest = [...results].sort((one, other) => one.f1 - other.f1).slice(0, MAX_ROWS);
+  const place = element("div", { class: "results" });
+  const all = isLong ? element("button", { type: "button", class: "quiet", onclick: () => fill(place, tableOf(results, "Results by class on the test set")) }, `Show all ${count(results.length)} classes`) : null;
+  fill(place, tableOf(isLong ? weakest : results, isLong ? `The ${MAX_ROWS} weakest classes on the test set` : "Results by class on the test set"), all);
+  return place;
+}
+
+function tableOf(results, caption) {
   const cell = (share) => {
     const made = element("td", { class: "share" }, percent(share));
     made.style.setProperty("--share", share);
@@ -125,7 +139,7 @@ function perClass({ per_class: results }) {
   return element(
     "table",
     { class: "classes" },
-    element("caption", {}, "Results by class on the test set"),
+    element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ["class", "precision", "recall", "F1"].map((head) => element("th", { scope: "col" }, head)))),
     element("tbody", {}, results.map(({ label, precision, recall, f1 }) => element("tr", {}, element("th", { scope: "row" }, label), [precision, recall, f1].map(cell)))),
   );

@@ -65,11 +65,36 @@ function defaultOf(list) {
 }
 
 function drawModels(list, chosen) {
-  const tested = list.models.flatMap(({ versions }) => versions).find(({ test_images }) => test_images)?.test_images;
+  const tested = new Set(list.models.flatMap(({ versions }) => versions).map(({ test_images }) => test_images).filter(Boolean));
+  const images = tested.size === 1 ? `${count([...tested][0])} test images` : "each model's own test images";
+  const mark = list.models.some(({ tutorial }) => tutorial) ? "; the mark shows the tutorial's" : "";
   byId("models-hint").textContent =
     `${RUNTIMES[list.runtime]} ${list.runtime_version} on the ${list.device.toUpperCase()}.` +
-    (tested ? ` Accuracy on ${count(tested)} test images, stored with each version; the mark shows the tutorial's.` : "");
-  fill(byId("models"), element("ul", { class: "list" }, list.models.map((model) => rowOf(model, chosen))));
+    (tested.size ? ` Accuracy on ${images}, stored with each version${mark}.` : "");
+  const groups = byLabels(list.models);
+  fill(
+    byId("models"),
+    groups.map(({ title, models }) => [
+      groups.length > 1 ? element("h3", { class: "labels" }, title) : null,
+      element("ul", { class: "list", "aria-label": title }, models.map((model) => rowOf(model, chosen))),
+    ]).flat(),
+  );
+}
+
+/** Models with the same labels, in the order of the list. */
+function byLabels(models) {
+  const groups = new Map();
+  for (const model of models) {
+    const { label_set: key, classes, first_labels: first } = serving(model);
+    if (!groups.has(key)) groups.set(key, { title: titleOfLabels(classes, first), models: [] });
+    groups.get(key).models.push(model);
+  }
+  return [...groups.values()];
+}
+
+function titleOfLabels(classes, first) {
+  if (!first) return "Labels not known";
+  return `${count(classes)} classes: ${first.join(", ")}${classes > first.length ? ", …" : ""}`;
 }
 
 function rowOf(model, chosen) {
@@ -133,7 +158,7 @@ function accuracyOf({ test_accuracy: accuracy }, tutorial) {
 
 function factsOf({ test_accuracy: accuracy, precision, parameters: weights, size_bytes: bytes }) {
   const facts = [
-    accuracy === null ? null : element("strong", {}, percent(accuracy)),
+    accuracy !== null ? element("strong", {}, percent(accuracy)) : precision ? "not measured" : null,
     weights === null ? null : `${parameters(weights)} parameters`,
     bytes === null ? null : size(bytes),
     precision ?? null,

@@ -11,10 +11,12 @@ let nextId = 1;
 
 /** A picture, and the service's answers for it. */
 class Picture {
-  constructor(name, content) {
+  constructor(name, content, truth = null) {
     this.id = nextId++;
     this.name = name;
     this.content = content;
+    /** The true class, if it is known. */
+    this.truth = truth;
     this.url = URL.createObjectURL(content);
     /** By size, the pixels as the service decoded them: a data URL, and the same as a file. */
     this.seen = new Map();
@@ -22,6 +24,8 @@ class Picture {
     this.decodeMs = null;
     /** "model/version" -> ModelAnswer. */
     this.answers = new Map();
+    /** "model/version" of the answers with every class. */
+    this.whole = new Set();
     this.comparison = null;
     this.explanations = new Map();
     this.error = null;
@@ -52,21 +56,20 @@ export function startPictures() {
   return startSamples();
 }
 
-/** The samples are of CIFAR-10's test set; those whose class the chosen version doesn't have are hidden. */
+/** The samples are of CIFAR-10's test set; for versions that don't have all of its classes they are hidden. */
 function startSamples() {
   const buttons = [...document.querySelectorAll("#samples button")];
-  for (const button of buttons) button.addEventListener("click", () => addSample(button.firstElementChild));
+  for (const button of buttons) button.addEventListener("click", () => addSample(button));
   return ({ chosen }) => {
     const labels = labelsOf(chosen);
     if (!labels) return;
-    for (const button of buttons) button.parentElement.hidden = !labels.includes(button.firstElementChild.alt);
-    byId("samples").hidden = buttons.every((button) => button.parentElement.hidden);
+    byId("samples").hidden = !buttons.every((button) => labels.includes(button.textContent));
   };
 }
 
 /** Add files as pictures and select the first one. */
-export function addPictures(files) {
-  const added = [...files].slice(0, MAX_PICTURES).map((file) => new Picture(file.name || "pasted picture", file));
+export function addPictures(files, truth = null) {
+  const added = [...files].slice(0, MAX_PICTURES).map((file) => new Picture(file.name || "pasted picture", file, truth));
   if (!added.length) return;
   const kept = [...state.pictures, ...added];
   for (const gone of kept.splice(0, Math.max(0, kept.length - MAX_PICTURES))) URL.revokeObjectURL(gone.url);
@@ -74,16 +77,17 @@ export function addPictures(files) {
   changed({ pictures: kept, current: added[0] });
 }
 
-async function addSample(image) {
-  const name = `${image.alt} from the test set`;
+async function addSample(button) {
+  const truth = button.textContent;
+  const name = `${truth} from the test set`;
   const known = state.pictures.find((picture) => picture.name === name);
   if (known) {
     changed({ current: known });
     return;
   }
   try {
-    const response = await fetch(image.src);
-    addPictures([new File([await response.blob()], name, { type: "image/png" })]);
+    const response = await fetch(button.querySelector("img").src);
+    addPictures([new File([await response.blob()], name, { type: "image/png" })], truth);
   } catch {
     notice(new ServiceError({ title: "The sample can't be loaded", detail: "The service can't be reached" }));
   }

@@ -45,6 +45,9 @@ export const keyOf = ({ model, version }) => `${model}/${version}`;
 /** The labels of a version; null while they are not known. */
 export const labelsOf = (chosen) => (chosen && state.metadata.get(keyOf(chosen))?.labels) ?? null;
 
+/** As many classes as a version has; null while it is not known. */
+export const classesOf = (list, chosen) => (chosen && entryOf(list, chosen)?.classes) ?? null;
+
 /** What /models says of a version. */
 export function entryOf(list, { model, version }) {
   const entries = list?.models.find(({ name }) => name === model)?.versions ?? [];

@@ -34,6 +34,7 @@ def test_encodings_of_editors_are_read(encoding: str) -> None:
         (b'{"value": 9223372036854775808}', "9223372036854775808 is too large"),
         (b'{"value": ' + b"9" * 10_000 + b"}", "9… is too large"),
         (b'{"value": 1, "value": 2}', "the key 'value' is repeated"),
+        (json.dumps(dict.fromkeys(map(str, range(10_001)))).encode(), "an object has more than 10,000 keys"),
         (b'{"value": {"a\\nb": 1, "a\\nb": 2}}', r"the key 'a\nb' is repeated"),
         (b'{"value": "\\ud800"}', "Invalid JSON"),
         (b'{"value": ' + b"[" * 65 + b"]" * 65 + b"}", "nested more than 64 levels deep"),

@@ -18,13 +18,14 @@ def test_stored_evaluations_agree_with_themselves(name: str, version: int) -> No
         ("openvino", "float32", "test"),
     }
     for entry in metadata.evaluations:
-        diagonal = sum(entry.confusion_matrix[index][index] for index in range(10))
-        assert entry.n == 10_000 == sum(map(sum, entry.confusion_matrix))
+        matrix = entry.confusion_matrix
+        diagonal = sum(matrix[index][index] for index in range(10))
+        assert entry.n == 10_000 == sum(map(sum, matrix))
         assert entry.correct == diagonal
         assert entry.accuracy == diagonal / entry.n
         for index, result in enumerate(entry.per_class):
-            assert result.n == sum(entry.confusion_matrix[index])
-            assert result.recall == pytest.approx(entry.confusion_matrix[index][index] / result.n)
+            assert result.n == sum(matrix[index])
+            assert result.recall == pytest.approx(matrix[index][index] / result.n)
 
 
 def test_evaluation_prefers_the_runtime_asked_for_and_never_another_precision() -> None:

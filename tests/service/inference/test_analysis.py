@@ -30,20 +30,30 @@ def test_the_majority_counts_and_a_tie_goes_to_the_surer() -> None:
     assert agreement([]) == Agreement(label=None, models=0, of=0)
 
 
-def answered(labels: tuple[str, ...], result: Prediction | RequestError) -> Answered:
-    version = ModelVersion("sequential", 1, Path(), ())
-    version.labels = labels
+def answered(name: str, labels: set[str], result: Prediction | RequestError) -> Answered:
+    version = ModelVersion(name, 1, Path(), ())
+    version.label_set = frozenset(labels)
     return Answered(version, result, None)
 
 
-def test_only_models_with_the_same_labels_are_held_against_each_other() -> None:
-    pets, ships = ("cat", "dog"), ("cat", "dog", "ship")
-    cat, dog, ship = prediction("cat", 0.4), prediction("dog", 0.9), prediction("ship", 0.5)
+def compared(*answers: Answered) -> tuple[list[Prediction], list[str]]:
+    predictions, others = comparable(answers)
+    return predictions, [version.name for version in others]
+
+
+def test_models_are_compared_by_the_labels_that_they_share() -> None:
+    cat, dog, ship, oak = (prediction(label, 0.5) for label in ("cat", "dog", "ship", "oak"))
+    pets, dogs, ships = {"cat", "dog"}, {"dog", "wolf"}, {"ship", "wolf"}
     failed = UnavailableError("busy", retry_after_s=1)
-    assert comparable([answered(pets, cat), answered(ships, ship), answered(("dog", "cat"), dog)]) == [cat, dog]
-    assert comparable([answered(pets, cat), answered(ships, ship)]) == [cat]
-    assert comparable([answered(pets, failed), answered(ships, ship)]) == [ship]
-    assert comparable([answered(pets, failed)]) == []
+    first, trees = answered("pets", pets, cat), answered("trees", {"oak"}, oak)
+    assert compared(first, answered("dogs", dogs, dog)) == ([cat, dog], [])
+    assert compared(trees, first, answered("more", pets, dog)) == ([cat, dog], ["trees"])
+    assert compared(first, trees) == ([cat], ["trees"])
+    assert compared(trees, first) == ([oak], ["pets"])
+    assert compared(answered("pets", pets, failed), trees) == ([oak], [])
+    assert compared(answered("pets", pets, failed)) == ([], [])
+    assert compared(first, answered("ships", ships, ship)) == ([cat], ["ships"])
+    assert compared(first, answered("ships", ships, ship), answered("dogs", dogs, dog)) == ([cat, ship, dog], [])
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,18 @@ def test_agreement_is_counted(repository: ModelRepository) -> None:
     shadow.close()
 
 
+def test_agreement_is_of_the_labels_and_not_of_their_places(repository: ModelRepository) -> None:
+    shadow = Shadow(repository, lambda: False, thread_name_prefix="test-shadow")
+    other = repository.find("sequential", 2)
+    other.labels = other.labels[::-1]
+    assert other.model is not None
+    answers = other.model.predict(np.stack([sample.pixels for sample in SAMPLES]))
+    for sample, answer in zip(SAMPLES, answers, strict=True):
+        shadow.offer(repository.find("sequential"), sample.pixels, answer[::-1])
+    assert wait_for(repository, len(SAMPLES)).agreed == len(SAMPLES)
+    shadow.close()
+
+
 def test_busy_service_drops_comparisons(repository: ModelRepository) -> None:
     shadow = Shadow(repository, lambda: True, thread_name_prefix="test-shadow")
     offer_all(repository, shadow)

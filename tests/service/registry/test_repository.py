@@ -12,7 +12,8 @@ from service.registry.loading import VersionLoader
 from service.registry.repository import RETRY_WHILE_LOADING_S, ModelRepository, ModelVersion
 from tests.conftest import MODELS, PUBLISHED, SMALL_MODELS, newest_version
 from tests.fakes import FakeRuntime
-from tests.version_copies import flip_a_bit, publish_copy, rewrite_checksums
+from tests.version_copies import flip_a_bit, publish_copy, publish_relabelled, rewrite_checksums
+from training.cifar10 import CLASS_NAMES
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,46 @@ def test_default_is_the_most_accurate(runtime: FakeRuntime) -> None:
     repository = loaded(SMALL_MODELS, runtime)
     accuracy = {model.name: model.versions[0].test_accuracy or 0 for model in repository.status().models}
     assert repository.default_name() == max(accuracy, key=lambda name: accuracy[name])
+
+
+LEAVES = [f"leaf {number}" for number in range(10)]
+
+
+def default_of(models: Path, runtime: FakeRuntime, labels: frozenset[str]) -> str | None:
+    repository = ModelRepository(models, runtime, default_labels=labels)
+    repository.load_all()
+    return repository.default_name()
+
+
+def test_default_is_chosen_among_the_models_with_the_default_labels(one_model: Path, runtime: FakeRuntime) -> None:
+    publish_relabelled(one_model, "leaves", LEAVES)
+    publish_relabelled(one_model, "leaves-2", LEAVES[::-1], accuracy=0.995)
+    publish_relabelled(one_model, "not-measured", LEAVES, accuracy=None)
+    assert default_of(one_model, runtime, frozenset(CLASS_NAMES)) == "sequential"
+    assert default_of(one_model, runtime, frozenset(LEAVES)) == "leaves-2"
+    assert default_of(one_model, runtime, frozenset({"cat", "dog"})) == "leaves-2"
+
+
+def test_model_with_other_labels_does_not_answer_for_one_that_failed(one_model: Path, runtime: FakeRuntime) -> None:
+    publish_relabelled(one_model, "leaves", LEAVES)
+    flip_a_bit(version_folder(one_model, "sequential", 1) / "saved_model.pb")
+    repository = ModelRepository(one_model, runtime, default_labels=frozenset(CLASS_NAMES))
+    repository.load_all()
+    assert repository.not_ready_reason is None
+    with pytest.raises(UnavailableError, match="none of those with the default labels can answer"):
+        repository.find()
+    assert repository.find("leaves").name == "leaves"
+    repository.unload("sequential")
+    assert repository.find().name == "leaves"
+
+
+def test_a_model_that_was_not_measured_is_the_last_choice(one_model: Path, runtime: FakeRuntime) -> None:
+    publish_relabelled(one_model, "another", list(CLASS_NAMES), accuracy=None)
+    publish_relabelled(one_model, "bad", list(CLASS_NAMES), accuracy=0.0)
+    shutil.rmtree(one_model / "sequential")
+    assert default_of(one_model, runtime, frozenset(CLASS_NAMES)) == "bad"
+    shutil.rmtree(one_model / "bad")
+    assert default_of(one_model, runtime, frozenset(CLASS_NAMES)) == "another"
 
 
 def test_default_model_can_be_set_and_never_falls_back(one_model: Path, runtime: FakeRuntime) -> None:

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-import numpy as np
-
-from training.plots import draw_confusion_matrix
+from cifar10_serving.artifacts.confusions import confusion_matrix_of
+from training.plots import draw_confusion_matrix, most_frequent_confusions
 from training.report.figures import new_figure, svg
 from training.report.markdown import Column, code, picture, plain, table
 from training.report.sections.section import Section
@@ -35,20 +34,19 @@ def _name(version: PublishedVersion) -> str:
 
 def _mistakes(version: PublishedVersion) -> str:
     labels = version.labels
-    counts = np.array(version.test.confusion_matrix)
-    np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:MISTAKES]
-    pairs = [(index // len(labels), index % len(labels)) for index in order.tolist()]
     return ", ".join(
-        f"{plain(labels[true])} → {plain(labels[given])} {counts[true, given]}"
-        for true, given in pairs
-        if counts[true, given]
+        f"{plain(labels[true])} → {plain(labels[given])} {images}"
+        for true, given, images in most_frequent_confusions(_matrix(version), MISTAKES)
     )
+
+
+def _matrix(version: PublishedVersion) -> list[list[int]]:
+    return confusion_matrix_of(version.folder, version.metadata, version.test)
 
 
 def _figure(version: PublishedVersion) -> Any:
     figure = new_figure(5.6, 5.6)
     axes = figure.subplots()
-    draw_confusion_matrix(axes, version.test)
+    draw_confusion_matrix(axes, _matrix(version), version.labels)
     axes.set_title(f"{version.title}\n{version.test.correct:,} of {version.test.n:,} correct", fontsize=11)
     return figure

@@ -27,7 +27,9 @@ def test_answers_are_counted_by_label() -> None:
         tally.add(true_label, "leaves", 1, label)
     assert tally.matrix == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
     assert (tally.n, tally.correct, dict(tally.versions)) == (3, 2, {("leaves", 1): 3})
-    lines = evaluation_lines(tally, [StoredEvaluation("leaves", 1)])
+    *_, line = evaluation_lines(tally, [StoredEvaluation("leaves", 1)])
+    assert line == "leaves version 1 was not measured when it was published"
+    lines = evaluation_lines(tally, [StoredEvaluation("leaves", 1, is_available=False)])
     assert lines[0].split() == ["true", "\\", "predicted", "healt", "rust", "scab"]
     assert lines[-1] == "no stored accuracy for leaves version 1"
 
