@@ -110,7 +110,7 @@ def add_data(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data",
         type=Path,
-        metavar="PLACE",
+        metavar="FOLDER",
         help="a folder with a folder of pictures for each class, or with such folders in train/ and test/; a CSV file "
         "with the columns file and label; or the official CIFAR-10, which Keras downloads without this option",
     )

@@ -132,12 +132,18 @@ def published_name(arguments: argparse.Namespace, recipe: "Recipe") -> "Name":
 
     Raises:
         PublishError: the name or title can't be published, or pictures have none.
+        DatasetError: there are no pictures.
     """
     from training.export import Name
 
     name = arguments.name
     if name is None:
-        if has_pictures(arguments) or recipe.model not in MODEL_NAMES:
+        pictures = has_pictures(arguments)
+        if pictures:
+            from training.data.listing import list_pictures
+
+            list_pictures(arguments.data)  # a wrong place is the first thing to say
+        if pictures or recipe.model not in MODEL_NAMES:
             raise PublishError(
                 f"no name for a model of {arguments.data or 'CIFAR-10'}",
                 expected="a name to publish as: --name NAME",
