@@ -14,7 +14,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from training.build import build, compile_for_training
-from training.data import CIFAR10_DIMENSIONS, Split, load_cifar10, split_validation
+from training.data import CIFAR_DIMENSIONS, Split, load_cifar10, split_validation
 from training.fit import fit
 from training.preprocessing import scale
 from training.recipes import Recipe, get_recipe
@@ -34,7 +34,7 @@ def main() -> None:
 def fit_on_arrays(recipe: Recipe, train: Split) -> tuple[Any, float]:
     """Train with Keras' own `fit` on arrays, as the tutorial does; return model and best validation accuracy."""
     training, validation = split_validation(train, fraction=recipe.validation_fraction, seed=recipe.split_seed)
-    model = build(recipe, CIFAR10_DIMENSIONS)
+    model = build(recipe, CIFAR_DIMENSIONS)
     compile_for_training(model, recipe, train_n=len(training))
     history = model.fit(
         scale(training.pixels, recipe.input_scaling),

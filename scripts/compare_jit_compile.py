@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from training.build import build, compile_for_training
-from training.data import CIFAR10_DIMENSIONS
+from training.data import CIFAR_DIMENSIONS
 from training.recipes import Recipe, get_recipe
 
 BATCH = 128
@@ -26,7 +26,7 @@ def main() -> None:
     labels = generator.integers(0, 10, IMAGES)
     models = {}
     for jit_compile in (False, True):
-        models[jit_compile] = build(recipe(jit_compile=jit_compile), CIFAR10_DIMENSIONS)
+        models[jit_compile] = build(recipe(jit_compile=jit_compile), CIFAR_DIMENSIONS)
         compile_for_training(models[jit_compile], recipe(jit_compile=jit_compile), train_n=IMAGES)
     rates: dict[bool, list[float]] = {False: [], True: []}
     for round_number in range(ROUNDS + 1):

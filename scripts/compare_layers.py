@@ -56,13 +56,13 @@ def _images_per_s(model: str, layers: str, memory: str) -> float:
 
     from training.allocation import keep_memory
     from training.build import build, compile_for_training
-    from training.data import CIFAR10_DIMENSIONS
+    from training.data import CIFAR_DIMENSIONS
     from training.recipes import get_recipe
 
     if memory == "kept":
         keep_memory()
     recipe = get_recipe("tuned", model).model_copy(update={"layers": layers})
-    network = build(recipe, CIFAR10_DIMENSIONS)
+    network = build(recipe, CIFAR_DIMENSIONS)
     compile_for_training(network, recipe, train_n=50_000)
     random = np.random.default_rng(1)
     images = random.normal(size=(recipe.batch_size, 32, 32, 3)).astype(np.float32)

@@ -11,7 +11,7 @@ from tests.training.conftest import on_its_test_images
 from tests.training.small_backbones import small_backbone
 from training.architectures.transfer import BACKBONES, backbone_of
 from training.build import build, compile_for_training, to_export, weights_sha256
-from training.data import CIFAR10_DIMENSIONS, Dataset
+from training.data import CIFAR_DIMENSIONS, Dataset
 from training.errors import BackboneWeightsError, RecipeError
 from training.fit import fit
 from training.recipes import Recipe, get_recipe, with_backbone_weights
@@ -38,9 +38,9 @@ def test_backbone_begins_with_the_weights_of_a_file(tmp_path: Path, backbone: An
         backbone.save_weights(tmp_path / name)
     else:
         backbone.save(tmp_path / name)  # the older layout, in which Keras' own ImageNet weights come
-    model = build(recipe(tmp_path / name), CIFAR10_DIMENSIONS)
+    model = build(recipe(tmp_path / name), CIFAR_DIMENSIONS)
     assert weights_sha256(backbone_of(model)) == weights_sha256(backbone)
-    assert weights_sha256(backbone_of(build(recipe(), CIFAR10_DIMENSIONS))) != weights_sha256(backbone)
+    assert weights_sha256(backbone_of(build(recipe(), CIFAR_DIMENSIONS))) != weights_sha256(backbone)
 
 
 @pytest.mark.usefixtures("backbone")
@@ -53,7 +53,7 @@ def test_missing_file_is_a_clear_error(tmp_path: Path) -> None:
         recipe("imagnet")
     moved_since = recipe().model_copy(update={"backbone_weights": str(tmp_path / "absent.h5")})
     with pytest.raises(BackboneWeightsError, match=r"no file .*absent.h5. Expected: weights of MobileNetV2"):
-        build(moved_since, CIFAR10_DIMENSIONS)
+        build(moved_since, CIFAR_DIMENSIONS)
 
 
 @pytest.mark.parametrize(("value", "reason"), [(np.nan, "finite"), (1e30, "finite")])
@@ -75,7 +75,7 @@ def test_file_that_is_no_weights_file_is_a_clear_error(tmp_path: Path, content: 
     file = tmp_path / "wrong.weights.h5"
     file.write_bytes(content)
     with pytest.raises(BackboneWeightsError, match="can't be loaded into MobileNetV2") as raised:
-        build(recipe(file), CIFAR10_DIMENSIONS)
+        build(recipe(file), CIFAR_DIMENSIONS)
     assert "save_weights" in raised.value.remedy
 
 
@@ -85,7 +85,7 @@ def test_weights_of_another_backbone_are_a_clear_error(tmp_path: Path) -> None:
     other = small_backbone("vgg16", width=9)
     other(include_top=False, weights=None, input_shape=(32, 32, 3)).save_weights(file)
     with pytest.raises(BackboneWeightsError, match="can't be loaded into MobileNetV2"):
-        build(recipe(file), CIFAR10_DIMENSIONS)
+        build(recipe(file), CIFAR_DIMENSIONS)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_imagenet_weights_that_can_not_be_had_are_a_clear_error(
 ) -> None:
     monkeypatch.setattr("keras.src.backend.config.keras_home", lambda: str(tmp_path))  # has no earlier download
     with pytest.raises(BackboneWeightsError) as raised:
-        build(get_recipe("tutorial", "vgg16"), CIFAR10_DIMENSIONS)
+        build(get_recipe("tutorial", "vgg16"), CIFAR_DIMENSIONS)
     message = str(raised.value)
     assert "Keras could not load VGG16's ImageNet weights: URL fetch failure on https://" in message
     assert "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5" in message
@@ -114,7 +114,7 @@ def test_imagenet_weights_that_can_not_be_had_are_a_clear_error(
 
 @pytest.mark.usefixtures("backbone")
 def test_head_alone_trains_in_the_tutorial_recipe_and_all_where_asked() -> None:
-    frozen, free = build(recipe(), CIFAR10_DIMENSIONS), build(recipe(trainable_layers="all"), CIFAR10_DIMENSIONS)
+    frozen, free = build(recipe(), CIFAR_DIMENSIONS), build(recipe(trainable_layers="all"), CIFAR_DIMENSIONS)
     assert not backbone_of(frozen).trainable_variables
     assert len(frozen.trainable_variables) == 6
     assert len(backbone_of(free).trainable_variables) == 4
@@ -123,14 +123,14 @@ def test_head_alone_trains_in_the_tutorial_recipe_and_all_where_asked() -> None:
 @pytest.mark.usefixtures("backbone")
 def test_named_layers_train_and_the_others_do_not() -> None:
     for prefixes, names in ((("block_2",), ["block_2"]), (("block_1", "block_2"), ["block_1", "block_2"])):
-        model = build(recipe(trainable_layers=prefixes), CIFAR10_DIMENSIONS)
+        model = build(recipe(trainable_layers=prefixes), CIFAR_DIMENSIONS)
         assert [layer.name for layer in backbone_of(model).layers if layer.trainable_variables] == names
 
 
 @pytest.mark.usefixtures("backbone")
 def test_unknown_layer_name_names_the_close_one() -> None:
     with pytest.raises(RecipeError, match=r"no layer of MobileNetV2 begins with 'blok_2'.*block_2"):
-        build(recipe(trainable_layers=("blok_2",)), CIFAR10_DIMENSIONS)
+        build(recipe(trainable_layers=("blok_2",)), CIFAR_DIMENSIONS)
 
 
 def test_he_initialisation_keeps_the_signal_through_vgg16() -> None:
@@ -138,7 +138,7 @@ def test_he_initialisation_keeps_the_signal_through_vgg16() -> None:
     deviations = {}
     for initialization in ("keras", "he_normal"):
         chosen = with_backbone_weights(get_recipe("tutorial", "vgg16"), "none")
-        model = build(chosen.model_copy(update={"initialization": initialization}), CIFAR10_DIMENSIONS)
+        model = build(chosen.model_copy(update={"initialization": initialization}), CIFAR_DIMENSIONS)
         deviations[initialization] = float(np.asarray(backbone_of(model)(images)).std())
     assert deviations["he_normal"] > 0.3
     assert deviations["keras"] < 0.1
@@ -149,7 +149,7 @@ def test_schedule_rises_and_falls_to_nothing() -> None:
         get_recipe("tutorial", "sequential").model_dump()
         | {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "schedule": "cosine", "warmup_epochs": 2}
     )
-    model = build(chosen, CIFAR10_DIMENSIONS)
+    model = build(chosen, CIFAR_DIMENSIONS)
     compile_for_training(model, chosen, train_n=1280)
     optimizer = model.optimizer
     rates = []
@@ -161,9 +161,9 @@ def test_schedule_rises_and_falls_to_nothing() -> None:
 
 def test_bfloat16_model_becomes_the_same_network_in_float32() -> None:
     chosen = get_recipe("tutorial", "sequential").model_copy(update={"precision": "mixed_bfloat16"})
-    model = build(chosen, CIFAR10_DIMENSIONS)
+    model = build(chosen, CIFAR_DIMENSIONS)
     assert keras.config.dtype_policy().name == "float32"
-    exact = to_export(model, chosen, CIFAR10_DIMENSIONS)
+    exact = to_export(model, chosen, CIFAR_DIMENSIONS)
     images = np.random.default_rng(0).random((16, 32, 32, 3), dtype=np.float32)
     assert {layer.compute_dtype for layer in model.layers[:-1]} == {"bfloat16"}
     assert {layer.compute_dtype for layer in exact.layers} == {"float32"}
@@ -173,8 +173,8 @@ def test_bfloat16_model_becomes_the_same_network_in_float32() -> None:
 
 def test_export_has_keras_own_layers_where_training_had_fast_ones() -> None:
     chosen = get_recipe("tuned", "mobilenetv2").model_copy(update={"upsample_to": None})
-    model = build(chosen, CIFAR10_DIMENSIONS)
-    exported = to_export(model, chosen, CIFAR10_DIMENSIONS)
+    model = build(chosen, CIFAR_DIMENSIONS)
+    exported = to_export(model, chosen, CIFAR_DIMENSIONS)
     plain = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
     assert [type(layer) for layer in backbone_of(exported).layers] == [type(layer) for layer in plain.layers]
     pixels = np.random.default_rng(2).normal(size=(2, 32, 32, 3)).astype(np.float32)

@@ -11,7 +11,7 @@ from cifar10_serving.artifacts.metadata import EpochResult
 from tests.conftest import ROOT
 from training.build import build, compile_for_training
 from training.checkpoint import Checkpoint
-from training.data import CIFAR10_DIMENSIONS, Dataset
+from training.data import CIFAR_DIMENSIONS, Dataset
 from training.errors import CheckpointError, DivergedError
 from training.fit import fit
 from training.recipes import Recipe, get_recipe
@@ -50,7 +50,7 @@ def short_recipe(**changes: int) -> Recipe:
 
 
 def new_model(recipe: Recipe) -> Any:
-    model = build(recipe, CIFAR10_DIMENSIONS)
+    model = build(recipe, CIFAR_DIMENSIONS)
     compile_for_training(model, recipe, train_n=64)
     return model
 

@@ -16,7 +16,7 @@ from training import distillation
 from training.build import build, compile_for_training, to_export, weights_sha256
 from training.checkpoint import Checkpoint
 from training.cifar10 import CLASS_NAMES
-from training.data import CIFAR10_DIMENSIONS, Dataset, split_rows
+from training.data import CIFAR_DIMENSIONS, Dataset, split_rows
 from training.distillation import TaughtViews
 from training.errors import CheckpointError
 from training.export import export
@@ -176,8 +176,8 @@ def test_student_of_any_style_learns_is_restored_and_becomes_the_plain_network(
     recipe = recipe_of_style(style)
     checkpoint = Checkpoint(tmp_path, recipe, "data")
     model, restored = (
-        build(recipe, CIFAR10_DIMENSIONS),
-        build(recipe.model_copy(update={"seed": 1}), CIFAR10_DIMENSIONS),
+        build(recipe, CIFAR_DIMENSIONS),
+        build(recipe.model_copy(update={"seed": 1}), CIFAR_DIMENSIONS),
     )
     images = scale(small_cifar10.test.pixels, recipe.input_scaling)
     for network in (model, restored):
@@ -187,6 +187,6 @@ def test_student_of_any_style_learns_is_restored_and_becomes_the_plain_network(
     checkpoint.save(model, [])
     checkpoint.restore(restored)
     assert weights_sha256(restored) == weights_sha256(model)
-    exported = to_export(restored, recipe, CIFAR10_DIMENSIONS)
+    exported = to_export(restored, recipe, CIFAR_DIMENSIONS)
     assert exported.count_params() == 582_026
     np.testing.assert_allclose(exported(images), model(images), atol=1e-2)

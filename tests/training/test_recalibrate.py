@@ -8,7 +8,7 @@ from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 from tests.training.conftest import golden_images, on_its_test_images
 from training.build import exported_network
-from training.data import CIFAR10_DIMENSIONS, Dataset
+from training.data import CIFAR_DIMENSIONS, Dataset
 from training.errors import ExportError, RecipeError
 from training.export import export
 from training.fit import fit
@@ -51,8 +51,8 @@ def test_version_is_published_again_with_the_same_weights_at_its_recipes_tempera
 def test_weights_of_a_published_version_are_read_back(name: str, version: int) -> None:
     folder = version_folder(MODELS, name, version)
     recipe = Recipe.model_validate(read_metadata(folder).recipe)
-    model = exported_network(recipe, CIFAR10_DIMENSIONS)
-    read_weights(model, recipe.input_scaling, CIFAR10_DIMENSIONS, folder)
+    model = exported_network(recipe, CIFAR_DIMENSIONS)
+    read_weights(model, recipe.input_scaling, CIFAR_DIMENSIONS, folder)
     images = golden_images().images[:8]
     expected = OpenVinoRuntime().load(folder).predict(images)
     answers = model(scale(images, recipe.input_scaling), training=False)
@@ -60,6 +60,6 @@ def test_weights_of_a_published_version_are_read_back(name: str, version: int) -
 
 
 def test_another_network_is_a_clear_error() -> None:
-    model = exported_network(get_recipe("tuned", "vgg16"), CIFAR10_DIMENSIONS)
+    model = exported_network(get_recipe("tuned", "vgg16"), CIFAR_DIMENSIONS)
     with pytest.raises(ExportError, match=r"sequential.2 contains another network than VGG16_Model"):
-        read_weights(model, "standardize", CIFAR10_DIMENSIONS, version_folder(MODELS, "sequential", 2))
+        read_weights(model, "standardize", CIFAR_DIMENSIONS, version_folder(MODELS, "sequential", 2))

@@ -6,7 +6,7 @@ import pytest
 
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.training.conftest import golden_images
-from training.data import CIFAR10_DIMENSIONS
+from training.data import CIFAR_DIMENSIONS
 from training.evaluate import calibration_error
 from training.saved_model import write_saved_model
 from training.temperature import at_temperature, best_temperature
@@ -49,7 +49,7 @@ def test_exported_graph_answers_at_its_temperature(tmp_path: Path) -> None:
     answers = []
     for temperature in (1.0, 2.5):
         folder = tmp_path / str(temperature)
-        write_saved_model(model, "divide_by_255", CIFAR10_DIMENSIONS, folder, temperature=temperature)
+        write_saved_model(model, "divide_by_255", CIFAR_DIMENSIONS, folder, temperature=temperature)
         answers.append(OpenVinoRuntime().load(folder).predict(images))
     plain, scaled = answers
     assert np.abs(plain - scaled).max() > 0.01

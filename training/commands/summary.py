@@ -14,8 +14,8 @@ def add(command: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
     from training.commands.fit import chosen_recipe
-    from training.data import CIFAR10_DIMENSIONS
+    from training.data import CIFAR_DIMENSIONS
     from training.summary import summarize
 
-    print(summarize(chosen_recipe(arguments), CIFAR10_DIMENSIONS))
+    print(summarize(chosen_recipe(arguments), CIFAR_DIMENSIONS))
     return 0

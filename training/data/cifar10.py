@@ -14,7 +14,7 @@ from training.cifar10 import CLASS_COUNT, CLASS_NAMES, DATASET_NAME, IMAGE_SHAPE
 from training.data.dataset import Dataset, Dimensions, Split
 from training.errors import DatasetError
 
-CIFAR10_DIMENSIONS: Final = Dimensions(IMAGE_SHAPE, CLASS_COUNT)
+CIFAR_DIMENSIONS: Final = Dimensions(IMAGE_SHAPE, CLASS_COUNT)
 RECORDS_PER_BATCH: Final = 10_000
 PIXELS_PER_IMAGE: Final = 32 * 32 * 3
 RECORD_BYTES: Final = 1 + PIXELS_PER_IMAGE

@@ -4,7 +4,7 @@ import pytest
 
 from training.architectures.transfer import BACKBONES, backbone_of, divide, transfer_model
 from training.cifar10 import TUTORIAL_RESULTS
-from training.data import CIFAR10_DIMENSIONS
+from training.data import CIFAR_DIMENSIONS
 
 TRANSFER_MODELS: list[str] = ["vgg16", "mobilenetv2", "resnet50v2"]
 
@@ -18,7 +18,7 @@ def trainable(model: keras.Model) -> int:
 @pytest.mark.parametrize("name", TRANSFER_MODELS)
 def test_backbone_is_the_one_of_keras_applications_and_parameters_are_the_published_ones(name: str) -> None:
     keras.utils.clear_session()  # Keras numbers layers without a name through the process
-    model = transfer_model(name, CIFAR10_DIMENSIONS)
+    model = transfer_model(name, CIFAR_DIMENSIONS)
     ours = backbone_of(model)
     keras.utils.clear_session()
     original = BACKBONES[name](include_top=False, weights=None, input_shape=(32, 32, 3))
@@ -31,7 +31,7 @@ def test_backbone_is_the_one_of_keras_applications_and_parameters_are_the_publis
 
 
 def test_head_is_the_tutorials() -> None:
-    head = transfer_model("vgg16", CIFAR10_DIMENSIONS).layers[-4:]
+    head = transfer_model("vgg16", CIFAR_DIMENSIONS).layers[-4:]
     assert isinstance(head[0], keras.layers.Flatten)
     assert [(layer.units, layer.activation.__name__) for layer in head[1:]] == [
         (128, "relu"),
@@ -41,7 +41,7 @@ def test_head_is_the_tutorials() -> None:
 
 
 def test_upsampling_is_part_of_the_graph_and_keeps_every_parameter() -> None:
-    model = transfer_model("mobilenetv2", CIFAR10_DIMENSIONS, upsample_to=64)
+    model = transfer_model("mobilenetv2", CIFAR_DIMENSIONS, upsample_to=64)
     assert model.input_shape == (None, 32, 32, 3)
     assert backbone_of(model).input_shape == (None, 64, 64, 3)
     assert model.count_params() == TUTORIAL_RESULTS["mobilenetv2"].parameters
@@ -51,7 +51,7 @@ def test_upsampling_is_part_of_the_graph_and_keeps_every_parameter() -> None:
 
 def test_both_parts_together_answer_as_the_whole() -> None:
     images = np.random.default_rng(0).random((3, 32, 32, 3), dtype=np.float32)
-    model = transfer_model("mobilenetv2", CIFAR10_DIMENSIONS)
+    model = transfer_model("mobilenetv2", CIFAR_DIMENSIONS)
     backbone, head = divide(model)
     assert backbone.output_shape == (None, 1280)
     assert np.asarray(head(backbone(images))) == pytest.approx(np.asarray(model(images)), abs=1e-6)
