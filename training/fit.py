@@ -239,7 +239,7 @@ class _EpochRecorder(keras.callbacks.Callback):  # type: ignore[misc]  # keras h
             raise DivergedError(
                 f"the loss of epoch {epoch + 1} is {self.history[-1].loss}",
                 expected="a finite number",
-                remedy="lower the recipe's learning rate, or try another seed with --seed",
+                remedy="lower the learning rate with --learning-rate, or try another --seed",
             )
         if self._checkpoint is not None:
             self._checkpoint.save(self.model, self.history)

@@ -115,7 +115,7 @@ def test_run_that_diverges_ends_with_a_clear_error(tmp_path: Path, small_cifar10
     recipe = get_recipe("tutorial", "sequential").model_copy(
         update={"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 32}
     )
-    with pytest.raises(DivergedError, match=r"the loss of epoch 1 is .*lower the recipe's learning rate"):
+    with pytest.raises(DivergedError, match=r"the loss of epoch 1 is .*lower the learning rate with --learning-rate"):
         fit(recipe, small_cifar10, checkpoint=Checkpoint(tmp_path, recipe, "data"))
     assert list(tmp_path.iterdir()) == []
 

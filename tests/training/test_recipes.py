@@ -5,7 +5,7 @@ from cifar10_serving.artifacts.layout import read_metadata
 from tests.conftest import MODELS
 from training.cifar10 import MODEL_NAMES, SMALL_CNNS
 from training.errors import RecipeError
-from training.recipes import RECIPES, Recipe, get_recipe, held_out, smoke, with_backbone_weights
+from training.recipes import RECIPES, Recipe, for_pictures, get_recipe, held_out, smoke, with_backbone_weights
 
 TAUGHT = {"teachers": ["vgg16/2"], "views": 2, "augmentation": {}, "cutmix_share": 0.5, "seed": 83}
 SOFT = {"loss": "categorical_crossentropy"}
@@ -127,6 +127,18 @@ def test_held_out_validates_on_a_tenth_where_the_recipe_trains_on_all() -> None:
     tuned_recipe, tutorial_recipe = get_recipe("tuned", "vgg16"), get_recipe("tutorial", "vgg16")
     assert held_out(tuned_recipe) == tuned_recipe.model_copy(update={"validation_fraction": 0.1})
     assert held_out(tutorial_recipe) == tutorial_recipe
+
+
+@pytest.mark.parametrize("model", list(MODEL_NAMES))
+def test_tuned_recipe_for_pictures_normalizes_every_network(model: str) -> None:
+    recipe = for_pictures(get_recipe("tuned", model), 32)
+    assert recipe.batch_normalization == ("keras" if model in ("mobilenetv2", "resnet50v2") else "folded")
+    assert (recipe.validation_fraction, recipe.temperature) == (0.1, 1)
+    assert Recipe.model_validate(recipe.model_dump()) == recipe
+
+
+def test_tutorial_recipe_for_pictures_stays_the_tutorials() -> None:
+    assert for_pictures(get_recipe("tutorial", "sequential"), 32) == get_recipe("tutorial", "sequential")
 
 
 @pytest.mark.parametrize("version", sorted(str(folder.relative_to(MODELS)) for folder in MODELS.glob("*/[0-9]*")))

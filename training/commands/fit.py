@@ -83,7 +83,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
         DatasetError: an option doesn't go with the data.
     """
     from training.recipes import (
-        for_image_size,
+        for_pictures,
         get_recipe,
         held_out,
         with_backbone_weights,
@@ -97,7 +97,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> "Recipe":
     own = arguments.architecture is not None
     recipe = get_recipe(arguments.recipe or ("tuned" if pictures or own else "tutorial"), _chosen_model(arguments))
     if pictures:
-        recipe = with_field(held_out(for_image_size(recipe, image_side(arguments))), "temperature", 1.0)
+        recipe = for_pictures(recipe, image_side(arguments))
     if arguments.seed is not None:
         recipe = with_seed(recipe, arguments.seed)
     for field in CHANGED_BY_OPTIONS:
