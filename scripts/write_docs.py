@@ -100,11 +100,16 @@ def artifact_document(text: str) -> str:
 
 
 def stored_versions() -> list[ModelMetadata]:
-    """Return the metadata of all versions in models/."""
-    return [
+    """Return the metadata of the versions in models/ that were trained here and measured; imported ones may not be."""
+    versions = [
         read_metadata(version_folder(ROOT / "models", name, version))
         for name, versions in versions_by_model(ROOT / "models").items()
         for version in versions
+    ]
+    return [
+        metadata
+        for metadata in versions
+        if metadata.training is not None and metadata.evaluation("test", "float32", "openvino") is not None
     ]
 
 

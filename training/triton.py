@@ -33,10 +33,16 @@ def write_triton_repository(models: Path, name: str, version: int, repository: P
 
     Raises:
         ArtifactError: the version is incomplete or damaged.
-        PublishError: the repository can't be written to, or already has this version.
+        PublishError: the version has no SavedModel, or the repository can't be written to or already has it.
     """
     source = version_folder(models, name, version)
     metadata = read_metadata(source)
+    if not has_saved_model(metadata):
+        raise PublishError(
+            f"{source} has no {SAVED_MODEL_FILE}, as it was imported from ONNX",
+            expected="a version with a SavedModel",
+            remedy="give Triton the ONNX file itself, or import the model from Keras or a SavedModel",
+        )
     verify(source, metadata)
     model = repository / name
     target = model / str(version)
@@ -60,6 +66,11 @@ def write_triton_repository(models: Path, name: str, version: int, repository: P
     write_published(model / CONFIG_FILE, triton_configuration(metadata))
     write_published(model / LABELS_FILE, "\n".join(metadata.labels))
     return model
+
+
+def has_saved_model(metadata: ModelMetadata) -> bool:
+    """Return True for a version that Triton can load: those imported from ONNX have no SavedModel."""
+    return SAVED_MODEL_FILE in metadata.files
 
 
 def triton_configuration(metadata: ModelMetadata) -> str:

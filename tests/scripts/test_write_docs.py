@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from scripts import write_docs
 from scripts.write_docs import artifact_document, readme, replace_part, settings_document
 from service.settings import Settings, variable
 from tests.conftest import ROOT
+from tests.other_models import publish_renamed
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -33,6 +35,22 @@ def test_generated_parts_are_what_their_sources_say() -> None:
     artifact = (ROOT / "docs/artifact.md").read_text(encoding="utf-8")
     assert artifact_document(artifact) == artifact
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_document()
+
+
+def test_version_that_was_imported_or_not_measured_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained = publish_renamed(tmp_path / "models", "trained", "Trained")
+    source: dict[str, object] = {
+        "source": "keras", "file_name": "garden.keras", "sha256": "0" * 64, "size_bytes": 1000, "layout": "NHWC",
+        "outputs": "probabilities", "outputs_by": "measurement", "scaling": "divide_by_255", "scaling_by": "option",
+        "scalings": [], "imported_at": "2026-11-28T12:00:00Z", "git_commit": "0" * 40, "command": "import",
+        "versions": {},
+    }  # fmt: skip
+    for name, changes in (("imported", {"training": None, "imported": source}), ("unmeasured", {"evaluations": []})):
+        publish_renamed(tmp_path / "models", name, name)
+        file = tmp_path / f"models/{name}/1/metadata.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    monkeypatch.setattr(write_docs, "ROOT", tmp_path)
+    assert write_docs.stored_versions() == [trained]
 
 
 def test_every_setting_is_documented() -> None:

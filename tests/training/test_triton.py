@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import openvino
@@ -9,6 +10,7 @@ from cifar10_serving.artifacts.layout import version_folder
 from cifar10_serving.errors import ArtifactError, PublishError
 from cifar10_serving.runtimes.golden import read_golden
 from tests.conftest import MODELS, newest_version
+from tests.other_models import publish_renamed
 from tests.training.commands.training_command import last_line, run
 from tests.version_copies import flip_a_bit
 from training.cifar10 import CLASS_NAMES
@@ -72,6 +74,24 @@ def test_version_that_is_not_whole_leaves_nothing(one_model: Path, tmp_path: Pat
     with pytest.raises(ArtifactError):
         write_triton_repository(one_model, "sequential", 1, tmp_path / "repository")
     assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.slow
+def test_version_without_a_saved_model_is_named_and_left_out(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    publish_renamed(models, "trained", "Trained")
+    publish_renamed(models, "from-onnx", "From ONNX")
+    file = models / "from-onnx/1/metadata.json"
+    document = json.loads(file.read_text())
+    document["files"]["openvino/model.xml"] = document["files"].pop("saved_model.pb")
+    file.write_text(json.dumps(document))
+    every = run("export", "--for", "triton", "--models", models, "--to", tmp_path / "repository")
+    assert every.returncode == 0, every.stderr
+    assert "left out: from-onnx version 1 has no SavedModel" in every.stdout
+    assert [entry.name for entry in (tmp_path / "repository").iterdir()] == ["trained"]
+    one = run("export", "--for", "triton", "from-onnx", "--models", models, "--to", tmp_path / "repository")
+    assert one.returncode == 1
+    assert "from-onnx/1 has no saved_model.pb, as it was imported from ONNX" in last_line(one.stderr)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from cifar10_serving.errors import PublishError
 from training.cifar10 import MODEL_NAMES
 from training.commands.arguments import add_architecture, add_checkpoints, add_data, add_models, add_recipe
@@ -14,7 +15,7 @@ from training.commands.data import add_pictures, has_pictures, load_data
 from training.commands.describe import describe_published
 from training.commands.fit import add_name, chosen_recipe, command_line, published_name
 from training.published import versions_by_model
-from training.triton import write_triton_repository
+from training.triton import has_saved_model, write_triton_repository
 
 TRITON: Final = "triton"
 
@@ -90,7 +91,17 @@ def _export_for_triton(arguments: argparse.Namespace) -> int:
             expected="at least one published version",
             remedy="pass the folder of the published versions with --models",
         )
+    if arguments.model is None:
+        found = {name: version for name, version in found.items() if _is_for_triton(arguments.models, name, version)}
     for name, version in found.items():
         print(f"{write_triton_repository(arguments.models, name, version, arguments.to)}, version {version}")
-    print(f"tritonserver --model-repository={arguments.to.absolute()}")
+    if found:
+        print(f"tritonserver --model-repository={arguments.to.absolute()}")
     return 0
+
+
+def _is_for_triton(models: Path, name: str, version: int) -> bool:
+    if has_saved_model(read_metadata(version_folder(models, name, version))):
+        return True
+    print(f"left out: {name} version {version} has no SavedModel, as it was imported from ONNX")
+    return False
