@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,11 +130,13 @@ def _run(file: Path) -> Any:
     if description is None or description.loader is None:
         raise ArchitectureError(f"{file} is not a Python file", expected="a name that ends in .py")
     module = importlib.util.module_from_spec(description)
+    sys.modules[description.name] = module  # data classes look their module up
     try:
         description.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001  # the user's own code
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's own code
+        reason = " ".join(str(error).split())
         raise ArchitectureError(
-            f"running {file} raises {type(error).__name__}: {error}", expected="a file that can be imported"
+            f"running {file} raises {type(error).__name__}: {reason}", expected="a file that can be imported"
         ) from None
     return module
 

@@ -94,13 +94,27 @@ def test_function_that_builds_no_classifier_says_why(file: Path, function: str, 
         ("{file}x:build", "no file .*my_net.pyx"),
         ("{folder}:build", "a folder"),
         ("{broken}:build", "running .*broken.py raises ZeroDivisionError: division by zero"),
+        ("{quits}:build", "running .*quits.py raises SystemExit: 3"),
+        ("{wordy}:build", "running .*wordy.py raises RuntimeError: first second. Expected"),
     ],
 )
 def test_file_that_can_not_be_used_says_why(file: Path, spec: str, reason: str) -> None:
     broken = file.with_name("broken.py")
     broken.write_text("1 / 0")
+    quits = file.with_name("quits.py")
+    quits.write_text("raise SystemExit(3)")
+    wordy = file.with_name("wordy.py")
+    wordy.write_text("raise RuntimeError('first\\nsecond')")
     with pytest.raises(ArchitectureError, match=reason):
-        load_file(spec.format(file=file, folder=file.parent, broken=broken))
+        load_file(spec.format(file=file, folder=file.parent, broken=broken, quits=quits, wordy=wordy))
+
+
+def test_file_may_define_data_classes(file: Path) -> None:
+    lines = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Width:\n    n: int\n"
+    )
+    file.write_text(lines + file.read_text())
+    assert build(get_recipe("tuned", load_file(str(file)).name), DIMENSIONS).output_shape == (None, 4)
 
 
 def test_file_in_the_package_needs_only_a_registered_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

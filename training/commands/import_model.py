@@ -100,8 +100,6 @@ def run(arguments: argparse.Namespace) -> int:
     require_tensorflow("importing")
     from training.importing.importer import ImportOptions, import_model
 
-    if arguments.custom_objects is not None:
-        print(f"running {printable(str(arguments.custom_objects))}, as --custom-objects says", flush=True)
     source = open_source(arguments.model, image_size, arguments.custom_objects)
     height, width = source.input.size
     print(

@@ -89,7 +89,7 @@ def only_tensor(values: Any) -> Any:
 
 
 def run_custom_objects(file: Path) -> dict[str, Any]:
-    """Run a Python file and return its classes and functions by name.
+    """Run a Python file, say so, and return its classes and functions by name.
 
     Raises:
         ModelImportError: it can't be run.
@@ -99,9 +99,10 @@ def run_custom_objects(file: Path) -> dict[str, Any]:
         raise ModelImportError(f"--custom-objects {file} is not a Python file", expected="a file ending in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    print(f"running {printable(str(file))}, as --custom-objects says", flush=True)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's code may raise anything
         raise ModelImportError(
             f"--custom-objects {file} can't be run: {type(error).__name__}: {one_line(error)}"
         ) from None

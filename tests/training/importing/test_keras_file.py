@@ -47,10 +47,13 @@ def test_model_of_any_size_needs_one_and_may_scale_itself(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_lambda_layers_are_rejected_by_name(tmp_path: Path, suffix: str) -> None:
+def test_lambda_layers_are_rejected_by_name_before_anything_runs(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     network(keras.layers.Lambda(lambda values: values / 255, name="scaled")).save(tmp_path / f"model.{suffix}")
     with pytest.raises(ModelImportError, match=r"the layer 'scaled' is a Lambda: it holds Python code"):
-        open_keras_file(tmp_path / f"model.{suffix}", None, None)
+        open_keras_file(tmp_path / f"model.{suffix}", None, tmp_path / "layers.py")
+    assert "running" not in capsys.readouterr().out
 
 
 def test_own_layers_come_from_a_named_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,13 +67,18 @@ def test_own_layers_come_from_a_named_file_alone(tmp_path: Path, capsys: pytest.
     assert "running" not in capsys.readouterr().out
     source = open_keras_file(tmp_path / "model.keras", None, tmp_path / "layers.py")
     assert source.output_count == 3
-    assert "running" in capsys.readouterr().out
+    said, ran = capsys.readouterr().out.splitlines()[:2]
+    assert said == f"running {tmp_path / 'layers.py'}, as --custom-objects says"
+    assert ran == "running"
 
 
 def test_file_with_own_layers_that_fails_is_named(tmp_path: Path) -> None:
     network().save(tmp_path / "model.keras")
     (tmp_path / "layers.py").write_text("1 / 0")
     with pytest.raises(ModelImportError, match=r"layers.py can't be run: ZeroDivisionError"):
+        open_keras_file(tmp_path / "model.keras", None, tmp_path / "layers.py")
+    (tmp_path / "layers.py").write_text("import sys; sys.exit(3)")
+    with pytest.raises(ModelImportError, match=r"layers.py can't be run: SystemExit: 3"):
         open_keras_file(tmp_path / "model.keras", None, tmp_path / "layers.py")
     with pytest.raises(ModelImportError, match=r"nowhere.py is not a Python file"):
         open_keras_file(tmp_path / "model.keras", None, tmp_path / "nowhere.py")
