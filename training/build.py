@@ -119,11 +119,14 @@ def _own_model(recipe: Recipe, dimensions: Dimensions) -> Any:
     expected = f"a keras.Model from {dimensions.input_shape} to probabilities of {dimensions.class_count} classes"
     try:
         model = own.build(dimensions.input_shape, dimensions.class_count)
-        answers = np.asarray(model(np.zeros((1, *dimensions.input_shape), np.float32), training=False), np.float32)
+        zeros = np.zeros((1, *dimensions.input_shape), np.float32)
+        answers = np.asarray(model(zeros, training=False), np.float32) if isinstance(model, keras.Model) else None
     except Exception as error:  # noqa: BLE001  # the user's own code
         raise ArchitectureError(
             f"building {own.name} raises {type(error).__name__}: {_first_line(error)}", expected=expected
         ) from None
+    if answers is None:
+        raise ArchitectureError(f"{own.name} returns {type(model).__name__}", expected=expected)
     if answers.shape != (1, dimensions.class_count):
         raise ArchitectureError(f"{own.name} answers {answers.shape} for one image", expected=expected)
     if not (answers.min() >= 0 and abs(answers.sum() - 1) <= PROBABILITY_SUM_TOLERANCE):

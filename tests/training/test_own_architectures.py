@@ -86,6 +86,12 @@ def test_function_that_builds_no_classifier_says_why(file: Path, function: str, 
         build(recipe, DIMENSIONS)
 
 
+def test_function_that_forgets_to_return_its_model_is_named(file: Path) -> None:
+    file.write_text("def build(input_shape, class_count): pass")
+    with pytest.raises(ArchitectureError, match=r"my_net.py:build returns NoneType. Expected: a keras.Model"):
+        build(get_recipe("tuned", load_file(str(file)).name), DIMENSIONS)
+
+
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
