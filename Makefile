@@ -5,7 +5,10 @@ SERVE_VENV := .venv-serve
 CLIENT_VENV := .venv-client
 BIN := $(VENV)/bin
 MODELS ?= sequential functional subclassing
-RECIPE ?= tutorial
+RECIPE ?=
+DATA := $(CIFAR10_DATA)
+NAME :=
+OPTIONS :=
 BENCH ?=
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -48,9 +51,10 @@ lock: $(VENV)/installed ## compile requirements/*.txt from pyproject.toml
 proto: $(VENV)/installed ## generate the gRPC messages from their .proto
 	scripts/proto
 
-train: $(VENV)/installed ## train and publish MODELS with RECIPE; CIFAR10_DATA is the data folder
+train: $(VENV)/installed ## train and publish MODELS with RECIPE; DATA is CIFAR-10's folder, or one of pictures, with NAME
 	for model in $(MODELS); do \
-		$(BIN)/python -m training fit $$model --recipe $(RECIPE) $(if $(CIFAR10_DATA),--data $(CIFAR10_DATA)) || exit 1; \
+		$(BIN)/python -m training fit $$model $(if $(RECIPE),--recipe $(RECIPE)) $(if $(DATA),--data $(DATA)) \
+			$(if $(NAME),--name $(NAME)) $(OPTIONS) || exit 1; \
 	done
 
 bench: $(VENV)/installed ## benchmark the service and the alternatives; BENCH=--quick for a part, BENCH=--help for more

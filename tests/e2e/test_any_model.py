@@ -360,11 +360,11 @@ def test_page(server: Server) -> None:
         expect(page.locator("#explain-class option")).to_have_text(["predicted class", "healthy", "rust", "scab"])
         page.check(f"#model-{MANY}")
         expect(page.locator(".bars .value")).to_have_count(10)
+        expect(page.locator(".classes tbody tr")).to_have_count(20)
+        results = Axe().run(page)  # before there are hundreds of rows, each of which takes its time
+        assert results.violations_count == 0, results.generate_report()
         page.click("text=Show more of the 400 classes")
         expect(page.locator(".bars .value")).to_have_count(400)
-        results = Axe().run(page)
-        assert results.violations_count == 0, results.generate_report()
-        expect(page.locator(".classes tbody tr")).to_have_count(20)
         page.click("text=Show all 400 classes")
         expect(page.locator(".classes tbody tr")).to_have_count(400)
         expect(page.locator("#seen canvas")).to_have_attribute("width", "96")
@@ -379,6 +379,6 @@ def test_page(server: Server) -> None:
             "3 classes: healthy, rust, scab",
             "400 classes: sort 0, sort 1, sort 2, …",
         ]
-        results = Axe().run(page)
+        results = Axe().run(page, context="#answer-body")
         assert results.violations_count == 0, results.generate_report()
         assert not complaints

@@ -47,7 +47,7 @@ def decode(content: bytes, shape: InputShape) -> NDArray[np.uint8]:
             image.getexif()[TIFF_ORIENTATION] = UPRIGHT  # Pillow would turn the large picture
             image.load()
             return to_pixels(
-                image,
+                image.copy(),  # whose size is that of the pixels; Pillow's image already has that of the turned ones
                 shape,
                 orientation=turned,
                 grey_bits=max(8, image.tag_v2.get(TIFF_BITS, (DEEP_GREY_BITS,))[0]),
