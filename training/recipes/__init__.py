@@ -134,7 +134,7 @@ def with_field(recipe: Recipe, field: str, value: Any) -> Recipe:
     try:
         return Recipe.model_validate(recipe.model_dump() | {field: value})
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         raise RecipeError(f"{field} {value} for the recipe {recipe.name} of {recipe.model}", expected=reason) from None
 
 

@@ -100,7 +100,7 @@ def test_smoke_needs_no_name_and_keeps_nothing(photos: Path, tmp_path: Path) -> 
         (["sequential", "--name", "My Garden"], "the name 'My Garden'"),
         (["sequential", "--name", "garden", "--image-size", "7"], "--image-size 7. Expected: 8 to 1024 pixels"),
         (["vgg16", "--recipe", "tutorial", "--name", "garden", "--image-size", "16"], "at least 32 pixels"),
-        (["sequential", "--name", "garden", "--epochs", "0"], "epochs 0 .*greater than or equal to 1"),
+        (["sequential", "--name", "garden", "--epochs", "0"], "epochs 0 .*Expected: greater than or equal to 1"),
         (["sequential", "--name", "garden", "--weight-decay", "0.1", "--recipe", "tutorial"], "needs adamw or sgd"),
         (["--name", "garden"], "no MODEL. Expected: one of sequential"),
         (["lenet", "--name", "garden"], "no model 'lenet'"),
