@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cifar10_serving.artifacts.metadata import InputShape
-from cifar10_serving.pixels import UPRIGHT, draft_side, exif_orientation, to_pixels
+from cifar10_serving.pixels import JPEG_MIN_SCALE, UPRIGHT, draft_side, exif_orientation, to_pixels
 from service.errors import RequestError, out_of_memory
 from service.images.formats.image_file import READABLE_FORMATS, damaged
 from service.images.formats.image_file import ImageFile as ReadFile
@@ -93,7 +93,7 @@ class EncodedImage:
         return image
 
     def _load(self, ending: bytes) -> Image.Image:
-        if self._file.format == "JPEG" and self._file.pixels <= SMALL_PIXELS and not ending:
+        if self._file.format == "JPEG" and self._file.pixels <= SMALL_PIXELS and not ending and not self._is_reduced():
             small = _small_jpeg(self._file)
             if small is not None:
                 return small
@@ -105,6 +105,10 @@ class EncodedImage:
             self._orientation = exif_orientation(image.info.get("exif", b"")) or UPRIGHT
         image.load()
         return image
+
+    def _is_reduced(self) -> bool:
+        """Return whether libjpeg reduces a JPEG while it decodes."""
+        return min(self._file.width, self._file.height) >= JPEG_MIN_SCALE * self._draft_side
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

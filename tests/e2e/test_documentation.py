@@ -86,7 +86,9 @@ def test_photos_become_a_service(tmp_path: Path) -> None:
     fit_line, check_line, serve_line, curl_line = next(
         block for block in blocks(OWN_MODELS, "sh") if "docker compose up" in block
     ).splitlines()
-    quick = fit_line.replace("mobilenetv2", "sequential").replace("--image-size 96", "--image-size 48 --epochs 1 --precision float32")
+    quick = fit_line.replace("mobilenetv2", "sequential").replace(
+        "--image-size 96", "--image-size 48 --epochs 1 --precision float32"
+    )
     assert quick != fit_line
     fitted = run(quick, tmp_path, models, "--models", str(models), "--checkpoints", str(tmp_path / "cache"))
     assert fitted.returncode == 0, fitted.stderr

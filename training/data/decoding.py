@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from cifar10_serving.artifacts.metadata import InputShape
 from cifar10_serving.pixels import UPRIGHT, draft_side, orientation, to_pixels
 
-RULES: Final = 1
+RULES: Final = 2
 """Number of these rules, part of a cache's name: raise it with any change of the pixels."""
 TIFF_BITS: Final = 258
 TIFF_PHOTOMETRIC: Final = 262
