@@ -28,9 +28,9 @@ MAX_FOLDER_BYTES: Final = 2**30
 """Size limit; beyond it the least recently used files are deleted, as each version and release adds some."""
 HEAD_BYTES: Final = mmap.PAGESIZE
 """Size of the header, so that the content starts on a page of its own."""
-WORTH_SPLITTING: Final = 1.05
+WORTH_SPLITTING: Final = 1.25
 """A core for each call may take this many times as long per image as one call on all cores: while the results of one
-call are handed out, the others go on computing."""
+call are handed out, the others go on computing, and decoding on one core holds up a call on all cores at each layer."""
 NOTHING: Final = np.zeros(0, np.uint8)
 
 logger = logging.getLogger(__name__)
