@@ -1,59 +1,20 @@
 """Publish a trained model as a version; `training.publishing` measures and publishes."""
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-from cifar10_serving.artifacts.metadata import MAX_TITLE, NAME_PATTERN, ModelMetadata, SplitName, TrainingRun
 from cifar10_serving.artifacts.metadata import Dataset as DatasetRecord
-from cifar10_serving.errors import PublishError
+from cifar10_serving.artifacts.metadata import ModelMetadata, SplitName, TrainingRun
 from cifar10_serving.runtimes.base import Probabilities
 from training.cifar10 import MODEL_NAMES, identity
 from training.data.dataset import Dataset, Split
 from training.fit import TrainedModel, answers_of
 from training.own_architectures import find
 from training.provenance import git_commit, package_versions
+from training.published import Name
 from training.publishing import Described, publish_version
 from training.recipes import Recipe
 from training.saved_model import signatures, write_saved_model
 from training.temperature import at_temperature
-
-
-@dataclass(frozen=True)
-class Name:
-    """The name to publish as, and the title."""
-
-    name: str
-    title: str
-
-    @classmethod
-    def of_the_six(cls, model: str, *, title: str | None = None) -> Self:
-        """Return the name of one of the six models on CIFAR-10."""
-        known = identity(model)
-        return cls(known.name, title or known.title)
-
-    @classmethod
-    def checked(cls, name: str, *, title: str | None = None) -> Self:
-        """Return a name and title that can be published; without a title, it is made from the name.
-
-        Raises:
-            PublishError: they can't.
-        """
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise PublishError(
-                f"the name '{name}'",
-                expected="up to 64 small letters, digits, dots, hyphens or underscores, the first a letter or digit",
-                remedy="choose another name with --name",
-            )
-        shown = title or re.sub("[._-]+", " ", name).strip().capitalize() or name
-        if len(shown) > MAX_TITLE or not shown.isprintable():
-            raise PublishError(
-                f"the title '{shown}'",
-                expected=f"one line of at most {MAX_TITLE} characters",
-                remedy="give another --title",
-            )
-        return cls(name, shown)
 
 
 def export(

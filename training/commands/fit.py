@@ -18,7 +18,7 @@ from training.errors import RecipeError
 
 if TYPE_CHECKING:
     from training.data import Dataset
-    from training.export import Name
+    from training.published import Name
     from training.recipes import Recipe
 
 WHEN_STOPPED: Final = ": nothing was published; the same command resumes after the last finished epoch"
@@ -134,7 +134,7 @@ def published_name(arguments: argparse.Namespace, recipe: "Recipe") -> "Name":
         PublishError: the name or title can't be published, or pictures have none.
         DatasetError: there are no pictures.
     """
-    from training.export import Name
+    from training.published import Name
 
     name = arguments.name
     if name is None:

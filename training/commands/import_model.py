@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cifar10_serving.artifacts.layout import staging_folder
-from cifar10_serving.artifacts.metadata import CHANNELS, MAX_SIDE, MAX_TITLE, MIN_SIDE, NAME_PATTERN
+from cifar10_serving.artifacts.metadata import CHANNELS, MAX_SIDE, MIN_SIDE
 from cifar10_serving.text import did_you_mean, printable
 from training.commands.arguments import add_checkpoints, add_models
 from training.commands.describe import describe_published
 from training.errors import ModelImportError
+from training.published import LEGAL_NAME, Name
 
 if TYPE_CHECKING:
     from training.importing.importer import TestPictures
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from training.recipes.recipe import InputScaling
 
 SIZE: Final = re.compile(r"([0-9]{1,5})(?:x([0-9]{1,5}))?")
-LEGAL_NAME: Final = "1 to 64 small letters, digits and . _ - with a letter or digit first"
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="the file, or the folder of a SavedModel")
     command.add_argument("--name", required=True, metavar="NAME", help=f"the model's name: {LEGAL_NAME}")
-    command.add_argument("--title", metavar="TEXT", help="the model's title; default: its name")
+    command.add_argument("--title", metavar="TEXT", help="title for readers; default: made from the name")
     command.add_argument(
         "--labels",
         type=Path,
@@ -77,8 +77,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Open, measure and publish the model."""
-    check_name(arguments.name)
-    title = _checked_title(arguments.title if arguments.title is not None else arguments.name)
+    name = Name.checked(arguments.name, title=arguments.title)
     image_size = parse_size(arguments.image_size) if arguments.image_size is not None else None
     scaling = _checked_scaling(arguments.scaling) if arguments.scaling is not None else None
     from training.data.listing import list_pictures
@@ -111,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = _pictures(arguments.data, arguments.checkpoints, image_size=source.input.size, labels=labels)
     options = ImportOptions(
         name=arguments.name,
-        title=title,
+        title=name.title,
         labels=labels,
         command=command_line(arguments),
         scaling=scaling,
@@ -123,16 +122,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not metadata.evaluations:
         print("  accuracy not measured: there were no test pictures")
     return 0
-
-
-def check_name(name: str) -> None:
-    """Check the name of a model.
-
-    Raises:
-        ModelImportError: it can't be the name of a folder and of a model in URLs.
-    """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ModelImportError(f"the name '{name}'", expected=LEGAL_NAME, remedy="choose another --name")
 
 
 def parse_size(given: str) -> "Size":
@@ -165,12 +154,6 @@ def command_line(arguments: argparse.Namespace) -> str:
 
 def _tell(line: str) -> None:
     print(line, flush=True)
-
-
-def _checked_title(title: str) -> str:
-    if not title.isprintable() or not title.strip() or len(title) > MAX_TITLE:
-        raise ModelImportError(f"the title '{title[:MAX_TITLE]}'", expected=f"printable text, {MAX_TITLE} characters")
-    return title
 
 
 def _checked_scaling(given: str) -> "InputScaling":

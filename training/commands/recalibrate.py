@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     from training.recalibrate import at_todays_temperature
 
     require_tensorflow("exporting")
-    from training.export import Name, export
+    from training.export import export
+    from training.published import Name
 
     data = load_data(arguments, input_shape=published.input_shape)
     models = arguments.folder.resolve().parent.parent

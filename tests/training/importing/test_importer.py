@@ -60,7 +60,7 @@ def test_model_is_understood_measured_and_published(  # noqa: PLR0917  # fixture
     folder = version_folder(models, "garden", 1)
     metadata = read_metadata(folder)
     verify(folder, metadata)
-    assert (metadata.labels, metadata.input_shape, metadata.title) == (list(LABELS), (SIDE, SIDE, 3), "garden")
+    assert (metadata.labels, metadata.input_shape, metadata.title) == (list(LABELS), (SIDE, SIDE, 3), "Garden")
     imported = metadata.imported
     assert imported is not None
     assert (imported.source, imported.scaling, imported.scaling_by) == (kind, "divide_by_255", "measurement")
