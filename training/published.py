@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from cifar10_serving.artifacts.layout import published_models, published_versions
+from cifar10_serving.artifacts.layout import published_models, published_versions, read_metadata, version_folder
 from cifar10_serving.artifacts.metadata import MAX_TITLE, NAME_PATTERN
-from cifar10_serving.errors import PublishError
+from cifar10_serving.errors import ArtifactError, PublishError
 from training.cifar10 import MODEL_NAMES, identity
 
 LEGAL_NAME: Final = "up to 64 small letters, digits, dots, hyphens or underscores, the first a letter or digit"
@@ -22,6 +22,17 @@ def versions_by_model(models: Path) -> dict[str, list[int]]:
     found = published_models(models)
     names = [*(name for name in MODEL_NAMES if name in found), *(name for name in found if name not in MODEL_NAMES)]
     return {name: published_versions(models, name) for name in names}
+
+
+def newest_labels(models: Path, name: str) -> tuple[int, list[str]] | None:
+    """Return the number and the labels of a name's newest version; None if there is none that can be read."""
+    versions = published_versions(models, name)
+    if not versions:
+        return None
+    try:
+        return versions[-1], read_metadata(version_folder(models, name, versions[-1])).labels
+    except ArtifactError:
+        return None
 
 
 @dataclass(frozen=True)

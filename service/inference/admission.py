@@ -165,7 +165,9 @@ class Rejection:
         self.made_s = -math.inf
 
     def renew(self, now_s: float) -> None:
-        """Update the reason to the current state."""
+        """Update the reason to the current state, unless that was done a moment ago."""
+        if now_s <= self.made_s + NEW_S:
+            return
         self.error = self.capacity_limit.error()
         self.made_s = now_s
         self.responses: dict[tuple[bool, bool], bytes] = {}
@@ -219,7 +221,7 @@ class Backlog:
         self._queued_by_target: Counter[bytes] = Counter()
         self._full: dict[bytes, Rejection] = {}
         self._known: dict[bytes, Rejection] = {}
-        """What requests for a target would be rejected for, learned from those that were answered."""
+        """The capacity that requests for a target need, learned from those that were answered."""
         self._whole = Rejection(self)
         self._rejected: Counter[Version | None] = Counter()
 
@@ -270,8 +272,7 @@ class Backlog:
             if now_s > found.made_s + FORGOTTEN_AFTER_S:
                 del self._full[target]
             return None
-        if now_s > found.made_s + NEW_S:
-            found.renew(now_s)
+        found.renew(now_s)
         return found
 
     def reject_same_target(self, target: bytes, rejection: Rejection) -> None:
@@ -299,8 +300,7 @@ class Backlog:
         found = self._full.get(target)
         if found is None or not found.capacity_limit.is_exhausted(0):
             return None
-        if (now_s := self._clock()) > found.made_s + NEW_S:
-            found.renew(now_s)
+        found.renew(self._clock())
         return found
 
     def rejected(self, rejection: Rejection) -> None:

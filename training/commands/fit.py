@@ -3,22 +3,21 @@
 import argparse
 import shlex
 import tempfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cifar10_serving.artifacts.layout import published_versions, read_metadata, staging_folder, version_folder
-from cifar10_serving.errors import ArtifactError, PublishError
+from cifar10_serving.artifacts.layout import staging_folder
+from cifar10_serving.errors import PublishError
 from training.cifar10 import MODEL_NAMES
 from training.commands.arguments import add_checkpoints, add_data, add_model, add_models, add_recipe
 from training.commands.data import add_pictures, has_pictures, image_side, load_data
 from training.commands.describe import describe_evaluation, describe_published
 from training.errors import RecipeError
+from training.published import Name, newest_labels
 
 if TYPE_CHECKING:
     from training.data import Dataset
-    from training.published import Name
     from training.recipes import Recipe
 
 WHEN_STOPPED: Final = ": nothing was published; the same command resumes after the last finished epoch"
@@ -127,15 +126,13 @@ def _chosen_model(arguments: argparse.Namespace) -> str:
     return own.name
 
 
-def published_name(arguments: argparse.Namespace, recipe: "Recipe") -> "Name":
+def published_name(arguments: argparse.Namespace, recipe: "Recipe") -> Name:
     """Return the name and title to publish as.
 
     Raises:
         PublishError: the name or title can't be published, or pictures have none.
         DatasetError: there are no pictures.
     """
-    from training.published import Name
-
     name = arguments.name
     if name is None:
         pictures = has_pictures(arguments)
@@ -176,7 +173,7 @@ def command_line(recipe: "Recipe", arguments: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-def _train(arguments: argparse.Namespace, recipe: "Recipe", name: "Name") -> None:
+def _train(arguments: argparse.Namespace, recipe: "Recipe", name: Name) -> None:
     models, checkpoints = arguments.models, arguments.checkpoints
     from training.backend import require_tensorflow
     from training.calibration import calibrated
@@ -210,15 +207,9 @@ def _train(arguments: argparse.Namespace, recipe: "Recipe", name: "Name") -> Non
 
 def _tell_other_labels(models: Path, name: str, data: "Dataset") -> None:
     """Say so if the newest version of this name has other labels: its clients would get them with the next version."""
-    versions = published_versions(models, name)
-    if not versions:
-        return
-    with suppress(ArtifactError):
-        labels = read_metadata(version_folder(models, name, versions[-1])).labels
-        if tuple(labels) != data.labels:
-            print(
-                f"warning: {name} version {versions[-1]} has other labels than {data.name}; --name gives another name"
-            )
+    newest = newest_labels(models, name)
+    if newest is not None and tuple(newest[1]) != data.labels:
+        print(f"warning: {name} version {newest[0]} has other labels than {data.name}; --name gives another name")
 
 
 def _try_out(recipe: "Recipe", data: "Dataset", folder: Path, *, teachers: Path) -> None:

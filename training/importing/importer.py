@@ -9,10 +9,9 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar10_serving.artifacts.layout import file_record, published_versions, read_metadata, version_folder
+from cifar10_serving.artifacts.layout import file_record
 from cifar10_serving.artifacts.metadata import CHANNELS, ImportRecord, ModelMetadata, SourceOutputs
 from cifar10_serving.artifacts.metadata import Dataset as DatasetRecord
-from cifar10_serving.errors import ArtifactError
 from cifar10_serving.runtimes.base import Probabilities
 from training.data.dataset import Dimensions, Split
 from training.errors import ModelImportError
@@ -32,6 +31,7 @@ from training.importing.sources import source_sha256
 from training.importing.wrapping import Wrapping, probabilities_of
 from training.preprocessing import SCALINGS
 from training.provenance import git_commit, package_versions
+from training.published import newest_labels
 from training.publishing import Described, publish_version
 from training.recipes.recipe import InputScaling
 from training.saved_model import signatures
@@ -71,7 +71,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class _Findings:
-    """What a model's answers showed."""
+    """The findings about a model, from its answers and the options."""
 
     outputs: SourceOutputs
     scaling: InputScaling
@@ -148,16 +148,10 @@ def check_name_is_free(models: Path, name: str, labels: list[str]) -> None:
     Raises:
         ModelImportError: they have others.
     """
-    versions = published_versions(models, name)
-    if not versions:
-        return
-    try:
-        newest = read_metadata(version_folder(models, name, versions[-1]))
-    except ArtifactError:
-        return
-    if newest.labels != labels:
+    newest = newest_labels(models, name)
+    if newest is not None and newest[1] != labels:
         raise ModelImportError(
-            f"{models / name} has versions with other labels, such as '{newest.labels[0]}'",
+            f"{models / name} has versions with other labels, such as '{newest[1][0]}'",
             expected="the same labels in all versions of a name",
             remedy="choose another --name",
         )
