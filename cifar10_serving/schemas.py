@@ -269,6 +269,7 @@ class ServiceStatistics(Record):
     ]
     p99_ms: Annotated[Milliseconds | None, Field(description="99 in 100 of them took no longer")]
     rejected_total: Annotated[Count, Field(description="requests that got 503")]
+    instance: Annotated[str, Field(description="name of the instance that answers")] = ""
 
 
 class Readiness(Record):

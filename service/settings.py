@@ -6,6 +6,7 @@
 import logging
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -116,6 +117,13 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Number of worker processes. Each loads every model into its own memory. Only 1 on a GPU.",
+    )
+    instance: str = Field(
+        "",
+        pattern=r"^[\x21-\x7e]*$",
+        max_length=100,
+        description="Name of this instance in /stats and /metrics; empty for the machine's host name.",
+        json_schema_extra={"legal": "empty, or a name of printable ASCII characters without blanks"},
     )
     models: Path = Field(Path("models"), description="Model repository: the folder that contains NAME/VERSION/.")
     default_model: str = Field(
@@ -343,6 +351,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources in order of precedence: arguments, then the environment."""
         return init_settings, _Environment(settings_cls)
+
+    @property
+    def instance_name(self) -> str:
+        """The name of this instance."""
+        return self.instance or socket.gethostname()
 
     @property
     def compiled_models_folder(self) -> Path | None:

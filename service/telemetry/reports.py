@@ -26,7 +26,7 @@ from service.telemetry.stats import Snapshot, Stats, merge_snapshots
 FOLDER_VARIABLE: Final = "CIFAR10_WORKERS_FOLDER"
 """Environment variable that the supervisor sets for its workers."""
 ENDED: Final = "ended"
-MAX_OF_ALL: Final = ("_state", "_start_time_seconds", "_max_fds")
+MAX_OF_ALL: Final = ("_state", "_info", "_start_time_seconds", "_max_fds")
 """Suffixes of states that are not added up; the largest value of all workers counts."""
 TICK_S: Final = 1.0
 
@@ -141,6 +141,7 @@ class Telemetry:
         backlog: has the number of pending requests, and counts rejections.
         scheduler: has the number of queued images.
         states: yields this process's states as metric families.
+        instance: the name of this instance.
         shared: the folder that the workers share; None with a single process.
     """
 
@@ -151,8 +152,11 @@ class Telemetry:
         scheduler: Scheduler,
         states: Callable[[], Iterable[Metric]],
         shared: SharedReports | None = None,
+        *,
+        instance: str = "",
     ) -> None:
         self.stats = stats
+        self._instance = instance
         self._backlog = backlog
         self._scheduler = scheduler
         self._states = states
@@ -182,6 +186,7 @@ class Telemetry:
         return _merge(reports).service_statistics(
             queue_size=sum(report.queue_size for report in reports),
             pending_requests=sum(report.pending_requests for report in reports),
+            instance=self._instance,
         )
 
     def _reports(self, *, with_states: bool = True) -> list[WorkerReport]:
