@@ -1,7 +1,7 @@
 """Command line of the cluster: `python -m cluster COMMAND`, and `--help` after a command for its arguments.
 
-Each command is a function `main(arguments) -> exit code` of its own module, which is imported only when it runs: some
-need packages that others do without.
+Each command is a function that takes the arguments after its name and returns the exit code. Its module is imported
+only when it runs: some need packages that others do without.
 """
 
 import sys
@@ -15,16 +15,17 @@ USAGE_ERROR: Final = 2
 
 
 class Command(NamedTuple):
-    """The module with the command's `main`, and one line for `--help`."""
+    """The module and function of a command, and one line for `--help`."""
 
     module: str
     summary: str
+    function: str = "main"
 
 
 COMMANDS: Final = {
-    "start": Command("cluster.commands.start", "start a cluster on this machine and serve"),
-    "join": Command("cluster.commands.join", "add this machine to a running cluster"),
-    "stop": Command("cluster.commands.stop", "stop what start or join has started on this machine"),
+    "start": Command("cluster.node", "start a cluster on this machine and serve, until SIGTERM or Ctrl-C", "start"),
+    "join": Command("cluster.node", "add this machine to a cluster, until SIGTERM or Ctrl-C", "join"),
+    "deploy": Command("cluster.deploy", "replace the replicas of a running cluster, one after the other"),
 }
 
 
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         print(f"error: there is no command '{name[:100]}'{did_you_mean(name, COMMANDS)}; see --help", file=sys.stderr)
         return USAGE_ERROR
-    code: int = import_module(COMMANDS[name].module).main(rest)
+    command = COMMANDS[name]
+    code: int = getattr(import_module(command.module), command.function)(rest)
     return code
 
 
