@@ -31,15 +31,30 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--address", default="auto", help="address of the head (default: that of this machine's Ray)")
     parser.add_argument("--config", type=Path, default=CONFIG, help="configuration (default: cluster/serve.yaml)")
     parser.add_argument("--timeout-s", type=float, default=600.0, help="time to wait (default: %(default)s)")
-    parser.add_argument("--wait-for-head", action="store_true", help="wait until the head has started")
+    parser.add_argument(
+        "--first", action="store_true", help="wait until the head has started, and leave what it already runs"
+    )
     asked = parser.parse_args(arguments)
     deadline_s = time.monotonic() + asked.timeout_s
     try:
         config = ServeDeploySchema.model_validate(yaml.safe_load(asked.config.read_text(encoding="utf-8")))
-        _connect(asked.address, time.monotonic() + (HEAD_S if asked.wait_for_head else 0.0))
+        _connect(asked.address, time.monotonic() + (HEAD_S if asked.first else 0.0))
     except (ConnectionError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return COULD_NOT_START
+    names = [application.name for application in config.applications]
+    if not asked.first or not set(names) <= set(serve.status().applications):  # a head with an external store knows it
+        _deploy(config)
+    problem = _wait(names, deadline_s)
+    ray.shutdown()
+    if problem is not None:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    print(f"serving on http://{config.http_options.host}:{config.http_options.port}, on every machine", flush=True)
+    return 0
+
+
+def _deploy(config: ServeDeploySchema) -> None:
     for application in config.applications:
         # A difference in the arguments makes Ray replace the replicas, which pick up changes of the code.
         application.args = {**application.args, "deployed_at": f"{time.time():.3f}"}
@@ -49,13 +64,6 @@ def main(arguments: Sequence[str]) -> int:
         grpc_options=gRPCOptions(**config.grpc_options.model_dump()),
     )
     client.deploy_apps(config, _blocking=False)
-    problem = _wait([application.name for application in config.applications], deadline_s)
-    ray.shutdown()
-    if problem is not None:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
-    print(f"serving on http://{config.http_options.host}:{config.http_options.port}, on every machine", flush=True)
-    return 0
 
 
 def _connect(address: str, deadline_s: float) -> None:

@@ -52,7 +52,7 @@ def start(arguments: Sequence[str]) -> int:
     host = ["--node-ip-address", asked.address] if asked.address else []
     config = ["--config", str(asked.config.resolve())] if asked.config else []
     head = ["--head", f"--port={asked.port}", "--include-dashboard=false", *host]
-    deploying = ["deploy", "--address", f"{asked.address or '127.0.0.1'}:{asked.port}", "--wait-for-head", *config]
+    deploying = ["deploy", "--address", f"{asked.address or '127.0.0.1'}:{asked.port}", "--first", *config]
     return _run([*head, *flags], asked.environment, deploying)
 
 

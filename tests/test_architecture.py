@@ -10,9 +10,10 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = "cifar10_serving"
-OURS = (PACKAGE, "bench", "scripts", "service", "tests", "training")
+OURS = (PACKAGE, "bench", "cluster", "scripts", "service", "tests", "training")
 APPLICATIONS = {
     "bench": {"bench", PACKAGE},
+    "cluster": {"cluster", "service", PACKAGE},
     "service": {"service", PACKAGE},
     "training": {"training", PACKAGE},
 }
@@ -96,6 +97,11 @@ def test_one_module_outside_training_imports_each_framework(framework: str) -> N
     files = [*files_of(PACKAGE), *files_of("service")]
     importing = [file.relative_to(ROOT).as_posix() for file in files if framework in top_level(imported(file))]
     assert importing == [f"{PACKAGE}/runtimes/{framework}.py"]
+
+
+def test_only_the_cluster_imports_ray() -> None:
+    others = [file for package in OURS if package not in ("cluster", "tests") for file in files_of(package)]
+    assert [file.relative_to(ROOT) for file in others if "ray" in top_level(imported(file))] == []
 
 
 def test_importing_the_app_imports_no_framework() -> None:
