@@ -7,6 +7,7 @@ clients do.
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -77,8 +78,9 @@ class Connection:
 
 
 async def steady(ask: Callable[[], Awaitable[str]], rate: float, seconds: float) -> Report:
-    """Send requests at a rate, however long the answers take."""
-    report, tasks = Report(), set()
+    """Send requests at a rate, however long the answers take, until SIGTERM."""
+    report, tasks, stopped = Report(), set[asyncio.Task[None]](), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
 
     async def one() -> None:
         sent_s = time.monotonic()
@@ -86,6 +88,8 @@ async def steady(ask: Callable[[], Awaitable[str]], rate: float, seconds: float)
 
     start_s = time.monotonic()
     for number in range(round(rate * seconds)):
+        if stopped.is_set():
+            break
         await asyncio.sleep(max(0.0, start_s + number / rate - time.monotonic()))
         task = asyncio.create_task(one())
         tasks.add(task)
