@@ -73,7 +73,7 @@ class Connections:
         otherwise: "Callable[..., asyncio.Protocol]",
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._protocol = type("Protocol", (ReplicaProtocol, protocol), {})
+        self._protocol: type[BacklogProtocol] = type("Protocol", (ReplicaProtocol, protocol), {})
         self._application = application
         self._otherwise = otherwise
         self._loop = loop
@@ -149,7 +149,7 @@ def install(service: Service) -> Connections | None:
         _warn("httptools is not installed")
         return None
     connections = Connections(protocol, service.application, auto.AutoHTTPProtocol, asyncio.get_running_loop())
-    auto.AutoHTTPProtocol = connections  # type: ignore[assignment, misc]
+    auto.AutoHTTPProtocol = connections  # type: ignore[assignment]
     return connections
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -168,7 +168,7 @@ async def main() -> None:
         report = await retried(f"http://{asked.host}:{asked.port}", image, asked.rate, asked.seconds)
     else:
         report = await steady(pooled(asked.host, asked.port, request), asked.rate, asked.seconds)
-    json.dump(asdict(report), sys.stdout)
+    json.dump({**vars(report), "outcomes": dict(report.outcomes)}, sys.stdout)
 
 
 if __name__ == "__main__":
