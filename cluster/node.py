@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -20,8 +21,9 @@ CHECKOUT: Final = Path(__file__).resolve().parent.parent
 ENVIRONMENT: Final = Path(__file__).with_name("ray.env")
 DEFAULT_PORT: Final = 6379
 COULD_NOT_START: Final = 2
-STOP_S: Final = 30.0
-"""Time for Ray's processes to end."""
+STOP_S: Final = 60.0
+"""Time for Ray's processes to end; they first try for half of it to move the replica's work to other machines."""
+LOOK_EVERY_S: Final = 0.2
 OBJECT_STORE_BYTES: Final = 150_000_000
 """Memory for objects that Ray's workers share: serving needs none, scoring a few blocks of images."""
 FLAGS: Final = (
@@ -151,12 +153,9 @@ def _run(flags: Sequence[str], environment_file: Path, deploying: Sequence[str] 
             with log.open("wb") as output:
                 processes.append(_spawn(ray, environment, output.fileno()))
             if deploying:
-                command = [sys.executable, "-m", "cluster", *deploying]
-                processes.append(_spawn(command, environment))
-                code = processes.pop().wait()
-            if not deploying or code == 0:
-                processes[0].wait()
-                code = COULD_NOT_START
+                processes.append(_spawn([sys.executable, "-m", "cluster", *deploying], environment))
+            code = _wait(processes)
+            if processes[0].poll() is not None:
                 print(log.read_text(errors="replace"), file=sys.stderr)
                 print("error: Ray's processes have ended; see above", file=sys.stderr)
         except _Stopped:
@@ -167,6 +166,16 @@ def _run(flags: Sequence[str], environment_file: Path, deploying: Sequence[str] 
             for process in reversed(processes):
                 _end(process)
     return code
+
+
+def _wait(processes: "Sequence[subprocess.Popen[bytes]]") -> int:
+    """Wait until Ray's processes end, or the command beside them fails; return the exit code."""
+    while processes[0].poll() is None:
+        for process in processes[1:]:
+            if process.poll():
+                return int(process.returncode)
+        time.sleep(LOOK_EVERY_S)
+    return COULD_NOT_START
 
 
 def _spawn(

@@ -22,8 +22,9 @@ def why_not() -> str | None:
     """Return why this machine can't stand for two; None if it can."""
     if os.geteuid() != 0:
         return "needs root, for network namespaces"
-    if shutil.which("ip") is None:
-        return "needs iproute2"
+    for command, package in (("ip", "iproute2"), ("unshare", "util-linux"), ("curl", "curl")):
+        if shutil.which(command) is None:
+            return f"needs {command}: install {package}"
     tried = f"cifar10-try-{os.getpid()}"
     made = subprocess.run(["ip", "netns", "add", tried], capture_output=True, text=True, check=False)
     if made.returncode != 0:
@@ -45,16 +46,18 @@ class Machine:
     interface: str
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
-    def run(self, command: Sequence[str], log: Path, variables: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-        """Start a command on this machine."""
+    def run(
+        self, command: Sequence[str], log: Path, variables: Mapping[str, str], *, alone: bool = False
+    ) -> "subprocess.Popen[bytes]":
+        """Start a command on this machine.
+
+        Args:
+            alone: whether it sees no processes but its own; Ray looks for others.
+        """
+        alone_in = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] if alone else []
+        inside = ["ip", "netns", "exec", self.name, *alone_in, *command]
         with log.open("ab") as stream:
-            process = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *command],
-                cwd=ROOT,
-                env=dict(variables),
-                stdout=stream,
-                stderr=stream,
-            )
+            process = subprocess.Popen(inside, cwd=ROOT, env=dict(variables), stdout=stream, stderr=stream)
         self.processes.append(process)
         return process
 

@@ -60,7 +60,7 @@ class Cluster:
         log = self.folder / "head.log"
         log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "cluster", "start", f"--address={self.head.address}", f"--port={RAY}"]
-        process = self.head.run([*command, "--num-cpus=2"], log, self._variables_of(self.head))
+        process = self.head.run([*command, "--num-cpus=2"], log, self._variables_of(self.head), alone=True)
         deadline_s = time.monotonic() + START_S
         while "serving on" not in log.read_text():
             assert process.poll() is None, log.read_text()
@@ -72,7 +72,7 @@ class Cluster:
         command = [sys.executable, "-m", "cluster", "join", f"{self.head.address}:{RAY}"]
         flags = [f"--address={self.other.address}", "--num-cpus=2"]
         start_s = time.monotonic()
-        self.other.run([*command, *flags], self.folder / "other.log", self._variables_of(self.other))
+        self.other.run([*command, *flags], self.folder / "other.log", self._variables_of(self.other), alone=True)
         wait_until(lambda: self._instance_through(self.head) == "other", look_every_s=0.2)
         self.joined_s.append(round(time.monotonic() - start_s, 1))
 
