@@ -1,4 +1,5 @@
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def test_unknown_command_names_a_close_one(capsys: pytest.CaptureFixture[str]) -
     assert "there is no command 'strat' (did you mean 'start'?)" in capsys.readouterr().err
 
 
-def test_missing_environment_file_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["start", "--environment", str(tmp_path / "none.env")]) == 2
-    assert "none.env" in capsys.readouterr().err
+def test_missing_environment_file_is_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cluster", "start", "--environment", str(tmp_path / "none.env")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, "none.env" in result.stderr) == (2, True)
