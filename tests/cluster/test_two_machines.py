@@ -37,6 +37,8 @@ REPLICA: Final = "ray::ServeReplica"
 START_S: Final = 300.0
 BACK_S: Final = 30.0
 OUTAGE_S: Final = 15
+HEADLESS_S: Final = 80
+"""Longer than Ray's own limit of 60 s, which `ray.env` extends."""
 IMAGE: Final = SAMPLES[0].file
 CLIENTS: Final = 64
 REQUESTS: Final = 4000
@@ -276,10 +278,10 @@ def test_cut_network_loses_no_request_of_a_client_that_retries(both: Cluster) ->
     assert (report["answered"], report["outcomes"]) == (report["sent"], {})
 
 
-def test_without_its_head_the_other_machine_answers_for_half_a_minute(both: Cluster) -> None:
+def test_without_its_head_the_other_machine_goes_on(both: Cluster) -> None:
     with clients(both, both.other, both.other) as report:
         both.head.kill()
-        time.sleep(30)
+        time.sleep(HEADLESS_S)
     assert (report["answered"], report["outcomes"]) == (report["sent"], {})
 
 
@@ -299,8 +301,8 @@ def test_head_with_an_external_store_comes_back() -> None:
             time.sleep(5)
             cluster.start_head()
             cluster.wait_for_both()
-        assert (report["answered"], report["outcomes"]) == (report["sent"], {})
         assert other.pids_of(REPLICA) == replica
+        assert (report["answered"], report["outcomes"]) == (report["sent"], {})
         cluster.deploy()  # the head takes orders again
         assert not replica & other.pids_of(REPLICA)
 
