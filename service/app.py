@@ -38,6 +38,7 @@ from service.inference.pipeline import Pipeline
 from service.inference.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
 from service.inference.shadow import Shadow
 from service.process.lifecycle import Group, Stop, broadcast_reload, configure_malloc, reload_on_sighup
+from service.registry.models_mirror import open_mirror
 from service.registry.repository import ModelRepository
 from service.registry.watcher import Watcher
 from service.settings import Settings, label_set, read_settings, variable
@@ -143,13 +144,14 @@ def open_service(
         compiled_models=settings.compiled_models_folder,
     )
     repository = ModelRepository(
-        settings.models,
+        settings.models_folder,
         runtime,
         settings.default_model,
         default_labels=label_set(settings.default_labels),
         version_policy=settings.version_policy,
         drain_limit_s=settings.graceful_shutdown_timeout_s,
         max_accuracy_drop=settings.max_accuracy_drop,
+        mirror=open_mirror(settings),
     )
     repository.add_readiness_check(lambda: stop.reason)
     watcher = Watcher(repository, settings.poll_interval_s)

@@ -22,6 +22,7 @@ PARTS = {
     "artifacts": {"artifacts"},
     "schemas": {"schemas", "artifacts"},
     "runtimes": {"runtimes", "artifacts"},
+    "stores": {"stores", "artifacts"},
     "client": {"client", "schemas", "artifacts"},
 }
 ROOMS = {
