@@ -23,6 +23,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final = {
+    "status": Command("cluster.status", "show every instance's versions and rollouts, or wait until all have the same"),
     "start": Command("cluster.node", "start a cluster on this machine and serve, until SIGTERM or Ctrl-C", "start"),
     "join": Command("cluster.node", "add this machine to a cluster, until SIGTERM or Ctrl-C", "join"),
     "deploy": Command("cluster.deploy", "replace the replicas of a running cluster, one after the other"),

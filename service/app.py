@@ -22,7 +22,7 @@ from service.api.kserve.extensions import extension_routes, repository_routes
 from service.api.kserve.routes import infer_handler, open_inference_routes
 from service.api.large_requests import RequestReader
 from service.api.models import model_routes
-from service.api.operations import admin_routes, health_routes, metrics_routes, statistics_routes
+from service.api.operations import admin_routes, health_routes, instance_routes, metrics_routes, statistics_routes
 from service.api.page import page_routes
 from service.api.predict import predict_routes
 from service.api.tensorflow_serving import tensorflow_serving_routes
@@ -57,7 +57,17 @@ END_LOADING_S: Final = 1.0
 """Time that a shutdown waits for a version to finish loading; the disk may be unresponsive."""
 SUGGESTED_PATHS: Final = (
     *("/predict", "/predict/batch", "/compare", "/explain", "/models", "/docs", "/openapi.json"),
-    *("/livez", "/readyz", "/stats", "/metrics", "/v1/models", "/v2", "/v2/health/live", "/v2/health/ready"),
+    *(
+        "/livez",
+        "/readyz",
+        "/stats",
+        "/instance",
+        "/metrics",
+        "/v1/models",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+    ),
 )
 """Paths suggested when a similar path is not found."""
 
@@ -179,7 +189,14 @@ def open_service(
     )
     reader = RequestReader()
     sources = StateSources(repository, backlog, scheduler, cache, decoder.threads, settings.instance_name)
-    telemetry = Telemetry(stats, backlog, scheduler, lambda: current_states(sources), instance=settings.instance_name)
+    telemetry = Telemetry(
+        stats,
+        backlog,
+        scheduler,
+        lambda: current_states(sources),
+        instance=settings.instance_name,
+        models=repository.on_this_instance,
+    )
     observers = (stats.request_finished, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
 
@@ -257,6 +274,7 @@ def _add_routes(app: FastAPI, hot: HotRoutes, parts: Parts, settings: Settings) 
     app.include_router(tensorflow_serving_routes(parts.repository, parts.pipeline, parts.reader, hot))
     app.include_router(health_routes(parts.repository, parts.decode_threads))
     app.include_router(statistics_routes(parts.telemetry))
+    app.include_router(instance_routes(parts.repository, parts.telemetry))
     app.include_router(metrics_routes(parts.telemetry))
     if settings.admin_token is not None:
         app.include_router(admin_routes(parts.watcher, settings.admin_token, broadcast=broadcast_reload))

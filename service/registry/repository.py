@@ -6,6 +6,7 @@ a time builds a new snapshot and swaps it. `service.registry.reconciler` decides
 """
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -15,14 +16,30 @@ from typing import Final
 
 from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.runtimes.base import Runtime
-from cifar10_serving.schemas import ModelList, ModelStatus, Readiness, ReloadReport, VersionState
+from cifar10_serving.schemas import (
+    InstanceModel,
+    ModelList,
+    ModelStatus,
+    Readiness,
+    ReloadReport,
+    StoreStatus,
+    VersionState,
+)
 from cifar10_serving.text import did_you_mean
 from service.errors import RequestError, SettingsError, UnavailableError, UnknownModelError
 from service.registry.loading import DEFAULT_LOAD_LIMIT_S, VersionLoader
 from service.registry.models_folder import ModelsFolder
 from service.registry.models_mirror import ModelsMirror
 from service.registry.reconciler import Reconciler
-from service.registry.routing import Route, ServedModel, describe_policy, in_order, model_status, stored_evaluation
+from service.registry.routing import (
+    Route,
+    ServedModel,
+    describe_policy,
+    in_order,
+    instance_model,
+    model_status,
+    stored_evaluation,
+)
 from service.registry.version import ModelVersion
 
 __all__ = ["RETRY_AFTER_FAILURE_S", "RETRY_WHILE_LOADING_S", "ModelRepository", "ModelVersion"]
@@ -348,6 +365,23 @@ class ModelRepository:
         route = snapshot.routes.get(snapshot.default_name) if snapshot.default_name is not None else None
         version = route.default if route is not None else None
         return (version.precision if version is not None else None) or self.runtime.precision
+
+    def on_this_instance(self) -> dict[str, InstanceModel]:
+        """Return the versions and the rollout of each model, for a comparison with other processes."""
+        snapshot = self._snapshot
+        return {name: instance_model(snapshot.models[name]) for name in snapshot.names}
+
+    def store_status(self) -> StoreStatus | None:
+        """Return whether the store answers; None if the models are a plain folder."""
+        mirror = self.mirror
+        if mirror is None:
+            return None
+        answered_s = mirror.last_success_s
+        return StoreStatus(
+            address=str(mirror.address),
+            problem=mirror.problem,
+            answered_ago_s=None if answered_s is None else max(0.0, time.time() - answered_s),
+        )
 
     def model_status(self, name: str) -> ModelStatus:
         """Return the status of one model with every version, the newest first.

@@ -26,7 +26,7 @@ MAX_TEXT_LENGTH: Final = 500
 """Maximum length of a path, a requested model or a problem's detail in the log; clients may send far longer ones."""
 NOT_READ: Final = "(not a request)"
 """Text shown in place of a request line that can't be read."""
-NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
+NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats", "/instance"})
 """Paths that machines and open pages request every few seconds."""
 
 
