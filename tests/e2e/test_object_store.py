@@ -74,7 +74,7 @@ def steady_requests(servers: list[Server]) -> Iterator[list[list[int]]]:
 
     def ask(server: Server, answered: list[int]) -> None:
         with httpx.Client() as client:
-            while not over.wait(0.01):
+            while not over.wait(0.03):
                 response = client.post(f"{server.url}/predict", files={"file": SAMPLES[3].file.read_bytes()})
                 if response.status_code == 200:
                     answered.append(response.json()["version"])
@@ -136,8 +136,7 @@ def test_versions_reach_all_servers_and_the_store_may_fail(
         publish_to(STORE, second)
         seconds = wait_for(2)
         with capsys.disabled():
-            print(f"
-a version answered on both servers {seconds:.1f} s after its upload")
+            print(f"\na version answered on both servers {seconds:.1f} s after its upload")
         assert main(["status", *instances, "--models", STORE, "--wait", "60"]) == 0
         assert "all 2 instances have it" in capsys.readouterr().out
         store.close()
@@ -163,9 +162,7 @@ a version answered on both servers {seconds:.1f} s after its upload")
         assert "AKIA" not in text
 
 
-def test_errors_of_the_store_are_clear(
-    aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_the_store_are_clear(aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def error() -> str:
         with pytest.raises(StoreError) as raised:
             ObjectStore(parse_address("s3://no-such-bucket/models")).listing()
