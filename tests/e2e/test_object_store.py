@@ -97,6 +97,7 @@ def status(server: Server) -> InstanceStatus:
     return InstanceStatus.model_validate_json(httpx.get(f"{server.url}/instance").content)
 
 
+@pytest.mark.cluster  # 20 s of processor time
 def test_versions_reach_all_servers_and_the_store_may_fail(
     aws: dict[str, str], one_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
