@@ -87,7 +87,7 @@ def _service() -> Iterator[tuple[TestClient, int]]:
     with tempfile.TemporaryDirectory() as folder:
         for name in MODELS:
             (Path(folder) / name).symlink_to(ROOT / "models" / name)
-        settings = _settings(models=Path(folder), admin_token=SECRET, compiled_models=Path("off"), instance="server-1")
+        settings = _settings(models=folder, admin_token=SECRET, compiled_models=Path("off"), instance="server-1")
         with TestClient(create_app(settings)) as client:
             deadline_s = time.monotonic() + LOAD_TIMEOUT_S
             while not client.get("/readyz").json()["ready"]:

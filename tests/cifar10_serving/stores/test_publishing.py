@@ -60,12 +60,17 @@ class TestStore:
     def test_metadata_comes_last(self, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
         names: list[str] = []
         upload, create = ObjectStore.upload, ObjectStore.create
-        monkeypatch.setattr(
-            ObjectStore, "upload", lambda self, file, name: (names.append(name), upload(self, file, name))
-        )
-        monkeypatch.setattr(
-            ObjectStore, "create", lambda self, name, data: (names.append(name), create(self, name, data))
-        )
+
+        def note_upload(self: ObjectStore, file: Path, name: str) -> None:
+            names.append(name)
+            upload(self, file, name)
+
+        def note_creation(self: ObjectStore, name: str, content: bytes) -> None:
+            names.append(name)
+            create(self, name, content)
+
+        monkeypatch.setattr(ObjectStore, "upload", note_upload)
+        monkeypatch.setattr(ObjectStore, "create", note_creation)
         assert publish_to(STORE, VERSION)[1] is Outcome.PUBLISHED
         assert names[-1] == "sequential/1/metadata.json"
         assert set(store.listing()) == set(names)

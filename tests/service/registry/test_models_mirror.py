@@ -287,8 +287,11 @@ def test_interrupted_download_goes_on_where_it_was(
 
 
 def test_truncated_download_is_repeated(store: FakeStore, clock: ManualClock, repository: ModelRepository) -> None:
+    def truncate(target: Path) -> None:
+        target.write_bytes(b"half")
+
     publish_copy(store.folder, 2)
-    store.fail("sequential/2/saved_model.pb", lambda target: target.write_bytes(b"half") and None)
+    store.fail("sequential/2/saved_model.pb", truncate)
     look(repository, clock)
     assert answers(repository) == 2
 
@@ -325,11 +328,15 @@ def test_hanging_file_holds_up_only_its_version(
     store: FakeStore, clock: ManualClock, open_one: Callable[..., ModelsMirror]
 ) -> None:
     released = threading.Event()
+
+    def hang(_: Path) -> None:
+        released.wait(PATIENCE_S)
+
     mirror = open_one(limit=0.001)
     repository = ModelRepository(mirror.folder, FakeRuntime(), mirror=mirror)
     shutil.copytree(MODELS / "functional", store.folder / "functional")
     publish_copy(store.folder, 2)
-    store.fail("sequential/2/golden.npz", lambda _: released.wait(PATIENCE_S) and None)
+    store.fail("sequential/2/golden.npz", hang)
     repository.load_all()
     try:
         assert "no response within" in str(reason(repository, 2))
