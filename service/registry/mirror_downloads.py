@@ -24,7 +24,13 @@ from cifar10_serving.artifacts.layout import (
 from cifar10_serving.artifacts.metadata import FileRecord, ModelMetadata
 from cifar10_serving.errors import ArtifactError, StoreError
 from cifar10_serving.stores.base import Store, StoredFile
-from service.registry.loading import READ_LIMIT_S, SLOWEST_BYTES_PER_S, BoundedCalls, UnresponsiveError
+from service.registry.loading import (
+    READ_LIMIT_S,
+    SLOWEST_BYTES_PER_S,
+    BoundedCalls,
+    CallsStoppedError,
+    UnresponsiveError,
+)
 
 PARTS: Final = "parts"
 MAX_HUNG_CALLS: Final = 4
@@ -207,6 +213,11 @@ class Downloads:
             self._hung.append(name)
             self._store = self._open()
             raise
+        except (StoreError, UnusableVersionError, OSError, CallsStoppedError):
+            raise
+        except Exception as error:
+            logger.exception("a call of the store failed")
+            raise StoreError(f"{self._store.address}: {type(error).__name__}: {error}") from None
 
 
 def content_of(file: Path) -> bytes | None:

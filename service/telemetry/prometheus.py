@@ -60,6 +60,10 @@ def exposition(snapshot: Snapshot, states: Iterable[Metric]) -> bytes:
 def current_states(sources: StateSources) -> Iterator[Metric]:
     """Yield the states of this process: versions, queues, pending requests, memory, descriptors."""
     yield _instance_info(sources.instance)
+    mirror = sources.repository.mirror
+    if mirror is not None:
+        answered_s = mirror.last_success_s or 0.0
+        yield GaugeMetricFamily(f"{PREFIX}store_answered_timestamp_seconds", "Last answer of the store", answered_s)
     queue_size = GaugeMetricFamily(f"{PREFIX}queue_rows", "Queued images", labels=LABELS)
     state = GaugeMetricFamily(f"{PREFIX}version_state", "1 for the current state", labels=(*LABELS, "state"))
     waiting = sources.scheduler.queue_rows_by_version()

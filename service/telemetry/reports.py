@@ -27,7 +27,7 @@ from service.telemetry.stats import Snapshot, Stats, merge_snapshots
 FOLDER_VARIABLE: Final = "CIFAR10_WORKERS_FOLDER"
 """Environment variable that the supervisor sets for its workers."""
 ENDED: Final = "ended"
-MAX_OF_ALL: Final = ("_state", "_info", "_start_time_seconds", "_max_fds")
+MAX_OF_ALL: Final = ("_state", "_info", "_timestamp_seconds", "_start_time_seconds", "_max_fds")
 """Suffixes of states that are not added up; the largest value of all workers counts."""
 TICK_S: Final = 1.0
 ABSENT: Final = InstanceModel(ready=[], loading=[], failed=[], rollout=None)

@@ -1,4 +1,7 @@
+import re
 from pathlib import Path
+
+import pytest
 
 from cifar10_serving import __version__
 from cifar10_serving.schemas import InstanceModel, InstanceStatus
@@ -43,3 +46,15 @@ def test_workers_have_what_all_of_them_have() -> None:
     assert merged["a"] == InstanceModel(ready=[1], loading=[2], failed=[3], rollout=None, problem="bad")
     assert merged["b"] == InstanceModel(ready=[], loading=[1, 2], failed=[], rollout=None)
     assert merge_models([{"a": first}, {"a": first}]) == {"a": first}
+
+
+def test_instance_names_its_store(one_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra s3 (fsspec)")
+    settings = Settings(models=f"file://{one_model}", models_mirror_folder=tmp_path / "mirror", poll_interval_s=0)
+    with ready_client(settings) as client:
+        store = InstanceStatus.model_validate_json(client.get("/instance").content).store
+        metrics = client.get("/metrics").text
+    assert store is not None
+    assert (store.address, store.problem) == (f"file://{one_model}", None)
+    assert store.answered_ago_s is not None
+    assert re.search(r"^cifar10_store_answered_timestamp_seconds [1-9]", metrics, re.MULTILINE)

@@ -150,6 +150,14 @@ def test_unreachable_store_keeps_what_serves_and_is_followed_again(
     assert answers(repository) == 2
 
 
+def test_unexpected_error_of_a_package_is_a_problem(
+    store: FakeStore, clock: ManualClock, repository: ModelRepository
+) -> None:
+    store.fail("list", ValueError("odd"))
+    assert look(repository, clock).problems == ["s3://bucket/models: ValueError: odd."]
+    assert answers(repository) == 1
+
+
 def test_start_without_the_store_serves_what_was_mirrored(
     store: FakeStore, mirror: ModelsMirror, open_one: Callable[..., ModelsMirror], clock: ManualClock
 ) -> None:
