@@ -1,13 +1,13 @@
 """A real HAProxy or nginx with the configuration that this project ships, with other addresses."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -30,34 +30,50 @@ def program(kind: Kind) -> str:
     return found
 
 
-def configuration(kind: Kind, folder: Path, ports: Sequence[int], own_ports: Sequence[int]) -> str:
+@dataclass(frozen=True)
+class Balancer:
+    """A running balancer."""
+
+    url: str
+    grpc_target: str
+
+
+def configuration(
+    kind: Kind, folder: Path, ports: Sequence[int], own_ports: Sequence[int], grpc_ports: Sequence[int] = (1, 2, 3)
+) -> str:
     """Return the shipped configuration with the instances' and the balancer's own ports, all of this machine.
 
     Args:
-        ports: the HTTP ports of the instances, instead of 10.0.0.11 to 13; the gRPC ports are the same.
+        ports: the HTTP ports of the instances, instead of 10.0.0.11 to 13.
         own_ports: the ports for HTTP, gRPC and HAProxy's metrics.
+        grpc_ports: the gRPC ports of the instances. HAProxy asks the first one's HTTP port for all of them.
     """
-    text = FILES[kind].read_text()
-    for address, port in zip(("10.0.0.11", "10.0.0.12", "10.0.0.13"), ports, strict=True):
-        assert text.count(f" {address}:") == 2
-        text = re.sub(rf" {re.escape(address)}:\d+", f" 127.0.0.1:{port}", text)
+    text = FILES[kind].read_text().replace("http-check connect port 8000", f"http-check connect port {ports[0]}")
+    for number, (port, grpc_port) in enumerate(zip(ports, grpc_ports, strict=True), 11):
+        for shipped, free in ((8000, port), (8001, grpc_port)):
+            assert text.count(f" 10.0.0.{number}:{shipped}") == 1
+            text = text.replace(f" 10.0.0.{number}:{shipped}", f" 127.0.0.1:{free}")
+    http, grpc, metrics = own_ports
+    user = "user root;" if os.geteuid() == 0 else ""
+    temporary = [f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
     replacements = {
-        "haproxy": {"bind :8080": "bind 127.0.0.1:{0}", "bind :8081": "bind 127.0.0.1:{1}", ":8404": ":{2}"},
+        "haproxy": {
+            "bind :8080": f"bind 127.0.0.1:{http}",
+            "bind :8081": f"bind 127.0.0.1:{grpc}",
+            ":8404": f":{metrics}",
+        },
         "nginx": {
-            "listen 8080;": "listen 127.0.0.1:{0};",
-            "listen 8081 ": "listen 127.0.0.1:{1} ",
-            "worker_processes auto;": "worker_processes 1; daemon off; " + ("user root;" if os.geteuid() == 0 else ""),
+            "listen 8080;": f"listen 127.0.0.1:{http};",
+            "listen 8081 ": f"listen 127.0.0.1:{grpc} ",
+            "worker_processes auto;": f"worker_processes 1; daemon off; {user}",
             "pid /run/nginx.pid;": f"pid {folder}/pid;",
             "worker_rlimit_nofile 65536;": "",
-            "http {": "http { "
-            + " ".join(
-                f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            ),
+            "http {": f"http {{ {' '.join(temporary)}",
         },
     }
     for old, new in replacements[kind].items():
         assert text.count(old) == 1, old
-        text = text.replace(old, new.format(*own_ports) if "{0}" in new or "{1}" in new or "{2}" in new else new)
+        text = text.replace(old, new)
     return text
 
 
@@ -78,11 +94,13 @@ def command(kind: Kind, file: Path, folder: Path, *, check: bool = False) -> lis
 
 
 @contextmanager
-def running_balancer(kind: Kind, folder: Path, ports: Sequence[int]) -> Iterator[str]:
-    """Run a balancer in front of instances at these ports; yield its address."""
+def running_balancer(
+    kind: Kind, folder: Path, ports: Sequence[int], grpc_ports: Sequence[int] = (1, 2, 3)
+) -> Iterator[Balancer]:
+    """Run a balancer in front of instances at these ports."""
     own_ports = [free_port() for _ in range(3)]
     file = folder / FILES[kind].name
-    file.write_text(configuration(kind, folder, ports, own_ports))
+    file.write_text(configuration(kind, folder, ports, own_ports, grpc_ports))
     with (folder / "balancer.log").open("w") as log:
         process = subprocess.Popen(command(kind, file, folder), stdout=log, stderr=log)
     try:
@@ -91,7 +109,7 @@ def running_balancer(kind: Kind, folder: Path, ports: Sequence[int]) -> Iterator
             assert process.poll() is None, (folder / "balancer.log").read_text()
             assert time.monotonic() < deadline_s, f"{kind} does not listen"
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{own_ports[0]}"
+        yield Balancer(f"http://127.0.0.1:{own_ports[0]}", f"127.0.0.1:{own_ports[1]}")
     finally:
         process.terminate()
         process.wait(timeout=60)

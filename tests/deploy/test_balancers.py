@@ -10,12 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc
 import httpx2 as httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from service.settings import Settings
 from tests.conftest import ROOT, SAMPLES
@@ -103,10 +108,10 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     with (
         running_stubs("answers", "answers", "answers") as stubs,
-        running_balancer(request.param, folder, [stub.server_port for stub in stubs]) as address,
+        running_balancer(request.param, folder, [stub.server_port for stub in stubs]) as balancer,
         httpx.Client() as client,
     ):
-        yield Site(address, stubs, client)
+        yield Site(balancer.url, stubs, client)
 
 
 @pytest.mark.parametrize("failing", ["overloaded", "silent"])
@@ -143,14 +148,54 @@ def test_routes_of_one_instance_are_not_balanced(site: Site, path: str) -> None:
 def test_haproxy_sends_nothing_to_an_instance_that_is_not_ready(tmp_path: Path) -> None:
     with (
         running_stubs("answers", "not ready", "answers") as stubs,
-        running_balancer("haproxy", tmp_path, [stub.server_port for stub in stubs]) as address,
+        running_balancer("haproxy", tmp_path, [stub.server_port for stub in stubs]) as balancer,
     ):
         wait_until(lambda: stubs[1].checks > 3)
         stubs[1].paths.clear()
-        assert {httpx.post(f"{address}/predict", content=IMAGE).status_code for _ in range(6)} == {200}
+        assert {httpx.post(f"{balancer.url}/predict", content=IMAGE).status_code for _ in range(6)} == {200}
         assert not stubs[1].paths
         assert stubs[0].paths
         assert stubs[2].paths
+
+
+class GrpcStub(HealthServicer):  # type: ignore[misc]  # its base has no types
+    """A gRPC server that only has the health service, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self._server = grpc.server(ThreadPoolExecutor(4))
+        health_pb2_grpc.add_HealthServicer_to_server(self, self._server)
+        self.port: int = self._server.add_insecure_port("127.0.0.1:0")
+        self._server.start()
+
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802  # its name in the protocol
+        self.calls += 1
+        return super().Check(request, context)
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_grpc_calls_of_one_connection_are_spread_and_survive_an_instance(kind: Kind, tmp_path: Path) -> None:
+    request = health_pb2.HealthCheckRequest()
+    with ExitStack() as stack:
+        stubs = stack.enter_context(running_stubs("answers", "answers", "answers"))
+        servers = [GrpcStub() for _ in range(3)]
+        for server in servers:
+            stack.callback(server.stop)
+        ports = [stub.server_port for stub in stubs]
+        balancer = stack.enter_context(running_balancer(kind, tmp_path, ports, [server.port for server in servers]))
+        channel = stack.enter_context(grpc.insecure_channel(balancer.grpc_target))
+        health = health_pb2_grpc.HealthStub(channel)
+        for stopped in (None, 0, 1):
+            if stopped is not None:
+                servers[stopped].stop()
+            for _ in range(9):
+                answered = health.Check(request, timeout=30, wait_for_ready=True)
+                assert answered.status == health_pb2.HealthCheckResponse.SERVING
+            assert all(server.calls for server in servers)
 
 
 class Instances:
@@ -203,7 +248,7 @@ def test_no_request_is_lost_when_instances_die_and_restart(kind: Kind, tmp_path:
         stack.callback(instances.stop)
         for index in range(3):
             instances.wait_until_ready(index)
-        address = stack.enter_context(running_balancer(kind, tmp_path, instances.ports))
+        address = stack.enter_context(running_balancer(kind, tmp_path, instances.ports)).url
         wait_until(lambda: httpx.get(f"{address}/readyz").status_code == 200)
         load = stack.enter_context(Load(address, IMAGE, REQUESTS_PER_S))
         time.sleep(3)
