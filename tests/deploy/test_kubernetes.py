@@ -1,10 +1,15 @@
 """The manifests in deploy/kubernetes: rendered by kustomize, validated by the schemas of Kubernetes, and consistent.
 
 There is no cluster. kubectl or kustomize renders; the package kubernetes-validate has the schemas.
+
 CIFAR10_TEST_KUBERNETES_MODELS=FOLDER validates PodMonitor and ScaledObject, too, if `npm install
 @kubernetes-models/prometheus-operator @kubernetes-models/keda` was run in that folder.
+
+CIFAR10_TEST_KSERVE=FOLDER checks the fields of the InferenceService, if `pip install --no-deps --target FOLDER kserve`
+filled that folder.
 """
 
+import ast
 import json
 import os
 import re
@@ -34,6 +39,7 @@ MIRROR = "CIFAR10_MODELS_MIRROR_FOLDER"
 EXIT_S = 3
 """Time after both phases of a shutdown: docs/serving.md."""
 MODELS_FOLDER = "CIFAR10_TEST_KUBERNETES_MODELS"
+KSERVE = "CIFAR10_TEST_KSERVE"
 Document = dict[str, Any]
 
 pytestmark = [
@@ -154,6 +160,33 @@ def test_custom_resources_are_valid() -> None:
     broken = json.loads(json.dumps(one(custom, "ScaledObject")))
     broken["spec"]["minReplicaCount"] = "two"
     assert "minReplicaCount" in validate_custom([broken])
+
+
+@pytest.mark.skipif(KSERVE not in os.environ, reason=f"NOT TESTED: set {KSERVE} to a folder with the package kserve")
+def test_fields_of_kserve_exist() -> None:
+    service = one(overlay("kserve"), "InferenceService")
+    assert service["spec"].keys() <= kserve_fields("v1beta1_inference_service_spec").keys()
+    fields = kserve_fields("v1beta1_predictor_spec")
+    assert service["spec"]["predictor"].keys() <= fields.keys()
+    assert {name: fields[name] for name in OF_KSERVE} == {
+        "minReplicas": "int",
+        "maxReplicas": "int",
+        "scaleMetric": "str",
+        "scaleTarget": "int",
+    }
+
+
+def kserve_fields(module: str) -> dict[str, str]:
+    """The fields of a model of KServe's SDK with their types; the SDK itself imports much."""
+    tree = ast.parse(Path(os.environ[KSERVE], f"kserve/models/{module}.py").read_text())
+    found = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id in ("attribute_map", "openapi_types")
+    }
+    return {field: found["openapi_types"][name] for name, field in found["attribute_map"].items()}
 
 
 def validate_custom(found: list[Document]) -> str:
