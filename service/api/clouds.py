@@ -35,6 +35,8 @@ from service.registry.repository import ModelRepository
 
 CUSTOM_ATTRIBUTES: Final = b"x-amzn-sagemaker-custom-attributes"
 ACCEPTABLE: Final = frozenset({b"*/*", b"application/*", JSON_TYPE.encode()})
+NO_TARGET: Final = b""
+"""No request has this path and query."""
 INSTANCES: Final = "instances"
 PARAMETERS: Final = "parameters"
 WAYS: Final = (
@@ -154,6 +156,9 @@ def predict_handler(pipeline: Pipeline, reader: RequestReader, *, is_sagemaker: 
 
         `parameters` in the JSON, or SageMaker's custom attributes (`model=vgg16,top_k=5`), select the model.
         """
+        if exchange.ticket is not None:
+            # Headers and body choose the model. If the queue of one is full, others may have room.
+            exchange.ticket.target = NO_TARGET
         attributes = None
         if is_sagemaker:
             check_accept(exchange.headers)

@@ -1,16 +1,26 @@
 """The routes of SageMaker and Vertex AI, as their documents describe them."""
 
 import base64
+import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi.testclient import TestClient
 
 from cifar10_serving.artifacts.layout import version_folder
+from service.api.clouds import predict_handler
+from service.api.large_requests import RequestReader
+from service.api.predict import predict_handler as native_handler
+from service.errors import UnavailableError
+from service.http.exchange import Handler, HttpExchange
+from service.inference.admission import Admission, Backlog, Slot, Ticket
+from service.inference.pipeline import Inferred, Pipeline
 from service.settings import Settings
+from service.telemetry.trace import Trace
 from tests.conftest import SAMPLES, SMALL_MODELS, golden_class, ready_client
 
 CAT = SAMPLES[3]
@@ -204,3 +214,44 @@ def test_predictions_are_counted_like_others(one_model: Path) -> None:
 def test_document_describes_the_routes(vertex: TestClient) -> None:
     operation = vertex.get("/openapi.json").json()["paths"][PREDICT]["post"]
     assert {"application/json", "image/png", "multipart/form-data"} <= operation["requestBody"]["content"].keys()
+
+
+class FullPipeline:
+    """A pipeline in which the queue of the requested model is full."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.admit = partial(Slot, admission)
+
+    async def infer(self, *_: object, **__: object) -> Inferred:
+        raise UnavailableError("the queue is full", retry_after_s=1, capacity_limit=Full())
+
+
+class Full:
+    """A capacity limit that is always exhausted."""
+
+    def is_exhausted(self, ahead: int) -> bool:
+        return ahead >= 0
+
+    def error(self) -> UnavailableError:
+        return UnavailableError("the queue is full", retry_after_s=1, capacity_limit=self)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["image/png", "application/json"])
+async def test_full_queue_of_one_model_does_not_reject_requests_for_others(kind: str) -> None:
+    admission = Admission(10, 2**20)
+    backlog = Backlog(admission, 10)
+    pipeline = cast("Pipeline", FullPipeline(admission))
+    body = FILE if kind == "image/png" else json.dumps({"instances": [{"b64": TEXT}]}).encode()
+
+    async def rejects_others_after(handler: Handler, target: bytes) -> bool:
+        scope = {"headers": [(b"content-type", kind.encode())], "query_string": b""}
+        trace = Trace("POST", target.decode(), "1")
+        with pytest.raises(UnavailableError):
+            await handler(HttpExchange(scope, trace, Ticket(backlog, target), Settings(), body))
+        return backlog.rejection(target) is not None
+
+    reader = RequestReader()
+    assert not await rejects_others_after(predict_handler(pipeline, reader, is_sagemaker=True), b"/invocations")
+    if kind == "image/png":  # the path and query of /predict name the model
+        assert await rejects_others_after(native_handler(pipeline), b"/predict")
