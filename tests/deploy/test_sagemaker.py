@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from tests.conftest import ROOT, SAMPLES, SMALL_MODELS, golden_class
+from tests.conftest import ROOT, SAMPLES, golden_class
 from tests.e2e.server import clean_environment, free_port, wait_for_200
 
 SCRIPT = ROOT / "deploy/sagemaker/serve"
@@ -23,12 +23,13 @@ def test_image_has_the_command_in_its_path() -> None:
     assert listed.stdout.startswith("100755 ")
 
 
-def test_command_serves_the_contract_and_stops_on_a_signal(tmp_path: Path) -> None:
+def test_command_serves_the_contract_and_stops_on_a_signal(tmp_path: Path, one_model: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     variables = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "SAGEMAKER_BIND_TO_PORT": str(port),
-        "CIFAR10_MODELS": str(SMALL_MODELS),
+        "CIFAR10_MODELS": str(one_model),
+        "CIFAR10_PRECISION": "float32",
     }
     with log.open("w") as stream:
         process = subprocess.Popen([SCRIPT], cwd=ROOT, env=clean_environment() | variables, stderr=stream, text=True)
@@ -38,7 +39,7 @@ def test_command_serves_the_contract_and_stops_on_a_signal(tmp_path: Path) -> No
         answered = httpx.post(
             f"{url}/invocations", content=SAMPLES[3].file.read_bytes(), headers={"Content-Type": "image/png"}
         ).json()
-        assert answered["class_id"] == golden_class(answered["model"], SAMPLES[3])
+        assert answered["class_id"] == golden_class("sequential", SAMPLES[3], version=1)
         process.send_signal(signal.SIGTERM)  # which the shell has to have handed over by exec
         assert process.wait(60) == 0
     finally:
