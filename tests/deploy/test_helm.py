@@ -110,6 +110,12 @@ def test_one_thing_sets_the_number_of_replicas(tmp_path: Path) -> None:
     assert "replicas" not in one(template(tmp_path, {}), "Deployment")["spec"]
 
 
+def test_settings_are_written_as_they_are_meant(tmp_path: Path) -> None:
+    given = {"MAX_BODY_BYTES": 52428800, "POLL_INTERVAL_S": 0.5, "DEFAULT_MODEL": "vgg16", "ROOT_PATH": "/a b"}
+    data = one(template(tmp_path, {"settings": given}), "ConfigMap")["data"]
+    assert {name: data[f"CIFAR10_{name}"] for name in given} == {name: str(value) for name, value in given.items()}
+
+
 def test_time_to_stop_follows_the_settings(tmp_path: Path) -> None:
     found = template(
         tmp_path, {"preStopSeconds": 7, "settings": {"LAME_DUCK_S": 11, "GRACEFUL_SHUTDOWN_TIMEOUT_S": 60}}
