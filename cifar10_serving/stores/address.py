@@ -69,7 +69,7 @@ class StoreAddress:
             raise StoreError(
                 f"{self.scheme}:// needs the package {missing[-1]}, which is not installed",
                 expected=f"this project's extra '{scheme.extra}'",
-                remedy=f"pip install 'cifar10-serving[{scheme.extra}]', or install its packages beside requirements/",
+                remedy=f"install {scheme.module} beside the service's packages",
             )
 
 

@@ -571,7 +571,7 @@ def test_folder_that_can_not_be_written_to_is_an_error_of_the_setting(tmp_path: 
 def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     settings = Settings(models="gs://bucket/models", models_mirror_folder=tmp_path)
-    with pytest.raises(SettingsError, match=r"gs:// needs the package gcsfs.*extra 'gcs'.*cifar10-serving\[gcs\]"):
+    with pytest.raises(SettingsError, match=r"gs:// needs the package gcsfs.*extra 'gcs'.*install gcsfs"):
         open_mirror(settings)
 
 
