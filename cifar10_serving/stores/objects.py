@@ -52,6 +52,7 @@ class ObjectStore:
         """Return every file below the address, with one listing."""
         with self._store_errors("be listed"):
             file_system, root = self._open()
+            file_system.invalidate_cache()  # Hugging Face's file system has a cache that no option disables
             try:
                 found: Mapping[str, Mapping[str, Any]] = file_system.find(root, detail=True)
             except FileNotFoundError:
@@ -72,6 +73,7 @@ class ObjectStore:
         """Ask about one file; other than fsspec's own `exists`, an error is not a no."""
         with self._store_errors(f"be asked for {name}"):
             file_system, root = self._open()
+            file_system.invalidate_cache()
             try:
                 file_system.info(f"{root}/{name}")
             except FileNotFoundError:

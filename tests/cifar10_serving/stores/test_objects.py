@@ -79,6 +79,8 @@ class FaultyFileSystem:
     def _strip_protocol(self, url: str) -> str:
         return url.partition("://")[2]
 
+    def invalidate_cache(self) -> None: ...
+
     def __getattr__(self, _: str) -> Any:
         def fail(*_: Any, **__: Any) -> None:
             raise self._error

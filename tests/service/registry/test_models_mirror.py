@@ -17,6 +17,7 @@ from service.registry import mirror_downloads
 from service.registry.models_mirror import ModelsMirror, Selection, open_mirror
 from service.registry.repository import ModelRepository
 from service.settings import Settings
+from tests.archive_server import archive_server, tar
 from tests.conftest import MODELS
 from tests.fake_store import FakeStore
 from tests.fakes import FakeRuntime
@@ -522,6 +523,31 @@ def test_look_of_another_process_counts(store: FakeStore, clock: ManualClock, tm
     clock.now_s += 1
     first.update()
     assert store.taken_calls() == ["list", "list"]
+
+
+def test_archive_is_followed(store: FakeStore, tmp_path: Path) -> None:
+    def packed() -> bytes:
+        files = [file for file in store.folder.rglob("*") if file.is_file()]
+        return tar({file.relative_to(store.folder.parent).as_posix(): file.read_bytes() for file in files})
+
+    with archive_server() as server:
+        server.content = packed()
+        mirror = ModelsMirror(server.address(), tmp_path / "mirror", Selection(10, "latest(1)"), min_age_s=0)
+        repository = ModelRepository(mirror.folder, FakeRuntime(), mirror=mirror)
+        repository.load_all()
+        assert answers(repository) == 1
+        publish_copy(store.folder, 2)
+        write_rollout(store.folder, labels={"stable": 1, "canary": 2})
+        server.content = packed()
+        repository.refresh()
+        assert repository.find("sequential", "canary").version == 2
+        repository.refresh()
+        assert server.statuses == [200, 200, 304]
+        withdraw(store.folder, 2)
+        (store.folder / "sequential/serving.json").unlink()
+        server.content = packed()
+        repository.refresh(retry_failed=True)
+        assert [entry.version for entry in repository.model_status("sequential").versions] == [1]
 
 
 def test_only_the_newest_and_named_versions_are_mirrored(
