@@ -49,7 +49,7 @@ LOCK_LIMIT_S: Final = 10.0
 MIN_AGE_S: Final = 1.0
 RETRY_S: Final = 5.0
 RETRY_HUNG_S: Final = 60.0
-MAX_CONFIRMATIONS: Final = 20
+MAX_QUESTIONS: Final = 20
 """Number of files that one look asks the store about by name."""
 LIMITS: Final = {SERVING_FILE: MAX_ROLLOUT_BYTES, TUTORIAL_FILE: MAX_TUTORIAL_BYTES}
 
@@ -138,7 +138,7 @@ class ModelsMirror:
         self._min_age_s = min_age_s
         self._retry_s = retry_s
         self._limit = limit
-        self._hidings = 0
+        self._hidings = self._questions = 0
         self._stopped = False
         try:
             if store is None:
@@ -242,16 +242,24 @@ class ModelsMirror:
         if asked:
             self._retry_all(local)
         self._forget(stored)
-        due = [name for name, model in sorted(stored.items()) if self._is_due(name, model)]
+        due = sorted((self._tried_s(name), name) for name, model in stored.items() if self._is_due(name, model))
+        waiting = [name for _, name in due[1:]]
         if due:
-            self._follow(due[0], stored[due[0]])
-        state.unfinished = len(due) > 1
+            self._follow(due[0][1], stored[due[0][1]])
+        # What failed before waits for later looks: otherwise, as long as it fails, the caller would never be done.
+        state.unfinished = any(tried_s == -math.inf for tried_s, _ in due[1:])
         absent, state.absent = state.absent, set()
+        self._questions = 0
         for name in sorted({*stored, *local}):
-            if name in due[1:] or name in state.held:
+            if name in waiting or name in state.held:
                 state.absent |= {place for place in absent if place.startswith(f"{name}/")}
             else:
                 self._remove(name, stored.get(name, _StoredModel()), absent, asked=asked)
+
+    def _tried_s(self, name: str) -> float:
+        """Return when something of a model that failed was last to be tried again; minus infinity if nothing is."""
+        failed = [failed for place, failed in self._state.failed.items() if place.startswith(f"{name}/")]
+        return max((each.retry_at_s for each in failed if each.retry_at_s is not None), default=-math.inf)
 
     def _retry_all(self, local: Mapping[str, Iterable[int]]) -> None:
         """Make everything due that failed before, or was damaged since."""
@@ -384,8 +392,9 @@ class ModelsMirror:
     def _is_gone(self, place: str, file: str, absent: set[str], *, asked: bool) -> bool:
         """Ask the store for a file by name; a polling look only notes the first time that a listing lacks it."""
         self._state.absent.add(place)
-        if (place not in absent and not asked) or len(self._state.absent) > MAX_CONFIRMATIONS:
+        if (place not in absent and not asked) or self._questions == MAX_QUESTIONS:
             return False
+        self._questions += 1
         stored = f"{place}/{file}" if file else place
         try:
             is_there = self._downloads.exists(stored)

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -388,6 +389,29 @@ def test_file_that_goes_while_it_is_read_is_tried_again(
     withdraw(store.folder, 2)
     look(repository, clock)
     assert [entry.version for entry in repository.model_status("sequential").versions] == [1]
+
+
+def test_store_that_goes_on_failing_does_not_keep_the_watcher(store: FakeStore, tmp_path: Path) -> None:
+    for model in ("functional", "subclassing"):
+        shutil.copytree(MODELS / model, store.folder / model)
+        store.fail(f"{model}/3/golden.npz", *[UNREACHABLE] * 3)
+    times = count(0.0, SOON_S)
+    mirror = ModelsMirror(
+        store.address,
+        tmp_path / "mirror",
+        Selection(1, "latest(1)"),
+        store=lambda: store,
+        clock=lambda: next(times),
+        min_age_s=0,
+    )
+    repository = ModelRepository(mirror.folder, FakeRuntime(), mirror=mirror)
+    repository.load_all()
+    assert repository.find("sequential").version == 1
+    failing = [repository.get(model, 3) for model in ("functional", "subclassing")]
+    assert [entry.state for entry in failing] == [VersionState.FAILED] * 2
+    for _ in range(8):
+        repository.refresh()
+    assert [repository.find(model).version for model in ("functional", "subclassing")] == [3, 3]
 
 
 def test_no_wrong_version_answers_while_a_named_one_is_missing(
