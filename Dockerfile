@@ -6,6 +6,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE} AS base
 RUN groupadd --system --gid 10001 service \
     && useradd --system --uid 10001 --gid service --no-create-home --home-dir /nonexistent service
+COPY deploy/sagemaker/serve /usr/local/bin/serve
 
 # OpenVINO's plugins for Intel's GPU and NPU, its readers of other formats and its headers are 90 MB that a CPU image
 # never loads. The tests of numpy are another 10.

@@ -7,12 +7,15 @@ from types import FrameType
 from typing import Final
 
 CHECK: Final = "check"
+SERVE: Final = "serve"
+"""SageMaker starts a container with this argument."""
 
 
 def main() -> int:
     """Serve until SIGTERM or Ctrl-C; return 0 after a shutdown, 2 if the service could not start.
 
-    With the word `check` first, verify the published versions instead; see `service.process.check`.
+    With the word `check` first, verify the published versions instead; see `service.process.check`. With the word
+    `serve`, follow SageMaker's contract; see `service.cloud`.
     """
     if sys.argv[1:2] == [CHECK]:
         from service.process.check import check
@@ -26,6 +29,8 @@ def main() -> int:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from service.process.serve import serve
 
+    if sys.argv[1:2] == [SERVE]:
+        return serve(["--cloud", "sagemaker", *sys.argv[2:]])
     return serve(sys.argv[1:])
 
 

@@ -18,6 +18,7 @@ from cifar10_serving.runtimes.base import Runtime
 from cifar10_serving.runtimes.machine import usable_cores
 from cifar10_serving.runtimes.selection import open_runtime
 from service.api.analyze import compare_routes, explain_routes
+from service.api.clouds import cloud_routes
 from service.api.kserve.extensions import extension_routes, repository_routes
 from service.api.kserve.routes import infer_handler, open_inference_routes
 from service.api.large_requests import RequestReader
@@ -245,6 +246,12 @@ def open_forwarding(settings: Settings) -> Forwarding:
 
 def _add_routes(app: FastAPI, hot: HotRoutes, parts: Parts, settings: Settings) -> None:
     """Add all routes."""
+    if (contract := settings.contract()) is not None:
+        app.include_router(
+            cloud_routes(
+                contract, parts.repository, parts.pipeline, parts.reader, decode_threads=parts.decode_threads, hot=hot
+            )
+        )
     app.include_router(predict_routes(parts.pipeline, hot))
     app.include_router(model_routes(parts.repository))
     app.include_router(compare_routes(parts.repository, parts.pipeline, settings))

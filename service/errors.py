@@ -7,6 +7,7 @@ ServiceError
     ├── UndecodableError      400 INVALID_ARGUMENT   the image can't be decoded
     ├── UnauthorizedError     401 UNAUTHENTICATED    the route's token is missing or wrong
     ├── UnknownModelError     404 NOT_FOUND          no such model, version or plot
+    ├── NotAcceptableError    406 INVALID_ARGUMENT   no answer in a type that the client accepts
     ├── UploadTimeoutError    408 INVALID_ARGUMENT   the body did not arrive in time
     ├── TooLargeError         413 RESOURCE_EXHAUSTED too many bytes or pixels
     ├── TargetTooLongError    414 INVALID_ARGUMENT   the target of the request has too many bytes
@@ -95,6 +96,12 @@ class UnknownModelError(RequestError):
             remedy=f"did you mean '{meant}'?" if meant is not None else "",
         )
         self.available = available
+
+
+class NotAcceptableError(RequestError):
+    """Raised if the client accepts no type in which there are answers."""
+
+    status, kind, title = HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", "There is no answer of an accepted type"
 
 
 class UploadTimeoutError(RequestError):

@@ -18,6 +18,7 @@ from pydantic_settings import SettingsError as UnreadableSettingError
 from cifar10_serving.artifacts.metadata import MIN_CLASSES, NAME_PATTERN, Precision, RuntimeName
 from cifar10_serving.artifacts.rollout import POLICY_PATTERN
 from cifar10_serving.text import closest
+from service.cloud import Cloud, Contract, contract_of
 from service.errors import SettingsError
 from service.http.forwarding import MAX_PREFIX_CHARACTERS, ROOT_PATH_PATTERN, parse_networks
 
@@ -25,7 +26,16 @@ PREFIX: Final = "CIFAR10_"
 OFF: Final = "off"
 SECRETS: Final = frozenset({"admin_token"})
 """Settings whose values no error shows."""
-ANY_CASE: Final = ("default_model", "version_policy", "runtime", "device", "precision", "log_format", "log_level")
+ANY_CASE: Final = (
+    "cloud",
+    "default_model",
+    "version_policy",
+    "runtime",
+    "device",
+    "precision",
+    "log_format",
+    "log_level",
+)
 """Settings whose values are words in any case: `INFO` is `info`."""
 DEPRECATED_NAMES: Final = {
     "max_batch_rows": "max_batch_size",
@@ -52,6 +62,7 @@ SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+")
 MAX_SHOWN: Final = 200
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 logger = logging.getLogger(__name__)
@@ -63,6 +74,22 @@ class _Environment(EnvSettingsSource):
     def _load_env_vars(self) -> Mapping[str, str | None]:
         given = {name: value.strip() for name, value in super()._load_env_vars().items() if value is not None}
         return {name: value for name, value in given.items() if value and not is_of_kubernetes(name.upper(), value)}
+
+
+class _CloudVariables(PydanticBaseSettingsSource):
+    """The settings that the variables of SageMaker or Vertex AI mean."""
+
+    def get_field_value(
+        self,
+        field: "FieldInfo",  # noqa: ARG002  # pydantic's signature
+        field_name: str,
+    ) -> tuple[Any, str, bool]:
+        """Return no value: `__call__` returns all."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        contract = contract_of(str(self.current_state.get("cloud", "auto")).strip().lower(), os.environ)
+        return {} if contract is None else dict(contract.settings)
 
 
 def _check_networks(text: str) -> str:
@@ -330,6 +357,12 @@ class Settings(BaseSettings):
         json_schema_extra={"legal": "comma-separated addresses and CIDR ranges, such as 127.0.0.1,10.0.0.0/8"},
     )
 
+    cloud: Cloud = Field(
+        "auto",
+        description="Container contract to follow: its routes, and its address, port and models unless they are set. "
+        "auto: vertex if AIP_PREDICT_ROUTE is set. The argument `serve` selects sagemaker.",
+    )
+
     @field_validator("*", mode="before")
     @classmethod
     def _without_blanks(cls, value: Any) -> Any:
@@ -349,8 +382,16 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources in order of precedence: arguments, then the environment."""
-        return init_settings, _Environment(settings_cls)
+        """Return the sources in order of precedence: arguments, the environment, then a cloud's contract."""
+        return init_settings, _Environment(settings_cls), _CloudVariables(settings_cls)
+
+    def contract(self) -> Contract | None:
+        """Return the cloud's contract that the setting `cloud` and the environment name, or None.
+
+        Raises:
+            SettingsError: a variable of the cloud is not valid.
+        """
+        return contract_of(self.cloud, os.environ)
 
     @property
     def instance_name(self) -> str:

@@ -12,6 +12,7 @@ NOT_PASSED_ON = {
     "compiled_models": "the volume's folder, set in the image",
     "runtime": "each image has one",
     "device": "that of the image",
+    "cloud": "SageMaker and Vertex AI start containers without compose",
 }
 
 

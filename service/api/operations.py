@@ -31,8 +31,17 @@ def health_routes(repository: ModelRepository, decode_threads: DecodeThreads) ->
     async def livez() -> Liveness:
         return Liveness()
 
+    add_readiness_route(routes, "/readyz", repository, decode_threads)
+    return routes
+
+
+def add_readiness_route(
+    routes: APIRouter, path: str, repository: ModelRepository, decode_threads: DecodeThreads
+) -> None:
+    """Let GET on a path answer 200 if requests are answered, otherwise 503 with the reason."""
+
     @routes.get(
-        "/readyz",
+        path,
         summary="Readiness probe",
         responses={503: {"model": Readiness, "description": "Loading, no model is ready, or no image can be decoded"}},
     )
@@ -45,8 +54,6 @@ def health_routes(repository: ModelRepository, decode_threads: DecodeThreads) ->
             response.status_code = 503
             response.headers["Retry-After"] = str(repository.retry_after_s)
         return readiness
-
-    return routes
 
 
 def metrics_routes(telemetry: Telemetry) -> APIRouter:

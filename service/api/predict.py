@@ -138,17 +138,26 @@ def predict_handler(pipeline: Pipeline) -> Handler:
         PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF of any size (first frame or page); the central square is resized
         to the model's input size.
         """
-        asked = read_parameters(exchange.query)
-        exchange.trace.request_model(asked.model, asked.version)
-        with pipeline.admit(exchange) as slot:
-            image, deadline = await read_image(exchange, slot)
-            inferred = await pipeline.infer([image], exchange.trace, deadline, model=asked.model, version=asked.version)
-            if asked.top_k > DEFAULT_TOP_K:
-                check_top_k(asked.top_k, len(inferred.version.labels))
-            probabilities = inferred.require_all(name_index=False).probabilities[0]
-            return Answer(orjson.dumps(prediction_document(inferred.version, probabilities, asked.top_k)))
+        return await answer_image(pipeline, exchange, read_parameters(exchange.query))
 
     return predict
+
+
+async def answer_image(pipeline: Pipeline, exchange: HttpExchange, asked: PredictParameters) -> Answer:
+    """Return the answer to a request with one image.
+
+    Raises:
+        ClientDisconnect: the client disconnected.
+        RequestError: there is no answer.
+    """
+    exchange.trace.request_model(asked.model, asked.version)
+    with pipeline.admit(exchange) as slot:
+        image, deadline = await read_image(exchange, slot)
+        inferred = await pipeline.infer([image], exchange.trace, deadline, model=asked.model, version=asked.version)
+        if asked.top_k > DEFAULT_TOP_K:
+            check_top_k(asked.top_k, len(inferred.version.labels))
+        probabilities = inferred.require_all(name_index=False).probabilities[0]
+        return Answer(orjson.dumps(prediction_document(inferred.version, probabilities, asked.top_k)))
 
 
 def batch_handler(pipeline: Pipeline) -> Handler:

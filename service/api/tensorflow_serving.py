@@ -153,6 +153,20 @@ def predict_request(body: bytes, served: Served) -> PredictRequest:
     return _read(name, _named(name, given) if isinstance(given, dict) else given, "outputs", served)
 
 
+def read_instances(name: str, instances: list[Any], served: Served) -> Images | list[bytes]:
+    """Return the rows of one input, each bare or with the input's name.
+
+    Args:
+        name: the input: pixels or encoded images.
+        instances: the rows.
+        served: the inputs of the version, with the shape of the pixels.
+
+    Raises:
+        InvalidRequestError: they are not valid.
+    """
+    return _read(name, _rows(name, instances, served), "predictions", served).inputs
+
+
 def classify_request(body: bytes, served: Served) -> PredictRequest:
     """Parse a `:classify` request: examples with features, and a context that all of them share.
 

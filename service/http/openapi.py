@@ -75,6 +75,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "No image, or one that can't be decoded",
         401: "The token is missing or wrong",
         404: "No such model, version or plot",
+        406: "The client accepts no JSON",
         408: "The body did not arrive in time",
         413: "Too many bytes or pixels",
         415: "Not a supported image type",

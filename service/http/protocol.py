@@ -48,7 +48,7 @@ CLOSING: Final = re.compile(rb" http/1\.0(?:\r\n|\Z)|\r\nconnection:(?![ \t]*kee
 MAX_SKIPPED_BYTES: Final = 2**20
 MAX_EARLY_HEAD_BYTES: Final = 4096
 
-MAX_WHOLE_BYTES: Final = 32 * 2**10
+MAX_WHOLE_BYTES: Final = 128 * 2**10
 """Size limit of the fast path: reading and parsing this much on the event loop delays nobody."""
 MAX_PIPELINED_STARTS_PER_TICK: Final = 8
 HOOKS: Final = (

@@ -23,7 +23,10 @@ from service.http.body import CONTENT_ENCODING, IDENTITY, RawHeaders, declared_c
 from service.images.encoded import READABLE_FORMATS, READABLE_TYPES
 
 UNSPECIFIC_TYPES: Final = frozenset(
-    {"", "application/octet-stream", "binary/octet-stream", "application/x-octet-stream", "image/*", "*/*"}
+    {
+        *("", "application/octet-stream", "binary/octet-stream", "application/x-octet-stream", "image/*", "*/*"),
+        "application/x-image",  # SageMaker's own name for an image
+    }
 )
 NAMES: Final = MappingProxyType({
     "image/svg+xml": "an SVG drawing",

@@ -39,6 +39,10 @@ QUICK_S: Final = 0.001
 """Computations up to this time may block the event loop, and are not worth waiting for a larger batch."""
 MAX_BATCH_S: Final = 0.1
 """Time limit of a batch, so that the next model's turn comes soon and no deadline is far exceeded."""
+EFFICIENT_BATCH_S: Final = 0.04
+EFFICIENT_ROWS: Final = 8
+"""Rows and time from which on a larger batch computes no faster per row. What it leaves in the queue is computed while
+its clients are answered: MobileNetV2 at 64 connections 1.07 to 1.10 times the requests/s of batches of 32."""
 
 logger = logging.getLogger(__name__)
 
@@ -479,7 +483,9 @@ class Scheduler:
     def _max_rows(self, queue: BatchQueue) -> int:
         if not queue.seconds_per_row:
             return self._limits.max_batch_size
-        return min(self._limits.max_batch_size, max(1, int(MAX_BATCH_S / queue.seconds_per_row)))
+        row_s = queue.seconds_per_row
+        efficient_rows = max(EFFICIENT_ROWS, int(EFFICIENT_BATCH_S / row_s))
+        return min(self._limits.max_batch_size, efficient_rows, max(1, int(MAX_BATCH_S / row_s)))
 
     def _on_loop(self, function: Callable[..., None], *arguments: object) -> None:
         if self._loop is None:

@@ -15,7 +15,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.conftest import MODELS, PUBLISHED, ROOT, SAMPLES, golden_class, newest_version
-from tests.e2e.server import free_port, wait_until_ready
+from tests.e2e.server import free_port, wait_for_200, wait_until_ready
 from tests.version_copies import publish_copy
 
 PROJECT = "cifar10-serving-test"
@@ -146,6 +146,24 @@ def test_health_check_passes(compose: tuple[list[str], str]) -> None:
     while json.loads(docker("inspect", container_id(compose[0])).stdout)[0]["State"]["Health"]["Status"] != "healthy":
         assert time.monotonic() < deadline_s, "not healthy within 60 s"
         time.sleep(0.5)
+
+
+def test_serve_as_the_command_follows_sagemakers_contract(compose: tuple[list[str], str]) -> None:
+    port = free_port()
+    published = ("--publish", f"127.0.0.1:{port}:8080")
+    container = docker(*compose[0], "run", "--detach", "--no-deps", *published, "cpu", "serve").stdout.strip()
+    try:
+        wait_for_200(f"http://127.0.0.1:{port}/ping")
+        answered = httpx.post(
+            f"http://127.0.0.1:{port}/invocations",
+            content=SAMPLES[3].file.read_bytes(),
+            headers={"Content-Type": "image/png", "X-Amzn-SageMaker-Custom-Attributes": "model=sequential"},
+        )
+        assert answered.json()["class_id"] == golden_class("sequential", SAMPLES[3])
+        docker("stop", container)
+        assert json.loads(docker("inspect", container).stdout)[0]["State"]["ExitCode"] == 0
+    finally:
+        docker("rm", "--force", container, check=False)
 
 
 def test_stop_signal_ends_it_cleanly_and_quickly(compose: tuple[list[str], str]) -> None:

@@ -3,9 +3,11 @@
 Each command is in the module of its name.
 """
 
+import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any, Final
 
 from cifar10_serving import __version__
 from cifar10_serving.client.commands import bench, compare, explain, model, models, predict, wait_ready, watch
@@ -13,6 +15,8 @@ from cifar10_serving.client.commands.arguments import Parser
 from cifar10_serving.client.commands.exit_codes import CommandLineError, ExitCode, exit_code
 from cifar10_serving.client.commands.output import drop_output, prepare_streams, say, say_error, say_waits
 from cifar10_serving.errors import ProjectError
+
+OPTIONS_OF_COMMANDS: Final = ("--url", "--timeout", "--retries", "--token", "--model", "--top-k", "--json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _AfterCommand(argparse.Action):
+    """Reports a command's option that stands before the command, which would be read as the command's name."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, __: Any, option_string: str | None = None) -> None:
+        """Report it.
+
+        Raises:
+            SystemExit: always.
+        """
+        parser.error(f"{option_string} belongs after the command: COMMAND {option_string} …")
+
+
 def _flush() -> None:
     try:
         sys.stdout.flush()
@@ -65,6 +81,7 @@ def _parser() -> Parser:
         epilog="docs/client.md has examples and the exit codes.",
     )
     parser.add_argument("--version", action="version", version=f"cifar10-serving {__version__}")
+    parser.add_argument(*OPTIONS_OF_COMMANDS, nargs="?", action=_AfterCommand, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module, purpose in (
         ("predict", predict, "classify images: files, folders, patterns, standard input"),

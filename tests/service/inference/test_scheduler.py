@@ -377,6 +377,27 @@ async def test_call_takes_no_more_than_its_share_of_all_rows() -> None:
     scheduler.close()
 
 
+@pytest.mark.parametrize(
+    ("row_s", "expected"),
+    [(0.0011, 32), (0.002, 20), (0.01, 8), (0.03, 3), (1.0, 1)],
+    ids=[
+        "as many as allowed",
+        "efficient for a time",
+        "efficient for its rows",
+        "limited by time",
+        "an image at a time",
+    ],
+)
+async def test_batch_has_as_many_rows_as_help(row_s: float, expected: int) -> None:
+    model = Slow()
+    scheduler, version = Scheduler(BatchLimits()), ready(model)
+    version.row_s = row_s
+    answers = [scheduler.submit(version, rows(value), soon()) for value in range(40)]  # in one tick
+    await asyncio.gather(*answers)
+    assert model.batches[0] == expected
+    scheduler.close()
+
+
 def slow_queue(max_calls: int = 2) -> tuple[BatchQueue, ModelVersion]:
     """Return a queue, and its version, which it does not keep alive."""
     version = ready_and_slow(Slow())

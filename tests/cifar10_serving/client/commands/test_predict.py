@@ -111,6 +111,12 @@ def test_what_can_not_be_is_one_line_and_a_code(run: Run, arguments: list[str], 
     assert len([line for line in ended.err.splitlines() if "error: " in line]) <= 1
 
 
+def test_option_before_the_command_is_named(run: Run) -> None:
+    ended = run("--url", "http://localhost", "predict", CAT)
+    assert ended.code == ExitCode.USAGE
+    assert "--url belongs after the command" in ended.err
+
+
 @pytest.mark.parametrize(
     ("answer", "code", "words"),
     [
