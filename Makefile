@@ -3,17 +3,19 @@ PYTHON ?= python3.11
 VENV := .venv
 SERVE_VENV := .venv-serve
 CLIENT_VENV := .venv-client
+CLUSTER_VENV := .venv-cluster
 BIN := $(VENV)/bin
 MODELS ?= sequential functional subclassing
 RECIPE ?=
 DATA := $(CIFAR10_DATA)
 NAME :=
+HEAD :=
 OPTIONS :=
 BENCH ?=
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve client test lowest coverage check format docs lock proto train bench clean
+.PHONY: help serve cluster client test lowest coverage check format docs lock proto train bench clean
 
 .DEFAULT_GOAL := help
 
@@ -22,6 +24,9 @@ help: ## list the targets
 
 serve: $(SERVE_VENV)/installed ## install the server and run it on CIFAR10_HOST:CIFAR10_PORT
 	@exec $(SERVE_VENV)/bin/python -m service
+
+cluster: $(CLUSTER_VENV)/installed ## start a cluster on this machine and serve; HEAD=10.0.0.1:6379 joins one
+	@exec $(CLUSTER_VENV)/bin/python -m cluster $(if $(HEAD),join $(HEAD),start) $(OPTIONS)
 
 client: $(CLIENT_VENV)/installed ## install the client and its command line
 	@echo "in this folder: $(CLIENT_VENV)/bin/python -m cifar10_serving --help"
@@ -61,10 +66,13 @@ bench: $(VENV)/installed ## benchmark the service and the alternatives; BENCH=--
 	$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove the virtual environments and caches
-	rm -rf $(VENV) $(SERVE_VENV) $(CLIENT_VENV) .venv-lowest .bench .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) $(SERVE_VENV) $(CLIENT_VENV) $(CLUSTER_VENV) .venv-lowest .bench .mypy_cache .pytest_cache .ruff_cache .coverage
 
 $(SERVE_VENV)/installed: requirements/serve.txt scripts/install
 	PYTHON=$(PYTHON) scripts/install $(SERVE_VENV) requirements/serve.txt
+
+$(CLUSTER_VENV)/installed: requirements/cluster.txt scripts/install
+	PYTHON=$(PYTHON) scripts/install $(CLUSTER_VENV) requirements/cluster.txt
 
 $(CLIENT_VENV)/installed: requirements/client.txt scripts/install
 	PYTHON=$(PYTHON) scripts/install $(CLIENT_VENV) requirements/client.txt

@@ -7,6 +7,7 @@
     │   └── MetadataError             metadata.json can't be read, or is not valid
     ├── PublishError                a version could not be published
     ├── RolloutError                serving.json can't be read or is not valid
+    ├── StoreError                  an object store or archive of models can't be used
     ├── RuntimeUnavailableError     (runtime) the requested runtime, device or precision is not available
     ├── ModelLoadError              (runtime) a version can't be loaded or answers wrongly
     │   └── UnsafeGraphError          its graph has ops that do more than compute
@@ -67,6 +68,10 @@ class PublishError(ProjectError):
 
 class RolloutError(ProjectError):
     """Raised when serving.json is unreadable, breaks its schema (`artifacts.rollout.Rollout`), or names no version."""
+
+
+class StoreError(ProjectError):
+    """Raised if an object store or an archive of models can't be used: its address, package, permission or network."""
 
 
 class RuntimeUnavailableError(ProjectError):

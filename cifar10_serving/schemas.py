@@ -269,6 +269,42 @@ class ServiceStatistics(Record):
     ]
     p99_ms: Annotated[Milliseconds | None, Field(description="99 in 100 of them took no longer")]
     rejected_total: Annotated[Count, Field(description="requests that got 503")]
+    instance: Annotated[str, Field(description="name of the instance that answers")] = ""
+
+
+class InstanceModel(Record):
+    """A model on one instance. With several workers: what all of them have."""
+
+    ready: Annotated[list[Version], Field(description="versions that answer, ascending")]
+    loading: list[Version]
+    failed: list[Version]
+    rollout: Annotated[
+        str | None,
+        Field(description="generation of the serving.json in force; 'default' without one, null if workers differ"),
+    ]
+    next_rollout: Annotated[
+        str | None, Field(description="generation of a serving.json that isn't in force yet: a version is missing")
+    ] = None
+    problem: Annotated[str | None, Field(description="why serving.json is invalid")] = None
+
+
+class StoreStatus(Record):
+    """The store that an instance mirrors."""
+
+    address: str
+    problem: Annotated[str | None, Field(description="why it can't be followed")] = None
+    answered_ago_s: Annotated[float | None, Field(ge=0, description="since the store's last answer; null: never")]
+
+
+class InstanceStatus(Record):
+    """The versions and rollouts of the instance that answers, to compare it with others."""
+
+    instance: Annotated[str, Field(description="its name, by the setting `instance`")]
+    release: Annotated[str, Field(description="of this project")]
+    ready: bool
+    workers: Annotated[int, Field(ge=1, description="processes; the others' state is at most a second old")]
+    models: dict[str, InstanceModel]
+    store: StoreStatus | None = None
 
 
 class Readiness(Record):

@@ -42,7 +42,7 @@ VOLATILE: Final = ("_ms", "_s", "ns", "runtime_version", "device", "precision")
 VERSION: Final = "/models/{name}/versions/{version}"
 PLOT: Final = f"{VERSION}/plots/{{plot}}"
 TAKE_AN_IMAGE: Final = (PREDICT, BATCH_PATH, COMPARE_PATH, EXPLAIN_PATH)
-NATIVE_GETS: Final = ("/livez", "/readyz", "/stats", "/models", "/models/{name}", VERSION)
+NATIVE_GETS: Final = ("/livez", "/readyz", "/stats", "/instance", "/models", "/models/{name}", VERSION)
 V2: Final = "/v2/models/{model}"
 V2_GETS: Final = ("/v2", "/v2/health/live", "/v2/health/ready", V2, f"{V2}/ready", f"{V2}/config")
 V1: Final = "/v1/models/{model}"
@@ -87,7 +87,7 @@ def _service() -> Iterator[tuple[TestClient, int]]:
     with tempfile.TemporaryDirectory() as folder:
         for name in MODELS:
             (Path(folder) / name).symlink_to(ROOT / "models" / name)
-        settings = _settings(models=Path(folder), admin_token=SECRET, compiled_models=Path("off"))
+        settings = _settings(models=folder, admin_token=SECRET, compiled_models=Path("off"), instance="server-1")
         with TestClient(create_app(settings)) as client:
             deadline_s = time.monotonic() + LOAD_TIMEOUT_S
             while not client.get("/readyz").json()["ready"]:

@@ -1,11 +1,15 @@
-"""Assembles the service: settings, runtime, repository, data plane, and routes."""
+"""Assembles the service: settings, runtime, repository, data plane, and routes.
+
+`open_service` is the only way in: for the server of one process (`service.process.server`) and for replicas of a
+cluster.
+"""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from fastapi import FastAPI
 
@@ -19,7 +23,7 @@ from service.api.kserve.extensions import extension_routes, repository_routes
 from service.api.kserve.routes import infer_handler, open_inference_routes
 from service.api.large_requests import RequestReader
 from service.api.models import model_routes
-from service.api.operations import admin_routes, health_routes, metrics_routes, statistics_routes
+from service.api.operations import admin_routes, health_routes, instance_routes, metrics_routes, statistics_routes
 from service.api.page import page_routes
 from service.api.predict import predict_routes
 from service.api.tensorflow_serving import tensorflow_serving_routes
@@ -34,7 +38,8 @@ from service.inference.cache import PredictionCache
 from service.inference.pipeline import Pipeline
 from service.inference.scheduler import THREAD_NAME_PREFIX, BatchLimits, Scheduler
 from service.inference.shadow import Shadow
-from service.process.lifecycle import Stop, broadcast_reload, configure_malloc, is_worker, reload_on_sighup
+from service.process.lifecycle import Group, Stop, broadcast_reload, configure_malloc, reload_on_sighup
+from service.registry.models_mirror import open_mirror
 from service.registry.repository import ModelRepository
 from service.registry.watcher import Watcher
 from service.settings import Settings, label_set, read_settings, variable
@@ -53,11 +58,57 @@ END_LOADING_S: Final = 1.0
 """Time that a shutdown waits for a version to finish loading; the disk may be unresponsive."""
 SUGGESTED_PATHS: Final = (
     *("/predict", "/predict/batch", "/compare", "/explain", "/models", "/docs", "/openapi.json"),
-    *("/livez", "/readyz", "/stats", "/metrics", "/v1/models", "/v2", "/v2/health/live", "/v2/health/ready"),
+    *(
+        "/livez",
+        "/readyz",
+        "/stats",
+        "/instance",
+        "/metrics",
+        "/v1/models",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+    ),
 )
 """Paths suggested when a similar path is not found."""
 
+if TYPE_CHECKING:
+    from service.http.protocol import BacklogProtocol
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Service:
+    """The assembled service, with what a server needs to run it."""
+
+    settings: Settings
+    application: Application
+    stop: Stop
+    backlog: Backlog
+    repository: ModelRepository
+    scheduler: Scheduler
+
+    def http_protocol(self) -> "type[BacklogProtocol] | Literal['auto']":
+        """Return the protocol class for uvicorn; `auto`, its own, where httptools is missing, as on Windows.
+
+        Raises:
+            SettingsError: this uvicorn differs from the supported ones.
+        """
+        try:
+            from service.http.protocol import protocol_with
+            from service.http.reading import ConnectionLimits
+        except ModuleNotFoundError:
+            return "auto"
+        settings = self.settings
+        limits = ConnectionLimits(
+            max_header_bytes=settings.max_header_bytes,
+            header_timeout_s=settings.header_timeout_s,
+            keep_alive_timeout_s=settings.keep_alive_timeout_s,
+            upload_timeout_s=settings.upload_timeout_s,
+            request_timeout_s=settings.request_timeout_s,
+        )
+        return protocol_with(self.backlog, self.application, self.stop, limits=limits)
 
 
 @dataclass(frozen=True)
@@ -70,28 +121,32 @@ class Parts:
     telemetry: Telemetry
     watcher: Watcher
     decode_threads: DecodeThreads
+    group: Group
 
 
-def create_app(
-    settings: Settings | None = None,
-    stop: Stop | None = None,
-    backlog: Backlog | None = None,
-    runtime: Runtime | None = None,
-) -> Application:
-    """Return the ASGI application; models are loaded after start-up, while /livez already answers.
+def create_app(settings: Settings | None = None, runtime: Runtime | None = None) -> Application:
+    """Return the ASGI application of `open_service`, for servers that need nothing else."""
+    return open_service(settings, runtime=runtime).application
+
+
+def open_service(
+    settings: Settings | None = None, *, runtime: Runtime | None = None, group: Group | None = None
+) -> Service:
+    """Assemble the service.
+
+    A process that is alone loads the models after start-up, while /livez already answers; another one before.
 
     Args:
         settings: the settings; None to read the environment.
-        backlog: the backlog in which requests wait; None for none.
         runtime: the runtime; None for the one that the settings name.
-        stop: the shutdown; without it gRPC drains after HTTP, when the application ends.
+        group: the processes that answer for the same service; None if this one is no replica.
 
     Raises:
         SettingsError: the models folder can't be read, or (without `settings`) a variable is not valid.
         RuntimeUnavailableError: the requested runtime, device or precision is not available.
     """
     configure_malloc()
-    settings, stop = settings or read_settings(), stop or Stop()
+    settings, stop, group = settings or read_settings(), Stop(), group or Group.of_this_process()
     runtime = runtime or open_runtime(
         settings.runtime,
         settings.device,
@@ -100,19 +155,20 @@ def create_app(
         compiled_models=settings.compiled_models_folder,
     )
     repository = ModelRepository(
-        settings.models,
+        settings.models_folder,
         runtime,
         settings.default_model,
         default_labels=label_set(settings.default_labels),
         version_policy=settings.version_policy,
         drain_limit_s=settings.graceful_shutdown_timeout_s,
         max_accuracy_drop=settings.max_accuracy_drop,
+        mirror=open_mirror(settings),
     )
     repository.add_readiness_check(lambda: stop.reason)
     watcher = Watcher(repository, settings.poll_interval_s)
     stats = Stats()
     request_log = RequestLog(settings.access_log_sample_rate, for_people=is_for_people(settings.log_format))
-    backlog = backlog or open_backlog(settings)
+    backlog = open_backlog(settings)
     admission = backlog.admission
     scheduler = Scheduler(
         _batch_limits(settings),
@@ -133,8 +189,15 @@ def create_app(
         max_images_per_request=settings.max_images_per_request,
     )
     reader = RequestReader()
-    sources = StateSources(repository, backlog, scheduler, cache, decoder.threads)
-    telemetry = Telemetry(stats, backlog, scheduler, lambda: current_states(sources))
+    sources = StateSources(repository, backlog, scheduler, cache, decoder.threads, settings.instance_name)
+    telemetry = Telemetry(
+        stats,
+        backlog,
+        scheduler,
+        lambda: current_states(sources),
+        instance=settings.instance_name,
+        models=repository.on_this_instance,
+    )
     observers = (stats.request_finished, request_log)
     serving_grpc = _import_serving_grpc() if settings.grpc_port else None
 
@@ -143,11 +206,20 @@ def create_app(
         logger.info("%s %s on %s, %s", runtime.name, runtime.version, runtime.device, " or ".join(runtime.precisions))
         reload_on_sighup(watcher)
         loading = asyncio.create_task(_load(repository, watcher, stop))
-        if is_worker():  # until then the other workers take the connections
+        if group is not Group.ALONE:  # until then the others take the requests
             await _done_or_stopping(loading, stop)
         reporting = asyncio.create_task(telemetry.run())
         async with (
-            serving_grpc(repository, pipeline, reader, telemetry, settings=settings, observers=observers, stop=stop)
+            serving_grpc(
+                repository,
+                pipeline,
+                reader,
+                telemetry,
+                settings=settings,
+                observers=observers,
+                stop=stop,
+                group=group,
+            )
             if serving_grpc
             else nullcontext()
         ):
@@ -167,10 +239,11 @@ def create_app(
     )
     add_error_handlers(app, SUGGESTED_PATHS)
     hot = HotRoutes(settings)
-    _add_routes(app, hot, Parts(repository, pipeline, reader, telemetry, watcher, decoder.threads), settings)
+    _add_routes(app, hot, Parts(repository, pipeline, reader, telemetry, watcher, decoder.threads, group), settings)
     add_openapi(app)
     add_docs(app)
-    return Application(app, hot, settings, forwarding=open_forwarding(settings), observers=observers)
+    application = Application(app, hot, settings, forwarding=open_forwarding(settings), observers=observers)
+    return Service(settings, application, stop, backlog, repository, scheduler)
 
 
 def open_backlog(settings: Settings) -> Backlog:
@@ -208,10 +281,13 @@ def _add_routes(app: FastAPI, hot: HotRoutes, parts: Parts, settings: Settings) 
     app.include_router(tensorflow_serving_routes(parts.repository, parts.pipeline, parts.reader, hot))
     app.include_router(health_routes(parts.repository, parts.decode_threads))
     app.include_router(statistics_routes(parts.telemetry))
+    app.include_router(instance_routes(parts.repository, parts.telemetry))
     app.include_router(metrics_routes(parts.telemetry))
     if settings.admin_token is not None:
         app.include_router(admin_routes(parts.watcher, settings.admin_token, broadcast=broadcast_reload))
-        app.include_router(repository_routes(parts.repository, parts.pipeline, settings, settings.admin_token))
+        app.include_router(
+            repository_routes(parts.repository, parts.pipeline, settings, settings.admin_token, parts.group)
+        )
     app.include_router(page_routes())
 
 

@@ -6,16 +6,29 @@
 import logging
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AliasChoices, AliasGenerator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasGenerator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, CliApp, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
 from cifar10_serving.artifacts.metadata import MIN_CLASSES, NAME_PATTERN, Precision, RuntimeName
 from cifar10_serving.artifacts.rollout import POLICY_PATTERN
+from cifar10_serving.errors import StoreError
+from cifar10_serving.stores.address import EXAMPLES, StoreAddress, is_address, parse_address, redacted
 from cifar10_serving.text import closest
 from service.cloud import Cloud, Contract, contract_of
 from service.errors import SettingsError
@@ -59,6 +72,7 @@ SERVICE_VARIABLE: Final = re.compile(
 PORT_VARIABLE: Final = re.compile(r"CIFAR10(_[A-Z0-9_]+)?_PORT")
 SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+")
 MAX_SHOWN: Final = 200
+MAX_MIRROR_NAME: Final = 60
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -93,6 +107,19 @@ class _CloudVariables(PydanticBaseSettingsSource):
 
 def _check_networks(text: str) -> str:
     parse_networks(text)
+    return text
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _check_models(text: str) -> str:
+    if is_address(text):
+        try:
+            parse_address(text)
+        except StoreError as error:
+            raise ValueError(error.problem) from None
     return text
 
 
@@ -144,7 +171,31 @@ class Settings(BaseSettings):
         le=64,
         description="Number of worker processes. Each loads every model into its own memory. Only 1 on a GPU.",
     )
-    models: Path = Field(Path("models"), description="Model repository: the folder that contains NAME/VERSION/.")
+    instance: str = Field(
+        "",
+        pattern=r"^[\x21-\x7e]*$",
+        max_length=100,
+        description="Name of this instance in /stats and /metrics; empty for the machine's host name.",
+        json_schema_extra={"legal": "empty, or a name of printable ASCII characters without blanks"},
+    )
+    models: Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_models)] = Field(
+        "models",
+        min_length=1,
+        description="Model repository: the folder that contains NAME/VERSION/, or the address of a store of these "
+        "folders, without credentials; docs/object-store.md describes them.",
+        json_schema_extra={"legal": f"path of a folder, {EXAMPLES}"},
+    )
+    models_mirror_folder: Path = Field(
+        Path("~/.cache/cifar10-serving/models"),
+        description="Folder for the local copies of stores. Processes and services of a machine may share it.",
+    )
+    models_mirror_versions: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Number of versions of each model to copy from a store, the newest first. Those that serving.json "
+        "names are copied as well, and all that version_policy or serving.json's policy selects.",
+    )
     default_model: str = Field(
         "auto",
         pattern=NAME_PATTERN,
@@ -386,6 +437,37 @@ class Settings(BaseSettings):
         return contract_of(self.cloud, os.environ)
 
     @property
+    def instance_name(self) -> str:
+        """The name of this instance."""
+        return self.instance or socket.gethostname()
+
+    @property
+    def models_address(self) -> StoreAddress | None:
+        """The address of the store; None if `models` is a folder."""
+        return parse_address(self.models) if is_address(self.models) else None
+
+    @property
+    def models_folder(self) -> Path:
+        """The models folder, which for a store is its mirror.
+
+        Raises:
+            SettingsError: this user has no home folder.
+        """
+        address = self.models_address
+        if address is None:
+            return Path(self.models)
+        # Services that mirror different versions must not remove each other's.
+        what = f"{address} {self.models_mirror_versions} {self.version_policy}"
+        name = re.sub(r"[^a-z0-9]+", "-", address.url.lower())[:MAX_MIRROR_NAME]
+        try:
+            return self.models_mirror_folder.expanduser() / f"{name}-{sha256(what.encode()).hexdigest()[:12]}"
+        except RuntimeError:
+            raise SettingsError(
+                f"{variable('models_mirror_folder')} = '{self.models_mirror_folder}': this user has no home folder",
+                expected="a folder that this user may write to",
+            ) from None
+
+    @property
     def compiled_models_folder(self) -> Path | None:
         """The cache folder of compiled models; None if it is disabled or this user has no home folder."""
         if str(self.compiled_models).lower() == OFF:
@@ -559,7 +641,7 @@ def _describe(entry: "ErrorDetails", arguments: Sequence[str]) -> str:
     name = str(entry["loc"][0]) if entry["loc"] else ""
     if name not in Settings.model_fields:  # an error of several settings; their values may be secret
         return entry["msg"]
-    shown = "(a secret)" if name in SECRETS else repr(entry["input"])[:MAX_SHOWN]
+    shown = "(a secret)" if name in SECRETS else redacted(repr(entry["input"]))[:MAX_SHOWN]
     return f"{_given_as(name, arguments)} = {shown} is not legal; expected: {legal_values(name)}"
 
 

@@ -140,8 +140,17 @@ def every_published_version() -> list[tuple[str, int]]:
     return [(name, version) for name in PUBLISHED for version in published_versions(MODELS, name)]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options for tests that only run when they are asked for."""
+    parser.addoption("--cluster", action="store_true", help="run the tests with two machines, which take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take long, so that the processes of a run end at about the same time."""
+    if not config.getoption("cluster"):
+        for item in items:
+            if item.get_closest_marker("cluster") is not None:
+                item.add_marker(pytest.mark.skip(reason="needs the option --cluster, root, iproute2 and Ray"))
     marks: dict[Path, set[str]] = {}
     for item in items:
         marks.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())

@@ -10,9 +10,10 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = "cifar10_serving"
-OURS = (PACKAGE, "bench", "scripts", "service", "tests", "training")
+OURS = (PACKAGE, "bench", "cluster", "scripts", "service", "tests", "training")
 APPLICATIONS = {
     "bench": {"bench", PACKAGE},
+    "cluster": {"cluster", "service", PACKAGE},
     "service": {"service", PACKAGE},
     "training": {"training", PACKAGE},
 }
@@ -21,6 +22,7 @@ PARTS = {
     "artifacts": {"artifacts"},
     "schemas": {"schemas", "artifacts"},
     "runtimes": {"runtimes", "artifacts"},
+    "stores": {"stores", "artifacts"},
     "client": {"client", "schemas", "artifacts"},
 }
 ROOMS = {
@@ -98,7 +100,13 @@ def test_one_module_outside_training_imports_each_framework(framework: str) -> N
     assert importing == [f"{PACKAGE}/runtimes/{framework}.py"]
 
 
+def test_only_the_cluster_imports_ray() -> None:
+    others = [file for package in OURS if package not in ("cluster", "tests") for file in files_of(package)]
+    assert [file.relative_to(ROOT) for file in others if "ray" in top_level(imported(file))] == []
+
+
 def test_importing_the_app_imports_no_framework() -> None:
-    program = "import sys, service.app; print({'tensorflow', 'openvino', 'keras', 'training'} & set(sys.modules))"
+    slow = {"tensorflow", "openvino", "keras", "training", "fsspec", "s3fs", "tarfile"}
+    program = f"import sys, service.app; print({slow} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -263,15 +263,24 @@ def publish(staging: Path, metadata: ModelMetadata, models: Path) -> ModelMetada
             complete = without_large_matrices(complete)
             (staging / METADATA_FILE).write_text(f"{metadata_document(complete)}\n", encoding="utf-8")
             verify(staging, read_metadata(staging))
-            _make_readable_by_all(staging)
-            _sync(staging)
-            staging.rename(target)
-            _sync_one(target.parent)
+            move_into_place(staging, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 continue  # another publisher took this number between the listing and the rename
             raise _unpublished(target, error) from None
         return complete
+
+
+def move_into_place(staging: Path, target: Path) -> None:
+    """Make a complete folder visible under its final name, by one rename, once all of it is on disk.
+
+    Raises:
+        OSError: it could not be renamed; the errno is ENOTEMPTY or EEXIST if the target exists.
+    """
+    _make_readable_by_all(staging)
+    _sync(staging)
+    staging.rename(target)
+    _sync_one(target.parent)
 
 
 def metadata_document(metadata: ModelMetadata) -> str:

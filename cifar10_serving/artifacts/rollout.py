@@ -3,8 +3,10 @@
 This module defines the schema and rejects contradictions. The service knows which versions are published and loaded.
 """
 
+import json
 import re
 from collections.abc import Collection
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +19,7 @@ from cifar10_serving.errors import RolloutError
 
 SERVING_FILE: Final = "serving.json"
 STABLE_LABEL: Final = "stable"
+DEFAULT_GENERATION: Final = "default"
 POLICY_PATTERN: Final = r"^(all|latest\([1-9][0-9]{0,3}\))$"
 LABEL_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 LEGAL_LABEL: Final = "a letter, then letters, digits, - and _, 63 at most"
@@ -62,6 +65,14 @@ class Rollout(Record):
         """The versions that labels, split and shadow name; they serve regardless of the policy."""
         shadow = () if self.shadow is None else (self.shadow,)
         return frozenset((*self.labels.values(), *(self.split or ()), *shadow))
+
+    @property
+    def generation(self) -> str:
+        """Twelve digits that are the same for the same rollout, however its file is written; `default` without one."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        if not content:
+            return DEFAULT_GENERATION
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def check_published(self, name: str, published: Collection[int]) -> None:
         """Check that every version that the rollout names is published.

@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
 
-from cifar10_serving.schemas import Liveness, Readiness, ReloadReport, ServiceStatistics
+from cifar10_serving.schemas import InstanceStatus, Liveness, Readiness, ReloadReport, ServiceStatistics
 from service.errors import UnauthorizedError
 from service.http.openapi import problem_responses
 from service.images.decoding import DecodeThreads
@@ -20,6 +20,7 @@ from service.settings import variable
 from service.telemetry.reports import Telemetry
 
 STATISTICS_PATH: Final = "/stats"
+INSTANCE_PATH: Final = "/instance"
 BEARER = HTTPBearer(auto_error=False, description=f"the value of the setting `{variable('admin_token')}`")
 
 
@@ -81,6 +82,22 @@ def statistics_routes(telemetry: Telemetry) -> APIRouter:
         """Statistics since the start, of all worker processes; `/metrics` has more."""
         response.headers["Cache-Control"] = "no-store"
         return telemetry.service_statistics()
+
+    return routes
+
+
+def instance_routes(repository: ModelRepository, telemetry: Telemetry) -> APIRouter:
+    """Return the route."""
+    routes = APIRouter()
+
+    @routes.get(INSTANCE_PATH, tags=["health"], summary="Name, versions and rollouts of this instance")
+    async def show_instance(response: Response) -> InstanceStatus:
+        """What the instance that answers has, to compare it with others; `python -m cluster status` asks all."""
+        response.headers["Cache-Control"] = "no-store"
+        return telemetry.instance_status(
+            ready=repository.not_ready_reason is None,
+            store=repository.store_status(),
+        )
 
     return routes
 

@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import threading
+from enum import Enum, auto
 from multiprocessing import parent_process
 from types import FrameType
 from typing import Final, NoReturn
@@ -84,6 +85,25 @@ def reload_on_sighup(watcher: Watcher) -> None:
 
     # Not the loop's own add_signal_handler: when the loop closes, it resets SIGHUP, which would then kill this process.
     signal.signal(signal.SIGHUP, handle)
+
+
+class Group(Enum):
+    """The processes that answer for the same service.
+
+    A process that is not alone begins to accept connections when its models are loaded: until then the others take the
+    requests. It rejects changes that would affect only itself.
+    """
+
+    ALONE = auto()
+    WORKERS = auto()
+    """Processes of one machine, with a supervisor."""
+    REPLICAS = auto()
+    """Instances of a cluster, on one machine or several."""
+
+    @classmethod
+    def of_this_process(cls) -> "Group":
+        """Return the group of a process that is no replica of a cluster."""
+        return cls.WORKERS if is_worker() else cls.ALONE
 
 
 def is_worker() -> bool:

@@ -16,15 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Final, Literal, NoReturn, cast
+from typing import Final, NoReturn, cast
 
 import uvicorn
 
 from cifar10_serving.errors import ProjectError
-from service.app import create_app, open_backlog
-from service.http.middleware import Application
+from service.app import open_service
 from service.images.decoding import THREAD_NAME_PREFIX as DECODE_THREADS
-from service.inference.admission import Backlog
 from service.inference.scheduler import THREAD_NAME_PREFIX as COMPUTE_THREADS
 from service.process.balance import BalancedAccept, ConnectionBalance
 from service.process.lifecycle import Stop, exit_now, exit_within, freeze_gc, is_worker, share_interpreter
@@ -206,17 +204,15 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], worker: Wor
         worker: the part of a worker among several; None for the only process.
     """
     configure_logging(settings.log_level, settings.log_format)
-    stop = Stop()
     try:
-        backlog = open_backlog(settings)
-        app = create_app(settings, stop, backlog)
-        protocol = _http_protocol(backlog, app, stop, settings)
+        service = open_service(settings)
+        protocol = service.http_protocol()
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr)
         return COULD_NOT_START
     server = _Server(
         uvicorn.Config(
-            app,
+            service.application,
             http=protocol,
             timeout_graceful_shutdown=settings.graceful_shutdown_timeout_s,
             access_log=False,
@@ -224,7 +220,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], worker: Wor
             log_config=None,
             server_header=False,
         ),
-        stop,
+        service.stop,
         settings,
         worker,
     )
@@ -235,7 +231,7 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], worker: Wor
     max_accepts = ACCEPTS_ALONE if worker is None else ACCEPTS_SHARED
     for listening in sockets:
         listening.setblocking(False)
-    backlog.on_tick = partial(server.accept_more_from, sockets, max_accepts)
+    service.backlog.on_tick = partial(server.accept_more_from, sockets, max_accepts)
     _raise_limit_of_open_files()
     freeze_gc()
     share_interpreter()
@@ -244,24 +240,6 @@ def run_server(settings: Settings, sockets: Sequence[socket.socket], worker: Wor
     if server.started:
         _exit_despite_stuck_work()
     return COULD_NOT_START
-
-
-def _http_protocol(
-    backlog: Backlog, app: Application, stop: Stop, settings: Settings
-) -> "type[asyncio.Protocol] | Literal['auto']":
-    try:
-        from service.http.protocol import protocol_with
-        from service.http.reading import ConnectionLimits
-    except ModuleNotFoundError:  # httptools, which Windows doesn't have
-        return "auto"
-    limits = ConnectionLimits(
-        max_header_bytes=settings.max_header_bytes,
-        header_timeout_s=settings.header_timeout_s,
-        keep_alive_timeout_s=settings.keep_alive_timeout_s,
-        upload_timeout_s=settings.upload_timeout_s,
-        request_timeout_s=settings.request_timeout_s,
-    )
-    return protocol_with(backlog, app, stop, limits=limits)
 
 
 def _raise_limit_of_open_files() -> None:

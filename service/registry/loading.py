@@ -197,10 +197,8 @@ class VersionLoader:
             reason = str(error)
         else:
             reason = f"{type(error).__name__}: {error}"
-        entry.reason = printable(reason.replace(f"{self._models}{os.sep}", ""), MAX_REASON)
         entry.may_recover = isinstance(error, UnresponsiveError)
-        entry.state = VersionState.FAILED
-        logger.error("%s can't serve: %s", entry, entry.reason)
+        entry.fail(printable(reason.replace(f"{self._models}{os.sep}", ""), MAX_REASON))
 
 
 def _warm(model: LoadedModel, shape: InputShape) -> float:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,11 +35,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """One model's folder: its versions, its serving.json and its tutorial.json; empty signatures for missing files."""
+    """One model's folder: its versions, its serving.json and its tutorial.json; empty signatures for missing files.
+
+    `failed` has the reasons of versions that are published elsewhere and could not be mirrored.
+    """
 
     versions: Mapping[int, FileSignature]
     rollout: FileSignature
     tutorial: FileSignature = ()
+    failed: Mapping[int, str] = field(default_factory=dict)
 
 
 class ModelsFolder:
@@ -130,6 +134,18 @@ class ModelsFolder:
         if self._reported.get(name) != problem:
             self._reported[name] = problem
             logger.warning("%s %s", self.path / printable(name), problem)
+
+
+def with_failed(found: Mapping[str, ModelFolder], failed: Mapping[str, Mapping[int, str]]) -> Mapping[str, ModelFolder]:
+    """Return the content of a mirror together with the versions that could not be mirrored, by model."""
+    together = dict(found)
+    for name, reasons in failed.items():
+        folder = together.get(name, ModelFolder({}, ()))
+        missing = {version: reason for version, reason in reasons.items() if version not in folder.versions}
+        # The reason takes the place of files, so that another reason is a change.
+        versions = {**folder.versions, **{version: ((reason, 0, 0),) for version, reason in missing.items()}}
+        together[name] = replace(folder, versions=versions, failed=missing)
+    return together
 
 
 def _model(folder: Path, known: ModelFolder | None) -> ModelFolder:

@@ -16,7 +16,8 @@ from cifar10_serving.errors import ProjectError, RolloutError
 from cifar10_serving.schemas import FailedVersion, ReloadReport, VersionReference, VersionState
 from service.errors import UnknownModelError, stopping
 from service.registry.loading import CallsStoppedError, VersionLoader
-from service.registry.models_folder import ModelFolder, ModelsFolder
+from service.registry.models_folder import ModelFolder, ModelsFolder, with_failed
+from service.registry.models_mirror import ModelsMirror
 from service.registry.routing import ServedModel
 from service.registry.version import FileSignature, ModelVersion
 
@@ -39,6 +40,7 @@ class Reconciler:
 
     Args:
         folder: the models folder; scanned at once.
+        mirror: what makes the folder follow a store, before each scan but the first; None for a plain folder.
         loader: loads and unloads versions.
         default_policy: the policy for models without one of their own.
         drain_limit_s: time limit for requests to finish before unloading, in seconds.
@@ -53,27 +55,31 @@ class Reconciler:
         folder: ModelsFolder,
         loader: VersionLoader,
         *,
+        mirror: ModelsMirror | None = None,
         default_policy: str,
         drain_limit_s: float,
         on_change: Callable[[Mapping[str, ServedModel], bool], None],
     ) -> None:
         self._folder = folder
         self._loader = loader
+        self._mirror = mirror
         self._default_policy = default_policy
         self._drain_limit_s = drain_limit_s
         self._on_change = on_change
         self._models: dict[str, ServedModel] = {}
         self._found: Mapping[str, ModelFolder] = {}
-        self._folder_problem: str | None = None
+        self._folder_problems: list[str] = []
         self._settled = False
         self._stopped = False
         self._lock = threading.Lock()
-        self._take_in(folder.scan(), retry=())
+        self._take_in(self._content(), _Changes(), retry=())
         self._publish()
 
     def stop(self) -> None:
         """Make the current and later calls of `refresh` return at once, without finishing their work; thread-safe."""
         self._stopped = True
+        if self._mirror is not None:
+            self._mirror.stop()
         self._folder.stop()
         self._loader.stop()
 
@@ -84,18 +90,28 @@ class Reconciler:
             retry_failed: also retry failed versions whose files are the same.
         """
         with self._exclusively():
-            found = self._scan()
             changes = _Changes()
-            if retry_failed or not self._settled or found != self._found or self._may_recover():
-                self._take_in(found, retry=found if retry_failed else ())
-                self._follow(changes)
+            self._refresh_once(changes, retry_failed=retry_failed)
+            while self._has_more and not self._stopped:
+                self._refresh_once(changes)
             problems = [model.problem for model in self._models.values()]
             return ReloadReport(
                 loaded=changes.loaded,
                 unloaded=changes.unloaded,
                 failed=changes.failed,
-                problems=[problem for problem in (self._folder_problem, *problems) if problem],
+                problems=[problem for problem in (*self._folder_problems, *problems) if problem],
             )
+
+    def _refresh_once(self, changes: _Changes, *, retry_failed: bool = False) -> None:
+        found = self._scan(asked=retry_failed)
+        if retry_failed or not self._settled or found != self._found or self._may_recover():
+            self._take_in(found, changes, retry=found if retry_failed else ())
+            self._follow(changes)
+
+    @property
+    def _has_more(self) -> bool:
+        """True if the mirror has not seen all of the store yet."""
+        return self._mirror is not None and self._mirror.has_more
 
     def load(self, name: str) -> None:
         """Load a model by its policy, checking for new versions and retrying failed ones."""
@@ -107,7 +123,7 @@ class Reconciler:
 
     def _change(self, name: str, *, is_unloaded: bool) -> None:
         with self._exclusively():
-            self._take_in(self._scan(), retry=() if is_unloaded else (name,))
+            self._take_in(self._scan(), _Changes(), retry=() if is_unloaded else (name,))
             model = self._models.get(name)
             if model is None:
                 raise UnknownModelError(f"there is no model '{name[:100]}'", available=list(self._models), asked=name)
@@ -130,24 +146,40 @@ class Reconciler:
         entries = (entry for model in self._models.values() for entry in model.published.values())
         return any(self._loader.may_recover(entry) for entry in entries)
 
-    def _scan(self) -> Mapping[str, ModelFolder]:
+    def _scan(self, *, asked: bool = False) -> Mapping[str, ModelFolder]:
         """Return the content, or the last known one if the folder can't be read: a missing volume withdraws nothing."""
+        problems: list[str] = []
+        if self._mirror is not None:
+            self._mirror.update(asked=asked)
+            problems = self._mirror.problems
         try:
-            found, problem = self._folder.scan(), None
+            found = self._content()
         except ProjectError as error:
-            found, problem = self._found, str(error)
-        if problem is not None and problem != self._folder_problem:
-            logger.error("keeping the loaded versions: %s", problem)
-        self._folder_problem = problem
+            found = self._found
+            problems.append(str(error))
+        for problem in problems:
+            if problem not in self._folder_problems:
+                logger.error("keeping the loaded versions: %s", problem)
+        if self._folder_problems and not problems:
+            logger.info("the models can be read again")
+        self._folder_problems = problems
         return found
 
-    def _take_in(self, found: Mapping[str, ModelFolder], *, retry: Container[str]) -> None:
+    def _content(self) -> Mapping[str, ModelFolder]:
+        found = self._folder.scan()
+        return found if self._mirror is None else with_failed(found, self._mirror.failed())
+
+    def _take_in(self, found: Mapping[str, ModelFolder], changes: _Changes, *, retry: Container[str]) -> None:
         for name in {**self._models, **found}:
-            model = self._models.get(name, ServedModel(name))
+            model, folder = self._models.get(name, ServedModel(name)), found.get(name, NOTHING)
             published = {
                 version: self._entry(model, version, signature, retry_failed=name in retry)
-                for version, signature in found.get(name, NOTHING).versions.items()
+                for version, signature in folder.versions.items()
             }
+            for version, reason in folder.failed.items():
+                if published[version].state is not VersionState.FAILED:
+                    published[version].fail(reason)
+                    _note_failure(published[version], changes)
             model = replace(model, published=published, tutorial=self._folder.read_tutorial(name))
             self._models[name] = self._with_rollout(model) if published else model
         self._found = found
@@ -189,7 +221,7 @@ class Reconciler:
             _note_failure(entry, changes)
             self._publish()
             self._unload_superseded(changes)
-        self._settled = not self._stopped
+        self._settled = not self._stopped and not self._has_more
         self._publish()
 
     def _next(self) -> ModelVersion | None:

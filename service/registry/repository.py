@@ -6,6 +6,7 @@ a time builds a new snapshot and swaps it. `service.registry.reconciler` decides
 """
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -15,13 +16,30 @@ from typing import Final
 
 from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.runtimes.base import Runtime
-from cifar10_serving.schemas import ModelList, ModelStatus, Readiness, ReloadReport, VersionState
+from cifar10_serving.schemas import (
+    InstanceModel,
+    ModelList,
+    ModelStatus,
+    Readiness,
+    ReloadReport,
+    StoreStatus,
+    VersionState,
+)
 from cifar10_serving.text import did_you_mean
 from service.errors import RequestError, SettingsError, UnavailableError, UnknownModelError
 from service.registry.loading import DEFAULT_LOAD_LIMIT_S, VersionLoader
 from service.registry.models_folder import ModelsFolder
+from service.registry.models_mirror import ModelsMirror
 from service.registry.reconciler import Reconciler
-from service.registry.routing import Route, ServedModel, describe_policy, in_order, model_status, stored_evaluation
+from service.registry.routing import (
+    Route,
+    ServedModel,
+    describe_policy,
+    in_order,
+    instance_model,
+    model_status,
+    stored_evaluation,
+)
 from service.registry.version import ModelVersion
 
 __all__ = ["RETRY_AFTER_FAILURE_S", "RETRY_WHILE_LOADING_S", "ModelRepository", "ModelVersion"]
@@ -148,6 +166,7 @@ class ModelRepository:
 
     Args:
         models: the folder that contains NAME/VERSION/.
+        mirror: what makes the folder follow a store; None for a plain folder.
         runtime: loads the versions and computes with them.
         default_model: the model for requests that name none; `auto`: the ready one with the best test accuracy among
             those with `default_labels`.
@@ -159,7 +178,8 @@ class ModelRepository:
         seed: seed of the random traffic split; None for a random one.
 
     Raises:
-        SettingsError: the folder can't be read, or the default model has no published version.
+        SettingsError: the folder can't be read, or the default model has no published version. A store is not asked
+            for it yet.
     """
 
     def __init__(
@@ -174,9 +194,11 @@ class ModelRepository:
         load_limit_s: float = DEFAULT_LOAD_LIMIT_S,
         max_accuracy_drop: float = 0.0,
         seed: int | None = None,
+        mirror: ModelsMirror | None = None,
     ) -> None:
         self.runtime = runtime
-        self._folder = str(models)
+        self.mirror = mirror
+        self._folder = str(models if mirror is None else mirror.address)
         self._default_model = default_model
         self._default_labels = frozenset(default_labels)
         self._random = random.Random(seed)  # noqa: S311  # shares requests out, guards nothing
@@ -187,12 +209,13 @@ class ModelRepository:
         self._reconciler = Reconciler(
             ModelsFolder(models),
             VersionLoader(models, runtime, max_accuracy_drop=max_accuracy_drop, load_limit_s=load_limit_s),
+            mirror=mirror,
             default_policy=version_policy,
             drain_limit_s=drain_limit_s,
             on_change=self._swap,
         )
         published = self._snapshot.models
-        if default_model != AUTO and default_model not in published:
+        if default_model != AUTO and default_model not in published and mirror is None:
             raise SettingsError(
                 f"default model '{default_model}' has no published version{did_you_mean(default_model, published)}",
                 expected=f"auto, or one of {', '.join(published)}" if published else "auto",
@@ -251,7 +274,13 @@ class ModelRepository:
     def not_ready_reason(self) -> str | None:
         """The reason for not being ready: from a readiness check, or because nothing can be answered; None: ready."""
         failed = (reason for check in self._readiness_checks if (reason := check()) is not None)
-        return next(failed, None) or self._snapshot.not_ready_reason(self._folder)
+        return next(failed, None) or self._snapshot.not_ready_reason(self._place)
+
+    @property
+    def _place(self) -> str:
+        """The folder or store for a reason, with what is wrong with a store."""
+        problem = self.mirror.problem if self.mirror is not None else None
+        return self._folder if problem is None else f"{self._folder} ({problem})"
 
     def add_readiness_check(self, check: Callable[[], str | None]) -> None:
         """Add a check that returns a reason for not being ready; it is called often, from the event loop."""
@@ -336,6 +365,23 @@ class ModelRepository:
         route = snapshot.routes.get(snapshot.default_name) if snapshot.default_name is not None else None
         version = route.default if route is not None else None
         return (version.precision if version is not None else None) or self.runtime.precision
+
+    def on_this_instance(self) -> dict[str, InstanceModel]:
+        """Return the versions and the rollout of each model, for a comparison with other processes."""
+        snapshot = self._snapshot
+        return {name: instance_model(snapshot.models[name]) for name in snapshot.names}
+
+    def store_status(self) -> StoreStatus | None:
+        """Return whether the store answers; None if the models are a plain folder."""
+        mirror = self.mirror
+        if mirror is None:
+            return None
+        answered_s = mirror.last_success_s
+        return StoreStatus(
+            address=str(mirror.address),
+            problem=mirror.problem,
+            answered_ago_s=None if answered_s is None else max(0.0, time.time() - answered_s),
+        )
 
     def model_status(self, name: str) -> ModelStatus:
         """Return the status of one model with every version, the newest first.

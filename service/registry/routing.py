@@ -14,7 +14,7 @@ from cifar10_serving.artifacts.metadata import Evaluation
 from cifar10_serving.artifacts.rollout import STABLE_LABEL, Rollout
 from cifar10_serving.artifacts.tutorial import TutorialResult
 from cifar10_serving.runtimes.base import Runtime
-from cifar10_serving.schemas import ModelStatus, VersionState, VersionStatus
+from cifar10_serving.schemas import InstanceModel, ModelStatus, VersionState, VersionStatus
 from service.registry.version import ModelVersion
 
 FIRST_LABELS: Final = 3
@@ -224,6 +224,20 @@ def model_status(model: ServedModel, route: Route, runtime: Runtime, *, default:
         problem=model.problem,
         tutorial=model.tutorial,
         versions=[_version_status(entry, model, runtime) for entry in model.listed()],
+    )
+
+
+def instance_model(model: ServedModel) -> InstanceModel:
+    """Return what one process has of a model."""
+    states = {version: entry.state for version, entry in sorted(model.published.items())}
+    in_force = model.in_force
+    return InstanceModel(
+        ready=sorted(model.serving),
+        loading=[version for version, state in states.items() if state is VersionState.LOADING],
+        failed=[version for version, state in states.items() if state is VersionState.FAILED],
+        rollout=in_force.generation if in_force is not None else None,
+        next_rollout=model.rollout.generation if model.rollout != in_force else None,
+        problem=model.problem,
     )
 
 

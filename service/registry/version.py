@@ -3,6 +3,7 @@
 `service.registry.loading` loads it; `service.registry.routing` decides which version answers.
 """
 
+import logging
 import math
 import threading
 from hashlib import sha256
@@ -11,6 +12,8 @@ from pathlib import Path
 from cifar10_serving.artifacts.metadata import InputShape, ModelMetadata, Precision
 from cifar10_serving.runtimes.base import LoadedModel
 from cifar10_serving.schemas import ShadowStatus, VersionState
+
+logger = logging.getLogger(__name__)
 
 FileSignature = tuple[tuple[str, int, int], ...]
 """Path, modification time in ns and size in bytes of every file of a version. Inodes are not included: on some network
@@ -55,6 +58,11 @@ class ModelVersion:
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
+
+    def fail(self, reason: str) -> None:
+        """Mark it as failed, and log why."""
+        self.reason, self.state = reason, VersionState.FAILED
+        logger.error("%s can't serve: %s", self, reason)
 
     @property
     def metadata(self) -> ModelMetadata | None:

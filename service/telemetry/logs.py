@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import logging.config
 import random
 import sys
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ MAX_TEXT_LENGTH: Final = 500
 """Maximum length of a path, a requested model or a problem's detail in the log; clients may send far longer ones."""
 NOT_READ: Final = "(not a request)"
 """Text shown in place of a request line that can't be read."""
-NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats"})
+NOT_LOGGED: Final = frozenset({"/livez", "/readyz", "/metrics", "/stats", "/instance"})
 """Paths that machines and open pages request every few seconds."""
 
 
@@ -90,15 +89,10 @@ def is_for_people(log_format: LogFormat) -> bool:
 def configure_logging(level: str, log_format: LogFormat) -> None:
     """Set up the logging of the service, uvicorn and libraries; Python warnings become log entries, too."""
     logging.captureWarnings(capture=True)
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"lines": {"()": TextFormatter if is_for_people(log_format) else JsonFormatter}},
-            "handlers": {"standard_error": {"class": "logging.StreamHandler", "formatter": "lines"}},
-            "root": {"handlers": ["standard_error"], "level": level.upper()},
-        }
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(TextFormatter() if is_for_people(log_format) else JsonFormatter())
+    # Not dictConfig, which closes the handlers of all loggers: Ray's replicas have some that it needs.
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
 
 
 class RequestLog:

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from cifar10_serving import __version__
 from service.images.decoding import DecodeThreads
 from service.inference.admission import Backlog
 from service.inference.cache import PredictionCache
@@ -45,6 +46,7 @@ class StateSources:
     scheduler: Scheduler
     cache: PredictionCache | None
     decode_threads: DecodeThreads
+    instance: str
 
 
 def exposition(snapshot: Snapshot, states: Iterable[Metric]) -> bytes:
@@ -57,6 +59,11 @@ def exposition(snapshot: Snapshot, states: Iterable[Metric]) -> bytes:
 
 def current_states(sources: StateSources) -> Iterator[Metric]:
     """Yield the states of this process: versions, queues, pending requests, memory, descriptors."""
+    yield _instance_info(sources.instance)
+    mirror = sources.repository.mirror
+    if mirror is not None:
+        answered_s = mirror.last_success_s or 0.0
+        yield GaugeMetricFamily(f"{PREFIX}store_answered_timestamp_seconds", "Last answer of the store", answered_s)
     queue_size = GaugeMetricFamily(f"{PREFIX}queue_rows", "Queued images", labels=LABELS)
     state = GaugeMetricFamily(f"{PREFIX}version_state", "1 for the current state", labels=(*LABELS, "state"))
     waiting = sources.scheduler.queue_rows_by_version()
@@ -83,6 +90,12 @@ def current_states(sources: StateSources) -> Iterator[Metric]:
         yield CounterMetricFamily(f"{PREFIX}cache_misses", "Answers computed", cache.misses)
         yield GaugeMetricFamily(f"{PREFIX}cache_bytes", "Size of the cache", cache.size_bytes)
     yield from ProcessCollector(registry=None).collect()
+
+
+def _instance_info(name: str) -> Metric:
+    info = GaugeMetricFamily(f"{PREFIX}instance_info", "Name and release of this instance", labels=("name", "release"))
+    info.add_metric((name, __version__), 1)
+    return info
 
 
 class _Families(Collector):

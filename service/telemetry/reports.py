@@ -8,7 +8,7 @@ supports only its own metrics; this store also has exact sums and recent duratio
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any, Final
 import orjson
 from prometheus_client.metrics_core import Metric
 
-from cifar10_serving.schemas import ServiceStatistics
+from cifar10_serving import __version__
+from cifar10_serving.schemas import InstanceModel, InstanceStatus, ServiceStatistics, StoreStatus
 from service.inference.admission import Backlog
 from service.inference.scheduler import Scheduler
 from service.telemetry.prometheus import exposition
@@ -26,9 +27,10 @@ from service.telemetry.stats import Snapshot, Stats, merge_snapshots
 FOLDER_VARIABLE: Final = "CIFAR10_WORKERS_FOLDER"
 """Environment variable that the supervisor sets for its workers."""
 ENDED: Final = "ended"
-MAX_OF_ALL: Final = ("_state", "_start_time_seconds", "_max_fds")
+MAX_OF_ALL: Final = ("_state", "_info", "_timestamp_seconds", "_start_time_seconds", "_max_fds")
 """Suffixes of states that are not added up; the largest value of all workers counts."""
 TICK_S: Final = 1.0
+ABSENT: Final = InstanceModel(ready=[], loading=[], failed=[], rollout=None)
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class WorkerReport:
     states: list[Metric] = field(default_factory=list)
     queue_size: int = 0
     pending_requests: int = 0
+    models: dict[str, InstanceModel] = field(default_factory=dict)
 
 
 class SharedReports:
@@ -84,6 +87,7 @@ class SharedReports:
             "states": [_state_to_json(state) for state in report.states],
             "queue_size": report.queue_size,
             "pending_requests": report.pending_requests,
+            "models": {name: model.model_dump() for name, model in report.models.items()},
         }
         partial = self._folder / f"{name}.{os.getpid()}.new"
         partial.write_bytes(orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS))
@@ -93,7 +97,8 @@ class SharedReports:
         with suppress(FileNotFoundError):  # the worker has just ended, or has not written yet
             content = orjson.loads(file.read_bytes())
             states = [_state_from_json(state) for state in content.pop("states")]
-            return WorkerReport(Snapshot.from_json(content.pop("snapshot")), states, **content)
+            models = {name: InstanceModel(**model) for name, model in content.pop("models").items()}
+            return WorkerReport(Snapshot.from_json(content.pop("snapshot")), states, models=models, **content)
         return None
 
 
@@ -141,6 +146,8 @@ class Telemetry:
         backlog: has the number of pending requests, and counts rejections.
         scheduler: has the number of queued images.
         states: yields this process's states as metric families.
+        instance: the name of this instance.
+        models: returns what this process has of each model.
         shared: the folder that the workers share; None with a single process.
     """
 
@@ -151,8 +158,13 @@ class Telemetry:
         scheduler: Scheduler,
         states: Callable[[], Iterable[Metric]],
         shared: SharedReports | None = None,
+        *,
+        instance: str = "",
+        models: Callable[[], dict[str, InstanceModel]] = dict,
     ) -> None:
         self.stats = stats
+        self._instance = instance
+        self._models = models
         self._backlog = backlog
         self._scheduler = scheduler
         self._states = states
@@ -182,6 +194,20 @@ class Telemetry:
         return _merge(reports).service_statistics(
             queue_size=sum(report.queue_size for report in reports),
             pending_requests=sum(report.pending_requests for report in reports),
+            instance=self._instance,
+        )
+
+    def instance_status(self, *, ready: bool, store: StoreStatus | None) -> InstanceStatus:
+        """Return the answer of `/instance`: what all workers have."""
+        mine, *others = self._reports(with_states=False)
+        live = [mine.models, *(report.models for report in others if report.snapshot.uptime_s > 0)]
+        return InstanceStatus(
+            instance=self._instance,
+            release=__version__,
+            ready=ready,
+            workers=len(live),
+            models=merge_models(live),
+            store=store,
         )
 
     def _reports(self, *, with_states: bool = True) -> list[WorkerReport]:
@@ -194,7 +220,9 @@ class Telemetry:
 
     def _report(self, *, with_states: bool = True) -> WorkerReport:
         states = list(self._states()) if with_states else []
-        return WorkerReport(self.stats.snapshot(), states, self._scheduler.queue_rows, self._backlog.pending)
+        return WorkerReport(
+            self.stats.snapshot(), states, self._scheduler.queue_rows, self._backlog.pending, self._models()
+        )
 
     def _share(self, report: WorkerReport) -> None:
         if self._shared is not None:
@@ -206,6 +234,27 @@ class Telemetry:
             self.stats.requests_rejected(version, requests)
             whose = "" if version is None else f" for {version[0]} version {version[1]}"
             logger.warning("rejected %d requests%s: overloaded", requests, whose)
+
+
+def merge_models(workers: Sequence[Mapping[str, InstanceModel]]) -> dict[str, InstanceModel]:
+    """Return what all workers have: versions that are ready in each, and the rollout that all have in force."""
+    merged: dict[str, InstanceModel] = {}
+    for name in dict.fromkeys(name for models in workers for name in models):
+        found = [models.get(name, ABSENT) for models in workers]
+        ready, rollouts = (
+            set[int].intersection(*(set(model.ready) for model in found)),
+            {each.rollout for each in found},
+        )
+        known = {version for model in found for version in (*model.ready, *model.loading)}
+        merged[name] = InstanceModel(
+            ready=sorted(ready),
+            loading=sorted(known - ready),
+            failed=sorted({version for model in found for version in model.failed}),
+            rollout=rollouts.pop() if len(rollouts) == 1 else None,
+            next_rollout=next((model.next_rollout for model in found if model.next_rollout is not None), None),
+            problem=next((model.problem for model in found if model.problem is not None), None),
+        )
+    return merged
 
 
 def _merge(reports: list[WorkerReport]) -> Snapshot:

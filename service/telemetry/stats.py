@@ -167,7 +167,7 @@ class Snapshot:
         self.requests_per_s += other.requests_per_s
         self.answered_s = [*self.answered_s, *other.answered_s]
 
-    def service_statistics(self, *, queue_size: int, pending_requests: int) -> ServiceStatistics:
+    def service_statistics(self, *, queue_size: int, pending_requests: int, instance: str = "") -> ServiceStatistics:
         """Return the answer of `/stats`."""
         durations_s = sorted(self.answered_s)
         return ServiceStatistics(
@@ -179,6 +179,7 @@ class Snapshot:
             p50_ms=_percentile_ms(durations_s, 0.5),
             p99_ms=_percentile_ms(durations_s, 0.99),
             rejected_total=self.rejected,
+            instance=instance,
         )
 
     def to_json(self) -> dict[str, Any]:

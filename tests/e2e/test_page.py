@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for name, version in VERSIONS:
         shutil.copytree(version_folder(MODELS, name, version), version_folder(folder / "models", name, version))
         shutil.copy(MODELS / name / TUTORIAL_FILE, folder / "models" / name)
-    settings = {"CIFAR10_MODELS": str(folder / "models"), "CIFAR10_VERSION_POLICY": "all"}
+    settings = {"CIFAR10_MODELS": str(folder / "models"), "CIFAR10_VERSION_POLICY": "all", "CIFAR10_INSTANCE": "node-7"}
     with running_server(folder / "log", **settings) as running:
         yield running
 
@@ -158,6 +158,15 @@ def test_a_sample_says_its_true_class_and_whether_the_answer_is_right(page: Page
 def test_models_with_the_same_labels_need_no_heading(page: Page) -> None:
     expect(page.locator("#models ul")).to_have_attribute("aria-label", "10 classes: airplane, automobile, bird, …")
     expect(page.locator("#models h3")).to_have_count(0)
+
+
+def test_the_instance_that_answers_is_described(page: Page) -> None:
+    page.get_by_text("This instance").click()
+    panel = page.locator("#instance")
+    expect(panel).to_contain_text("node-7: release")
+    expect(panel.locator("tbody tr").first).to_contain_text("sequential")
+    expect(panel.locator("tbody tr").first).to_contain_text("1, 2")
+    expect(panel.locator("tbody tr").first).to_contain_text("default")
 
 
 def test_the_camera_takes_a_picture(page: Page) -> None:

@@ -355,3 +355,36 @@ def test_misspelt_deprecated_name_brings_the_new_one_to_mind(
     assert "(did you mean 'CIFAR10_GRACEFUL_SHUTDOWN_TIMEOUT_S'?)" in only.message
     with pytest.raises(SettingsError, match=r"\(did you mean '--graceful-shutdown-timeout-s'\?\)"):
         read_settings(["--shutdown-grace", "1"])
+
+
+def test_models_may_be_a_folder_or_a_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CIFAR10_MODELS", str(tmp_path))
+    settings = read_settings()
+    assert settings.models_address is None
+    assert settings.models_folder == tmp_path
+    monkeypatch.setenv("CIFAR10_MODELS", "s3://bucket/models/")
+    monkeypatch.setenv("CIFAR10_MODELS_MIRROR_FOLDER", str(tmp_path))
+    settings = read_settings()
+    assert str(settings.models_address) == "s3://bucket/models"
+    assert settings.models_folder.parent == tmp_path
+    others = [["--models", "s3://bucket/other"], ["--models-mirror-versions", "2"], ["--version-policy", "all"]]
+    folders = {settings.models_folder, *(read_settings(other).models_folder for other in others)}
+    assert len(folders) == 4
+
+
+@pytest.mark.parametrize("models", ["s3://me:hush@bucket/models", "https://host/models.zip?sig=hush", "ftp://host/x"])
+def test_address_that_is_not_legal_shows_no_secret(models: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"--models = .* is not legal; expected: path of a folder, s3://BUCKET"
+    ) as raised:
+        read_settings(["--models", models])
+    assert "hush" not in str(raised.value)
+
+
+def test_mirror_needs_a_home_folder_or_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(_: Path) -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with pytest.raises(SettingsError, match=r"CIFAR10_MODELS_MIRROR_FOLDER.*no home folder"):
+        _ = read_settings(["--models", "s3://bucket/models"]).models_folder

@@ -22,7 +22,7 @@ from service.errors import InvalidRequestError, UnsupportedCallError
 from service.http.body import content_codings, decompress, read_stream, upload_timeout
 from service.http.exchange import raw_headers
 from service.inference.pipeline import Pipeline
-from service.process.lifecycle import is_worker
+from service.process.lifecycle import Group
 from service.registry.repository import ModelRepository
 from service.settings import Settings, variable
 from service.telemetry.reports import Telemetry
@@ -36,6 +36,8 @@ STATES: Final = {
 }
 OVERRIDES: Final = "config"
 FILE_OVERRIDE: Final = "file:"
+SEVERAL: Final = {Group.WORKERS: ("workers", "worker"), Group.REPLICAS: ("instances", "instance")}
+"""The words for the processes of a group."""
 Document = TypeVar("Document", bound=BaseModel)
 BODY: Final = "an object, or no body"
 
@@ -66,12 +68,12 @@ def repository_index(repository: ModelRepository, *, only_ready: bool) -> list[I
     return [entry for entry in entries if not only_ready or entry.state == STATES[VersionState.READY]]
 
 
-async def load_model(repository: ModelRepository, name: str, parameters: dict[str, Any]) -> None:
+async def load_model(repository: ModelRepository, name: str, parameters: dict[str, Any], group: Group) -> None:
     """Load a model by its policy, and retry its failed versions.
 
     Raises:
         UnsupportedCallError: the request has another configuration or other files.
-        UnsupportedCallError: the service has several workers.
+        UnsupportedCallError: this process is not alone.
         RequestError: there is no such model, or none of its versions can be loaded.
     """
     foreign = [key for key in parameters if key == OVERRIDES or key.startswith(FILE_OVERRIDE)]
@@ -81,27 +83,28 @@ async def load_model(repository: ModelRepository, name: str, parameters: dict[st
             expected="a request without this parameter",
             remedy="publish a new version in the models folder, or write its serving.json",
         )
-    _check_alone()
+    _check_alone(group)
     await asyncio.to_thread(repository.load, name)
 
 
-async def unload_model(repository: ModelRepository, name: str) -> None:
+async def unload_model(repository: ModelRepository, name: str, group: Group) -> None:
     """Unload a model; its versions stay published.
 
     Raises:
-        UnsupportedCallError: the service has several workers.
+        UnsupportedCallError: this process is not alone.
         UnknownModelError: there is no such model.
     """
-    _check_alone()
+    _check_alone(group)
     await asyncio.to_thread(repository.unload, name)
 
 
-def _check_alone() -> None:
-    if is_worker():
+def _check_alone(group: Group) -> None:
+    if group is not Group.ALONE:
+        several, one = SEVERAL[group]
         raise UnsupportedCallError(
-            "the service has several workers, and the change would affect only one of them",
-            expected="a service with one worker",
-            remedy="write the model's serving.json, which all workers follow: docs/versions.md",
+            f"the service has several {several}, and the change would affect only one of them",
+            expected=f"a service with one {one}",
+            remedy=f"write the model's serving.json, which all {several} follow: docs/versions.md",
         )
 
 
@@ -126,7 +129,7 @@ class ChangeRequest(BaseModel):
 
 
 def repository_routes(
-    repository: ModelRepository, pipeline: Pipeline, settings: Settings, token: SecretStr
+    repository: ModelRepository, pipeline: Pipeline, settings: Settings, token: SecretStr, group: Group
 ) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(
@@ -173,7 +176,7 @@ def repository_routes(
     )
     async def load(request: Request, model: Model) -> Response:
         asked = await read(request, ChangeRequest)
-        await load_model(repository, model, asked.parameters or {})
+        await load_model(repository, model, asked.parameters or {}, group)
         return Response()
 
     @routes.post(
@@ -185,7 +188,7 @@ def repository_routes(
     )
     async def unload(request: Request, model: Model) -> Response:
         await read(request, ChangeRequest)
-        await unload_model(repository, model)
+        await unload_model(repository, model, group)
         return Response()
 
     return routes

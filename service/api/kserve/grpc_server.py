@@ -54,7 +54,7 @@ from service.errors import (
 )
 from service.http.errors import unexpected
 from service.inference.pipeline import Deadline, Pipeline
-from service.process.lifecycle import Stop
+from service.process.lifecycle import Group, Stop
 from service.registry.repository import ModelRepository
 from service.settings import Settings, variable
 from service.telemetry.reports import Telemetry
@@ -129,6 +129,7 @@ class InferenceService:
         *,
         settings: Settings,
         observers: Sequence[Observer],
+        group: Group,
     ) -> None:
         self._repository = repository
         self._pipeline = pipeline
@@ -136,6 +137,7 @@ class InferenceService:
         self._telemetry = telemetry
         self._settings = settings
         self._observers = observers
+        self._group = group
         self._stopping = asyncio.Event()
 
     def handlers(self) -> Any:
@@ -314,11 +316,11 @@ class InferenceService:
         return pb2.RepositoryIndexResponse(models=[entry.model_dump() for entry in entries])
 
     async def _load(self, message: Any, _context: Any, _new_trace: Trace) -> Any:
-        await load_model(self._repository, message.model_name, dict(message.parameters))
+        await load_model(self._repository, message.model_name, dict(message.parameters), self._group)
         return pb2.RepositoryModelLoadResponse()
 
     async def _unload(self, message: Any, _context: Any, _new_trace: Trace) -> Any:
-        await unload_model(self._repository, message.model_name)
+        await unload_model(self._repository, message.model_name, self._group)
         return pb2.RepositoryModelUnloadResponse()
 
     def _authorized(self, method: Method) -> Method:
@@ -383,6 +385,7 @@ async def serving_grpc(
     settings: Settings,
     observers: Sequence[Observer],
     stop: Stop,
+    group: Group,
 ) -> AsyncIterator[None]:
     """Answer gRPC until the shutdown begins or the block ends; answer accepted calls within the grace period.
 
@@ -400,7 +403,9 @@ async def serving_grpc(
     )
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    service = InferenceService(repository, pipeline, reader, telemetry, settings=settings, observers=observers)
+    service = InferenceService(
+        repository, pipeline, reader, telemetry, settings=settings, observers=observers, group=group
+    )
     server.add_generic_rpc_handlers((service.handlers(),))
     enable_server_reflection((SERVICE, HEALTH, REFLECTION), server)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -15,6 +15,7 @@ export const address = (path) => new URL(path, ROOT).href;
 
 export const models = () => request("models");
 export const statistics = () => request("stats");
+export const instance = () => request("instance");
 export const metadata = (model, version) => request(`models/${model}/versions/${version}`);
 
 /** Classify one picture with these versions ("NAME/VERSION"; none: every ready model); so many classes of each. */

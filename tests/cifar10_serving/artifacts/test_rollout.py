@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cifar10_serving.artifacts.documents import parse_document
 from cifar10_serving.artifacts.rollout import Rollout, parse_version, read_rollout
 from cifar10_serving.errors import RolloutError
 
@@ -107,3 +108,12 @@ def test_version_is_a_number_or_a_label(text: str, version: int | str) -> None:
 def test_anything_else_is_no_version(text: str) -> None:
     with pytest.raises(ValueError, match="a whole number from 1, or a label"):
         parse_version(text)
+
+
+def test_generation_is_that_of_the_content() -> None:
+    first = parse_document(b'{"labels": {"stable": 1, "canary": 2}}', Rollout)
+    other_order = parse_document(b'{"split": null,\n "labels": {"canary": 2, "stable": 1}}', Rollout)
+    assert first.generation == other_order.generation
+    assert len(first.generation) == 12
+    assert first.generation != parse_document(b'{"labels": {"stable": 2, "canary": 2}}', Rollout).generation
+    assert Rollout().generation == parse_document(b"{}", Rollout).generation == "default"

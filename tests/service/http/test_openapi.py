@@ -19,6 +19,7 @@ from cifar10_serving.schemas import (
     BatchPrediction,
     Comparison,
     Explanation,
+    InstanceStatus,
     ModelList,
     ModelStatus,
     Prediction,
@@ -43,6 +44,7 @@ RECORDS: dict[str, type[Record]] = {
     "GET /models/{name}/versions/{version}": ModelMetadata,
     "GET /readyz": Readiness,
     "GET /stats": ServiceStatistics,
+    "GET /instance": InstanceStatus,
     "POST /compare": Comparison,
     "POST /explain": Explanation,
     "POST /predict": Prediction,
@@ -158,7 +160,17 @@ def image_probes() -> Iterator[Probe]:
 
 
 def native_probes() -> Iterator[Probe]:
-    for path in ("/livez", "/readyz", "/stats", "/metrics", "/models", "/v2", "/v2/health/live", "/v2/health/ready"):
+    for path in (
+        "/livez",
+        "/readyz",
+        "/stats",
+        "/instance",
+        "/metrics",
+        "/models",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+    ):
         yield probe(200, f"GET {path}")
     yield probe(200, "GET /v2/models/stats")
     yield probe(200, "GET /models/{name}", "/models/sequential")

@@ -32,6 +32,18 @@ def test_published_versions_pass_and_broken_ones_are_named(one_model: Path) -> N
     assert total == "1 of 2 passed"
 
 
+def test_store_is_mirrored_and_checked(one_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra s3 (fsspec)")
+    publish_copy(one_model, 2)
+    flip_a_bit(version_folder(one_model, "sequential", 2) / "saved_model.pb")
+    store = ("--models", f"file://{one_model}", "--models-mirror-folder", tmp_path)
+    failed = check("check", *store)
+    assert failed.returncode == 1
+    assert "1 of 1 passed" in failed.stdout
+    assert "sequential/2: file://" in failed.stdout
+    assert check("check", "--models", f"file://{one_model}/nothing", *store[2:]).returncode == 2
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_nothing_to_check_is_an_error(tmp_path: Path, is_there: bool) -> None:
     result = check("check", "--models", tmp_path if is_there else tmp_path / "nowhere")

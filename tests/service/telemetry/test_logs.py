@@ -1,5 +1,6 @@
 import json
 import logging
+import subprocess
 import sys
 from io import BytesIO, StringIO
 
@@ -7,6 +8,7 @@ import pytest
 
 from service.telemetry.logs import MAX_TEXT_LENGTH, JsonFormatter, RequestLog, TextFormatter, is_for_people
 from service.telemetry.trace import Trace
+from tests.conftest import ROOT
 
 HOSTILE = 'a\nb\r\x1b[31m\x00\x7f\x85\x9b\u2028\u202e\udcff\U000e0001 {"level":"error"} é猫'
 """Line ends, terminal codes, marks that turn text around, a byte that is no UTF-8, and what is harmless."""
@@ -116,3 +118,18 @@ async def test_long_texts_are_cut() -> None:
     trace.fail("not-found", "y" * 100_000)
     assert len(logged(trace)) < 3 * MAX_TEXT_LENGTH
     assert len(logged(trace, for_people=True)) < 3 * MAX_TEXT_LENGTH
+
+
+def test_handlers_of_other_loggers_stay_open() -> None:
+    program = """
+import logging, logging.handlers
+from service.telemetry.logs import configure_logging
+handler = logging.handlers.MemoryHandler(10, target=logging.NullHandler())
+logging.getLogger("other").addHandler(handler)
+configure_logging("info", "json")
+assert handler.target is not None
+logging.getLogger("service").info("hello")
+logging.getLogger("service").debug("too detailed")
+"""
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [json.loads(line)["message"] for line in result.stderr.splitlines()] == ["hello"]

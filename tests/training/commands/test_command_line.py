@@ -32,6 +32,16 @@ def test_wrong_arguments_end_with_one_clear_line(arguments: list[str], words: st
     assert "Traceback" not in result.stderr
 
 
+def test_versions_are_published_to_another_folder(tmp_path: Path) -> None:
+    folders = [version_folder(MODELS, "sequential", version) for version in (1, 2)]
+    assert run("publish", "--to", tmp_path, folders[0]).stdout == "sequential version 1: published\n"
+    again = run("publish", "--to", tmp_path, *folders)
+    assert again.stdout == "sequential version 1: already published\nsequential version 2: published\n"
+    wrong = run("publish", "--to", "ftp://host/models", folders[0])
+    assert wrong.returncode == 1
+    assert "the scheme 'ftp' is not known. Expected: s3://BUCKET/PREFIX" in last_line(wrong.stderr)
+
+
 def test_help_names_the_command_and_its_options() -> None:
     assert "fit" in run("--help").stdout
     assert "--data FOLDER" in run("fit", "--help").stdout
