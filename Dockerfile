@@ -1,5 +1,6 @@
 # Two targets: `cpu` (OpenVINO, no TensorFlow) and `gpu` (TensorFlow with CUDA from PyPI).
 #   docker build --target cpu --tag cifar10-serving:cpu .
+# For models from an object store: --build-arg REQUIREMENTS=stores, which adds the packages of all stores (cpu only).
 # To pin the base image: --build-arg BASE_IMAGE=python:3.11-slim-bookworm@sha256:…
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
@@ -11,7 +12,8 @@ COPY deploy/sagemaker/serve /usr/local/bin/serve
 # OpenVINO's plugins for Intel's GPU and NPU, its readers of other formats and its headers are 90 MB that a CPU image
 # never loads. The tests of numpy are another 10.
 FROM base AS cpu-packages
-COPY requirements/serve.txt /tmp/requirements.txt
+ARG REQUIREMENTS=serve
+COPY requirements/${REQUIREMENTS}.txt /tmp/requirements.txt
 RUN python -m venv --without-pip /opt/venv \
     && python -m pip --python /opt/venv/bin/python install --no-cache-dir --require-hashes -r /tmp/requirements.txt \
     && cd /opt/venv/lib/python3*/site-packages \

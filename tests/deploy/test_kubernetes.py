@@ -35,7 +35,6 @@ CUSTOM = ("monitoring.coreos.com/v1", "keda.sh/v1alpha1", "serving.kserve.io/v1b
 OF_KSERVE = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"}
 """Fields of KServe's predictor; all others are those of a pod."""
 NAME = {"app.kubernetes.io/name": "cifar10-serving"}
-MIRROR = "CIFAR10_MODELS_MIRROR_FOLDER"
 EXIT_S = 3
 """Time after both phases of a shutdown: docs/serving.md."""
 MODELS_FOLDER = "CIFAR10_TEST_KUBERNETES_MODELS"
@@ -201,7 +200,7 @@ def validate_custom(found: list[Document]) -> str:
 
 
 def test_settings_exist_and_are_legal(rendered: list[Document], monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {variable(name) for name in Settings.model_fields} | {MIRROR}
+    known = {variable(name) for name in Settings.model_fields}
     for pod in pod_specs(rendered):
         given = {name: value for name, value in settings_of(rendered, pod).items() if name.startswith("CIFAR10_")}
         assert given
