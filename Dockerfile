@@ -63,7 +63,8 @@ COPY --from=cpu-packages /opt/venv /opt/venv
 USER root
 RUN install --directory --owner service --group service --mode 700 /var/cache/cifar10-serving
 USER service
-ENV CIFAR10_COMPILED_MODELS=/var/cache/cifar10-serving
+ENV CIFAR10_COMPILED_MODELS=/var/cache/cifar10-serving \
+    CIFAR10_MODELS_MIRROR_FOLDER=/var/cache/cifar10-serving/models
 
 # After `cpu`: Docker's classic builder builds every stage before the target, needed or not.
 FROM base AS gpu-packages
