@@ -4,6 +4,7 @@ It needs root and iproute2. The machines share the file system and the processor
 """
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -112,9 +113,9 @@ def used_s(before: Mapping[int, float], after: Mapping[int, float]) -> float:
 @contextmanager
 def two_machines() -> Iterator[tuple[Machine, Machine]]:
     """Yield two machines; kill their processes at the end."""
-    number = os.getpid()
-    first = Machine(f"cifar10-a-{number}", "10.86.0.1", "cable-a")
-    second = Machine(f"cifar10-b-{number}", "10.86.0.2", "cable-b")
+    drawn = secrets.token_hex(4)
+    first = Machine(f"cifar10-a-{drawn}", "10.86.0.1", "cable-a")
+    second = Machine(f"cifar10-b-{drawn}", "10.86.0.2", "cable-b")
     try:
         for machine in (first, second):
             _ip("netns", "add", machine.name)
