@@ -9,6 +9,8 @@ NOT_PASSED_ON = {
     "host": "the image listens on every interface of its container",
     "port": "8000 in the container; CIFAR10_PORT is the port of this machine",
     "models": "the mounted folder; CIFAR10_MODELS is the folder of this machine",
+    "models_mirror_folder": "a folder of the volume, set in the image; compose mounts a folder instead of a store",
+    "models_mirror_versions": "only for a store",
     "compiled_models": "the volume's folder, set in the image",
     "runtime": "each image has one",
     "device": "that of the image",
