@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "start": Command("cluster.commands.start", "start a cluster on this machine and serve"),
     "join": Command("cluster.commands.join", "add this machine to a running cluster"),
     "stop": Command("cluster.commands.stop", "stop what start or join has started on this machine"),
+    "score": Command("cluster.scoring.command", "classify a whole data set into Parquet files"),
 }
 
 
