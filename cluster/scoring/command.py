@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from cifar10_serving.artifacts.layout import METADATA_FILE, published_models, published_versions, version_folder
+from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.artifacts.rollout import Rollout, parse_version, read_rollout
 from cifar10_serving.client.commands.arguments import Parser, positive_number
 from cifar10_serving.errors import ProjectError
@@ -76,16 +77,10 @@ def _run(options: argparse.Namespace) -> Result:
     )
     source = open_source(options.input, source_options)
     total = source.total()
-    choice = ModelChoice(
-        folder,
-        settings.runtime,
-        settings.device,
-        options.precision or settings.precision,
-        settings.max_accuracy_drop,
-        settings.compiled_models_folder,
-    )
+    choice = _choice(settings, folder, options.precision or settings.precision)
     entry = load_version(folder, choice.open_runtime(), max_accuracy_drop=settings.max_accuracy_drop)
-    job = _job(options, settings, source, total, choice, entry)
+    part_images = options.part_images or part_images_for(total if source.unit == "images" else 0)
+    job = _job(options, settings, source, entry, part_images)
     manifest = job.open_output().begin()
     if source.skipped:
         _say(f"skipped {source.skipped:,} files that are not {source.kind} by name")
@@ -96,24 +91,27 @@ def _run(options: argparse.Namespace) -> Result:
         progress.close()
 
 
-def _job(
-    options: argparse.Namespace,
-    settings: Settings,
-    source: Source,
-    total: int,
-    choice: ModelChoice,
-    entry: ModelVersion,
-) -> Job:
-    if entry.model is None or entry.precision is None:
+def _choice(settings: Settings, folder: Path, precision: Precision | Literal["auto"]) -> ModelChoice:
+    return ModelChoice(
+        folder.absolute(),
+        settings.runtime,
+        settings.device,
+        precision,
+        settings.max_accuracy_drop,
+        settings.compiled_models_folder,
+    )
+
+
+def _job(options: argparse.Namespace, settings: Settings, source: Source, entry: ModelVersion, part_images: int) -> Job:
+    if entry.precision is None:
         raise AssertionError("the version is not loaded")
     top_k = options.top_k and min(options.top_k, len(entry.labels))
-    output = open_storage(options.output)
     inputs = Inputs(
         input=open_storage(options.input).url,
         kind=source.kind,
         column=options.column,
         key_column=options.key_column,
-        part_images=options.part_images or part_images_for(total if source.unit == "images" else 0),
+        part_images=part_images,
         model=entry.name,
         version=entry.version,
         version_sha256=hashlib.sha256((entry.folder / METADATA_FILE).read_bytes()).hexdigest(),
@@ -121,19 +119,13 @@ def _job(
         top_k=top_k,
     )
     return Job(
-        source=options.input,
+        source=inputs.input,
         source_options=SourceOptions(source.kind, options.column, options.key_column, settings.max_body_bytes),
-        output=output.url,
+        output=open_storage(options.output).url,
         inputs=inputs,
         labels=entry.labels,
-        model=ModelChoice(
-            choice.folder.absolute(),
-            choice.runtime,
-            choice.device,
-            entry.precision,
-            choice.max_accuracy_drop,
-            choice.compiled_models,
-        ),
+        # A worker elsewhere must not choose another precision.
+        model=_choice(settings, entry.folder, entry.precision),
         limits=Limits(settings.max_image_pixels, settings.max_decode_bytes, top_k),
         threads=options.threads,
     )
@@ -176,7 +168,8 @@ def _version_folder(models: Path, wanted: str, policy: str) -> Path:
     else:
         serving = wanted_versions(rollout, policy, usable=set(versions), serving=set())
         route = build_route(
-            {number: ModelVersion(name, number, version_folder(models, name, number), ()) for number in serving}, rollout
+            {number: ModelVersion(name, number, version_folder(models, name, number), ()) for number in serving},
+            rollout,
         )
         entry = route.default if asked is None else route.by_version.get(asked)
         found = entry.version if entry is not None else None
@@ -218,17 +211,23 @@ def _parser() -> argparse.ArgumentParser:
         "rows are errors; 130 stopped by Ctrl-C",
     )
     parser.add_argument("input", metavar="INPUT", help="a folder of images, Parquet files or tars; a file; s3://…")
-    parser.add_argument("output", metavar="OUTPUT", help="folder for Parquet files, new or of the run to continue; s3://…")
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="folder for Parquet files, new or of the run to continue; s3://…"
+    )
     parser.add_argument("--model", required=True, metavar="NAME[@VERSION]", help="VERSION: a number or a label")
     parser.add_argument("--models", metavar="FOLDER", help="model repository; default: CIFAR10_MODELS, or models")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), help="default: CIFAR10_PRECISION, or auto")
+    parser.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), help="default: CIFAR10_PRECISION, or auto"
+    )
     parser.add_argument("--format", choices=KINDS, help="kind of input; default: by the files' names")
     parser.add_argument("--column", metavar="NAME", help="Parquet: column with the images, as bytes or as paths")
     parser.add_argument("--key-column", metavar="NAME", help="Parquet: column with the keys; default: FILE#ROW")
     parser.add_argument("--top-k", type=positive_number, metavar="K", help="keep only the K best classes of each image")
     parser.add_argument("--part-images", type=positive_number, metavar="N", help="images in a part of a folder")
     parser.add_argument("--threads", type=positive_number, metavar="N", help="threads of a process; default: cores + 1")
-    parser.add_argument("--processes", type=positive_number, metavar="N", help="processes; default: by the model's speed")
+    parser.add_argument(
+        "--processes", type=positive_number, metavar="N", help="processes; default: by the model's speed"
+    )
     parser.add_argument("--ray", metavar="ADDRESS", help="use Ray Data: a cluster's address, auto, or local")
     return parser
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -152,11 +153,13 @@ class Output:
         import pyarrow.parquet as pq
 
         counts = Counts(sum(len(chunk.keys) for chunk in chunks), sum(len(chunk.errors) for chunk in chunks))
-        table = self._table(chunks).replace_schema_metadata({
-            ROWS_KEY: str(counts.rows),
-            ERRORS_KEY: str(counts.errors),
-            LABELS_KEY: json.dumps(self.labels),
-        })
+        table = self._table(chunks).replace_schema_metadata(
+            {
+                ROWS_KEY: str(counts.rows),
+                ERRORS_KEY: str(counts.errors),
+                LABELS_KEY: json.dumps(self.labels),
+            }
+        )
         stream = BytesIO()
         pq.write_table(table, stream, compression="zstd")
         self.storage.write(_part_name(part.number, part.digest), stream.getvalue())
@@ -197,16 +200,13 @@ class Output:
 
     def _manifest(self) -> Manifest:
         (content,) = self.storage.read([MANIFEST], MAX_MANIFEST_BYTES)
-        try:
-            if isinstance(content, UnreadableInputError):
-                raise ValueError(str(content))
-            return Manifest.model_validate_json(content)
-        except (ValueError, ValidationError) as error:
-            raise ScoringUsageError(
-                f"{self.storage.url}/{MANIFEST} can't be read: {str(error).splitlines()[0]}",
-                expected="the manifest of a run of this command",
-                remedy="choose a new output folder",
-            ) from None
+        problem = "it is not a manifest of this command"
+        if isinstance(content, UnreadableInputError):
+            problem = str(content)
+        else:
+            with suppress(ValidationError):
+                return Manifest.model_validate_json(content)
+        raise ScoringUsageError(f"{self.storage.url}/{MANIFEST}: {problem}", remedy="choose a new output folder")
 
     def _same_run(self, manifest: Manifest) -> Manifest:
         now, then = self.inputs.model_dump(), manifest.inputs.model_dump()
@@ -231,7 +231,8 @@ class Output:
                 return Counts(int(known[ROWS_KEY]), int(known[ERRORS_KEY]))
             except Exception as error:  # noqa: BLE001  # Arrow has errors of its own
                 raise ScoringUsageError(
-                    f"{self.storage.url}/{name} can't be read: {error}", remedy="delete it; the same command rewrites it"
+                    f"{self.storage.url}/{name} can't be read: {error}",
+                    remedy="delete it; the same command rewrites it",
                 ) from None
 
     def _table(self, chunks: Sequence[ScoredChunk]) -> Any:
@@ -245,8 +246,9 @@ class Output:
         errors: list[str | None] = [None] * rows
         start = 0
         for chunk in chunks:
-            places = start + chunk.answered
-            answered[places], probabilities[places], classes[places] = True, chunk.probabilities, chunk.classes
+            if chunk.answered.size:
+                places = start + chunk.answered
+                answered[places], probabilities[places], classes[places] = True, chunk.probabilities, chunk.classes
             for position, error in chunk.errors.items():
                 errors[start + position] = error
             start += len(chunk.keys)
@@ -254,7 +256,7 @@ class Output:
         best = probabilities.max(axis=1) if self.inputs.top_k is None else probabilities[:, 0]
         labels = pa.array(self.labels, pa.string())
         columns = {
-            "key": pa.array(keys, pa.string()),
+            "key": pa.array(map(_as_text, keys), pa.string()),
             "label": pa.DictionaryArray.from_arrays(pa.array(classes[:, 0], mask=missing), labels),
             "confidence": pa.array(best, mask=missing),
             **self._all_columns(probabilities, classes, missing, labels),
@@ -280,6 +282,11 @@ class Output:
             return {"probabilities": confidences}
         top = labels.take(pa.array(classes.ravel()))
         return {"top_labels": fixed(top, classes.shape[1]), "top_confidences": confidences}
+
+
+def _as_text(key: str) -> str:
+    """Return a key as UTF-8 can hold it: file names may have any bytes."""
+    return key.encode("utf-8", "backslashreplace").decode()
 
 
 def _constant(text: str, rows: int) -> Any:

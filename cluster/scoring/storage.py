@@ -293,7 +293,7 @@ class ObjectStorage:
         return str(files._strip_protocol(path)) if "://" in path else f"{root}/{path}"  # noqa: SLF001  # what fsspec calls itself
 
     def _listed(self, folder: str) -> list[dict[str, Any]]:
-        files, root = self._opened
+        files, _ = self._opened
         try:
             found = files.ls(folder, detail=True)
         except Exception as error:  # noqa: BLE001
