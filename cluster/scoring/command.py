@@ -14,6 +14,7 @@ from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.artifacts.rollout import Rollout, parse_version, read_rollout
 from cifar10_serving.client.commands.arguments import Parser, positive_number
 from cifar10_serving.errors import ProjectError
+from cifar10_serving.runtimes.machine import return_free_memory
 from cifar10_serving.text import did_you_mean, printable
 from cluster.scoring.errors import ScoringUsageError
 from cluster.scoring.output import Inputs
@@ -132,12 +133,16 @@ def _job(options: argparse.Namespace, settings: Settings, source: Source, entry:
 
 
 def _crew(options: argparse.Namespace, job: Job, entry: ModelVersion) -> Crew:
-    if options.ray is not None:
-        from cluster.scoring.on_ray import RayCrew
-
-        return RayCrew(job, options.ray)
     processes = options.processes or default_processes(entry.model.image_s if entry.model is not None else None)
-    return OneProcess(Worker(job, entry)) if processes == 1 else Processes(job, processes)
+    if processes == 1 and options.ray is None:
+        return OneProcess(Worker(job, entry))
+    entry.model = None  # the workers load it themselves
+    return_free_memory()
+    if options.ray is None:
+        return Processes(job, processes)
+    from cluster.scoring.on_ray import RayCrew
+
+    return RayCrew(job, options.ray)
 
 
 def _version_folder(models: Path, wanted: str, policy: str) -> Path:

@@ -161,7 +161,7 @@ class Output:
             }
         )
         stream = BytesIO()
-        pq.write_table(table, stream, compression="zstd")
+        pq.write_table(table, stream, compression="zstd", use_dictionary=["label", "model", "precision"])
         self.storage.write(_part_name(part.number, part.digest), stream.getvalue())
         return counts
 

@@ -30,7 +30,8 @@ from service.registry.version import ModelVersion
 PARTS_A_TASK: Final = 2
 """Parts that a process gets at once, so that its threads need not wait for the last chunk of one."""
 TASKS_AHEAD: Final = 2
-MAX_LOCK_SHARE: Final = 0.5
+MAX_LOCK_SHARE: Final = 0.2
+"""Share of the time for which the threads of a process may hold Python's lock: above it they wait for one another."""
 LOCKED_S: Final = 60e-6
 DECODE_S: Final = 90e-6
 """Time for which a small image holds Python's lock, and for which it is read and decoded (docs/scoring.md)."""

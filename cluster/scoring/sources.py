@@ -392,7 +392,7 @@ def _within(content: Content | None, max_bytes: int) -> Content:
     if content is None:
         return UnreadableInputError("the row has no image")
     if isinstance(content, bytes) and len(content) > max_bytes:
-        return too_large(None, max_bytes)
+        return too_large(max_bytes)
     return content
 
 

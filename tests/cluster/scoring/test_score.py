@@ -75,7 +75,7 @@ def test_image_larger_than_the_service_accepts_is_a_row(
     (images / "huge.png").write_bytes(bytes(10_001))
     assert score(images, tmp_path / "out") == 3
     (error,) = [row["error"] for row in rows_of(tmp_path / "out") if row["error"]]
-    assert "10,001 bytes" in error
+    assert "at most 10,000 bytes" in error
 
 
 def test_photos_go_through_the_threads_of_the_decoder(score: Score, tmp_path: Path) -> None:
