@@ -1,7 +1,7 @@
 """Scoring on the machines of a Ray cluster: Ray Data gives the parts to one actor on each node.
 
-Only the parts' names and counts pass through Ray; each actor reads its images and writes its files itself, so the input,
-the output and the model have the same paths, or addresses, on every node. If a node ends, Ray gives its parts to
+Only the parts' names and counts pass through Ray. Each actor reads its images and writes its files itself, so input,
+output and model have the same paths, or addresses, on every node. If a node ends, Ray gives its parts to
 another; they are written under the same names, so every input still has one row.
 """
 
@@ -75,7 +75,9 @@ class RayCrew:
     def _results(self, todo: list[Part], progress: Progress) -> Iterator[PartDone]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        cores = [int(node["Resources"]["CPU"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        cores = [
+            int(node["Resources"]["CPU"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")
+        ]
         if not cores:
             raise ScoringError("the Ray cluster has no node with a CPU")
         sizes = {part.number: part.size for part in todo}
@@ -89,7 +91,7 @@ class RayCrew:
                 fn_constructor_args=(self._job,),
                 batch_size=PARTS_A_TASK,
                 batch_format="numpy",
-                num_cpus=min(min(cores), max(cores) // 2 + 1),
+                num_cpus=min(*cores, max(cores) // 2 + 1),
                 concurrency=(1, len(cores)),
             )
             .iter_rows()

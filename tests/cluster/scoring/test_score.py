@@ -140,7 +140,9 @@ def test_rows_of_parquet_have_the_file_and_the_row_as_key(score: Score, tmp_path
     parquet(tmp_path / "in/b.parquet", {"image": [None, b"no image", CONTENTS[0]]})
     assert score(tmp_path / "in", tmp_path / "out", "--part-images", "5") == 3
     rows = {row["key"]: row for row in rows_of(tmp_path / "out")}
-    assert rows.keys() == {f"a.parquet#{row}" for row in range(len(CONTENTS))} | {f"b.parquet#{row}" for row in range(3)}
+    assert rows.keys() == {f"a.parquet#{row}" for row in range(len(CONTENTS))} | {
+        f"b.parquet#{row}" for row in range(3)
+    }
     assert [rows[f"a.parquet#{row}"]["label"] for row in range(len(CONTENTS))] == [EXPECTED[name] for name in NAMES]
     assert "the row has no image" in rows["b.parquet#0"]["error"]
     assert "not a supported image" in rows["b.parquet#1"]["error"]
@@ -168,13 +170,13 @@ def test_paths_in_parquet_are_relative_to_the_input(score: Score, images: Path, 
         ({"a": [1]}, ["--column", "a"], "no single column of images"),
     ],
 )
-def test_parquet_without_the_column_is_rejected(
+def test_parquet_without_the_column_is_rejected(  # noqa: PLR0917
     score: Score,
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     columns: dict[str, object],
     options: list[str],
     words: str,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     parquet(tmp_path / "in/rows.parquet", columns)
     assert score(tmp_path / "in", tmp_path / "out", *options) == 2
@@ -247,14 +249,14 @@ def test_run_goes_on_with_the_parts_that_are_missing(score: Score, images: Path,
         (["--part-images", "7"], "sequential", "part_images was 2, and is 7 now"),
     ],
 )
-def test_run_does_not_go_on_with_another_model_or_other_options(
+def test_run_does_not_go_on_with_another_model_or_other_options(  # noqa: PLR0917
     score: Score,
     images: Path,
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
     options: list[str],
     model: str,
     words: str,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert score(images, tmp_path / "out", "--part-images", "2") == 0
     before = sorted((tmp_path / "out").iterdir())
@@ -305,16 +307,14 @@ def test_output_folder_with_other_files_is_rejected(
         ("@1", "there is no model ''"),
     ],
 )
-def test_unknown_model_is_rejected(
-    score: Score, images: Path, tmp_path: Path, model: str, words: str, capsys: pytest.CaptureFixture[str]
+def test_unknown_model_is_rejected(  # noqa: PLR0917
+    score: Score, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, words: str
 ) -> None:
     assert score(images, tmp_path / "out", model=model) == 2
     assert words in capsys.readouterr().err
 
 
-def test_version_is_that_of_the_service(
-    score: Score, images: Path, one_model: Path, tmp_path: Path
-) -> None:
+def test_version_is_that_of_the_service(score: Score, images: Path, one_model: Path, tmp_path: Path) -> None:
     (one_model / "sequential/2").symlink_to(version_folder(MODELS, "sequential", 2))
     (one_model / "sequential/serving.json").write_text('{"policy": "all", "labels": {"stable": 1, "canary": 2}}')
     for model, version in [("sequential", 1), ("sequential@canary", 2), ("sequential@2", 2)]:
@@ -333,9 +333,7 @@ def test_damaged_model_scores_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_input_without_images_is_rejected(
-    score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_input_without_images_is_rejected(score: Score, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(tmp_path / "missing", tmp_path / "out") == 2
     (tmp_path / "in").mkdir()
     assert score(tmp_path / "in", tmp_path / "out") == 2
