@@ -83,7 +83,8 @@ class RayCrew:
         sizes = {part.number: part.size for part in todo}
         items = [{"part": pickle.dumps(part)} for part in todo]
         blocks = min(len(items), MIN_BLOCKS_A_NODE * len(cores))
-        # More than half of the cores of the largest node, so that a node has one actor; the actor uses all of them.
+        # An actor uses all cores of its node. It asks for a third, so that there is room for the one of a node that
+        # has ended; spreading gives each node one.
         rows = (
             ray.data.from_items(items, override_num_blocks=blocks)
             .map_batches(
@@ -91,8 +92,9 @@ class RayCrew:
                 fn_constructor_args=(self._job,),
                 batch_size=PARTS_A_TASK,
                 batch_format="numpy",
-                num_cpus=min(*cores, max(cores) // 2 + 1),
-                concurrency=(1, len(cores)),
+                num_cpus=min(cores) / 3,
+                scheduling_strategy="SPREAD",
+                concurrency=len(cores),
             )
             .iter_rows()
         )

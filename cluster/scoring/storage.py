@@ -254,8 +254,9 @@ class ObjectStorage:
         files, _ = self._opened
         places = [self._place(path) for path in paths]
         try:
-            # A byte more than allowed shows that a file is too large, without reading the rest of it.
-            found = files.cat_ranges(places, [0] * len(places), [max_bytes + 1] * len(places), on_error="return")
+            # Whole files: stores reject a range of an empty one. Unlike `cat`, this takes names as they are.
+            whole = [None] * len(places)
+            found = files.cat_ranges(places, whole, whole, on_error="return")
         except Exception as error:  # noqa: BLE001  # each store has errors of its own
             raise self._failed("read", error) from None
         return [self._content(one, max_bytes) for one in found]
