@@ -108,7 +108,7 @@ def main() -> None:
 
 def _runtime_alone(version: Path, seconds: float) -> float:
     command = [sys.executable, "bench/baselines/runtime_alone.py", str(version), "float32", str(seconds), *BATCHES]
-    rates = json.loads(_run(command, dict(os.environ)).printed)["images_per_s"]
+    rates: dict[str, dict[str, float]] = json.loads(_run(command, dict(os.environ)).printed)["images_per_s"]
     return max(rate for layout in rates.values() for rate in layout.values())
 
 

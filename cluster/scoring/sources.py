@@ -32,7 +32,11 @@ MAX_PART_IMAGES: Final = 65_536
 
 Kind = Literal["images", "parquet", "webdataset"]
 Content = bytes | UnreadableInputError
-SUFFIX: Final[dict[str, Kind]] = {".parquet": "parquet", ".tar": "webdataset"} | dict.fromkeys(IMAGE_SUFFIXES, "images")
+SUFFIX: Final[dict[str, Kind]] = {
+    ".parquet": "parquet",
+    ".tar": "webdataset",
+    **dict.fromkeys(IMAGE_SUFFIXES, "images"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,11 @@ class Source(Protocol):
     kind: Kind
     unit: Literal["images", "bytes"]
     """The unit of sizes."""
-    skipped: int
-    """Number of files that `total` has passed over, because they are no input of this kind by name."""
+
+    @property
+    def skipped(self) -> int:
+        """The number of files that `total` has passed over, because they are no input of this kind by name."""
+        ...
 
     def total(self) -> int:
         """Return the size of the whole input.
@@ -375,7 +382,7 @@ class TarSource:
         """Yield name and content of each image; without `extractfile`, which doubles the time for a small one."""
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
-                tar.members = []  # it would remember every member
+                tar.members = []  # type: ignore[attr-defined]  # it would remember every member
                 if member.isreg() and PurePosixPath(member.name).suffix.lower() in IMAGE_SUFFIXES:
                     stream.seek(member.offset_data)
                     content = stream.read(min(member.size, self._options.max_bytes + 1))

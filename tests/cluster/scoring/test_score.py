@@ -1,11 +1,13 @@
 """Scoring by the command, with a fake runtime below it."""
 
+import errno
 import io
 import json
 import os
 import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,7 @@ from PIL import Image
 from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from cluster.__main__ import main
 from cluster.scoring import output as output_module
-from cluster.scoring import sources, storage
+from cluster.scoring import sources
 from tests.cluster.scoring.conftest import Score, rows_of
 from tests.conftest import MODELS, SAMPLES, golden_class, newest_version
 
@@ -357,11 +359,15 @@ def test_store_without_its_package_is_rejected(
 def test_failing_disk_ends_the_run(
     score: Score, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> int:
-        raise OSError(5, "Input/output error")
+    really_open = os.open
+
+    def fail(path: str, *others: Any, **options: Any) -> int:
+        if str(path).endswith(".png"):
+            raise OSError(errno.EIO, "Input/output error")
+        return really_open(path, *others, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage.os, "open", fail)
+        patched.setattr(os, "open", fail)
         assert score(images, tmp_path / "out") == 1
     assert "Input/output error" in capsys.readouterr().err
     assert rows_of(tmp_path / "out") == []
