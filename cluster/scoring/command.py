@@ -12,7 +12,6 @@ from typing import Final, Literal
 from cifar10_serving.artifacts.layout import METADATA_FILE, published_models, published_versions, version_folder
 from cifar10_serving.artifacts.metadata import Precision
 from cifar10_serving.artifacts.rollout import Rollout, parse_version, read_rollout
-from cifar10_serving.client.commands.arguments import Parser, positive_number
 from cifar10_serving.errors import ProjectError
 from cifar10_serving.runtimes.machine import return_free_memory
 from cifar10_serving.text import did_you_mean, printable
@@ -30,6 +29,7 @@ from service.settings import Settings, read_settings
 
 PROGRAM: Final = "python -m cluster score"
 KINDS: Final = ("images", "parquet", "webdataset")
+MAX_DIGITS: Final = 9
 REQUIRED: Final = ("pyarrow",)
 
 
@@ -208,8 +208,9 @@ def _summary(result: Result, output: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = argparse.ArgumentParser(
         prog=PROGRAM,
+        allow_abbrev=False,
         description="Classify every image of a data set, without HTTP. Run the same command again to continue a run "
         "that was stopped or killed.",
         epilog="exit codes: 0 done; 1 failed, run it again to continue; 2 invalid option, input or model; 3 done, some "
@@ -235,6 +236,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ray", metavar="ADDRESS", help="use Ray Data: a cluster's address, auto, or local")
     return parser
+
+
+def positive_number(text: str) -> int:
+    """Parse a whole number, 1 or more."""
+    if not (text.isascii() and text.isdigit() and 0 < len(text) <= MAX_DIGITS and int(text)):
+        raise argparse.ArgumentTypeError(f"'{printable(text)}': expected a whole number, 1 or more")
+    return int(text)
 
 
 def _fail(error: ProjectError, code: ExitCode) -> int:

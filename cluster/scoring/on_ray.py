@@ -8,6 +8,7 @@ another; they are written under the same names, so every input still has one row
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 LOCAL: Final = "local"
 PARTS_A_TASK: Final = 2
 """Parts that an actor gets at once, so that its threads need not wait for the last chunk of one."""
+CONNECT_LIMIT_S: Final = 10.0
 MIN_BLOCKS_A_NODE: Final = 8
 """Blocks of parts for each node, so that all end at about the same time."""
 
@@ -62,6 +64,7 @@ class RayCrew:
         if ray.is_initialized():
             return
         try:
+            self._reach()
             ray.init(
                 None if self._address == LOCAL else self._address,
                 runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
@@ -69,8 +72,18 @@ class RayCrew:
                 log_to_driver=False,
                 **({"include_dashboard": False} if self._address == LOCAL else {}),
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ScoringError(f"there is no Ray cluster at {self._address}: {error}") from None
+
+    def _reach(self) -> None:
+        """Connect to HOST:PORT, which Ray itself would try for minutes.
+
+        Raises:
+            OSError: nothing answers there.
+        """
+        host, _, port = self._address.removeprefix("ray://").rpartition(":")
+        if host and port.isdigit():
+            socket.create_connection((host, int(port)), CONNECT_LIMIT_S).close()
 
     def _results(self, todo: list[Part], progress: Progress) -> Iterator[PartDone]:
         context = ray.data.DataContext.get_current()

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -27,8 +27,6 @@ from cluster.scoring.sources import Part, Source, SourceOptions, open_source
 from cluster.scoring.storage import open_storage
 from service.registry.version import ModelVersion
 
-PARTS_A_TASK: Final = 2
-"""Parts that a process gets at once, so that its threads need not wait for the last chunk of one."""
 TASKS_AHEAD: Final = 2
 MAX_LOCK_SHARE: Final = 0.2
 """Share of the time for which the threads of a process may hold Python's lock: above it they wait for one another."""
@@ -234,19 +232,17 @@ class Processes:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _results(self, pool: ProcessPoolExecutor, parts: Iterator[Part], progress: Progress) -> Iterator[PartDone]:
-        running: dict[Future[list[PartDone]], list[Part]] = {}
+        running: dict[Future[PartDone], Part] = {}
         while True:
-            while len(running) < TASKS_AHEAD * self._processes and (task := list(islice(parts, PARTS_A_TASK))):
-                running[pool.submit(_score_parts, task)] = task
+            for part in islice(parts, TASKS_AHEAD * self._processes - len(running)):
+                running[pool.submit(_score_part, part)] = part
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                task = running.pop(future)
-                done = future.result()
-                counts = sum((part.counts for part in done), Counts())
-                progress.scored(sum(part.size for part in task), counts.rows, counts.errors)
-                yield from done
+                part, done = running.pop(future), future.result()
+                progress.scored(part.size, done.counts.rows, done.counts.errors)
+                yield done
 
 
 _worker: Worker | None = None
@@ -272,10 +268,11 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _score_parts(parts: Sequence[Part]) -> list[PartDone]:
+def _score_part(part: Part) -> PartDone:
     if _worker is None:
         raise AssertionError("the process was not initialized")
-    return list(_worker.run(iter(parts)))
+    (done,) = _worker.run(iter([part]))
+    return done
 
 
 def default_processes(image_s: float | None) -> int:

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol
 
-from cifar10_serving.client.commands.files import IMAGE_SUFFIXES
+from cifar10_serving.image_names import IMAGE_SUFFIXES
 from cifar10_serving.text import printable
 from cluster.scoring.errors import ScoringError, ScoringUsageError, UnreadableInputError
 from cluster.scoring.storage import Entry, Storage, open_storage, parent_and_name, too_large
