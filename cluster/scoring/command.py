@@ -20,7 +20,7 @@ from cluster.scoring.output import Inputs
 from cluster.scoring.progress import Progress, duration
 from cluster.scoring.run import Crew, Job, ModelChoice, OneProcess, Processes, Result, Worker, default_processes, score
 from cluster.scoring.scorer import Limits, load_version
-from cluster.scoring.sources import Source, SourceOptions, open_source, part_images_for
+from cluster.scoring.sources import Source, SourceOptions, chunk_images_for, open_source, part_images_for
 from cluster.scoring.storage import open_storage
 from service.errors import SettingsError
 from service.registry.routing import build_route, wanted_versions
@@ -121,7 +121,13 @@ def _job(options: argparse.Namespace, settings: Settings, source: Source, entry:
     )
     return Job(
         source=inputs.input,
-        source_options=SourceOptions(source.kind, options.column, options.key_column, settings.max_body_bytes),
+        source_options=SourceOptions(
+            kind=source.kind,
+            column=options.column,
+            key_column=options.key_column,
+            max_bytes=settings.max_body_bytes,
+            chunk_images=chunk_images_for(entry.image_bytes),
+        ),
         output=open_storage(options.output).url,
         inputs=inputs,
         labels=entry.labels,

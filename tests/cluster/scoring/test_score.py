@@ -376,7 +376,11 @@ def test_failing_disk_ends_the_run(
 
 
 def test_parts_are_neither_too_small_nor_too_large() -> None:
-    assert [sources.part_images_for(total) for total in (1, 50_000, 10**9)] == [256, 800, 65_536]
+    assert [sources.part_images_for(total) for total in (1, 50_000, 10**9)] == [256, 896, 65_536]
+
+
+def test_chunks_of_large_inputs_have_fewer_images() -> None:
+    assert [sources.chunk_images_for(side * side * 3) for side in (32, 512, 1024)] == [128, 42, 10]
 
 
 def test_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
