@@ -1,5 +1,6 @@
 """One run: find what is left to do, let workers do it, and record that all of it is done."""
 
+import gc
 import math
 import multiprocessing
 import os
@@ -109,6 +110,8 @@ class Worker:
             raise AssertionError("the version is not loaded")
         if entry.precision != job.inputs.precision:
             raise ScoringError(f"{entry} computes in {entry.precision} here, and in {job.inputs.precision} elsewhere")
+        gc.collect()
+        gc.freeze()  # what is loaded stays; looking through it again and again takes time
         threads = job.threads or default_threads(is_remote="://" in job.source)
         scorer = Scorer(entry.model, entry.input_shape, job.limits)
         self._parts = PartScorer(job.open_source(), scorer, job.open_output(), threads=threads)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 from cifar10_serving.text import printable
 from cluster.scoring.errors import ScoringError, ScoringUsageError, UnreadableInputError
 
-READ_BYTES: Final = 2**16
+READ_BYTES: Final = 2**14
 """Size of the first read: a small image is read in one call."""
 OF_ONE_FILE: Final = frozenset({
     errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO,
