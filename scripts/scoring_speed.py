@@ -4,7 +4,11 @@ In turn, and several times: OpenVINO without decoding (bench/baselines/runtime_a
 `python -m cluster score`, and, with --client, `python -m cifar10_serving predict` with a server of its own. Prints the
 images per second of each, the processor time of an image, and the ratio to the runtime of the same round. Compare
 nothing but ratios, and only on a quiet machine. The rate of `cluster score` is its own, from the first image to the
-last part; the wall time includes Python's and the model's start.
+last part; it includes the start of the worker processes, and the wall time also that of the command.
+
+--processor-time measures on one core, in this process, the processor time of an image instead: batches of ready pixels
+for the runtime alone, parts for scoring, in turn. Where all cores are busy, the ratio of the rates is that of these
+times, and a busy machine disturbs them less.
 """
 
 import argparse
@@ -21,8 +25,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 from typing import Final
+
+import numpy as np
 
 from cifar10_serving.artifacts.layout import published_versions, version_folder
 
@@ -30,6 +38,10 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 BATCHES: Final = ("8", "32", "64")
 RATE: Final = re.compile(r"([0-9,]+) images/s$")
 START_LIMIT_S: Final = 60.0
+RUNTIME_BATCH: Final = 32
+PART_IMAGES: Final = 896
+TURNS: Final = 8
+"""Of --processor-time, for each round."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +100,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="for each batch size of the runtime alone")
     parser.add_argument("--client", action="store_true", help="also measure the client over HTTP")
     parser.add_argument("--no-score", action="store_true", help="leave out python -m cluster score")
+    parser.add_argument("--processor-time", action="store_true", help="compare processor times on one core")
     options = parser.parse_args()
     models = ROOT / "models"
     version = version_folder(models, options.model, published_versions(models, options.model)[-1])
+    if options.processor_time:
+        with tempfile.TemporaryDirectory() as output:
+            _processor_times(options, version, output)
+        return
     images = sum(1 for file in options.folder.rglob("*") if file.is_file())
     with tempfile.TemporaryDirectory() as work:
         only = Path(work, "models", options.model)
@@ -104,6 +121,37 @@ def main() -> None:
                 _score(options, images, alone, Path(work, "output"), environment)
             if options.client:
                 _client(options, images, alone, only.parent, environment)
+
+
+def _processor_times(options: argparse.Namespace, version: Path, output: str) -> None:
+    from cluster.scoring.command import job_for, parse
+    from cluster.scoring.run import Worker
+    from service.settings import read_settings
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    arguments = [str(options.folder), output, "--model", f"{options.model}@{version.name}", "--precision", "float32"]
+    started = job_for(parse(arguments), read_settings())
+    if started.entry.model is None:
+        raise AssertionError("the version is not loaded")
+    predict, batch = started.entry.model.predict, np.zeros((RUNTIME_BATCH, *started.entry.input_shape), np.uint8)
+    batch[:] = np.random.default_rng(1).integers(0, 256, batch.shape, np.uint8)
+    worker = Worker(started.job, started.entry)
+    parts = cycle(started.source.parts(PART_IMAGES))
+    alone_s: list[float] = []
+    scored_s: list[float] = []
+    for _ in range(1 + TURNS * options.rounds):
+        start_s = time.process_time()
+        for _ in range(PART_IMAGES // RUNTIME_BATCH):
+            predict(batch)
+        middle_s = time.process_time()
+        rows = sum(done.counts.rows for done in worker.run(islice(parts, 1)))
+        alone_s.append((middle_s - start_s) / (PART_IMAGES // RUNTIME_BATCH * RUNTIME_BATCH))
+        scored_s.append((time.process_time() - middle_s) / rows)
+    alone, scored = median(alone_s[1:]), median(scored_s[1:])  # the first turn prepares
+    print(
+        f"{options.model}: runtime alone {alone * 1e6:,.0f} µs, scoring {scored * 1e6:,.0f} µs of processor time an "
+        f"image (medians of {len(alone_s) - 1} turns), ratio {alone / scored:.2f}"
+    )
 
 
 def _runtime_alone(version: Path, seconds: float) -> float:

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, Literal
@@ -50,7 +51,7 @@ class ExitCode(IntEnum):
 
 def main(arguments: Sequence[str]) -> int:
     """Score; return an `ExitCode`."""
-    options = _parser().parse_args(arguments)
+    options = parse(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         result = _run(options)
@@ -65,9 +66,22 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.WITH_ERRORS if result.counts.errors else ExitCode.DONE
 
 
-def _run(options: argparse.Namespace) -> Result:
-    _check_installed()
-    settings = read_settings()
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run whose input was found and whose model was loaded; nothing is written yet."""
+
+    job: Job
+    source: Source
+    total: int
+    entry: ModelVersion
+
+
+def job_for(options: argparse.Namespace, settings: Settings) -> Started:
+    """Find the input, load the model, and return what there is to do.
+
+    Raises:
+        ProjectError: the input, the model or the runtime can't be used.
+    """
     models = Path(options.models or settings.models)
     folder = _version_folder(models, options.model, settings.version_policy)
     source_options = SourceOptions(
@@ -81,13 +95,19 @@ def _run(options: argparse.Namespace) -> Result:
     choice = _choice(settings, folder, options.precision or settings.precision)
     entry = load_version(folder, choice.open_runtime(), max_accuracy_drop=settings.max_accuracy_drop)
     part_images = options.part_images or part_images_for(total if source.unit == "images" else 0)
-    job = _job(options, settings, source, entry, part_images)
+    return Started(_job(options, settings, source, entry, part_images), source, total, entry)
+
+
+def _run(options: argparse.Namespace) -> Result:
+    _check_installed()
+    started = job_for(options, read_settings())
+    job, source = started.job, started.source
     manifest = job.open_output().begin()
     if source.skipped:
         _say(f"skipped {source.skipped:,} files that are not {source.kind} by name")
-    progress = Progress(total, source.unit)
+    progress = Progress(started.total, source.unit)
     try:
-        return score(job, source, _crew(options, job, entry), progress, manifest)
+        return score(job, source, _crew(options, job, started.entry), progress, manifest)
     finally:
         progress.close()
 
@@ -213,7 +233,8 @@ def _summary(result: Result, output: str) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command's arguments."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         allow_abbrev=False,
@@ -241,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
         "--processes", type=positive_number, metavar="N", help="processes; default: by the model's speed"
     )
     parser.add_argument("--ray", metavar="ADDRESS", help="use Ray Data: a cluster's address, auto, or local")
-    return parser
+    return parser.parse_args(arguments)
 
 
 def positive_number(text: str) -> int:
