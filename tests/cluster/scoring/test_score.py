@@ -19,6 +19,7 @@ from cifar10_serving.artifacts.layout import read_metadata, version_folder
 from cluster.__main__ import main
 from cluster.scoring import output as output_module
 from cluster.scoring import sources
+from cluster.scoring.run import default_processes
 from tests.cluster.scoring.conftest import Score, rows_of
 from tests.conftest import MODELS, SAMPLES, golden_class, newest_version
 
@@ -381,6 +382,16 @@ def test_parts_are_neither_too_small_nor_too_large() -> None:
 
 def test_chunks_of_large_inputs_have_fewer_images() -> None:
     assert [sources.chunk_images_for(side * side * 3) for side in (32, 512, 1024)] == [128, 42, 10]
+
+
+@pytest.mark.parametrize(
+    ("cores", "image_s", "processes"), [(2, 150e-6, 2), (64, 5e-6, 47), (64, 140e-6, 3), (2, 1e-3, 1), (8, None, 1)]
+)
+def test_quick_models_get_more_processes(
+    monkeypatch: pytest.MonkeyPatch, cores: int, image_s: float | None, processes: int
+) -> None:
+    monkeypatch.setattr("cluster.scoring.run.usable_cores", lambda: cores)
+    assert default_processes(image_s) == processes
 
 
 def test_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
