@@ -4,6 +4,7 @@ import gc
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -254,6 +255,7 @@ _worker: Worker | None = None
 
 def _start_worker(job: Job, processes: int, started: "Synchronized[int]", parent: int) -> None:
     global _worker  # noqa: PLW0603  # a pool's initializer has no other place
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with started.get_lock():
         number = started.value

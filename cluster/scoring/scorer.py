@@ -90,8 +90,8 @@ class Scorer:
         """Return the answers for a chunk.
 
         Raises:
-            ScoringError: its files can't be read, for a reason that is not one file's.
-            UnavailableError: there is not enough memory, or no decoder is left.
+            ScoringError: its files can't be read, for a reason that is not one file's; there is not enough memory, or no
+                decoder is left.
         """
         images = np.empty((len(chunk.keys), *self._shape), np.uint8)
         answered: list[int] = []
@@ -124,16 +124,16 @@ class Scorer:
                 return found
             expires_s = time.monotonic() + DECODE_LIMIT_S
             return self._decoders.submit(found.read, expected_pixels=found.expected_pixels, expires_s=expires_s)
-        except UnavailableError:
-            raise
+        except UnavailableError as error:
+            raise _ended(error) from None
         except RequestError as error:
             return error
 
     def _wait(self, future: "Future[Pixels]") -> Pixels | Exception:
         try:
             return future.result(DECODE_LIMIT_S)
-        except UnavailableError:
-            raise
+        except UnavailableError as error:
+            raise _ended(error) from None
         except RequestError as error:
             return error
         except (TimeoutError, CancelledError):
@@ -153,6 +153,13 @@ class Scorer:
             return ScoredChunk(chunk.keys, positions, probabilities, best, errors)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         return ScoredChunk(chunk.keys, positions, np.take_along_axis(probabilities, best, 1), best, errors)
+
+
+def _ended(error: UnavailableError) -> ScoringError:
+    """Return the error for a shortage that the next images would meet as well."""
+    return ScoringError(
+        error.problem, remedy="run the same command again to continue, with fewer --processes or --threads"
+    )
 
 
 @dataclass(slots=True)

@@ -1,6 +1,5 @@
-"""Shared parts of the tests of batch scoring; they need pyarrow, from the extra `score`."""
+"""Shared parts of the tests of batch scoring; most of them need pyarrow, from the extra `score`."""
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from cluster.scoring import command
 from tests.conftest import SAMPLES, SMALL_MODELS
 from tests.fakes import FakeRuntime
 
-collect_ignore_glob = [] if importlib.util.find_spec("pyarrow") else ["test_sc*.py", "test_s3.py", "test_ray.py"]
 Score = Callable[..., int]
 
 

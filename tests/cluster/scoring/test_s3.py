@@ -14,9 +14,9 @@ from tests.cluster.scoring.conftest import Score
 from tests.conftest import SAMPLES
 from tests.e2e.server import free_port
 
-MISSING = [name for name in ("fsspec", "s3fs", "moto", "flask") if importlib.util.find_spec(name) is None]
+MISSING = [name for name in ("pyarrow", "fsspec", "s3fs", "moto", "flask") if importlib.util.find_spec(name) is None]
 pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: pip install s3fs 'moto[server]'"),
+    pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: pip install pyarrow s3fs 'moto[server]'"),
     pytest.mark.filterwarnings("ignore"),
 ]
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -20,8 +18,12 @@ from cluster.__main__ import main
 from cluster.scoring import output as output_module
 from cluster.scoring import sources
 from cluster.scoring.run import default_processes
+from service.errors import out_of_memory
 from tests.cluster.scoring.conftest import Score, rows_of
 from tests.conftest import MODELS, SAMPLES, golden_class, newest_version
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow, from the extra score")
+pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, from the extra score")
 
 LABELS = read_metadata(version_folder(MODELS, "sequential", newest_version("sequential"))).labels
 EXPECTED = {sample.file.name: LABELS[golden_class("sequential", sample)] for sample in SAMPLES}
@@ -374,6 +376,19 @@ def test_failing_disk_ends_the_run(
     assert rows_of(tmp_path / "out") == []
     assert score(images, tmp_path / "out") == 0
     assert len(rows_of(tmp_path / "out")) == len(SAMPLES)
+
+
+def test_shortage_of_memory_ends_the_run(
+    score: Score, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise out_of_memory()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cluster.scoring.scorer.decode_small", fail)
+        assert score(images, tmp_path / "out") == 1
+    assert "not enough memory" in capsys.readouterr().err
+    assert score(images, tmp_path / "out") == 0
 
 
 def test_parts_are_neither_too_small_nor_too_large() -> None:

@@ -14,6 +14,8 @@ from tests.cluster.scoring.conftest import rows_of
 from tests.conftest import ROOT, SAMPLES, SMALL_MODELS, golden_class, newest_version
 from tests.waiting import wait_until
 
+pytest.importorskip("pyarrow", reason="needs pyarrow, from the extra score")
+
 IMAGES = 1_200
 PART_IMAGES = 32
 
