@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "start": Command("cluster.node", "start a cluster on this machine and serve, until SIGTERM or Ctrl-C", "start"),
     "join": Command("cluster.node", "add this machine to a cluster, until SIGTERM or Ctrl-C", "join"),
     "deploy": Command("cluster.deploy", "replace the replicas of a running cluster, one after the other"),
+    "score": Command("cluster.scoring.command", "classify a whole data set into Parquet files"),
 }
 
 

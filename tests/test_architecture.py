@@ -17,7 +17,7 @@ APPLICATIONS = {
     "service": {"service", PACKAGE},
     "training": {"training", PACKAGE},
 }
-SHARED = {PACKAGE, f"{PACKAGE}.errors", f"{PACKAGE}.text"}
+SHARED = {PACKAGE, f"{PACKAGE}.errors", f"{PACKAGE}.image_names", f"{PACKAGE}.text"}
 PARTS = {
     "artifacts": {"artifacts"},
     "schemas": {"schemas", "artifacts"},

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Final, Generic
 from urllib.parse import quote
 
+import httpx
+
 from cifar10_serving.artifacts.metadata import ModelMetadata
 from cifar10_serving.client._answers import AnyRecord
 from cifar10_serving.client._errors import ImageSourceError
@@ -29,7 +31,7 @@ READY_OR_NOT: Final = frozenset({200, 503})
 class Call(Generic[AnyRecord]):
     """A request, and the record in its answer.
 
-    `sent` has httpx's arguments for the body: `content` and `headers`, or `files`.
+    `sent` has httpx's arguments for the body: `content` and `headers`.
     """
 
     method: str
@@ -62,7 +64,8 @@ def predict_batch(
     if not files:
         raise ImageSourceError("there are no images", expected="one or more")
     parameters = _given(model=model, version=version, top_k=top_k)
-    return Call("POST", "/predict/batch", BatchPrediction, parameters, {"files": files}, names=_names(model, version))
+    sent = _whole_form(files)
+    return Call("POST", "/predict/batch", BatchPrediction, parameters, sent, names=_names(model, version))
 
 
 def compare(image: EncodedImage, *, models: Sequence[str], top_k: int | None) -> Call[Comparison]:
@@ -133,6 +136,12 @@ def _names(*names: str | int | None) -> list[str]:
 
 def _body(image: EncodedImage) -> dict[str, Any]:
     return {"content": image.content, "headers": {"Content-Type": image.content_type}}
+
+
+def _whole_form(files: Sequence[tuple[str, tuple[str, bytes, str]]]) -> dict[str, Any]:
+    """Return a form in one piece; httpx would send the head, the content and the end of each file by themselves."""
+    form = httpx.Request("POST", "http://form", files=files)
+    return {"content": form.read(), "headers": {"Content-Type": form.headers["Content-Type"]}}
 
 
 def _given(**parameters: str | int | None) -> dict[str, str | int | list[str]]:

@@ -2,10 +2,12 @@
 
 Images that wait when a request can be sent share it, up to `BATCH_IMAGES` and about `BATCH_BYTES`, because HTTP takes
 most of the time for small images. A request never waits for more images. At most `concurrency` requests are running,
-and at most `AHEAD` times as many images are taken ahead of the first missing result.
+and at most `AHEAD` times as many images are taken ahead of the first missing result. Paths are read only when they are
+sent, so `PATHS_AHEAD` times as many of them are taken, and every request can be full.
 """
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -40,7 +42,8 @@ from cifar10_serving.schemas import BatchPrediction, Prediction
 __all__ = ["ImageResult"]
 
 AHEAD: Final = 4
-BATCH_IMAGES: Final = 16
+BATCH_IMAGES: Final = 32
+PATHS_AHEAD: Final = 2 * BATCH_IMAGES
 BATCH_BYTES: Final = 2**19
 """Size at which a request gets no further image, so that a photo is sent alone."""
 ALONE: Final = (TooLargeError, UnknownRouteError, InternalError)
@@ -90,6 +93,39 @@ class Job(Generic[AnyFuture]):
         if isinstance(answer, ClientError):
             return ImageResult(self.index, self.name, error=answer)
         raise answer
+
+
+class Window(Generic[AnyFuture]):
+    """The jobs whose results are missing, in order.
+
+    Args:
+        concurrency: number of concurrent requests.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._jobs: deque[Job[AnyFuture]] = deque()
+        self._held = 0
+        """Number of jobs whose images are in memory."""
+
+    def add(self, job: Job[AnyFuture]) -> None:
+        """Add the next job."""
+        self._jobs.append(job)
+        self._held += not isinstance(job.image, str | os.PathLike)
+
+    def pop(self) -> Job[AnyFuture]:
+        """Remove the first job."""
+        job = self._jobs.popleft()
+        self._held -= not isinstance(job.image, str | os.PathLike)
+        return job
+
+    def has_ready(self) -> bool:
+        """Return whether the first result is there, or has to be waited for before another image is taken."""
+        is_full = self._held >= AHEAD * self._concurrency or len(self._jobs) >= PATHS_AHEAD * self._concurrency
+        return bool(self._jobs) and (is_full or self._jobs[0].answer.done())
+
+    def __bool__(self) -> bool:
+        return bool(self._jobs)
 
 
 class Patience:
@@ -174,7 +210,7 @@ def predict_in_order(
     """Send requests in threads; if stopped early, drop requests that have not started and wait for the others."""
     patience = Patience(retries)
     waiting: deque[Job[Future[Answer]]] = deque()
-    window: deque[Job[Future[Answer]]] = deque()
+    window: Window[Future[Answer]] = Window(concurrency)
 
     def ask() -> None:
         taken = take(waiting, patience.batch_images)
@@ -185,14 +221,15 @@ def predict_in_order(
     with ThreadPoolExecutor(concurrency, thread_name_prefix="cifar10-client") as threads:
         try:
             for index, image in enumerate(images):
-                window.append(Job(index, name_of(image), hold(image), Future()))
-                waiting.append(window[-1])
+                job: Job[Future[Answer]] = Job(index, name_of(image), hold(image), Future())
+                window.add(job)
+                waiting.append(job)
                 threads.submit(ask)
-                while window and (len(window) >= AHEAD * concurrency or window[0].answer.done()):
-                    first = window.popleft()
+                while window.has_ready():
+                    first = window.pop()
                     yield first.result(first.answer.result())
             while window:
-                first = window.popleft()
+                first = window.pop()
                 yield first.result(first.answer.result())
         finally:
             waiting.clear()
@@ -208,34 +245,42 @@ async def predict_in_order_async(
 ) -> AsyncGenerator[ImageResult]:
     """Send requests in tasks; if stopped early, cancel all of them."""
     patience = Patience(retries)
-    free = asyncio.Semaphore(concurrency)
     waiting: deque[Job[asyncio.Future[Answer]]] = deque()
-    window: deque[Job[asyncio.Future[Answer]]] = deque()
+    window: Window[asyncio.Future[Answer]] = Window(concurrency)
     tasks: set[asyncio.Task[None]] = set()
+    asking_now = 0
     loop = asyncio.get_running_loop()
 
     async def ask() -> None:
-        async with free:
-            taken = await asyncio.to_thread(take, waiting, patience.batch_images) if waiting else []
-            answers = await asking.answers([image for _, image in taken if isinstance(image, EncodedImage)], patience)
-            patience.note(answers)
-            hand_out(taken, answers)
+        nonlocal asking_now
+        try:
+            while waiting:
+                taken = await asyncio.to_thread(take, waiting, patience.batch_images)
+                encoded = [image for _, image in taken if isinstance(image, EncodedImage)]
+                answers = await asking.answers(encoded, patience)
+                patience.note(answers)
+                hand_out(taken, answers)
+        finally:
+            asking_now -= 1  # at once: the next image must not rely on this task
 
     try:
         index = 0
         async for image in _each(images):
             held = hold(image) if is_quick(image) or not may_change(image) else await asyncio.to_thread(hold, image)
-            window.append(Job(index, name_of(image), held, loop.create_future()))
-            waiting.append(window[-1])
-            task = asyncio.create_task(ask())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            job = Job(index, name_of(image), held, loop.create_future())
+            window.add(job)
+            waiting.append(job)
+            if asking_now < concurrency:
+                asking_now += 1
+                task = asyncio.create_task(ask())
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
             index += 1
-            while window and (len(window) >= AHEAD * concurrency or window[0].answer.done()):
-                first = window.popleft()
+            while window.has_ready():
+                first = window.pop()
                 yield first.result(await first.answer)
         while window:
-            first = window.popleft()
+            first = window.pop()
             yield first.result(await first.answer)
     finally:
         waiting.clear()

@@ -29,6 +29,7 @@ def open_runtime(
     *,
     max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
     compiled_models: Path | None = None,
+    serves_http: bool = True,
 ) -> Runtime:
     """Open the runtime for these settings.
 
@@ -39,6 +40,7 @@ def open_runtime(
             computes natively.
         max_batch_size: maximum number of images per batch; a GPU is prepared for batches up to this size.
         compiled_models: folder of OpenVINO's cache of compiled models; None for no cache.
+        serves_http: whether OpenVINO leaves a core to HTTP for quick models.
 
     Raises:
         RuntimeUnavailableError: the requested runtime isn't installed, or the device isn't available.
@@ -60,7 +62,7 @@ def open_runtime(
             )
         from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(precision, compiled_models=compiled_models)
+        return OpenVinoRuntime(precision, compiled_models=compiled_models, serves_http=serves_http)
     from cifar10_serving.runtimes.tensorflow import TensorFlowRuntime
 
     place = ("gpu" if _tensorflow_sees_gpu() else "cpu") if device == "auto" else device

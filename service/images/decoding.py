@@ -381,17 +381,10 @@ class Decoder:
             TimeoutError: the deadline has passed; a thread that is still decoding keeps its slot until it is done.
             RequestError: see `service.images.encoded`; an `UnavailableError` if it can't be decoded in time.
         """
-        read = partial(EncodedImage, content, shape, max_pixels=self._max_image_pixels)
-        expected_pixels = PIXELS_PER_BYTE * len(content)
-        if len(content) <= IN_PLACE_BYTES and shape[0] * shape[1] <= IN_PLACE_PIXELS:
-            pixels = decode_unchanged(content, shape)
-            if pixels is not None:
-                return pixels[None]
-            image = read()
-            if image.pixels <= IN_PLACE_PIXELS and not image.is_slow:
-                return image.decode()[None]
-            read, expected_pixels = partial(_given, image), image.pixels
-        work = self._threads.submit(read, expected_pixels=expected_pixels, expires_s=expires_s)
+        found = decode_small(content, shape, max_pixels=self._max_image_pixels)
+        if isinstance(found, np.ndarray):
+            return found[None]
+        work = self._threads.submit(found.read, expected_pixels=found.expected_pixels, expires_s=expires_s)
         try:
             pixels = await _within(work, expires_s)
         except (TimeoutError, asyncio.CancelledError):
@@ -422,6 +415,31 @@ class Decoder:
                 loop.call_soon_threadsafe(leave)
 
         work.add_done_callback(done)
+
+
+@dataclass(frozen=True, slots=True)
+class LargeImage:
+    """An image to decode in a thread; `read` returns its structure, and `expected_pixels` is its approximate size."""
+
+    read: Callable[[], EncodedImage]
+    expected_pixels: int
+
+
+def decode_small(content: bytes, shape: InputShape, *, max_pixels: int) -> Pixels | LargeImage:
+    """Return the pixels (height, width, 3) uint8 RGB 0..255 of a small image; others are not decoded.
+
+    Raises:
+        RequestError: see `service.images.encoded`.
+    """
+    if len(content) > IN_PLACE_BYTES or shape[0] * shape[1] > IN_PLACE_PIXELS:
+        return LargeImage(partial(EncodedImage, content, shape, max_pixels=max_pixels), PIXELS_PER_BYTE * len(content))
+    pixels = decode_unchanged(content, shape)
+    if pixels is not None:
+        return pixels
+    image = EncodedImage(content, shape, max_pixels=max_pixels)
+    if image.pixels <= IN_PLACE_PIXELS and not image.is_slow:
+        return image.decode()
+    return LargeImage(partial(_given, image), image.pixels)
 
 
 def _given(image: EncodedImage) -> EncodedImage:

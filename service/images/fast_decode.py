@@ -6,6 +6,7 @@ files, and damaged ones, are left to `service.images.encoded`.
 """
 
 import re
+import threading
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
@@ -26,6 +27,9 @@ PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER: Final = PNG_SIGNATURE + b"\x00\x00\x00\rIHDR%b%b\x08\x02\x00\x00\x00"
 """Width and height in 4 bytes each, 8 bits, RGB, not interlaced. https://www.w3.org/TR/png-3/#11IHDR"""
 PNG_FIRST_CHUNK: Final = 8
+PNG_SECOND_CHUNK: Final = 33
+PNG_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+"""The last chunk, with its checksum."""
 IGNORABLE_PNG_CHUNKS: Final = frozenset({b"IHDR", b"sRGB", b"gAMA", b"cHRM", b"iCCP", b"pHYs", b"tIME", b"sBIT"})
 """Pillow applies none of them to the pixels; it may apply others: transparency, orientation, animation."""
 
@@ -71,6 +75,35 @@ def _headers(shape: InputShape) -> tuple[bytes, bytes]:
 
 def _decode_png(content: bytes, shape: InputShape) -> NDArray[np.uint8] | None:
     """Return the pixels of a PNG; None if a chunk may change them or is damaged."""
+    data = _only_data(content)
+    if data is None:
+        data = _data(content)
+    if not data:
+        return None
+    image = _canvas((shape[1], shape[0]))
+    image.frombytes(data, "zip", "RGB")
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(shape)
+
+
+def _only_data(content: bytes) -> bytes | None:
+    """Return the compressed pixels of a PNG with a single chunk of them and no other, as many programs write it.
+
+    None for any other file; `_data` reads those.
+    """
+    start = PNG_SECOND_CHUNK
+    end = start + 8 + int.from_bytes(content[start : start + 4])
+    chunk = content[start + 4 : end]
+    is_whole = (
+        chunk.startswith(b"IDAT")
+        and content[end + 4 :] == PNG_END
+        and int.from_bytes(content[end : end + 4]) == crc32(chunk)
+        and int.from_bytes(content[start - 4 : start]) == crc32(content[PNG_FIRST_CHUNK + 4 : start - 4])
+    )
+    return chunk[4:] if is_whole else None
+
+
+def _data(content: bytes) -> bytes | None:
+    """Return the compressed pixels of a PNG; None if a chunk may change them or is damaged."""
     data = []
     start = PNG_FIRST_CHUNK
     while True:
@@ -86,10 +119,24 @@ def _decode_png(content: bytes, shape: InputShape) -> NDArray[np.uint8] | None:
         elif kind not in IGNORABLE_PNG_CHUNKS:
             return None
         start = end + 4
-    if not any(data):
-        return None
-    image = Image.frombytes("RGB", (shape[1], shape[0]), b"".join(data), "zip", "RGB")
-    return np.frombuffer(image.tobytes(), np.uint8).reshape(shape)
+    return b"".join(data)
+
+
+class _Canvases(threading.local):
+    """The image that this thread decoded into last; a new one takes as long as a tenth of the decoding."""
+
+    last: Image.Image | None = None
+
+
+_canvases: Final = _Canvases()
+
+
+def _canvas(size: tuple[int, int]) -> Image.Image:
+    """Return an image to decode into, with any pixels; `frombytes` sets all of them, or raises an error."""
+    image = _canvases.last
+    if image is None or image.size != size:
+        image = _canvases.last = Image.new("RGB", size)
+    return image
 
 
 def _decode_jpeg(content: bytes, frame: bytes) -> NDArray[np.uint8] | None:

@@ -15,14 +15,9 @@ from typing import Final
 from cifar10_serving.client._errors import ImageSourceError
 from cifar10_serving.client._images import SIGNATURE_BYTES, ImageSource, image_type, read_all, truncated_repr
 from cifar10_serving.client.commands.exit_codes import CommandLineError
+from cifar10_serving.image_names import IMAGE_SUFFIXES
 
 STANDARD_INPUT: Final = "-"
-IMAGE_SUFFIXES: Final = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib"),
-    *(".heic", ".heif", ".hif", ".avif", ".tif", ".tiff"),
-)
-"""Extensions that make a file in a folder an image; for other files, the first bytes decide."""
-
 MAX_ENDINGS_SHOWN: Final = 3
 """Maximum number of extensions named in the report of skipped files."""
 

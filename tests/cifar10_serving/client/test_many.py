@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, closing
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,15 @@ def test_small_images_that_wait_go_several_in_a_request(ask: Ask) -> None:
     with scripted_server(ANSWERED, delay_s=0.02) as scripted:
         assert len(answered(ask(scripted.url, "predict_many", [b"x"] * 64, concurrency=2))) == 64
     assert len(scripted.requests) < 48
+
+
+@both
+def test_files_fill_the_requests(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "image.png").write_bytes(b"x")
+    with scripted_server(ANSWERED, delay_s=0.02) as scripted:
+        results = ask(scripted.url, "predict_many", [tmp_path / "image.png"] * 512, concurrency=2)
+    assert len(answered(results)) == 512
+    assert len(scripted.requests) <= 40  # 16 full ones; some are sent while the first images are being taken
 
 
 @both

@@ -14,6 +14,7 @@ from cifar10_serving.runtimes import compiled_models
 from cifar10_serving.runtimes.base import Probabilities
 from cifar10_serving.runtimes.compiled_models import SUFFIX, CompiledModels, Timing, key_of
 from cifar10_serving.runtimes.golden import read_golden
+from cifar10_serving.runtimes.machine import usable_cores
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from tests.conftest import MODELS
 
@@ -180,3 +181,12 @@ def test_cached_graph_was_checked_and_is_checked_again_for_other_allowed_ops(
     monkeypatch.setattr("cifar10_serving.runtimes.openvino.allowed_ops_digest", lambda: "others")
     _answers(tmp_path)
     assert len(checked) == 2
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="needs two cores")
+def test_quick_model_leaves_a_core_to_http_only_if_there_is_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar10_serving.runtimes.openvino.request_s", lambda: 1.0)  # every model is quick
+    monkeypatch.setattr("cifar10_serving.runtimes.compiled_models.WORTH_SPLITTING", 1000.0)
+    cores = usable_cores()
+    calls = [OpenVinoRuntime(serves_http=serves).load(FOLDER).parallel_calls for serves in (True, False)]
+    assert calls == [cores - 1, cores]
