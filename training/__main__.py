@@ -12,6 +12,7 @@ from training.commands import (
     fit,
     import_model,
     list_models,
+    quantize,
     recalibrate,
     report,
     robustness,
@@ -50,6 +51,7 @@ def _parser() -> Parser:
         ("import", import_model, "publish a model that was trained elsewhere: .keras, .h5, SavedModel or .onnx"),
         ("export", export, "publish a finished run, or write a model repository for another server"),
         ("evaluate", evaluate, "evaluate a published version again and compare with its metadata"),
+        ("quantize", quantize, "add an int8 network to a published version, and measure it"),
         (
             "robustness",
             robustness,

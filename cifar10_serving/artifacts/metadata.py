@@ -270,7 +270,9 @@ class ClassCheck(Record):
 
     margin: Annotated[
         float,
-        Field(gt=0, allow_inf_nan=False, description="lead of a golden answer's class from which on it must not change"),
+        Field(
+            gt=0, allow_inf_nan=False, description="lead of a golden answer's class from which on it must not change"
+        ),
     ]
     mean_difference: Annotated[
         float,
