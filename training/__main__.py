@@ -13,6 +13,7 @@ from training.commands import (
     import_model,
     list_models,
     publish,
+    quantize,
     recalibrate,
     report,
     robustness,
@@ -52,6 +53,7 @@ def _parser() -> Parser:
         ("export", export, "publish a finished run, or write a model repository for another server"),
         ("evaluate", evaluate, "evaluate a published version again and compare with its metadata"),
         ("publish", publish, "copy published versions to an object store or another models folder"),
+        ("quantize", quantize, "add an int8 network to a published version, and measure it"),
         (
             "robustness",
             robustness,

@@ -10,6 +10,7 @@ TrainingError
 ├── CheckpointError       the state of a run can't be saved or restored
 ├── PictureError          an image of the data set can't be written
 ├── ReportError           (report) nothing to report on, or the page can't be written
+├── QuantizationError     a version can't be quantized to int8
 ├── ModelImportError      a model from elsewhere can't be imported
 └── ExportError           the exported artifact's answers differ from the Keras model's
 """
@@ -47,6 +48,10 @@ class PictureError(TrainingError):
 
 class ExportError(TrainingError):
     """The exported artifact's answers differ from the trained model's."""
+
+
+class QuantizationError(TrainingError):
+    """A version has an int8 network already, or its graph can't be quantized."""
 
 
 class ModelImportError(TrainingError):

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, mod
 
 from cifar10_serving.errors import ArtifactError
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 RuntimeName = Literal["openvino", "tensorflow"]
 SplitName = Literal["test", "validation"]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -48,6 +48,10 @@ SAVED_MODEL_FILE: Final = "saved_model.pb"
 IR_FILE: Final = "openvino/model.xml"
 IR_WEIGHTS_FILE: Final = "openvino/model.bin"
 """The network in OpenVINO's own format (IR), for OpenVINO alone, in versions without a SavedModel."""
+
+INT8_FILE: Final = "int8/model.xml"
+INT8_WEIGHTS_FILE: Final = "int8/model.bin"
+"""The network quantized to int8, for OpenVINO, in versions that `python -m training quantize` added it to."""
 
 InputShape = tuple[int, int, int]
 """Height, width and channels of an image that a version takes."""
@@ -261,6 +265,25 @@ class ImportRecord(Record):
     versions: Annotated[dict[str, str], Field(description="package -> version, of the process that imported")]
 
 
+class ClassCheck(Record):
+    """The golden check of a precision in which single probabilities differ widely, but hardly a class."""
+
+    margin: Annotated[
+        float,
+        Field(
+            gt=0, allow_inf_nan=False, description="lead of a golden answer's class from which on it must not change"
+        ),
+    ]
+    mean_difference: Annotated[
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="greatest mean over the golden images of an image's greatest difference of a probability",
+        ),
+    ]
+
+
 class Golden(Record):
     """Images with this version's own answers, checked at every load before the version may serve."""
 
@@ -270,6 +293,14 @@ class Golden(Record):
         dict[Precision, Annotated[float, Field(gt=0, allow_inf_nan=False)]],
         Field(description="greatest absolute difference of a probability that still passes, per precision"),
     ]
+    classes: Annotated[
+        dict[Precision, ClassCheck], Field(description="the check of each precision that has no tolerance")
+    ] = {}
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions that can be checked."""
+        return (*self.tolerance, *(precision for precision in self.classes if precision not in self.tolerance))
 
 
 class ExportReport(Record):
@@ -291,6 +322,35 @@ class ExportReport(Record):
         dict[str, Seconds],
         Field(description="runtime -> reading the folder and compiling, without importing the runtime"),
     ]
+
+
+class QuantizationTrial(Record):
+    """One way to quantize a version, compared with float32 on images that are not for testing."""
+
+    bias_correction: Literal["fast", "full"]
+    float32_layers: Annotated[list[str], Field(max_length=1_000, description="layers that were left in float32")]
+    classes_changed: Count
+    divergence: Annotated[
+        float, Field(ge=0, description="mean Kullback-Leibler divergence in nats of its answers from float32's")
+    ]
+    correct: Count
+
+
+class Quantization(Record):
+    """How the int8 network of a version was made, and the comparison that chose it."""
+
+    method: Annotated[str, Field(max_length=64, description="package and version")]
+    calibrated_on: Annotated[str, Field(max_length=200, description="the images for the ranges of activations")]
+    compared_on: Annotated[str, Field(max_length=200, description="the images for `trials`, others than those")]
+    n: Annotated[int, Field(ge=1, description="images that the trials were compared on")]
+    float32_correct: Count
+    trials: Annotated[list[QuantizationTrial], Field(min_length=1, max_length=32)]
+    chosen: Annotated[int, Field(ge=0, description="place of the chosen trial")]
+    seed: int
+    quantized_at: datetime
+    git_commit: Annotated[str, Field(description="of this project; '-dirty' if files were changed since")]
+    command: Annotated[str, Field(description="repeats the quantization")]
+    size_bytes: Annotated[Count, Field(description="of the network's two files")]
 
 
 class FileRecord(Record):
@@ -320,6 +380,7 @@ class ModelMetadata(Record):
         Field(description="null without evaluations; of an imported version: its test images, none for training"),
     ] = None
     golden: Golden
+    quantization: Annotated[Quantization | None, Field(description="null for a version without int8")] = None
     export: ExportReport
     plots: Annotated[dict[PlotName, PlotFile], Field(description="plot name -> file in the version's folder")]
     project_version: str
@@ -388,8 +449,9 @@ class ModelMetadata(Record):
 
     @property
     def network_files(self) -> tuple[str, ...]:
-        """All files that a runtime reads to load the network."""
-        return (IR_FILE, IR_WEIGHTS_FILE) if self.network_file == IR_FILE else (SAVED_MODEL_FILE,)
+        """All files that a runtime reads to load the network, in whatever precision."""
+        files = (IR_FILE, IR_WEIGHTS_FILE) if self.network_file == IR_FILE else (SAVED_MODEL_FILE,)
+        return (*files, INT8_FILE, INT8_WEIGHTS_FILE) if "int8" in self.golden.precisions else files
 
     @property
     def runtimes(self) -> tuple[RuntimeName, ...]:

@@ -107,20 +107,21 @@ def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype[Any], row: 
 def check_golden(
     model: LoadedModel, folder: Path, metadata: ModelMetadata, precision: Precision, *, max_images: int | None = None
 ) -> float:
-    """Compute the golden images; return the largest difference of a probability if it is within the tolerance.
+    """Compute the golden images; return the largest difference of a probability if the answers pass.
+
+    A precision passes by its tolerance for every probability, or by its `ClassCheck`.
 
     Args:
         max_images: number of images to compute, from the first; None for all.
 
     Raises:
-        ModelLoadError: the difference exceeds the tolerance, or there is no tolerance for this precision.
+        ModelLoadError: the answers don't pass, or there is no check for this precision.
         ArtifactCorruptError: the golden answers can't be read, or their number differs from the metadata.
     """
-    tolerance = metadata.golden.tolerance.get(precision)
-    if tolerance is None:
+    if precision not in metadata.golden.precisions:
         raise ModelLoadError(
             f"{metadata.name} version {metadata.version} was never evaluated in {precision}",
-            expected=f"one of {', '.join(metadata.golden.tolerance)}",
+            expected=f"one of {', '.join(metadata.golden.precisions)}",
             remedy="change the setting precision, or publish on a machine whose CPU supports it",
         )
     golden = read_golden(folder / metadata.golden.file)
@@ -146,12 +147,45 @@ def check_golden(
             expected=f"{probabilities.shape}: a probability for each of its labels",
             remedy="restore the version, or publish it again",
         )
-    difference = float(np.abs(answers - probabilities).max())
-    if not difference <= tolerance:  # written this way because of NaN
-        raise ModelLoadError(
-            f"{metadata.name} version {metadata.version} answers its golden images up to {difference:.3g} away "
-            "from its published probabilities",
-            expected=f"at most {tolerance:.3g} in {precision}",
-            remedy="the runtime or the files are not what was published: restore the version or change the runtime",
+    differences = np.abs(answers - probabilities).max(axis=1)
+    _check_differences(answers, probabilities, differences, metadata, precision)
+    return float(differences.max())
+
+
+def lead(probabilities: Probabilities) -> NDArray[np.float32]:
+    """Return the lead (n,) of each row's class: the largest probability minus the second largest."""
+    two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return np.asarray(two[:, 1] - two[:, 0])
+
+
+def _check_differences(
+    answers: Probabilities,
+    published: Probabilities,
+    differences: NDArray[np.float32],
+    metadata: ModelMetadata,
+    precision: Precision,
+) -> None:
+    # The comparisons are written so that NaN fails.
+    tolerance, check = metadata.golden.tolerance.get(precision), metadata.golden.classes.get(precision)
+    if tolerance is not None:
+        if differences.max() <= tolerance:
+            return
+        found = f"up to {differences.max():.3g} away from its published probabilities"
+        expected = f"at most {tolerance:.3g} in {precision}"
+    elif check is not None:
+        changed = (answers.argmax(axis=1) != published.argmax(axis=1)) & (lead(published) > check.margin)
+        if not changed.any() and differences.mean() <= check.mean_difference:
+            return
+        found = (
+            f"{differences.mean():.3g} away from its published probabilities on average, with {changed.sum()} other "
+            "classes"
         )
-    return difference
+        expected = (
+            f"at most {check.mean_difference:.3g} in {precision}, and no other class where the lead is above "
+            f"{check.margin:.3g}"
+        )
+    raise ModelLoadError(
+        f"{metadata.name} version {metadata.version} answers its golden images {found}",
+        expected=expected,
+        remedy="the runtime or the files are not what was published: restore the version or change the runtime",
+    )

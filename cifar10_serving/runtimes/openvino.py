@@ -22,6 +22,8 @@ from cifar10_serving.artifacts.graph_ops import allowed_ops_digest, check_graph
 from cifar10_serving.artifacts.ir_graph import MAX_IR_BYTES, check_ir
 from cifar10_serving.artifacts.metadata import (
     CHANNELS,
+    INT8_FILE,
+    INT8_WEIGHTS_FILE,
     IR_FILE,
     IR_WEIGHTS_FILE,
     MAX_FILE_BYTES,
@@ -47,7 +49,11 @@ CLEARLY_SLOW: Final = 4.0
 """Factor of the threshold beyond which a repeated measurement would not change the decision."""
 TIMED_ROWS: Final = 8
 TIMED_ROUNDS: Final = 5
-PRECISION_HINT: Final[dict[Precision, Any]] = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
+PRECISION_HINT: Final[dict[Precision, Any]] = {
+    "float32": openvino.Type.f32,
+    "bfloat16": openvino.Type.bf16,
+    "int8": openvino.Type.f32,  # of the layers that were not quantized
+}
 
 
 class OpenVinoRuntime:
@@ -59,7 +65,8 @@ class OpenVinoRuntime:
     A call that is alone always gets all cores.
 
     Args:
-        precision: the precision of `load` without one; `auto` allows all that the CPU computes natively.
+        precision: the precision of `load` without one; `auto` allows all that the CPU computes natively, and int8,
+            for which every CPU has some instructions.
         compiled_models: folder of the cache of compiled models; None for no cache.
         serves_http: whether a quick model leaves a core to HTTP; scoring without HTTP computes on every core.
 
@@ -83,7 +90,7 @@ class OpenVinoRuntime:
         self._quick_s = request_s()
         self._compiled_models = CompiledModels(compiled_models)
         self._keeping = ThreadPoolExecutor(1, thread_name_prefix="compiled-models")
-        native: tuple[Precision, ...] = ("float32", "bfloat16") if has_bfloat16(self._core) else ("float32",)
+        native: tuple[Precision, ...] = ("float32", *(("bfloat16",) if has_bfloat16(self._core) else ()), "int8")
         if precision != "auto" and precision not in native:
             raise RuntimeUnavailableError(
                 f"precision {precision} on a CPU without {precision} instructions",
@@ -148,7 +155,7 @@ class OpenVinoRuntime:
         Raises:
             OSError: the network can't be read.
         """
-        file, *others = _network_files(folder)
+        file, *others = _network_files(folder, precision)
         return key_of(
             folder / file,
             {
@@ -179,8 +186,10 @@ def _a_core_a_call(calls: int) -> _Sharing:
     return _Sharing({"NUM_STREAMS": calls, "INFERENCE_NUM_THREADS": calls}, parallel_calls=calls)
 
 
-def _network_files(folder: Path) -> tuple[str, ...]:
-    """Return the files of a version's network: a SavedModel, or an IR if there is no SavedModel."""
+def _network_files(folder: Path, precision: Precision) -> tuple[str, ...]:
+    """Return the files of a version's network: the int8 one, a SavedModel, or an IR if there is no SavedModel."""
+    if precision == "int8":
+        return INT8_FILE, INT8_WEIGHTS_FILE
     is_ir = not (folder / SAVED_MODEL_FILE).exists() and (folder / IR_FILE).exists()
     return (IR_FILE, IR_WEIGHTS_FILE) if is_ir else (SAVED_MODEL_FILE,)
 
@@ -231,14 +240,15 @@ class _Network:
         return OpenVinoModel(compiled, self.precision, sharing.parallel_calls, alone=alone)
 
     def _checked(self) -> openvino.Model:
-        if IR_FILE not in _network_files(self.folder):
+        file, *weights_files = _network_files(self.folder, self.precision)
+        if not weights_files:
             with open_saved_model(self.folder) as (stream, message):
                 check_graph(stream, message, self.folder / SAVED_MODEL_FILE)
             return self._core.read_model(self.folder)
         # From memory: the checked document is the one that OpenVINO reads.
-        document = read_regular(self.folder, IR_FILE, max_bytes=MAX_IR_BYTES)
-        check_ir(document, self.folder / IR_FILE)
-        weights = read_regular(self.folder, IR_WEIGHTS_FILE, max_bytes=MAX_FILE_BYTES)
+        document = read_regular(self.folder, file, max_bytes=MAX_IR_BYTES)
+        check_ir(document, self.folder / file)
+        weights = read_regular(self.folder, weights_files[0], max_bytes=MAX_FILE_BYTES)
         return self._core.read_model(document, weights)
 
     @property

@@ -36,8 +36,8 @@ def open_runtime(
     Args:
         runtime: `openvino`, `tensorflow`, or `auto` for the rule above.
         device: `cpu`, `gpu`, `gpu:N`, or `auto`: a GPU if the runtime has one.
-        precision: `float32`, `bfloat16` (OpenVINO, on a CPU that supports it), or `auto` for all that the device
-            computes natively.
+        precision: `float32`, `bfloat16` (OpenVINO, on a CPU that supports it), `int8` (OpenVINO), or `auto` for all
+            that the device computes natively.
         max_batch_size: maximum number of images per batch; a GPU is prepared for batches up to this size.
         compiled_models: folder of OpenVINO's cache of compiled models; None for no cache.
         serves_http: whether OpenVINO leaves a core to HTTP for quick models.
@@ -72,7 +72,7 @@ def open_runtime(
 def _choose(device: str, precision: Precision | Literal["auto"]) -> RuntimeName:
     if device.startswith("gpu") or not installed("openvino"):
         return "tensorflow"
-    if device == "auto" and precision != "bfloat16" and installed("tensorflow") and _tensorflow_sees_gpu():
+    if device == "auto" and precision in ("auto", "float32") and installed("tensorflow") and _tensorflow_sees_gpu():
         return "tensorflow"
     return "openvino"
 

@@ -62,7 +62,7 @@ def test_flag_wins_over_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CIFAR10_PORT", "http", "whole number from 1 to 65,535"),
         ("CIFAR10_RUNTIME", "onnx", "auto, openvino, tensorflow"),
         ("CIFAR10_DEVICE", "cuda", "auto, cpu, gpu, gpu:N"),
-        ("CIFAR10_PRECISION", "int8", "float32, bfloat16"),
+        ("CIFAR10_PRECISION", "int4", "float32, bfloat16, int8"),
         ("CIFAR10_DEFAULT_MODEL", "models/vgg16", "auto, or a published model's name"),
         ("CIFAR10_DEFAULT_LABELS", "cat, ,", "comma-separated labels, at least two"),
         ("CIFAR10_VERSION_POLICY", "latest", "latest(N), all"),

@@ -42,8 +42,8 @@ def test_models_model_metadata_and_readiness_agree(server: Server, ask: Ask) -> 
     one = ask(server.url, "model", "sequential")
     assert one == next(model for model in listed.models if model.name == "sequential")
     metadata = ask(server.url, "metadata", "sequential", one.serving_version)
-    evaluation = metadata.evaluation("test", listed.precision, listed.runtime)
-    assert evaluation.accuracy == next(v for v in one.versions if v.version == one.serving_version).test_accuracy
+    serving = next(version for version in one.versions if version.version == one.serving_version)
+    assert metadata.evaluation("test", serving.precision, listed.runtime).accuracy == serving.test_accuracy
     assert ask(server.url, "ready").ready
 
 

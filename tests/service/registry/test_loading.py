@@ -85,6 +85,12 @@ def test_fastest_precision_serves(one_model: Path) -> None:
     assert precision_of(one_model, FakeRuntime(BFLOAT16_IS_SLOWER)) == "float32"
 
 
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_precision_that_is_hardly_faster_does_not_serve(one_model: Path, is_measured: bool) -> None:
+    runtime = FakeRuntime({"float32": 0.001, "bfloat16": 0.00095}, is_measured=is_measured)
+    assert precision_of(one_model, runtime) == "float32"
+
+
 def test_only_the_fastest_is_loaded_once_all_were_measured(one_model: Path) -> None:
     runtime = FakeRuntime(BFLOAT16_IS_FASTER, is_measured=True)
     assert precision_of(one_model, runtime) == "bfloat16"
