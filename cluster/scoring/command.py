@@ -85,7 +85,7 @@ def job_for(options: argparse.Namespace, settings: Settings) -> Started:
     if options.models is not None and "://" in options.models:
         raise ScoringUsageError(
             f"--models {options.models} is not a folder",
-            remedy="set CIFAR10_MODELS to the address, mirror it with `python -m service check`, and leave out --models",
+            remedy="set CIFAR10_MODELS to it, mirror it with `python -m service check`, and leave out --models",
         )
     models = Path(options.models) if options.models is not None else settings.models_folder
     folder = _version_folder(models, options.model, settings.version_policy)
