@@ -33,6 +33,8 @@ from typing import Final
 import numpy as np
 
 from cifar10_serving.artifacts.layout import published_versions, version_folder
+from cifar10_serving.artifacts.metadata import InputShape
+from cluster.scoring.sources import Source
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BATCHES: Final = ("8", "32", "64")
@@ -40,6 +42,7 @@ RATE: Final = re.compile(r"([0-9,]+) images/s$")
 START_LIMIT_S: Final = 60.0
 RUNTIME_BATCH: Final = 32
 PART_IMAGES: Final = 896
+MAX_PIXELS: Final = 50_000_000
 TURNS: Final = 8
 """Of --processor-time, for each round."""
 
@@ -147,11 +150,27 @@ def _processor_times(options: argparse.Namespace, version: Path, output: str) ->
         rows = sum(done.counts.rows for done in worker.run(islice(parts, 1)))
         alone_s.append((middle_s - start_s) / (PART_IMAGES // RUNTIME_BATCH * RUNTIME_BATCH))
         scored_s.append((time.process_time() - middle_s) / rows)
+    read_s, decode_s = _stages(started.job.open_source(), started.entry.input_shape)
     alone, scored = median(alone_s[1:]), median(scored_s[1:])  # the first turn prepares
     print(
         f"{options.model}: runtime alone {alone * 1e6:,.0f} µs, scoring {scored * 1e6:,.0f} µs of processor time an "
-        f"image (medians of {len(alone_s) - 1} turns), ratio {alone / scored:.2f}"
+        f"image (medians of {len(alone_s) - 1} turns), ratio {alone / scored:.2f}; "
+        f"reading takes {read_s * 1e6:.0f} µs and decoding {decode_s * 1e6:.0f} µs"
     )
+
+
+def _stages(source: Source, shape: InputShape) -> tuple[float, float]:
+    """Return the processor times for reading and decoding an image of the first part."""
+    from service.images.decoding import decode_small
+
+    (part,) = islice(source.parts(PART_IMAGES), 1)
+    begin_s = time.process_time()
+    contents = [content for chunk in source.chunks(part) for content in chunk.contents()]
+    files = [content for content in contents if isinstance(content, bytes)]
+    start_s = time.process_time()
+    for content in files:
+        decode_small(content, shape, max_pixels=MAX_PIXELS)
+    return (start_s - begin_s) / len(contents), (time.process_time() - start_s) / len(files)
 
 
 def _runtime_alone(version: Path, seconds: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from cifar10_serving.artifacts.layout import METADATA_FILE, published_models, published_versions, version_folder
 from cifar10_serving.artifacts.metadata import Precision
@@ -82,7 +82,12 @@ def job_for(options: argparse.Namespace, settings: Settings) -> Started:
     Raises:
         ProjectError: the input, the model or the runtime can't be used.
     """
-    models = Path(options.models or settings.models)
+    if options.models is not None and "://" in options.models:
+        raise ScoringUsageError(
+            f"--models {options.models} is not a folder",
+            remedy="set CIFAR10_MODELS to it, mirror it with `python -m service check`, and leave out --models",
+        )
+    models = Path(options.models) if options.models is not None else settings.models_folder
     folder = _version_folder(models, options.model, settings.version_policy)
     source_options = SourceOptions(
         kind=options.format,
@@ -250,7 +255,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", required=True, metavar="NAME[@VERSION]", help="VERSION: a number or a label")
     parser.add_argument("--models", metavar="FOLDER", help="model repository; default: CIFAR10_MODELS, or models")
     parser.add_argument(
-        "--precision", choices=("auto", "float32", "bfloat16"), help="default: CIFAR10_PRECISION, or auto"
+        "--precision", choices=("auto", *get_args(Precision)), help="default: CIFAR10_PRECISION, or auto"
     )
     parser.add_argument("--format", choices=KINDS, help="kind of input; default: by the files' names")
     parser.add_argument("--column", metavar="NAME", help="Parquet: column with the images, as bytes or as paths")

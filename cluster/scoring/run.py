@@ -34,7 +34,7 @@ MAX_LOCK_SHARE: Final = 0.2
 """Share of the time for which the threads of a process may hold Python's lock: above it they wait for one another."""
 LOCKED_S: Final = 60e-6
 DECODE_S: Final = 90e-6
-"""Time for which a small image holds Python's lock, and for which it is read and decoded (docs/scoring.md)."""
+"""Estimates of the time for which a small image holds Python's lock, and for which it is read and decoded."""
 PARENT_CHECK_S: Final = 1.0
 
 

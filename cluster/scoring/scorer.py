@@ -90,8 +90,8 @@ class Scorer:
         """Return the answers for a chunk.
 
         Raises:
-            ScoringError: its files can't be read, for a reason that is not one file's; there is not enough memory, or no
-                decoder is left.
+            ScoringError: its files can't be read, for a reason that is not one file's; or there is not enough memory,
+                or no decoder left.
         """
         images = np.empty((len(chunk.keys), *self._shape), np.uint8)
         answered: list[int] = []

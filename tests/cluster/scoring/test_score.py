@@ -328,6 +328,13 @@ def test_version_is_that_of_the_service(score: Score, images: Path, one_model: P
         assert {row["version"] for row in rows_of(output)} == {version}
 
 
+def test_models_in_a_store_are_mirrored_first(
+    score: Score, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(images, tmp_path / "out", "--models", "s3://bucket/models") == 2
+    assert "mirror it with `python -m service check`" in capsys.readouterr().err
+
+
 def test_damaged_model_scores_nothing(
     score: Score, images: Path, one_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

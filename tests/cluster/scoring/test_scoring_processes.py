@@ -21,8 +21,19 @@ PART_IMAGES = 32
 
 
 def command(images: Path, output: Path, *options: str) -> list[str]:
-    chosen = ["--model", "sequential", "--models", str(SMALL_MODELS), "--part-images", str(PART_IMAGES)]
-    return [sys.executable, "-m", "cluster", "score", str(images), str(output), *chosen, *options]
+    chosen = ["--model", "sequential", "--models", str(SMALL_MODELS), "--precision", "float32"]
+    return [
+        sys.executable,
+        "-m",
+        "cluster",
+        "score",
+        str(images),
+        str(output),
+        *chosen,
+        "--part-images",
+        str(PART_IMAGES),
+        *options,
+    ]
 
 
 @pytest.fixture(scope="module")

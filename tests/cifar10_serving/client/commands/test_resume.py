@@ -123,7 +123,10 @@ def test_what_failed_is_asked_again_and_stands_in_its_place(
     assert file.read_bytes() == whole.read_bytes()
 
 
-def test_run_whose_service_goes_away_goes_on(run: Run, whole: Path, folder: Path, tmp_path: Path) -> None:
+def test_run_whose_service_goes_away_goes_on(
+    run: Run, whole: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar10_serving.client._many.BATCH_IMAGES", 4)  # so that two requests are not all
     file = tmp_path / whole.name.removeprefix("whole-")
     with scripted_server(ANSWERED, stop_after=2) as scripted:
         ended = predict(run, folder, file, scripted.url)
@@ -329,6 +332,7 @@ def test_restarted_service_ends_no_run(run: Run, folder: Path, monkeypatch: pyte
     port = free_port()
     waits: list[int] = []
     monkeypatch.setattr(Retries, "wait_s", noted(waits, 0.01))
+    monkeypatch.setattr("cifar10_serving.client._many.BATCH_IMAGES", 4)  # so that two requests are not all
 
     def serve() -> None:
         with scripted_server(ANSWERED, port=port, stop_after=2) as first:
