@@ -17,6 +17,7 @@ ClientError
     ├── UnauthorizedError       401  the token is missing or wrong; also for a proxy's 401 and 403
     ├── UnknownModelError       404  no such model, version or plot; lists the available ones
     ├── UnknownRouteError       404, 405  the service has no such route: a wrong address, or an older service
+    ├── NotAcceptableError      406  no answer of a type that the request accepts
     ├── UploadTimeoutError      408  the body did not arrive in time
     ├── TooLargeError           413  too many bytes, pixels or images
     ├── TargetTooLongError      414  the target of the request has too many bytes
@@ -50,6 +51,7 @@ __all__ = [
     "InternalError",
     "InvalidParameterError",
     "InvalidRequestError",
+    "NotAcceptableError",
     "NotReadyError",
     "ProblemError",
     "TargetTooLongError",
@@ -196,6 +198,12 @@ class UnknownRouteError(ProblemError):
     """Raised if the service has no such route: the address has a superfluous path, or the service is older."""
 
     kind = "method-not-allowed"
+
+
+class NotAcceptableError(ProblemError):
+    """Raised if the service has no answer of a type that the request accepts."""
+
+    kind = "not-acceptable"
 
 
 class UploadTimeoutError(ProblemError):
