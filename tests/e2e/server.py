@@ -34,9 +34,12 @@ def free_port() -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without the developer's own settings and compiled models."""
+    """Return the environment without the developer's own settings and compiled models.
+
+    Answers are compared with golden ones, so the server computes in float32; what `auto` chooses depends on the CPU.
+    """
     foreign = {name: value for name, value in os.environ.items() if not name.startswith("CIFAR10_")}
-    return foreign | {"CIFAR10_COMPILED_MODELS": str(COMPILED_MODELS)}
+    return foreign | {"CIFAR10_COMPILED_MODELS": str(COMPILED_MODELS), "CIFAR10_PRECISION": "float32"}
 
 
 @contextmanager
