@@ -82,7 +82,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known of an instance: its status, or why there is none."""
+    """The status of an instance, or the reason why there is none."""
 
     address: str
     status: InstanceStatus | None
@@ -91,7 +91,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What every instance should have.
+    """The versions and rollouts that every instance should have.
 
     Args:
         versions: versions that answer, by model.

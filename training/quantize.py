@@ -8,7 +8,6 @@ other files and answers don't change. https://docs.openvino.ai, "Post-training q
 import logging
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from cifar10_serving.artifacts.metadata import (
     INT8_WEIGHTS_FILE,
     SAVED_MODEL_FILE,
     ClassCheck,
-    Evaluation,
     ModelMetadata,
     Quantization,
     QuantizationTrial,
@@ -38,11 +36,12 @@ from cifar10_serving.runtimes.base import LoadedModel, Probabilities
 from cifar10_serving.runtimes.golden import check_golden, lead, read_golden
 from cifar10_serving.runtimes.openvino import OpenVinoRuntime
 from cifar10_serving.runtimes.verification import GOLDEN_IMAGES
+from training.added_precision import MeasuredPrecision, measure_precision
 from training.data import Dataset, Split
 from training.errors import DatasetError, QuantizationError
-from training.evaluate import evaluate, predict_all
+from training.evaluate import predict_all
 from training.provenance import git_commit
-from training.publishing import FLOAT32_TOLERANCE, REDUCED_PRECISION_MARGIN, runtime_label
+from training.publishing import FLOAT32_TOLERANCE, REDUCED_PRECISION_MARGIN
 from training.remeasure import read_to_measure, stored_splits
 
 CALIBRATION_IMAGES: Final = 300
@@ -99,15 +98,6 @@ class _Trial:
         return images.float32_correct - self.record.correct > LARGEST_DROP * len(images.compared)
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """The evaluations of the stored int8 network, its golden check, and its load time."""
-
-    evaluations: list[Evaluation]
-    check: ClassCheck
-    load_time_s: float
-
-
 def quantize(
     folder: Path, data: Dataset, *, command: str, seed: int = DEFAULT_SEED, progress: Progress = lambda _: None
 ) -> ModelMetadata:
@@ -154,7 +144,8 @@ def quantize(
                 shutil.rmtree(folder / FOLDER)
             (trials[chosen].folder / FOLDER).rename(folder / FOLDER)
     try:
-        measured = _measure(folder, metadata, data, reference)
+        measured = measure_precision(folder, metadata, data, "int8")
+        check = _check(folder, metadata, data, measured, reference)
         record = Quantization(
             method=f"NNCF {nncf.__version__}, post-training",
             calibrated_on=f"{len(images.calibration):,} training images",
@@ -169,7 +160,11 @@ def quantize(
             command=command,
             size_bytes=sum((folder / name).stat().st_size for name in (INT8_FILE, INT8_WEIGHTS_FILE)),
         )
-        complete = _complete(metadata, folder, record, measured)
+        golden = metadata.golden.model_copy(update={"classes": metadata.golden.classes | {"int8": check}})
+        files = {name: file_record(folder / name) for name in (INT8_FILE, INT8_WEIGHTS_FILE)}
+        complete = measured.added_to(metadata, golden).model_copy(
+            update={"quantization": record, "files": dict(sorted((metadata.files | files).items()))}
+        )
         write_published(folder / METADATA_FILE, metadata_document(complete))
     except BaseException:
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
@@ -282,23 +277,14 @@ def _quantized(way: _Way, model: Any, float32_layers: list[str], images: _Images
     )
 
 
-def _measure(folder: Path, metadata: ModelMetadata, data: Dataset, reference: LoadedModel) -> _Measured:
-    runtime = OpenVinoRuntime("int8")
-    start_s = time.monotonic()
-    model = runtime.load(folder)
-    load_time_s = time.monotonic() - start_s
-    splits = stored_splits(metadata, data)
-    names = [
-        entry.split
-        for entry in metadata.evaluations
-        if (entry.runtime, entry.precision) == (runtime.name, "float32") and entry.split in splits
-    ]
-    measured = {name: evaluate(runtime, model, splits[name], name, metadata.labels) for name in names}
-    expected = predict_all(reference, data.test)
-    answers = measured["test"][1] if "test" in measured else predict_all(model, data.test)
+def _check(
+    folder: Path, metadata: ModelMetadata, data: Dataset, measured: MeasuredPrecision, reference: LoadedModel
+) -> ClassCheck:
+    answers = measured.answers["test"] if "test" in measured.answers else predict_all(measured.model, data.test)
     golden = read_golden(folder / metadata.golden.file)
-    check = class_check(expected, answers, golden.probabilities, model.predict(golden.images))
-    return _Measured([evaluation for evaluation, _ in measured.values()], check, load_time_s)
+    return class_check(
+        predict_all(reference, data.test), answers, golden.probabilities, measured.model.predict(golden.images)
+    )
 
 
 def class_check(
@@ -325,24 +311,6 @@ def class_check(
     return ClassCheck(
         margin=float(max(differences.max(), *(values.max(initial=0.0) for values in leads), FLOOR)),
         mean_difference=float(max(REDUCED_PRECISION_MARGIN * max(means), FLOAT32_TOLERANCE)),
-    )
-
-
-def _complete(metadata: ModelMetadata, folder: Path, record: Quantization, measured: _Measured) -> ModelMetadata:
-    files = {name: file_record(folder / name) for name in (INT8_FILE, INT8_WEIGHTS_FILE)}
-    label = runtime_label(OpenVinoRuntime("int8"))
-    return metadata.model_copy(
-        update={
-            "evaluations": [*metadata.evaluations, *measured.evaluations],
-            "golden": metadata.golden.model_copy(
-                update={"classes": metadata.golden.classes | {"int8": measured.check}}
-            ),
-            "quantization": record,
-            "export": metadata.export.model_copy(
-                update={"load_time_s": metadata.export.load_time_s | {label: measured.load_time_s}}
-            ),
-            "files": dict(sorted((metadata.files | files).items())),
-        }
     )
 
 

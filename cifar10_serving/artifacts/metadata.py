@@ -337,7 +337,7 @@ class QuantizationTrial(Record):
 
 
 class Quantization(Record):
-    """How the int8 network of a version was made, and the comparison that chose it."""
+    """The quantization of a version to int8: its method, images and trials."""
 
     method: Annotated[str, Field(max_length=64, description="package and version")]
     calibrated_on: Annotated[str, Field(max_length=200, description="the images for the ranges of activations")]

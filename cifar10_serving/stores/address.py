@@ -24,7 +24,7 @@ SECRETS: Final = re.compile(r"(?<=://)[^/\s@]+@|[?#][^\s'\")]+|\b(AKIA|ASIA)[0-9
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """What an address of this scheme needs: a module, and the extra of this project that installs it."""
+    """The requirements of a scheme: a module, and the extra of this project that installs it."""
 
     module: str
     extra: str

@@ -34,7 +34,7 @@ FOOTER_READERS: Final = 8
 
 
 class Inputs(BaseModel):
-    """What a run reads and how it computes; a run goes on only with the same."""
+    """The input and the settings of a run; it can only be resumed with the same ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

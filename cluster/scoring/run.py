@@ -281,7 +281,7 @@ def _score_part(part: Part) -> PartDone:
 
 
 def default_processes(image_s: float | None) -> int:
-    """Return the number of processes on this machine, so that their threads seldom wait for Python's lock.
+    """Return the number of processes on this machine, so that their threads rarely wait for the GIL.
 
     Args:
         image_s: the time per image when all cores compute; None if it was not measured.

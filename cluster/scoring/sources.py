@@ -117,7 +117,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How an input is read.
+    """Options for reading an input.
 
     Args:
         kind: the kind of input; None to tell it from the files' names.
@@ -199,11 +199,8 @@ class _Files:
             raise ScoringUsageError(f"{name}{self.storage.url}: there is no input of the format {self._kind}")
 
 
-class FolderSource:
-    """Images in a folder and in folders below it; keys are paths relative to it."""
-
-    kind: Kind = "images"
-    unit: Literal["images", "bytes"] = "images"
+class _FileSource:
+    """The part that all kinds of sources share: the files, and the options for reading them."""
 
     def __init__(self, files: _Files, options: SourceOptions) -> None:
         self._files = files
@@ -213,6 +210,13 @@ class FolderSource:
     def skipped(self) -> int:
         """See `Source.skipped`."""
         return self._files.skipped
+
+
+class FolderSource(_FileSource):
+    """Images in a folder and in folders below it; keys are paths relative to it."""
+
+    kind: Kind = "images"
+    unit: Literal["images", "bytes"] = "images"
 
     def total(self) -> int:
         """See `Source.total`."""
@@ -243,20 +247,11 @@ class FolderSource:
         return Chunk(keys, partial(self._files.storage.read, keys, self._options.max_bytes), len(keys))
 
 
-class ParquetSource:
+class ParquetSource(_FileSource):
     """Rows of Parquet files; a part is one row group, or several small ones of a file."""
 
     kind: Kind = "parquet"
     unit: Literal["images", "bytes"] = "images"
-
-    def __init__(self, files: _Files, options: SourceOptions) -> None:
-        self._files = files
-        self._options = options
-
-    @property
-    def skipped(self) -> int:
-        """See `Source.skipped`."""
-        return self._files.skipped
 
     def total(self) -> int:
         """See `Source.total`."""
@@ -343,20 +338,11 @@ class ParquetSource:
         return list(values)
 
 
-class TarSource:
+class TarSource(_FileSource):
     """WebDataset shards; a part is one tar, and keys are `SHARD/MEMBER`."""
 
     kind: Kind = "webdataset"
     unit: Literal["images", "bytes"] = "bytes"
-
-    def __init__(self, files: _Files, options: SourceOptions) -> None:
-        self._files = files
-        self._options = options
-
-    @property
-    def skipped(self) -> int:
-        """See `Source.skipped`."""
-        return self._files.skipped
 
     def total(self) -> int:
         """See `Source.total`."""

@@ -92,7 +92,7 @@ def instance_routes(repository: ModelRepository, telemetry: Telemetry) -> APIRou
 
     @routes.get(INSTANCE_PATH, tags=["health"], summary="Name, versions and rollouts of this instance")
     async def show_instance(response: Response) -> InstanceStatus:
-        """What the instance that answers has, to compare it with others; `python -m cluster status` asks all."""
+        """Return the versions and rollouts of the instance that answers; `python -m cluster status` compares them."""
         response.headers["Cache-Control"] = "no-store"
         return telemetry.instance_status(
             ready=repository.not_ready_reason is None,

@@ -1,4 +1,4 @@
-"""What processes that share a mirrored store tell each other: one lock, and one small file.
+"""The state that processes share with a mirrored store: one lock, and one small file.
 
 The lock is the kernel's, so it ends with its process. The file says what the store had at the last look, so that the
 others know the same failures, and need not ask the store again.

@@ -91,7 +91,7 @@ class _StoredModel:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What the store has and the mirror of a model lacks, and the other way round."""
+    """The differences between the store and the mirror of a model."""
 
     fetch: list[int]
     write: list[str]
